@@ -1,0 +1,61 @@
+"""graphformer: transformers as attention over graphs.
+
+Sequences, image patches and graphs are nodes; an adjacency says who attends to whom; one sparse
+attention does the rest. Names are imported on first use, so that `import graphformer` is quick.
+"""
+
+# ruff: noqa: F401 - the imports for type checkers are what __getattr__ gives at run time
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_ADJACENCY = [
+    "Adjacency",
+    "batch",
+    "causal",
+    "complete",
+    "from_edge_index",
+    "from_mask",
+    "from_networkx",
+    "grid",
+    "window",
+]
+_OPS = ["additive_attention", "attention"]
+_MODULES = ["data", "models", "nn", "ops", "patterns", "tasks"]
+_HOME = {
+    **dict.fromkeys(_ADJACENCY, "graphformer.adjacency"),
+    **dict.fromkeys(_OPS, "graphformer.ops"),
+    "Transformer": "graphformer.nn",
+}
+__all__ = [*_HOME, *_MODULES, "__version__"]
+
+if TYPE_CHECKING:
+    from graphformer import data, models, nn, ops, patterns, tasks
+    from graphformer.adjacency import (
+        Adjacency,
+        batch,
+        causal,
+        complete,
+        from_edge_index,
+        from_mask,
+        from_networkx,
+        grid,
+        window,
+    )
+    from graphformer.nn import Transformer
+    from graphformer.ops import additive_attention, attention
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"graphformer.{name}")
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'graphformer' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

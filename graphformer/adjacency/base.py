@@ -1,0 +1,169 @@
+"""The adjacency type: who attends to whom, and the algebra that all kinds share."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from graphformer.adjacency.buckets import Bucket
+
+if TYPE_CHECKING:
+    import networkx
+
+    from graphformer.adjacency.csr import CSR
+
+
+class Adjacency:
+    """Which of N sources each of M targets attends to.
+
+    Edge e runs from source `edge_index[0, e]` to target `edge_index[1, e]`. Tensors aligned with
+    edges follow the order of `edge_index`. An adjacency is immutable: what it computes on first
+    need (CSR, by-source order) it keeps.
+    """
+
+    shape: tuple[int, int]
+    """(targets M, sources N)."""
+
+    # What the kinds supply ---------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where the edges live."""
+        raise NotImplementedError
+
+    @property
+    def num_edges(self) -> int:
+        """The number of edges E, duplicates counted once."""
+        raise NotImplementedError
+
+    @property
+    def T(self) -> Adjacency:  # noqa: N802 - torch's and numpy's name
+        """The same edges turned round: sources become targets."""
+        raise NotImplementedError
+
+    def to(self, device: torch.device | str) -> Adjacency:
+        """Return this adjacency on `device`; itself if it is there already."""
+        raise NotImplementedError
+
+    def to_csr(self) -> CSR:
+        """Return the edges stored by target; made once and kept."""
+        raise NotImplementedError
+
+    def contains(self, target: Tensor, source: Tensor) -> Tensor:
+        """Whether the edges source[e] -> target[e] are present; bool, [E]."""
+        raise NotImplementedError
+
+    # What all of them share --------------------------------------------------------------------
+
+    @property
+    def density(self) -> float:
+        """The share of the M x N possible edges that is present; 0 for an empty shape."""
+        targets, sources = self.shape
+        return self.num_edges / (targets * sources) if targets and sources else 0.0
+
+    @property
+    def block_density(self) -> float:
+        """The share of the possible edges within samples that is present."""
+        return self.density
+
+    @cached_property
+    def buckets(self) -> list[Bucket]:
+        """The samples gathered by size; all in one where their borders are not known."""
+        return [Bucket(self, 1)]
+
+    @cached_property
+    def edge_index(self) -> Tensor:
+        """Sources and targets, int64 [2, E], PyG's convention."""
+        csr = self.to_csr()
+        by_target = torch.stack([csr.indices.long(), csr.target])
+        return by_target if csr.edge_ids is None else by_target[:, csr.slots]
+
+    def to_mask(self) -> Tensor:
+        """Return the dense bool mask [M, N], true where target i attends to source j."""
+        csr = self.to_csr()
+        mask = torch.zeros(self.shape, dtype=torch.bool, device=self.device)
+        mask[csr.target, csr.indices.long()] = True
+        return mask
+
+    def to_networkx(self) -> networkx.DiGraph:
+        """Return a DiGraph with an arc source -> target for every edge.
+
+        A square adjacency has nodes 0 .. N-1. A bipartite one has its sources as nodes 0 .. N-1
+        (`bipartite=0`) and its targets as nodes N .. N+M-1 (`bipartite=1`).
+        """
+        import networkx
+
+        targets, sources = self.shape
+        source, target = self.edge_index.tolist()
+        graph = networkx.DiGraph()
+        if targets == sources:
+            graph.add_nodes_from(range(sources))
+        else:
+            graph.add_nodes_from(range(sources), bipartite=0)
+            graph.add_nodes_from(range(sources, sources + targets), bipartite=1)
+            target = [sources + i for i in target]
+        graph.add_edges_from(zip(source, target, strict=True))
+        return graph
+
+    def with_self_loops(self) -> Adjacency:
+        """Add the missing edges i -> i, after all others in the edge order.
+
+        Raises ValueError unless the adjacency is square.
+        """
+        targets, sources = self.shape
+        if targets != sources:
+            raise ValueError(
+                f"with_self_loops needs as many targets as sources, but the adjacency is "
+                f"{targets} x {sources}; add the edges you mean with | instead"
+            )
+        nodes = torch.arange(targets, device=self.device)
+        missing = nodes[~self.contains(nodes, nodes)]
+        return self.to_csr().append(missing, missing) if len(missing) else self
+
+    def __or__(self, other: Adjacency) -> Adjacency:
+        """The edges of either; ordered by target, then source, unless one holds the other."""
+        smaller, larger = self._by_size(other)
+        csr = smaller.to_csr()
+        missing = ~larger.contains(csr.target, csr.indices.long())
+        if not missing.any():
+            return larger
+        extra = torch.stack([csr.indices[missing].long(), csr.target[missing]])
+        return _ordered(torch.cat([larger.edge_index, extra], dim=1), self.shape)
+
+    def __and__(self, other: Adjacency) -> Adjacency:
+        """The edges of both; ordered by target, then source, unless one holds the other."""
+        smaller, larger = self._by_size(other)
+        csr = smaller.to_csr()
+        present = larger.contains(csr.target, csr.indices.long())
+        if present.all():
+            return smaller
+        both = torch.stack([csr.indices[present].long(), csr.target[present]])
+        return _ordered(both, self.shape)
+
+    def _by_size(self, other: Adjacency) -> tuple[Adjacency, Adjacency]:
+        if not isinstance(other, Adjacency):
+            raise TypeError(f"| and & need two adjacencies, got {type(other).__name__}")
+        if self.shape != other.shape:
+            raise ValueError(
+                f"| and & need adjacencies of one shape, got {self.shape} and {other.shape}"
+            )
+        if self.device != other.device:
+            raise ValueError(
+                f"| and & need adjacencies on one device, got {self.device} and {other.device}; "
+                "move one with .to(device)"
+            )
+        return (self, other) if self.num_edges <= other.num_edges else (other, self)
+
+    def __repr__(self) -> str:
+        targets, sources = self.shape
+        return f"{type(self).__name__}({targets} x {sources}, {self.num_edges:,} edges)"
+
+
+def _ordered(edge_index: Tensor, shape: tuple[int, int]) -> CSR:
+    """The CSR whose edge order is by target, then source, whatever the order of the columns."""
+    from graphformer.adjacency.csr import CSR
+
+    return CSR.from_edges(edge_index, shape).canonical()

@@ -1,0 +1,231 @@
+"""Implicit adjacencies: rules over blocks, one block a sample, that never store their edges.
+
+Every rule here lets a target attend to a *box* of its block: `height` runs of `width` sources,
+`stride` apart. A run of neighbours in a sequence is a box of height one, a grid neighbourhood a
+box of rows and columns. So one function counts the edges of all rules, and one lists them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree
+from typing_extensions import Self
+
+from graphformer.adjacency.base import Adjacency
+from graphformer.adjacency.buckets import Bucket, bucketed
+from graphformer.adjacency.csr import CSR, _index_dtype
+
+
+class Boxes(NamedTuple):
+    """For each target the sources `first + row * stride + column`, all int64 [M]."""
+
+    first: Tensor
+    height: Tensor
+    width: Tensor
+    stride: Tensor
+
+
+@dataclass(frozen=True, repr=False)
+class Implicit(Adjacency):
+    """A rule that connects nodes within blocks; the kinds below say which."""
+
+    blocks: tuple[tuple[int, int], ...]
+    """The size of each sample: (targets, sources), for a grid (height, width)."""
+    device: torch.device = field(default=torch.device("cpu"), kw_only=True)
+
+    # What the kinds supply ---------------------------------------------------------------------
+
+    def boxes(self) -> Boxes:
+        """The sources of every target."""
+        raise NotImplementedError
+
+    # What all of them share --------------------------------------------------------------------
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The number of targets of each sample."""
+        return tuple(targets for targets, _ in self.blocks)
+
+    @property
+    def source_lengths(self) -> tuple[int, ...]:
+        """The number of sources of each sample."""
+        return tuple(sources for _, sources in self.blocks)
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """(targets M, sources N)."""
+        return sum(self.lengths), sum(self.source_lengths)
+
+    @cached_property
+    def num_edges(self) -> int:
+        """The number of edges E, counted from the rule."""
+        _, height, width, _ = self.boxes()
+        return int((height * width).sum())
+
+    @cached_property
+    def block_density(self) -> float:
+        """The share of the possible edges within samples that is present."""
+        possible = sum(m * n for m, n in zip(self.lengths, self.source_lengths, strict=True))
+        return self.num_edges / possible if possible else 0.0
+
+    @cached_property
+    def buckets(self) -> list[Bucket]:
+        """The samples gathered by size; made once and kept."""
+        return bucketed(self)
+
+    @cached_property
+    def T(self) -> Adjacency:  # noqa: N802
+        """The same edges turned round, ordered by target, then source."""
+        return self.to_csr().T.canonical()
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return this adjacency on `device`; the copy is kept."""
+        device = torch.empty(0, device=device).device
+        if device == self.device:
+            return self
+        copies = self.__dict__.setdefault("_copies", {})
+        if device not in copies:
+            copies[device] = replace(self, device=device)
+        return copies[device]
+
+    def with_blocks(self, blocks: tuple[tuple[int, int], ...]) -> Self:
+        """Return the same rule over other blocks."""
+        return replace(self, blocks=blocks)
+
+    def to_csr(self) -> CSR:
+        """Return the edges, ordered by target, then source; made once and kept."""
+        return self._csr
+
+    @cached_property
+    def _csr(self) -> CSR:
+        first, height, width, stride = self.boxes()
+        degree = height * width
+        indptr = torch.zeros(self.shape[0] + 1, dtype=torch.int64, device=self.device)
+        torch.cumsum(degree, 0, out=indptr[1:])
+        nodes = torch.arange(self.shape[0], device=self.device)
+        target = nodes.repeat_interleave(degree, output_size=self.num_edges)
+        place = torch.arange(self.num_edges, device=self.device) - indptr[target]
+        row = place // width[target]
+        indices = first[target] + row * stride[target] + place - row * width[target]
+        dtype = _index_dtype(self.num_edges, *self.shape)
+        csr = CSR(indptr.to(dtype), indices.to(dtype), self.shape)
+        csr.__dict__["target"] = target
+        return csr
+
+    def contains(self, target: Tensor, source: Tensor) -> Tensor:
+        """Whether the edges source[e] -> target[e] are present; bool, [E]."""
+        first, height, width, stride = (part[target] for part in self.boxes())
+        distance = source - first
+        row, column = distance // stride, distance % stride
+        return (distance >= 0) & (row < height) & (column < width)
+
+    def _places(self, lengths: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """The block of every target and its position there, int64 [M]."""
+        sizes = torch.tensor(lengths, dtype=torch.int64, device=self.device)
+        numbers = torch.arange(len(lengths), device=self.device)
+        block = numbers.repeat_interleave(sizes, output_size=sum(lengths))
+        start = sizes.cumsum(0) - sizes
+        return block, torch.arange(len(block), device=self.device) - start[block]
+
+    def _offsets(self) -> tuple[Tensor, Tensor]:
+        """The first source of every block and their number, int64 [B]."""
+        sizes = torch.tensor(self.source_lengths, dtype=torch.int64, device=self.device)
+        return sizes.cumsum(0) - sizes, sizes
+
+    def _runs(self, first: Tensor, width: Tensor) -> Boxes:
+        """One run a target; the stride only has to be longer than any run."""
+        one = torch.ones_like(first)
+        return Boxes(first, one, width, one * max(self.shape[1], 1))
+
+
+class Complete(Implicit):
+    """Every target attends to every source of its sample."""
+
+    def boxes(self) -> Boxes:
+        """The sources of every target."""
+        block, _ = self._places(self.lengths)
+        offset, sources = self._offsets()
+        return self._runs(offset[block], sources[block])
+
+    @cached_property
+    def T(self) -> Complete:  # noqa: N802
+        """The same edges turned round: again complete."""
+        return self.with_blocks(tuple((sources, targets) for targets, sources in self.blocks))
+
+
+class Causal(Implicit):
+    """Target t of m attends to the sources up to t + n - m: aligned at the end."""
+
+    def boxes(self) -> Boxes:
+        """The sources of every target."""
+        block, place = self._places(self.lengths)
+        offset, sources = self._offsets()
+        targets = torch.tensor(self.lengths, dtype=torch.int64, device=self.device)
+        width = (place + 1 + (sources - targets)[block]).clamp(min=0)
+        return self._runs(offset[block], width)
+
+
+@dataclass(frozen=True, repr=False)
+class Window(Implicit):
+    """A node attends to those at most `radius` away; if `causal`, to none that come later."""
+
+    radius: int = field(kw_only=True)
+    causal: bool = field(default=False, kw_only=True)
+
+    def boxes(self) -> Boxes:
+        """The sources of every target."""
+        block, place = self._places(self.lengths)
+        offset, sources = self._offsets()
+        first = (place - self.radius).clamp(min=0)
+        last = place if self.causal else torch.minimum(place + self.radius, sources[block] - 1)
+        return self._runs(offset[block] + first, last - first + 1)
+
+    @cached_property
+    def T(self) -> Adjacency:  # noqa: N802
+        """The same edges turned round: itself, unless causal."""
+        return self.to_csr().T.canonical() if self.causal else self
+
+
+@dataclass(frozen=True, repr=False)
+class Grid(Implicit):
+    """A node attends to those at most `radius` rows and columns away (Chebyshev distance)."""
+
+    radius: int = field(kw_only=True)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The number of nodes of each sample."""
+        return tuple(height * width for height, width in self.blocks)
+
+    @property
+    def source_lengths(self) -> tuple[int, ...]:
+        """The number of nodes of each sample."""
+        return self.lengths
+
+    def boxes(self) -> Boxes:
+        """The sources of every target."""
+        block, place = self._places(self.lengths)
+        offset, _ = self._offsets()
+        size = torch.tensor(self.blocks, dtype=torch.int64, device=self.device).reshape(-1, 2)
+        rows, columns = size[block].unbind(1)
+        y, x = place // columns, place % columns
+        top, left = (y - self.radius).clamp(min=0), (x - self.radius).clamp(min=0)
+        bottom = torch.minimum(y + self.radius, rows - 1)
+        right = torch.minimum(x + self.radius, columns - 1)
+        first = offset[block] + top * columns + left
+        return Boxes(first, bottom - top + 1, right - left + 1, columns)
+
+    @property
+    def T(self) -> Grid:  # noqa: N802
+        """The same edges turned round: itself."""
+        return self
+
+
+# torch.export takes an implicit adjacency as a constant of the program: it holds no tensor.
+for _kind in (Complete, Causal, Window, Grid):
+    _pytree.register_constant(_kind)

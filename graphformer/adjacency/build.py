@@ -1,0 +1,216 @@
+"""The public constructors: they check what they are given, and make an adjacency of it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from graphformer.adjacency.base import Adjacency
+from graphformer.adjacency.blocks import Causal, Complete, Grid, Implicit, Window
+from graphformer.adjacency.csr import CSR
+
+if TYPE_CHECKING:
+    import networkx
+
+Lengths = int | Sequence[int] | Tensor
+"""Nodes a sample: an int, a sequence (or numpy array) of ints or a 1-D integer tensor."""
+
+
+def complete(lengths: Lengths, source_lengths: Lengths | None = None) -> Complete:
+    """Every target attends to every source of its sample.
+
+    Args:
+        lengths: targets a sample: an int, a sequence of ints or a 1-D integer tensor.
+        source_lengths: sources a sample; the same as `lengths` by default.
+
+    Raises ValueError for negative lengths or a different number of samples.
+    """
+    return Complete(_blocks(lengths, source_lengths), device=_device(lengths))
+
+
+def causal(lengths: Lengths, source_lengths: Lengths | None = None) -> Causal:
+    """Each target attends to the sources up to its own place, aligned at the end.
+
+    With as many sources as targets this is the lower triangle with its diagonal. With more
+    sources (decoding with a cache) the last target sees them all. With fewer, the first targets
+    see none.
+
+    Args:
+        lengths: targets a sample: an int, a sequence of ints or a 1-D integer tensor.
+        source_lengths: sources a sample; the same as `lengths` by default.
+
+    Raises ValueError for negative lengths or a different number of samples.
+    """
+    return Causal(_blocks(lengths, source_lengths), device=_device(lengths))
+
+
+def window(lengths: Lengths, radius: int, causal: bool = False) -> Window:
+    """Each node attends to those at most `radius` places away, itself included.
+
+    Args:
+        lengths: nodes a sample: an int, a sequence of ints or a 1-D integer tensor.
+        radius: the reach in nodes; 0 leaves the node itself.
+        causal: leave out the nodes that come later.
+
+    Raises ValueError for negative lengths or radius.
+    """
+    radius = _count("radius", radius)
+    return Window(_blocks(lengths, None), radius=radius, causal=causal, device=_device(lengths))
+
+
+def grid(shapes: Sequence[int] | Sequence[Sequence[int]] | Tensor, radius: int = 1) -> Grid:
+    """Each cell of a grid, numbered row by row, attends to the cells around it and itself.
+
+    Args:
+        shapes: (height, width), or one such pair a sample, or an integer tensor [B, 2].
+        radius: the reach in rows and columns (Chebyshev distance).
+
+    Raises ValueError for anything but pairs, and for negative sizes or radius.
+    """
+    device = _device(shapes)
+    pairs = shapes.tolist() if isinstance(shapes, Tensor) else list(shapes)
+    if len(pairs) == 2 and not any(isinstance(size, Sequence | Tensor) for size in pairs):
+        pairs = [pairs]
+    blocks = []
+    for pair in pairs:
+        if not isinstance(pair, Sequence | Tensor) or len(pair) != 2:
+            raise ValueError(f"shapes must be (height, width) pairs, got {pair!r}")
+        blocks.append((_count("shapes", pair[0]), _count("shapes", pair[1])))
+    return Grid(tuple(blocks), radius=_count("radius", radius), device=device)
+
+
+def from_edge_index(edge_index: Tensor, num_nodes: int | tuple[int, int]) -> CSR:
+    """An adjacency of given edges; duplicates are coalesced and no self-loops are added.
+
+    Edge-aligned tensors (bias, edge_weight, returned weights) follow the order of these edges,
+    a duplicate counting where it first appears. Values may also be given for the whole list with
+    its duplicates, if those of one edge are the same.
+
+    Args:
+        edge_index: integer [2, E], sources above targets, PyG's convention.
+        num_nodes: the number of nodes, or (targets, sources) for a bipartite adjacency.
+
+    Raises TypeError for a non-integer tensor, ValueError for a wrong shape, IndexError for a
+    node out of range.
+    """
+    edges = torch.as_tensor(edge_index).as_subclass(Tensor)
+    if edges.dtype.is_floating_point or edges.dtype.is_complex or edges.dtype is torch.bool:
+        raise TypeError(f"edge_index must hold integers, got dtype {edges.dtype}")
+    if edges.ndim != 2 or edges.shape[0] != 2:
+        raise ValueError(f"edge_index must be [2, E], got shape {tuple(edges.shape)}")
+    targets, sources = num_nodes if isinstance(num_nodes, tuple) else (num_nodes, num_nodes)
+    shape = _count("num_nodes", targets), _count("num_nodes", sources)
+    for name, row, size in (("source", edges[0], shape[1]), ("target", edges[1], shape[0])):
+        _check_range(name, row, size)
+    return CSR.from_edges(edges.long(), shape)
+
+
+def from_mask(mask: Tensor) -> CSR:
+    """The adjacency whose target i attends to source j where `mask[i, j]` is true.
+
+    Args:
+        mask: bool [M, N].
+
+    Raises TypeError unless it is bool (a float mask may mean logits), ValueError unless 2-D.
+    """
+    if mask.dtype is not torch.bool:
+        raise TypeError(f"mask must be bool, true where attention is allowed, got {mask.dtype}")
+    if mask.ndim != 2:
+        raise ValueError(f"mask must be [targets, sources], got shape {tuple(mask.shape)}")
+    return CSR.from_edges(mask.nonzero().T.flip(0), (mask.shape[0], mask.shape[1]))
+
+
+def from_networkx(G: networkx.Graph) -> CSR:
+    """The adjacency of a networkx graph, nodes numbered in the order of `G.nodes`.
+
+    A directed arc u -> v lets v attend to u. An undirected edge runs both ways; those turned
+    round come after all the others in the edge order. Parallel edges are coalesced.
+    """
+    number = {node: i for i, node in enumerate(G.nodes)}
+    edges = torch.tensor([(number[u], number[v]) for u, v in G.edges()], dtype=torch.int64)
+    edges = edges.reshape(-1, 2).T
+    if not G.is_directed():
+        turned = edges.flip(0)[:, edges[0] != edges[1]]
+        edges = torch.cat([edges, turned], dim=1)
+    return CSR.from_edges(edges, (len(number), len(number)))
+
+
+def batch(adjacencies: Sequence[Adjacency]) -> Adjacency:
+    """The disjoint union: block-diagonal, nodes and edges numbered in the order given.
+
+    Implicit adjacencies of one rule stay implicit. Raises ValueError for an empty sequence or
+    several devices, TypeError for anything but adjacencies.
+    """
+    parts = list(adjacencies)
+    if not parts:
+        raise ValueError("adjacencies must hold at least one adjacency, got none")
+    for part in parts:
+        if not isinstance(part, Adjacency):
+            raise TypeError(f"adjacencies must hold adjacencies, got {type(part).__name__}")
+        if part.device != parts[0].device:
+            raise ValueError(f"adjacencies must share a device: {part.device}, {parts[0].device}")
+    first = parts[0]
+    if isinstance(first, Implicit) and all(_same_rule(first, part) for part in parts):
+        return first.with_blocks(tuple(b for part in parts for b in part.blocks))  # type: ignore[attr-defined]
+    columns, targets, sources = [], 0, 0
+    for part in parts:
+        shift = torch.tensor([[sources], [targets]], device=part.device)
+        columns.append(part.edge_index + shift)
+        targets, sources = targets + part.shape[0], sources + part.shape[1]
+    return CSR.from_edges(torch.cat(columns, dim=1), (targets, sources))
+
+
+def _same_rule(a: Implicit, b: Adjacency) -> bool:
+    same = type(a) is type(b)
+    return same and all(
+        getattr(a, name) == getattr(b, name)
+        for name in a.__dataclass_fields__
+        if name not in ("blocks", "device")
+    )
+
+
+def _blocks(lengths: Lengths, source_lengths: Lengths | None) -> tuple[tuple[int, int], ...]:
+    targets = _sizes("lengths", lengths)
+    sources = targets if source_lengths is None else _sizes("source_lengths", source_lengths)
+    if len(targets) != len(sources):
+        raise ValueError(
+            f"source_lengths must name as many samples as lengths, got {len(sources)} and "
+            f"{len(targets)}"
+        )
+    return tuple(zip(targets, sources, strict=True))
+
+
+def _sizes(name: str, lengths: Lengths) -> list[int]:
+    if isinstance(lengths, Tensor) and lengths.ndim > 1:
+        raise ValueError(f"{name} must be 1-D, got shape {tuple(lengths.shape)}")
+    listed = lengths.tolist() if hasattr(lengths, "tolist") else lengths
+    sizes = listed if isinstance(listed, Sequence) else [listed]
+    return [_count(name, size) for size in sizes]
+
+
+def _count(name: str, value: object) -> int:
+    """A whole number from zero up; numpy's and torch's integers are welcome, bools are not."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = -1
+    if number < 0 or isinstance(value, bool):
+        raise ValueError(f"{name} must be whole numbers from 0 up, got {value!r}")
+    return number
+
+
+def _check_range(name: str, row: Tensor, size: int) -> None:
+    if row.numel() and (row.min() < 0 or row.max() >= size):
+        worst = int(row.max() if row.max() >= size else row.min())
+        raise IndexError(
+            f"edge_index names {name} {worst}, but num_nodes allows {name}s 0 to {size - 1}; "
+            "pass the right num_nodes"
+        )
+
+
+def _device(value: object) -> torch.device:
+    return value.device if isinstance(value, Tensor) else torch.device("cpu")

@@ -1,0 +1,102 @@
+"""The oracle: attention as its definition reads. Every other backend is tested against it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from typing_extensions import Unpack
+
+from graphformer.adjacency import CSR, Adjacency
+from graphformer.ops.common import EdgeOptions, keep, per_head, widened
+
+Result = tuple[Tensor, Tensor | None]
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    adjacency: Adjacency,
+    *,
+    scale: float,
+    **options: Unpack[EdgeOptions],
+) -> Result:
+    """logit_ij = scale * (q_i . k_j)."""
+    csr = adjacency.to_csr()
+    wide_q, wide_k = widened(q, per_head(k, q.shape[1]))
+    logits = scale * (wide_q[csr.target] * wide_k[csr.indices]).sum(-1)
+    return _softmax_sum(logits, v, csr, **options)
+
+
+def additive_attention(
+    target_score: Tensor,
+    source_score: Tensor,
+    v: Tensor,
+    adjacency: Adjacency,
+    *,
+    negative_slope: float,
+    **options: Unpack[EdgeOptions],
+) -> Result:
+    """logit_ij = leaky_relu(target_score_i + source_score_j)."""
+    csr = adjacency.to_csr()
+    target_score, source_score = widened(target_score, source_score)
+    score = target_score[csr.target] + source_score[csr.indices]
+    return _softmax_sum(F.leaky_relu(score, negative_slope), v, csr, **options)
+
+
+def gatv2_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    weight: Tensor,
+    adjacency: Adjacency,
+    *,
+    negative_slope: float,
+    **options: Unpack[EdgeOptions],
+) -> Result:
+    """logit_ij = weight . leaky_relu(q_i + k_j)."""
+    csr = adjacency.to_csr()
+    q, k, weight = widened(q, per_head(k, q.shape[1]), weight)
+    hidden = F.leaky_relu(q[csr.target] + k[csr.indices], negative_slope)
+    return _softmax_sum((weight * hidden).sum(-1), v, csr, **options)
+
+
+def _softmax_sum(
+    logits: Tensor,
+    v: Tensor,
+    csr: CSR,
+    *,
+    bias: Tensor | None,
+    edge_weight: Tensor | None,
+    dropout: float,
+    seed: Tensor | None,
+    return_weights: bool,
+) -> Result:
+    """y_i = sum_j softmax_j(logit_ij) v_j; logits [E, H] and all on the edges in slot order."""
+    order = slice(None) if csr.edge_ids is None else csr.edge_ids
+    if edge_weight is not None:
+        logits = logits * edge_weight[order]
+    if bias is not None:
+        logits = logits + bias[order]
+    weights = segment_softmax(logits, csr.target, csr.shape[0])
+    if seed is not None:
+        weights = weights * keep(*weights.shape, dropout, seed) / (1 - dropout)
+    (wide_v,) = widened(per_head(v, weights.shape[1]))
+    out = wide_v.new_zeros(csr.shape[0], *wide_v.shape[1:])
+    out = out.index_add(0, csr.target, weights.unsqueeze(-1) * wide_v[csr.indices])
+    return out.to(v.dtype), weights[csr.slots].to(v.dtype) if return_weights else None
+
+
+def segment_softmax(logits: Tensor, segment: Tensor, num_segments: int) -> Tensor:
+    """Softmax over the edges of each segment, for logits [E, H] and segment numbers [E].
+
+    A segment whose logits are all minus infinity has no edges in effect: its weights are zero.
+    """
+    index = segment.unsqueeze(-1).expand_as(logits)
+    largest = logits.new_full((num_segments, logits.shape[1]), -torch.inf)
+    largest = largest.scatter_reduce(0, index, logits.detach(), "amax")
+    largest = largest.masked_fill(largest == -torch.inf, 0)
+    weights = (logits - largest[segment]).exp()
+    total = torch.zeros_like(largest).index_add(0, segment, weights)
+    return weights / total.masked_fill(total == 0, 1)[segment]

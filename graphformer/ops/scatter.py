@@ -1,0 +1,124 @@
+"""Gather, segment softmax, scatter: the road that runs wherever torch does.
+
+The segments' kernels are torch-scatter's when that extra is installed, torch's own otherwise.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from typing_extensions import Unpack
+
+from graphformer.adjacency import CSR, Adjacency
+from graphformer.ops.common import EdgeOptions, keep, per_head, widened
+
+Result = tuple[Tensor, Tensor | None]
+_TORCH_SCATTER = find_spec("torch_scatter") is not None
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    adjacency: Adjacency,
+    *,
+    scale: float,
+    **options: Unpack[EdgeOptions],
+) -> Result:
+    """logit_ij = scale * (q_i . k_j)."""
+    csr = adjacency.to_csr()
+    queries = (q * scale).index_select(0, csr.target)
+    keys = per_head(k.index_select(0, csr.indices), q.shape[1])
+    return _softmax_sum(torch.linalg.vecdot(*widened(queries, keys)), v, csr, **options)
+
+
+def additive_attention(
+    target_score: Tensor,
+    source_score: Tensor,
+    v: Tensor,
+    adjacency: Adjacency,
+    *,
+    negative_slope: float,
+    **options: Unpack[EdgeOptions],
+) -> Result:
+    """logit_ij = leaky_relu(target_score_i + source_score_j)."""
+    csr = adjacency.to_csr()
+    left, right = widened(target_score, source_score)
+    score = left.index_select(0, csr.target) + right.index_select(0, csr.indices)
+    return _softmax_sum(F.leaky_relu(score, negative_slope), v, csr, **options)
+
+
+def gatv2_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    weight: Tensor,
+    adjacency: Adjacency,
+    *,
+    negative_slope: float,
+    **options: Unpack[EdgeOptions],
+) -> Result:
+    """logit_ij = weight . leaky_relu(q_i + k_j)."""
+    csr = adjacency.to_csr()
+    q, k, weight = widened(q, k, weight)
+    keys = per_head(k.index_select(0, csr.indices), q.shape[1])
+    hidden = F.leaky_relu(q.index_select(0, csr.target) + keys, negative_slope)
+    return _softmax_sum(torch.linalg.vecdot(hidden, weight), v, csr, **options)
+
+
+def _softmax_sum(
+    logits: Tensor,
+    v: Tensor,
+    csr: CSR,
+    *,
+    bias: Tensor | None,
+    edge_weight: Tensor | None,
+    dropout: float,
+    seed: Tensor | None,
+    return_weights: bool,
+) -> Result:
+    if edge_weight is not None:
+        logits = logits * _by_slot(edge_weight, csr)
+    if bias is not None:
+        logits = logits + _by_slot(bias, csr)
+    largest = _reduce(logits.detach(), csr, "max")
+    largest = largest.masked_fill(largest == -torch.inf, 0)
+    weights = (logits - _spread(largest, csr)).exp()
+    total = _reduce(weights, csr, "sum")
+    weights = weights / _spread(total.masked_fill(total == 0, 1), csr)
+    if seed is not None:
+        weights = weights * keep(*weights.shape, dropout, seed) / (1 - dropout)
+    (values,) = widened(per_head(v.index_select(0, csr.indices), weights.shape[1]))
+    out = _reduce(values * weights.unsqueeze(-1), csr, "sum").to(v.dtype)
+    returned = weights.index_select(0, csr.slots).to(v.dtype) if return_weights else None
+    return out, returned
+
+
+def _by_slot(values: Tensor, csr: CSR) -> Tensor:
+    return values if csr.edge_ids is None else values.index_select(0, csr.edge_ids)
+
+
+def _reduce(x: Tensor, csr: CSR, how: Literal["sum", "max"]) -> Tensor:
+    """Reduce the slots [E, ...] of each target to [M, ...]; an empty row gives 0."""
+    if _TORCH_SCATTER:
+        import torch_scatter
+
+        return torch_scatter.segment_csr(x, csr.indptr.long(), reduce=how)
+    out = x.new_zeros(csr.shape[0], *x.shape[1:])
+    if how == "sum":
+        return out.index_add(0, csr.target, x)
+    index = csr.target.view(-1, *[1] * (x.ndim - 1)).expand_as(x)
+    return out.scatter_reduce(0, index, x, "amax", include_self=False)
+
+
+def _spread(x: Tensor, csr: CSR) -> Tensor:
+    """Give each slot [E, ...] what its target [M, ...] has."""
+    if _TORCH_SCATTER:
+        import torch_scatter
+
+        return torch_scatter.gather_csr(x, csr.indptr.long())
+    return x.index_select(0, csr.target)
