@@ -1,0 +1,213 @@
+"""Many small graphs with a label each, in mini-batches: the TU collection and MoleculeNet."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+from torch_geometric import datasets
+from torch_geometric.data import Batch, Data
+from torch_geometric.utils.smiles import e_map, x_map
+
+from graphformer.data.batches import BatchLoader, BatchOrder
+from graphformer.data.files import data_root
+from graphformer.data.module import DataModule
+from graphformer.data.pyg import collection, load_pyg
+
+_MOLECULE_FILES = {
+    "ESOL": "delaney-processed.csv",
+    "FreeSolv": "SAMPL.csv",
+    "Lipo": "Lipophilicity.csv",
+}
+
+
+class Graphs:
+    """Graphs of which a batch is the disjoint union, as PyG's Batch."""
+
+    def __init__(self, graphs: list[Data]) -> None:
+        self.graphs = graphs
+
+    def __len__(self) -> int:
+        return len(self.graphs)
+
+    def __getitem__(self, index: Tensor) -> Batch:
+        return Batch.from_data_list([self.graphs[i] for i in index.tolist()])
+
+
+class GraphBatches(DataModule):
+    """Mini-batches of graphs, split into `num_folds` folds by `seed`.
+
+    Fold number `fold` is for testing, the next one for validation and the others for training;
+    with classes, every fold has its share of each. A batch is a PyG Batch: x [N, F], edge_index,
+    edge_attr where there is one, `ptr`, and y [B]. `num_features`, `num_edge_features` and
+    `num_classes` (0 for regression) are there after `setup`.
+    """
+
+    num_features: int
+    num_edge_features: int
+    num_classes: int
+
+    def __init__(
+        self, *, batch_size: int, fold: int, num_folds: int, root: str | None, seed: int
+    ) -> None:
+        super().__init__()
+        if num_folds < 3 or not 0 <= fold < num_folds:
+            raise ValueError(
+                f"fold is {fold} of num_folds {num_folds}: expected 3 folds or more, and a fold "
+                "counted from 0."
+            )
+        self.batch_size, self.fold, self.num_folds = batch_size, fold, num_folds
+        self.root, self.seed = root, seed
+        self._parts: dict[str, Graphs] = {}
+
+    @abstractmethod
+    def read(self) -> list[Data]:
+        """Return all graphs."""
+
+    def prepare_data(self) -> None:
+        """Fetch the files that are missing."""
+        self.setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the graphs and deal them out."""
+        if self._parts:
+            return
+        graphs = self.read()
+        y = torch.cat([graph.y for graph in graphs])
+        self.num_features = graphs[0].num_node_features
+        self.num_edge_features = graphs[0].num_edge_features
+        self.num_classes = 0 if y.is_floating_point() else int(y.max()) + 1
+        folds = make_folds(y, self.num_folds, self.seed)
+        parts = {self.fold: "test", (self.fold + 1) % self.num_folds: "val"}
+        of = [parts.get(fold, "train") for fold in folds.tolist()]
+        for part in ("train", "val", "test"):
+            self._parts[part] = Graphs([g for g, p in zip(graphs, of, strict=True) if p == part])
+
+    def batches(self, part: str) -> BatchLoader:
+        """Return the batches of a part."""
+        graphs, shuffle = self._parts[part], part == "train"
+        order = BatchOrder(len(graphs), self.batch_size, shuffle=shuffle, seed=self.seed)
+        return BatchLoader(graphs, order)
+
+
+class TUDataset(GraphBatches):
+    """A set of the TU Dortmund collection (MUTAG, ENZYMES, PROTEINS, ...) for classification.
+
+    Morris et al. 2020, https://arxiv.org/abs/2007.08663. `node_attributes` adds the continuous
+    node attributes where there are some; where there are no features at all, x is one 1 a node.
+    The raw files are `root`/tu/<name>/raw/*.txt; PyG fetches them where they are missing.
+
+    Raises:
+        MissingDataError: a file is not there and cannot be fetched.
+    """
+
+    def __init__(
+        self,
+        name: str = "MUTAG",
+        batch_size: int = 32,
+        *,
+        fold: int = 0,
+        num_folds: int = 10,
+        node_attributes: bool = True,
+        root: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        root = None if root is None else os.fspath(root)
+        super().__init__(
+            batch_size=batch_size, fold=fold, num_folds=num_folds, root=root, seed=seed
+        )
+        self.save_hyperparameters(logger=False)
+        self.dataset, self.node_attributes = name, node_attributes
+
+    def read(self) -> list[Data]:
+        """Return the collection's graphs."""
+        root = collection(data_root(self.root), "tu", self.dataset)
+        endings = ["A", "graph_indicator", "graph_labels"]
+        found = load_pyg(
+            datasets.TUDataset,
+            root,
+            self.dataset,
+            [f"{self.dataset}_{ending}.txt" for ending in endings],
+            name=self.dataset,
+            use_node_attr=self.node_attributes,
+        )
+        graphs = list(found)
+        for graph in graphs:
+            if graph.x is None:
+                graph.x = torch.ones(graph.num_nodes, 1)
+        return graphs
+
+
+class MoleculeNet(GraphBatches):
+    """A regression set of MoleculeNet (ESOL, FreeSolv, Lipo): molecules as graphs of atoms.
+
+    Wu et al. 2018, https://arxiv.org/abs/1703.00564. x and edge_attr are the atoms' and bonds'
+    kinds, one-hot; y [B] is the measured quantity in its own unit. The raw file is
+    `root`/molecules/<name>/raw/*.csv; PyG fetches it where it is missing.
+
+    Raises:
+        MissingDataError: the file is not there and cannot be fetched.
+        ModuleNotFoundError: rdkit, which reads the molecules, is not installed.
+    """
+
+    def __init__(
+        self,
+        name: str = "ESOL",
+        batch_size: int = 32,
+        *,
+        fold: int = 0,
+        num_folds: int = 10,
+        root: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        root = None if root is None else os.fspath(root)
+        super().__init__(
+            batch_size=batch_size, fold=fold, num_folds=num_folds, root=root, seed=seed
+        )
+        if name not in _MOLECULE_FILES:
+            raise ValueError(f"name is {name!r}: expected one of {', '.join(_MOLECULE_FILES)}.")
+        self.save_hyperparameters(logger=False)
+        self.dataset = name
+
+    def read(self) -> list[Data]:
+        """Return the molecules."""
+        if find_spec("rdkit") is None:
+            raise ModuleNotFoundError(
+                "MoleculeNet needs rdkit to read molecules: pip install 'graphformer[chem]'."
+            )
+        folder = self.dataset.lower()
+        root: Path = collection(data_root(self.root), "molecules", folder)
+        files = [_MOLECULE_FILES[self.dataset]]
+        found = load_pyg(datasets.MoleculeNet, root, folder, files, name=self.dataset)
+        return [_one_hot_molecule(molecule) for molecule in found]
+
+
+def make_folds(y: Tensor, num_folds: int, seed: int) -> Tensor:
+    """Return the fold [B] of each sample: shuffled, and dealt out class by class for integer y."""
+    order = np.random.default_rng(seed).permutation(len(y))
+    if not y.is_floating_point():
+        order = order[np.argsort(y.numpy()[order], kind="stable")]
+    folds = torch.empty(len(y), dtype=torch.long)
+    folds[torch.from_numpy(order)] = torch.arange(len(y)) % num_folds
+    return folds
+
+
+def _one_hot_molecule(molecule: Data) -> Data:
+    return Data(
+        x=_one_hot(molecule.x, [len(kinds) for kinds in x_map.values()]),
+        edge_index=molecule.edge_index,
+        edge_attr=_one_hot(molecule.edge_attr, [len(kinds) for kinds in e_map.values()]),
+        y=molecule.y.flatten(),
+    )
+
+
+def _one_hot(columns: Tensor, sizes: list[int]) -> Tensor:
+    """Return [N, sum(sizes)] from category numbers [N, len(sizes)]."""
+    parts = [one_hot(columns[:, i].long(), size) for i, size in enumerate(sizes)]
+    return torch.cat(parts, dim=1).float()

@@ -1,0 +1,34 @@
+"""What all data modules share: three parts of a data set, each with its batches."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import lightning.pytorch as pl
+from torch_geometric.data import Data
+
+from graphformer.data.batches import BatchLoader
+
+
+class DataModule(pl.LightningDataModule, ABC):
+    """A data set in the parts 'train', 'val' and 'test'; predictions are made for the test part."""
+
+    @abstractmethod
+    def batches(self, part: str) -> BatchLoader | list[Data]:
+        """Return the batches of a part, shuffled where it is the training part."""
+
+    def train_dataloader(self) -> BatchLoader | list[Data]:
+        """Return the training batches."""
+        return self.batches("train")
+
+    def val_dataloader(self) -> BatchLoader | list[Data]:
+        """Return the validation batches."""
+        return self.batches("val")
+
+    def test_dataloader(self) -> BatchLoader | list[Data]:
+        """Return the test batches."""
+        return self.batches("test")
+
+    def predict_dataloader(self) -> BatchLoader | list[Data]:
+        """Return the test batches."""
+        return self.batches("test")

@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric.data import Data
+
+from graphformer.data import (
+    DigitsGraph,
+    HeterophilousGraph,
+    MissingDataError,
+    MoleculeNet,
+    Planetoid,
+    TUDataset,
+)
+from graphformer.data import pyg as pyg_files
+from graphformer.data.graphs import make_folds
+from graphformer.data.nodes import nearest_neighbors
+
+
+@pytest.fixture
+def toy_tu(tmp_path: Path) -> Path:
+    """A data root with the TU set TOY: 41 paths of 2 to 4 nodes, labelled by their length."""
+    raw = tmp_path / "root" / "tu" / "TOY" / "raw"
+    raw.mkdir(parents=True)
+    edges, indicator, labels, offset = [], [], [], 1
+    for graph in range(41):
+        size = 2 + graph % 3
+        for node in range(offset, offset + size - 1):
+            edges += [f"{node}, {node + 1}", f"{node + 1}, {node}"]
+        indicator += [str(graph + 1)] * size
+        labels.append(str(size))
+        offset += size
+    (raw / "TOY_A.txt").write_text("\n".join([*edges, ""]))
+    (raw / "TOY_graph_indicator.txt").write_text("\n".join([*indicator, ""]))
+    (raw / "TOY_graph_labels.txt").write_text("\n".join([*labels, ""]))
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError("no network")
+
+    for module in ("planetoid", "tu_dataset"):
+        monkeypatch.setattr(f"torch_geometric.datasets.{module}.fs.cp", fail)
+    for module in ("heterophilous_graph_dataset", "molecule_net"):
+        monkeypatch.setattr(f"torch_geometric.datasets.{module}.download_url", fail)
+
+
+def check_masks(graph: Data) -> list[int]:
+    masks = torch.stack([graph.train_mask, graph.val_mask, graph.test_mask])
+    assert masks.shape == (3, graph.num_nodes)
+    assert int(masks.sum(0).max()) == 1
+    return masks.sum(1).tolist()
+
+
+def test_nearest_neighbors_equal_brute_force() -> None:
+    x = torch.rand(29, 3)
+    source, target = nearest_neighbors(x, 5)
+    distance = torch.cdist(x, x).fill_diagonal_(torch.inf)
+    expected = distance.topk(5, largest=False).indices.sort(1).values
+    assert torch.equal(target, torch.arange(29).repeat_interleave(5))
+    assert torch.equal(source.view(29, 5).sort(1).values, expected)
+    with pytest.raises(ValueError, match="neighbors is 29: expected 1 to 28"):
+        nearest_neighbors(x, 29)
+
+
+def test_digits_graph_has_labels_a_class_and_no_leak() -> None:
+    data = DigitsGraph(neighbors=5, labels_per_class=7, val_size=101, undirected=False)
+    data.setup()
+    graph = data.graph
+    assert graph is not None
+    assert check_masks(graph) == [70, 101, 1626]
+    assert graph.y[graph.train_mask].bincount().tolist() == [7] * 10
+    assert (data.num_features, data.num_classes) == (64, 10)
+    assert graph.edge_index[1].bincount().tolist() == [5] * 1797
+    assert not (graph.edge_index[0] == graph.edge_index[1]).any()
+
+
+def test_digits_graph_noise_leaves_edges_and_masks_as_they_are() -> None:
+    clean, noisy, other = DigitsGraph(), DigitsGraph(noise=0.5), DigitsGraph(seed=1)
+    for data in (clean, noisy, other):
+        data.setup()
+    assert torch.equal(clean.graph.edge_index, noisy.graph.edge_index)
+    assert torch.equal(clean.graph.train_mask, noisy.graph.train_mask)
+    assert not torch.equal(clean.graph.train_mask, other.graph.train_mask)
+    assert abs((noisy.graph.x - clean.graph.x).std().item() - 0.5) < 0.01
+    assert clean.graph.is_undirected()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"labels_per_class": 0}, "labels_per_class is 0"),
+        ({"labels_per_class": 174}, "expected 1 to 173"),
+        ({"val_size": 1597}, "val_size is 1597"),
+        ({"noise": -1.0}, "noise is -1.0"),
+    ],
+)
+def test_senseless_digits_graphs_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DigitsGraph(**options).setup()
+
+
+def test_the_graph_is_one_object_that_moves_in_place() -> None:
+    data = DigitsGraph()
+    with pytest.raises(RuntimeError, match="setup"):
+        data.train_dataloader()
+    data.setup()
+    graph = data.train_dataloader()[0]
+    assert data.val_dataloader()[0] is graph
+    edge_index = graph.edge_index
+    moved = data.transfer_batch_to_device(graph, torch.device("cpu"), 0)
+    assert moved is graph
+    assert moved.edge_index is edge_index
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        Planetoid("CiteSeer"),
+        HeterophilousGraph("Amazon-ratings"),
+        TUDataset("NCI1"),
+    ],
+)
+@pytest.mark.usefixtures("offline")
+def test_missing_raw_files_are_named(
+    data: Planetoid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAPHFORMER_DATA", str(tmp_path / "root"))
+    with pytest.raises(MissingDataError, match="no network.*put the raw files") as caught:
+        data.prepare_data()
+    assert str(tmp_path / "root") in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__suppress_context__
+    assert not (tmp_path / "root").exists()
+    assert not list((tmp_path / "cache" / "graphformer" / "pyg").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Planetoid("Corra"), "'Corra': expected one of Cora"),
+        (lambda: Planetoid(split="random"), "'random'"),
+        (lambda: HeterophilousGraph(split=10), "split is 10"),
+        (lambda: TUDataset(fold=10), "fold is 10 of num_folds 10"),
+        (lambda: TUDataset(fold=0, num_folds=2), "3 folds or more"),
+        (lambda: MoleculeNet("ESOLL"), "'ESOLL'"),
+    ],
+)
+def test_unknown_names_and_splits_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_folds_are_dealt_out_class_by_class() -> None:
+    y = torch.tensor([0] * 20 + [1] * 50)
+    folds = make_folds(y, 10, seed=0)
+    for label, share in ((0, 2), (1, 5)):
+        assert folds[y == label].bincount().tolist() == [share] * 10
+    assert not torch.equal(make_folds(y, 10, seed=1), folds)
+    regression = make_folds(torch.rand(23), 5, seed=0)
+    assert sorted(regression.bincount().tolist()) == [4, 4, 5, 5, 5]
+
+
+def test_graphs_are_packed_and_folds_cover_everything(toy_tu: Path) -> None:
+    tested: list[int] = []
+    for fold in range(5):
+        data = TUDataset("TOY", 7, fold=fold, num_folds=5, root=str(toy_tu))
+        data.prepare_data()
+        parts = {part: {id(g) for g in graphs.graphs} for part, graphs in data._parts.items()}
+        assert sum(len(ids) for ids in parts.values()) == len(set().union(*parts.values())) == 41
+        for batch in data.test_dataloader():
+            sizes = batch.ptr.diff()
+            tested += sizes.tolist()
+            assert (batch.y + 2).tolist() == sizes.tolist()
+            assert batch.x.shape == (batch.num_nodes, 1)
+            assert batch.num_edges == 2 * int((sizes - 1).sum())
+    assert (data.num_features, data.num_classes, data.num_edge_features) == (1, 3, 0)
+    assert sorted(tested) == sorted(2 + graph % 3 for graph in range(41))
+
+
+def test_processed_files_go_to_the_cache_and_follow_the_raw_files(
+    toy_tu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache" / "graphformer" / "pyg"
+    TUDataset("TOY", root=str(toy_tu)).setup()
+    assert [path.name for path in (toy_tu / "tu" / "TOY").iterdir()] == ["raw"]
+    made = list(cache.iterdir())
+    assert len(made) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(pyg_files, "_build", lambda *args: pytest.fail("built again"))
+        TUDataset("TOY", root=str(toy_tu / "tu")).setup()
+    labels = toy_tu / "tu" / "TOY" / "raw" / "TOY_graph_labels.txt"
+    labels.write_text("\n".join(str(i % 5) for i in range(41)) + "\n")
+    changed = TUDataset("TOY", root=str(toy_tu))
+    changed.setup()
+    assert changed.num_classes == 5
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_downloads_land_in_the_data_root(
+    toy_tu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = toy_tu / "tu" / "TOY" / "raw"
+
+    def fake_download(dataset: object) -> None:
+        for file in source.iterdir():
+            (Path(dataset.raw_dir) / file.name).write_bytes(file.read_bytes())
+
+    monkeypatch.setattr("torch_geometric.datasets.TUDataset.download", fake_download)
+    data = TUDataset("TOY", root=str(tmp_path / "new"))
+    data.prepare_data()
+    assert data.num_classes == 3
+    assert len(list((tmp_path / "new" / "tu" / "TOY" / "raw").iterdir())) == 3
+    assert [path.name for path in (tmp_path / "new" / "tu" / "TOY").iterdir()] == ["raw"]
+
+
+def test_cora_is_the_public_split(linked_data: Callable[..., Path]) -> None:
+    data = Planetoid("cora", root=str(linked_data("planetoid/Cora/raw")))
+    data.prepare_data()
+    data.setup()
+    assert data.graph is not None
+    assert check_masks(data.graph) == [140, 500, 1000]
+    assert (data.num_features, data.num_classes) == (1433, 7)
+    sums = data.graph.x.sum(1)
+    torch.testing.assert_close(sums, torch.ones(2708))
+
+
+def test_tolokers_split_is_chosen(linked_data: Callable[..., Path]) -> None:
+    root = str(linked_data("heterophilous/tolokers/raw"))
+    first, second = (HeterophilousGraph("tolokers", split=split, root=root) for split in (0, 7))
+    first.setup()
+    second.setup()
+    assert first.graph is not None
+    assert second.graph is not None
+    assert check_masks(first.graph) == check_masks(second.graph) == [5879, 2939, 2940]
+    assert not torch.equal(first.graph.train_mask, second.graph.train_mask)
+    assert first.num_classes == 2
+
+
+def test_mutag_has_its_published_size(linked_data: Callable[..., Path]) -> None:
+    data = TUDataset("MUTAG", root=str(linked_data("tu/MUTAG/raw")))
+    data.setup()
+    labels = np.concatenate([g.y for part in data._parts.values() for g in part.graphs])
+    assert len(labels) == 188
+    assert np.bincount(labels).tolist() == [63, 125]
+    assert [len(data._parts[part]) for part in ("train", "val", "test")] == [150, 19, 19]
+
+
+def test_esol_is_a_regression(linked_data: Callable[..., Path]) -> None:
+    pytest.importorskip("rdkit", reason="needs rdkit, the extra 'chem'")
+    data = MoleculeNet("ESOL", 13, root=str(linked_data("molecules/esol/raw")))
+    data.setup()
+    batch = next(iter(data.train_dataloader()))
+    assert batch.y.shape == (13,)
+    assert batch.y.is_floating_point()
+    assert data.num_classes == 0
+    assert torch.equal(batch.x.sum(1), torch.full((batch.num_nodes,), 9.0))
+    assert batch.edge_attr.shape == (batch.num_edges, data.num_edge_features)
