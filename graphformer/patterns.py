@@ -12,10 +12,11 @@ from functools import lru_cache, reduce
 from operator import and_, or_
 from typing import Any
 
+import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from graphformer import adjacency
-from graphformer.adjacency import Adjacency
+from graphformer.adjacency import CSR, Adjacency
 
 
 class Pattern:
@@ -95,13 +96,19 @@ class Edges(Pattern):
     def __call__(self, batch: Any) -> Adjacency:
         """Return the edges of the batch; wants `batch.edge_index`."""
         edge_index = _wanted(batch, "edge_index", "Edges")
+        if edge_index.is_inference():  # nobody could tell whether it was edited since
+            return self._make(edge_index, batch.num_nodes)
         # A graph that comes again as the same tensor keeps its adjacency, by-source order and all.
-        made = _MADE.setdefault(edge_index, {})
-        key = (self, batch.num_nodes, edge_index._version)
+        version, made = _MADE.get(edge_index, (None, {}))
+        if version != edge_index._version:
+            made = {}
+            _MADE[edge_index] = edge_index._version, made
+        key = self, batch.num_nodes
         if key not in made:
             made[key] = self._make(edge_index, batch.num_nodes)
         return made[key]
 
+    @torch.inference_mode(False)  # what is kept from a validation epoch may serve in training
     def _make(self, edge_index: Any, num_nodes: int) -> Adjacency:
         edges: Adjacency = adjacency.from_edge_index(edge_index, num_nodes)
         edges = edges | edges.T if self.undirected else edges
@@ -119,7 +126,7 @@ class Union(Pattern):
 
     def __call__(self, batch: Any) -> Adjacency:
         """Return the union of what the patterns make of the batch."""
-        return reduce(or_, (pattern(batch) for pattern in self.patterns))
+        return _combined(or_, *(pattern(batch) for pattern in self.patterns))
 
 
 @dataclass(frozen=True)
@@ -133,7 +140,7 @@ class Intersection(Pattern):
 
     def __call__(self, batch: Any) -> Adjacency:
         """Return the intersection of what the patterns make of the batch."""
-        return reduce(and_, (pattern(batch) for pattern in self.patterns))
+        return _combined(and_, *(pattern(batch) for pattern in self.patterns))
 
 
 def lengths(batch: Any) -> tuple[int, ...]:
@@ -152,6 +159,14 @@ _MADE = WeakTensorKeyDictionary()
 def _rule(make: Callable[..., Adjacency], *arguments: Any) -> Adjacency:
     """Make a rule's adjacency once for a batch layout; equal batches share what it keeps."""
     return make(*arguments)
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _combined(combine: Callable[..., Adjacency], *parts: Adjacency) -> Adjacency:
+    """Combine adjacencies once for a batch layout, where the edges that are stored lie."""
+    device = next((part.device for part in parts if isinstance(part, CSR)), parts[0].device)
+    return reduce(combine, (part.to(device) for part in parts))
 
 
 def _wanted(batch: Any, name: str, pattern: str) -> Any:

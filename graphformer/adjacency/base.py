@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from graphformer.adjacency.buckets import Bucket
+from graphformer.adjacency.kept import kept, made
 
 if TYPE_CHECKING:
     import networkx
@@ -69,12 +69,16 @@ class Adjacency:
         """The share of the possible edges within samples that is present."""
         return self.density
 
-    @cached_property
+    @property
     def buckets(self) -> list[Bucket]:
         """The samples gathered by size; all in one where their borders are not known."""
-        return [Bucket(self, 1)]
+        return [Bucket(self, 1, self.shape, self.num_edges)]
 
-    @cached_property
+    def bucket_mask(self, number: int) -> Tensor:
+        """The dense mask of one sample of a bucket, bool [m, n]; kept, so not for writing."""
+        return self.kept_mask
+
+    @kept
     def edge_index(self) -> Tensor:
         """Sources and targets, int64 [2, E], PyG's convention."""
         csr = self.to_csr()
@@ -87,6 +91,11 @@ class Adjacency:
         mask = torch.zeros(self.shape, dtype=torch.bool, device=self.device)
         mask[csr.target, csr.indices.long()] = True
         return mask
+
+    @kept
+    def kept_mask(self) -> Tensor:
+        """The dense mask, made once and kept; not for writing."""
+        return self.to_mask()
 
     def to_networkx(self) -> networkx.DiGraph:
         """Return a DiGraph with an arc source -> target for every edge.
@@ -156,6 +165,11 @@ class Adjacency:
                 "move one with .to(device)"
             )
         return (self, other) if self.num_edges <= other.num_edges else (other, self)
+
+    def _make(self, name: str) -> Any:
+        value = made(self, name)
+        object.__setattr__(self, name, value)  # from now on before `kept`; adjacencies are frozen
+        return value
 
     def __repr__(self) -> str:
         targets, sources = self.shape

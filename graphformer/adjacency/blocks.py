@@ -8,17 +8,18 @@ box of rows and columns. So one function counts the edges of all rules, and one 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree
+from torch.utils._python_dispatch import _disable_current_modes
 from typing_extensions import Self
 
 from graphformer.adjacency.base import Adjacency
 from graphformer.adjacency.buckets import Bucket, bucketed
 from graphformer.adjacency.csr import CSR, _index_dtype
+from graphformer.adjacency.kept import kept, made
 
 
 class Boxes(NamedTuple):
@@ -38,6 +39,9 @@ class Implicit(Adjacency):
     """The size of each sample: (targets, sources), for a grid (height, width)."""
     device: torch.device = field(default=torch.device("cpu"), kw_only=True)
 
+    kernel: ClassVar[Literal["complete", "causal"] | None] = None
+    """The rule as dense attention kernels know it, if they do."""
+
     # What the kinds supply ---------------------------------------------------------------------
 
     def boxes(self) -> Boxes:
@@ -56,29 +60,29 @@ class Implicit(Adjacency):
         """The number of sources of each sample."""
         return tuple(sources for _, sources in self.blocks)
 
-    @cached_property
+    @kept
     def shape(self) -> tuple[int, int]:
         """(targets M, sources N)."""
         return sum(self.lengths), sum(self.source_lengths)
 
-    @cached_property
+    @kept
     def num_edges(self) -> int:
         """The number of edges E, counted from the rule."""
         _, height, width, _ = self.boxes()
         return int((height * width).sum())
 
-    @cached_property
+    @kept
     def block_density(self) -> float:
         """The share of the possible edges within samples that is present."""
         possible = sum(m * n for m, n in zip(self.lengths, self.source_lengths, strict=True))
         return self.num_edges / possible if possible else 0.0
 
-    @cached_property
+    @kept
     def buckets(self) -> list[Bucket]:
         """The samples gathered by size; made once and kept."""
         return bucketed(self)
 
-    @cached_property
+    @kept
     def T(self) -> Adjacency:  # noqa: N802
         """The same edges turned round, ordered by target, then source."""
         return self.to_csr().T.canonical()
@@ -101,7 +105,7 @@ class Implicit(Adjacency):
         """Return the edges, ordered by target, then source; made once and kept."""
         return self._csr
 
-    @cached_property
+    @kept
     def _csr(self) -> CSR:
         first, height, width, stride = self.boxes()
         degree = height * width
@@ -123,6 +127,27 @@ class Implicit(Adjacency):
         distance = source - first
         row, column = distance // stride, distance % stride
         return (distance >= 0) & (row < height) & (column < width)
+
+    # A rule is a constant of a compiled or exported program, guarded by its fields. What it keeps
+    # is made of real tensors while the program is traced, lies where no guard looks, and is
+    # constant too.
+
+    @torch.compiler.assume_constant_result
+    def _make(self, name: str) -> Any:
+        values = self.__dict__.setdefault("_kept", {})
+        if name not in values:
+            with _disable_current_modes():
+                values[name] = made(self, name)
+        return values[name]
+
+    def bucket_mask(self, number: int) -> Tensor:
+        """The dense mask of one sample of a bucket, bool [m, n]; kept, so not for writing."""
+        return self._bucket_mask(number)[0]
+
+    @torch.compiler.assume_constant_result
+    def _bucket_mask(self, number: int) -> list[Tensor]:
+        # In a list, for torch.compile confuses bare tensors that are constants.
+        return [self.buckets[number].block.kept_mask]
 
     def _places(self, lengths: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """The block of every target and its position there, int64 [M]."""
@@ -146,13 +171,15 @@ class Implicit(Adjacency):
 class Complete(Implicit):
     """Every target attends to every source of its sample."""
 
+    kernel = "complete"
+
     def boxes(self) -> Boxes:
         """The sources of every target."""
         block, _ = self._places(self.lengths)
         offset, sources = self._offsets()
         return self._runs(offset[block], sources[block])
 
-    @cached_property
+    @kept
     def T(self) -> Complete:  # noqa: N802
         """The same edges turned round: again complete."""
         return self.with_blocks(tuple((sources, targets) for targets, sources in self.blocks))
@@ -160,6 +187,8 @@ class Complete(Implicit):
 
 class Causal(Implicit):
     """Target t of m attends to the sources up to t + n - m: aligned at the end."""
+
+    kernel = "causal"
 
     def boxes(self) -> Boxes:
         """The sources of every target."""
@@ -185,7 +214,7 @@ class Window(Implicit):
         last = place if self.causal else torch.minimum(place + self.radius, sources[block] - 1)
         return self._runs(offset[block] + first, last - first + 1)
 
-    @cached_property
+    @kept
     def T(self) -> Adjacency:  # noqa: N802
         """The same edges turned round: itself, unless causal."""
         return self.to_csr().T.canonical() if self.causal else self

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -19,22 +18,31 @@ if TYPE_CHECKING:
 class Bucket:
     """The samples of one size in a batch.
 
-    `targets`, `sources` and `edges` are the rows of its samples among those of the batch, sample
-    by sample; None where the bucket is the whole batch.
+    `targets` and `sources` are the rows of its samples among those of the batch, sample by sample;
+    None where the bucket is the whole batch.
     """
 
     block: Adjacency
     """The adjacency of one such sample."""
     count: int
     """How many samples there are."""
+    shape: tuple[int, int]
+    """(targets m, sources n) of one sample."""
+    num_edges: int
+    """The edges of one sample."""
+    kernel: Literal["complete", "causal"] | None = None
+    """The rule as dense attention kernels know it, if they do."""
     targets: Tensor | None = None
     sources: Tensor | None = None
-    edges: Tensor | None = None
+    first_edges: Tensor | None = None
+    """The number of each sample's first edge, [count]."""
 
-    @cached_property
-    def mask(self) -> Tensor:
-        """The dense mask of one sample, bool [m, n]."""
-        return self.block.to_mask()
+    @property
+    def edges(self) -> Tensor | None:
+        """The edges of its samples among those of the batch; made anew, for there may be N^2."""
+        if self.first_edges is None:
+            return None
+        return _rows(self.first_edges, self.num_edges)
 
 
 def bucketed(adjacency: Implicit) -> list[Bucket]:
@@ -43,11 +51,12 @@ def bucketed(adjacency: Implicit) -> list[Bucket]:
     for number, size in enumerate(adjacency.blocks):
         members.setdefault(size, []).append(number)
     if not members:
-        return [Bucket(adjacency, 1)]
+        return [Bucket(adjacency, 1, (0, 0), 0)]
     single = {size: adjacency.with_blocks((size,)) for size in members}
     if len(members) == 1:
         ((size, numbers),) = members.items()
-        return [Bucket(single[size], len(numbers))]
+        block = single[size]
+        return [Bucket(block, len(numbers), block.shape, block.num_edges, block.kernel)]
     starts = [
         list(accumulate(counts, initial=0))
         for counts in (
@@ -59,14 +68,15 @@ def bucketed(adjacency: Implicit) -> list[Bucket]:
     buckets = []
     for size, numbers in members.items():
         block = single[size]
-        rows = [
-            _rows([start[number] for number in numbers], count, adjacency.device)
-            for start, count in zip(starts, (*block.shape, block.num_edges), strict=True)
-        ]
-        buckets.append(Bucket(block, len(numbers), *rows))
+        targets, sources, edges = (
+            torch.tensor([start[number] for number in numbers], device=adjacency.device)
+            for start in starts
+        )
+        rows = _rows(targets, block.shape[0]), _rows(sources, block.shape[1])
+        facts = len(numbers), block.shape, block.num_edges, block.kernel
+        buckets.append(Bucket(block, *facts, *rows, edges))
     return buckets
 
 
-def _rows(starts: list[int], count: int, device: torch.device) -> Tensor:
-    first = torch.tensor(starts, device=device).unsqueeze(1)
-    return (first + torch.arange(count, device=device)).flatten()
+def _rows(starts: Tensor, count: int) -> Tensor:
+    return (starts.unsqueeze(1) + torch.arange(count, device=starts.device)).flatten()

@@ -72,7 +72,9 @@ def grid(shapes: Sequence[int] | Sequence[Sequence[int]] | Tensor, radius: int =
     Raises ValueError for anything but pairs, and for negative sizes or radius.
     """
     device = _device(shapes)
-    pairs = shapes.tolist() if isinstance(shapes, Tensor) else list(shapes)
+    pairs = shapes.tolist() if hasattr(shapes, "tolist") else shapes
+    if not isinstance(pairs, Sequence):
+        raise ValueError(f"shapes must be (height, width) pairs, got {shapes!r}")
     if len(pairs) == 2 and not any(isinstance(size, Sequence | Tensor) for size in pairs):
         pairs = [pairs]
     blocks = []
@@ -83,7 +85,9 @@ def grid(shapes: Sequence[int] | Sequence[Sequence[int]] | Tensor, radius: int =
     return Grid(tuple(blocks), radius=_count("radius", radius), device=device)
 
 
-def from_edge_index(edge_index: Tensor, num_nodes: int | tuple[int, int]) -> CSR:
+def from_edge_index(
+    edge_index: Tensor, num_nodes: int | tuple[int, int], *, coalesce: bool = True
+) -> CSR:
     """An adjacency of given edges; duplicates are coalesced and no self-loops are added.
 
     Edge-aligned tensors (bias, edge_weight, returned weights) follow the order of these edges,
@@ -93,6 +97,7 @@ def from_edge_index(edge_index: Tensor, num_nodes: int | tuple[int, int]) -> CSR
     Args:
         edge_index: integer [2, E], sources above targets, PyG's convention.
         num_nodes: the number of nodes, or (targets, sources) for a bipartite adjacency.
+        coalesce: whether duplicates become one edge; else each keeps its own share of the softmax.
 
     Raises TypeError for a non-integer tensor, ValueError for a wrong shape, IndexError for a
     node out of range.
@@ -106,7 +111,7 @@ def from_edge_index(edge_index: Tensor, num_nodes: int | tuple[int, int]) -> CSR
     shape = _count("num_nodes", targets), _count("num_nodes", sources)
     for name, row, size in (("source", edges[0], shape[1]), ("target", edges[1], shape[0])):
         _check_range(name, row, size)
-    return CSR.from_edges(edges.long(), shape)
+    return CSR.from_edges(edges.long(), shape, coalesce=coalesce)
 
 
 def from_mask(mask: Tensor) -> CSR:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from graphformer.adjacency.base import Adjacency
+from graphformer.adjacency.kept import kept
 
 
 class BySource(NamedTuple):
@@ -40,15 +40,23 @@ class CSR(Adjacency):
     """The number of each slot's edge in the caller's order, int64 [E]; None if the same."""
     given: Tensor | None = None
     """The edge that each edge of a caller's list with duplicates became, int64; else None."""
+    distinct: bool = True
+    """False if a source may appear in a row several times; such edges have no mask."""
 
     @classmethod
-    def from_edges(cls, edge_index: Tensor, shape: tuple[int, int]) -> CSR:
-        """Sort and coalesce checked edges, int64 [2, E'], keeping their order as edge order."""
+    def from_edges(
+        cls, edge_index: Tensor, shape: tuple[int, int], *, coalesce: bool = True
+    ) -> CSR:
+        """Sort and coalesce checked edges, int64 [2, E'], keeping their order as edge order.
+
+        Without `coalesce` duplicates stay edges of their own, each with its share of the softmax.
+        """
         source, target = edge_index
         keys, order = (target * max(shape[1], 1) + source).sort(stable=True)
         first = torch.ones_like(keys, dtype=torch.bool)
         first[1:] = keys[1:] != keys[:-1]
-        slots, given = order[first], None
+        distinct = coalesce or bool(first.all())
+        slots, given = order[first] if coalesce else order, None
         edge_ids = slots
         if len(slots) < len(order):
             # Number the edges that stay by their first appearance in the caller's list.
@@ -61,7 +69,7 @@ class CSR(Adjacency):
             edge_ids = None
         indptr = _indptr(target[slots], shape[0])
         dtype = _index_dtype(len(slots), *shape)
-        return cls(indptr.to(dtype), source[slots].to(dtype), shape, edge_ids, given)
+        return cls(indptr.to(dtype), source[slots].to(dtype), shape, edge_ids, given, distinct)
 
     @property
     def device(self) -> torch.device:
@@ -73,14 +81,14 @@ class CSR(Adjacency):
         """The number of edges E, duplicates counted once."""
         return self.indices.shape[0]
 
-    @cached_property
+    @kept
     def target(self) -> Tensor:
         """The target of each slot, int64 [E]."""
         nodes = torch.arange(self.shape[0], device=self.device)
         degree = self.indptr.long().diff()
         return nodes.repeat_interleave(degree, output_size=self.num_edges)
 
-    @cached_property
+    @kept
     def slots(self) -> Tensor:
         """The slot of each edge, int64 [E]: the inverse of `edge_ids`."""
         numbers = torch.arange(self.num_edges, device=self.device)
@@ -88,7 +96,7 @@ class CSR(Adjacency):
             return numbers
         return torch.empty_like(numbers).scatter_(0, self.edge_ids, numbers)
 
-    @cached_property
+    @kept
     def by_source(self) -> BySource:
         """The edges ordered by source, then target; made once and kept."""
         sources, slots = self.indices.sort(stable=True)
@@ -96,12 +104,13 @@ class CSR(Adjacency):
         indptr = _indptr(sources.long(), self.shape[1])
         return BySource(indptr.to(dtype), self.target[slots].to(dtype), slots.to(dtype))
 
-    @cached_property
+    @kept
     def T(self) -> CSR:  # noqa: N802 - torch's and numpy's name
         """The same edges turned round, in the same edge order."""
         indptr, targets, slots = self.by_source
         edge_ids = slots.long() if self.edge_ids is None else self.edge_ids[slots.long()]
-        return CSR(indptr, targets, (self.shape[1], self.shape[0]), edge_ids, self.given)
+        shape = (self.shape[1], self.shape[0])
+        return CSR(indptr, targets, shape, edge_ids, self.given, self.distinct)
 
     def to(self, device: torch.device | str) -> CSR:
         """Return this adjacency on `device`, its by-source order with it."""
@@ -122,9 +131,15 @@ class CSR(Adjacency):
         """Return itself."""
         return self
 
+    def to_mask(self) -> Tensor:
+        """Return the dense bool mask [M, N]; ValueError for edges that appear several times."""
+        if not self.distinct:
+            raise ValueError("edges that appear several times have no mask; coalesce them first")
+        return super().to_mask()
+
     def canonical(self) -> CSR:
         """Return the same edges in the order by target, then source."""
-        return CSR(self.indptr, self.indices, self.shape)
+        return CSR(self.indptr, self.indices, self.shape, distinct=self.distinct)
 
     def append(self, target: Tensor, source: Tensor) -> CSR:
         """Return a CSR with new edges after the present ones in the edge order."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import lightning.pytorch as pl
-from torch_geometric.data import Data
 
 from graphformer.data.batches import BatchLoader
 
@@ -14,21 +13,21 @@ class DataModule(pl.LightningDataModule, ABC):
     """A data set in the parts 'train', 'val' and 'test'; predictions are made for the test part."""
 
     @abstractmethod
-    def batches(self, part: str) -> BatchLoader | list[Data]:
+    def batches(self, part: str) -> BatchLoader:
         """Return the batches of a part, shuffled where it is the training part."""
 
-    def train_dataloader(self) -> BatchLoader | list[Data]:
+    def train_dataloader(self) -> BatchLoader:
         """Return the training batches."""
         return self.batches("train")
 
-    def val_dataloader(self) -> BatchLoader | list[Data]:
+    def val_dataloader(self) -> BatchLoader:
         """Return the validation batches."""
         return self.batches("val")
 
-    def test_dataloader(self) -> BatchLoader | list[Data]:
+    def test_dataloader(self) -> BatchLoader:
         """Return the test batches."""
         return self.batches("test")
 
-    def predict_dataloader(self) -> BatchLoader | list[Data]:
+    def predict_dataloader(self) -> BatchLoader:
         """Return the test batches."""
         return self.batches("test")

@@ -13,6 +13,7 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import NormalizeFeatures
 from torch_geometric.utils import to_undirected
 
+from graphformer.data.batches import BatchLoader, BatchOrder
 from graphformer.data.files import data_root
 from graphformer.data.images import read_digits
 from graphformer.data.module import DataModule
@@ -43,11 +44,25 @@ class FullGraph(DataModule):
         self.num_features = self.graph.num_node_features
         self.num_classes = int(self.graph.y.max()) + 1
 
-    def batches(self, part: str) -> list[Data]:
+    def batches(self, part: str) -> BatchLoader:
         """Return the whole graph, whatever the part: its masks tell the parts apart."""
         if self.graph is None:
             raise RuntimeError(f"{type(self).__name__} has no graph yet: call setup() first.")
-        return [self.graph]  # `to` moves it in place, so it crosses to the device once
+        # Drawn, not dealt out, so that every process of a distributed run has it.
+        return BatchLoader(_Whole(self.graph), BatchOrder(1, 1, num_batches=1))
+
+
+class _Whole:
+    """A data set of one item. `to` moves a graph in place, so it crosses to the device once."""
+
+    def __init__(self, graph: Data) -> None:
+        self.graph = graph
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: Tensor) -> Data:
+        return self.graph
 
 
 class Planetoid(FullGraph):

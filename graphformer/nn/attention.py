@@ -93,13 +93,13 @@ class MultiHeadAttention(nn.Module):
     def _project(self, x: Tensor, source: Tensor | None) -> tuple[Tensor, ...]:
         """Queries [M, H, D], keys and values [N, Hkv, D]."""
         if source is None:
-            return self.qkv(x).unflatten(1, (-1, self.head_dim)).split(self.heads, dim=1)
+            return self.qkv(x).unflatten(-1, (-1, self.head_dim)).split(self.heads, dim=-2)
         width = self.heads[0] * self.head_dim
         weight, bias = self.qkv.weight, self.qkv.bias
         q = F.linear(x, weight[:width], None if bias is None else bias[:width])
         kv = F.linear(source, weight[width:], None if bias is None else bias[width:])
         heads = (-1, self.head_dim)
-        return q.unflatten(1, heads), *kv.unflatten(1, heads).split(self.heads[1:], dim=1)
+        return q.unflatten(-1, heads), *kv.unflatten(-1, heads).split(self.heads[1:], dim=-2)
 
 
 class GraphAttention(nn.Module):
@@ -191,8 +191,10 @@ class GraphAttention(nn.Module):
             result = gatv2_attention(q, v, v, self.score[0], adjacency, **options)
         else:
             q = v if source is None else self.source(x).unflatten(1, self.heads)
-            scores = (q * self.score[0]).sum(-1), (v * self.score[1]).sum(-1)
-            result = additive_attention(*scores, v, adjacency, **options)
+            # Autocast leaves products with parameters in float32.
+            target_score = (q * self.score[0]).sum(-1).to(v.dtype)
+            source_score = (v * self.score[1]).sum(-1).to(v.dtype)
+            result = additive_attention(target_score, source_score, v, adjacency, **options)
         out, weights = result if isinstance(result, tuple) else (result, None)
         out = out.flatten(1) if self.concat else out.mean(1)
         out = out if self.bias is None else out + self.bias

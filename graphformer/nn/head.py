@@ -20,9 +20,12 @@ def pool(x: Tensor, lengths: tuple[int, ...], how: Pool) -> Tensor:
         lengths: the number of nodes of each sample.
         how: "mean", "sum", "max", or "last" for the last node.
 
-    Raises ValueError for an unknown `how`, and for "last" of an empty sample.
+    Raises ValueError for an unknown `how`, for lengths that do not add up to N, and for "last" of
+    an empty sample.
     """
-    sizes = torch.tensor(lengths, device=x.device)
+    if sum(lengths) != len(x):
+        raise ValueError(f"lengths must add up to the {len(x)} nodes of x, got {sum(lengths)}")
+    sizes = torch.tensor(lengths, dtype=torch.int64, device=x.device)
     if how == "last":
         if 0 in lengths:
             raise ValueError("pooling by the last node needs a node in every sample, got none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from types import ModuleType
 from typing import Literal
 
@@ -50,7 +51,7 @@ def attention(
         scale: s; 1 / sqrt(D) by default.
         dropout: probability of dropping an attention weight; pass 0 when not training.
         backend: "auto", or one that is used as it is or says why not.
-        return_weights: also return the weights before dropout, [E, H].
+        return_weights: also return the weights [E, H], as they are applied: after dropout.
 
     Returns:
         y, [M, H, Dv]; with `return_weights` the pair of it and the weights.
@@ -78,6 +79,7 @@ def additive_attention(
     adjacency: Adjacency,
     *,
     negative_slope: float = 0.2,
+    edge_score: Tensor | None = None,
     bias: Tensor | None = None,
     edge_weight: Tensor | None = None,
     dropout: float = 0.0,
@@ -88,7 +90,7 @@ def additive_attention(
 
     .. math::
         y_i = \sum_{j \to i} \mathrm{softmax}_j(
-              w_{ij}\, \mathrm{LeakyReLU}(t_i + s_j) + b_{ij})\, v_j
+              w_{ij}\, \mathrm{LeakyReLU}(t_i + s_j + e_{ij}) + b_{ij})\, v_j
 
     Args:
         target_score: t, [M, H].
@@ -96,6 +98,7 @@ def additive_attention(
         v: values, [N, H, Dv].
         adjacency: M targets by N sources.
         negative_slope: of the LeakyReLU.
+        edge_score: e, [E] or [E, H].
         bias, edge_weight, dropout, backend, return_weights: as in `attention`.
 
     Returns:
@@ -113,9 +116,13 @@ def additive_attention(
         adjacency, **{name: score.unsqueeze(-1) for name, score in scores.items()}, v=v
     )
     options = _edge_options(target_score, adjacency, bias, edge_weight, dropout, return_weights)
-    run = _backend("additive_attention", backend, adjacency, options)
+    extra = {}
+    if edge_score is not None:
+        edge_score = _edge_values("edge_score", edge_score, adjacency, target_score)
+        extra["edge_score"] = edge_score.expand(-1, target_score.shape[1])
+    run = _backend("additive_attention", backend, adjacency, options, *extra)
     result = run.additive_attention(
-        target_score, source_score, v, adjacency, negative_slope=negative_slope, **options
+        target_score, source_score, v, adjacency, negative_slope=negative_slope, **extra, **options
     )
     return result if return_weights else result[0]
 
@@ -128,6 +135,7 @@ def gatv2_attention(
     adjacency: Adjacency,
     *,
     negative_slope: float = 0.2,
+    edge_key: Tensor | None = None,
     bias: Tensor | None = None,
     edge_weight: Tensor | None = None,
     dropout: float = 0.0,
@@ -138,7 +146,7 @@ def gatv2_attention(
 
     .. math::
         y_i = \sum_{j \to i} \mathrm{softmax}_j(
-              w_{ij}\, a \cdot \mathrm{LeakyReLU}(q_i + k_j) + b_{ij})\, v_j
+              w_{ij}\, a \cdot \mathrm{LeakyReLU}(q_i + k_j + e_{ij}) + b_{ij})\, v_j
 
     Args:
         q: [M, H, D].
@@ -147,6 +155,7 @@ def gatv2_attention(
         weight: a, [H, D].
         adjacency: M targets by N sources.
         negative_slope: of the LeakyReLU.
+        edge_key: e, [E, H, D].
         bias, edge_weight, dropout, backend, return_weights: as in `attention`.
 
     Returns:
@@ -162,30 +171,118 @@ def gatv2_attention(
         raise ValueError(
             f"q, k and weight must share H and D, got {_shapes(q=q, k=k, weight=weight)}"
         )
+    weight = weight.to(q.dtype)  # a parameter, which autocast leaves in float32
     options = _edge_options(q, adjacency, bias, edge_weight, dropout, return_weights)
-    run = _backend("gatv2_attention", backend, adjacency, options)
+    extra = {}
+    if edge_key is not None:
+        extra["edge_key"] = _edge_aligned("edge_key", edge_key, adjacency, q)
+        if extra["edge_key"].shape[1:] != q.shape[1:]:
+            raise ValueError(
+                f"edge_key must be [E, {q.shape[1]}, {q.shape[2]}], got {list(edge_key.shape)}"
+            )
+    run = _backend("gatv2_attention", backend, adjacency, options, *extra)
     result = run.gatv2_attention(
-        q, k, v, weight, adjacency, negative_slope=negative_slope, **options
+        q, k, v, weight, adjacency, negative_slope=negative_slope, **extra, **options
     )
     return result if return_weights else result[0]
 
 
-def _backend(function: str, name: str, adjacency: Adjacency, options: EdgeOptions) -> ModuleType:
-    """The backend asked for, or the one that suits; it must have the function."""
+def edge_feature_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    edge_attr: Tensor,
+    key_map: Tensor,
+    value_map: Tensor,
+    adjacency: Adjacency,
+    *,
+    bias: Tensor | None = None,
+    edge_weight: Tensor | None = None,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    backend: Backend = "auto",
+    return_weights: bool = False,
+) -> Output:
+    r"""Scaled dot-product attention whose keys and values hear from edge features.
+
+    .. math::
+        y_i = \sum_{j \to i} \mathrm{softmax}_j(
+              s\, w_{ij}\, q_i \cdot (k_j + K e_{ij}) + b_{ij})\, (v_j + V e_{ij})
+
+    The mapped features, [E, H, D], are made by the reference only.
+
+    Args:
+        q: queries, [M, H, D].
+        k: keys, [N, Hkv, D]; Hkv divides H.
+        v: values, [N, Hkv, Dv].
+        edge_attr: e, [E, F].
+        key_map: K, [H, D, F].
+        value_map: V, [H, Dv, F].
+        adjacency: M targets by N sources.
+        bias, edge_weight, scale, dropout, backend, return_weights: as in `attention`.
+
+    Returns:
+        y, [M, H, Dv]; with `return_weights` the pair of it and the weights [E, H].
+
+    Raises:
+        ValueError, TypeError: as in `attention`.
+
+    Source: Shi et al., 2021, "Masked label prediction", equations 3 and 4.
+    """
+    adjacency = _checked(adjacency, q=q, k=k, v=v)
+    if q.shape[2] != k.shape[2] or q.shape[2] == 0:
+        raise ValueError(f"q and k must have one width above 0, got {_shapes(q=q, k=k)}")
+    edge_attr = _edge_aligned("edge_attr", edge_attr, adjacency, q)
+    heads, width = q.shape[1], edge_attr.shape[-1]
+    maps = {"key_map": key_map, "value_map": value_map}
+    expected = [(heads, q.shape[2], width), (heads, v.shape[2], width)]
+    if edge_attr.ndim != 2 or [tuple(x.shape) for x in maps.values()] != expected:
+        raise ValueError(
+            f"edge_attr must be [E, F], key_map [H, D, F] and value_map [H, Dv, F], "
+            f"got {_shapes(edge_attr=edge_attr, **maps)}"
+        )
+    options = _edge_options(q, adjacency, bias, edge_weight, dropout, return_weights)
+    scale = q.shape[2] ** -0.5 if scale is None else scale
+    run = _backend("edge_feature_attention", backend, adjacency, options)
+    key_map, value_map = key_map.to(q.dtype), value_map.to(q.dtype)
+    result = run.edge_feature_attention(
+        q, k, v, edge_attr, key_map, value_map, adjacency, scale=scale, **options
+    )
+    return result if return_weights else result[0]
+
+
+def _backend(
+    function: str, name: str, adjacency: Adjacency, options: EdgeOptions, *extra: str
+) -> ModuleType:
+    """The backend asked for, or the one that suits; it must have the function and its `extra`."""
     if name == "auto":
         name = _suitable(function, adjacency, options)
+        if not _takes(name, function, extra):
+            name = "scatter"
     if name not in BACKENDS:
         names = ", ".join(BACKENDS)
         raise ValueError(f"backend must be auto or one of {names}, got {name!r}")
     if not hasattr(BACKENDS[name], function):
         raise ValueError(f"backend={name!r} has no {function}; choose another, or 'auto'")
+    if not _takes(name, function, extra):
+        raise ValueError(
+            f"backend={name!r} takes no {' or '.join(extra)}; choose another, or 'auto'"
+        )
     return BACKENDS[name]
+
+
+def _takes(name: str, function: str, extra: tuple[str, ...]) -> bool:
+    """Whether a backend's function has these options, which not all of them have."""
+    if not extra:
+        return True
+    return set(extra) <= set(signature(getattr(BACKENDS[name], function)).parameters)
 
 
 def _suitable(function: str, adjacency: Adjacency, options: EdgeOptions) -> str:
     if function == "attention" and sdpa.why_not(options) is None:
         rule = isinstance(adjacency, Complete | Causal)
-        if rule or adjacency.block_density > DENSE:
+        distinct = not isinstance(adjacency, CSR) or adjacency.distinct
+        if rule or (distinct and adjacency.block_density > DENSE):
             return "sdpa"
     return "scatter"
 
@@ -254,16 +351,32 @@ def _edge_options(
 
 
 def _edge_values(name: str, values: Tensor, adjacency: Adjacency, q: Tensor) -> Tensor:
-    """Check edge-aligned values and return them as [E, H] or [E, 1] in q's dtype."""
+    """Check values that multiply or add to logits; return them as [E, H] or [E, 1]."""
     num_edges, heads = adjacency.num_edges, q.shape[1]
-    given = adjacency.given if isinstance(adjacency, CSR) else None
-    if given is not None and len(values) == len(given):
-        values = _coalesced(name, values, given, num_edges)
-    if values.ndim == 1:
-        values = values.unsqueeze(1)
-    if values.ndim != 2 or values.shape[0] != num_edges or values.shape[1] not in (1, heads):
+    aligned = _edge_aligned(name, values, adjacency, q, f" or [{num_edges}, {heads}]")
+    if aligned.ndim == 1:
+        aligned = aligned.unsqueeze(1)
+    if aligned.ndim != 2 or aligned.shape[1] not in (1, heads):
         raise ValueError(
             f"{name} must be [{num_edges}] or [{num_edges}, {heads}], a row for each edge of "
+            f"adjacency.edge_index, got {tuple(values.shape)}"
+        )
+    return aligned
+
+
+def _edge_aligned(
+    name: str, values: Tensor, adjacency: Adjacency, q: Tensor, shapes: str = " rows"
+) -> Tensor:
+    """Check that there is a row for each edge and return them, [E, ...], in q's dtype."""
+    num_edges = adjacency.num_edges
+    if values.dtype is torch.bool:
+        raise TypeError(f"{name} must hold numbers, got bool; put a mask into the adjacency")
+    given = adjacency.given if isinstance(adjacency, CSR) else None
+    if given is not None and values.ndim and len(values) == len(given):
+        values = _coalesced(name, values, given, num_edges)
+    if not values.ndim or values.shape[0] != num_edges:
+        raise ValueError(
+            f"{name} must be [{num_edges}]{shapes}, a row for each edge of "
             f"adjacency.edge_index, got {tuple(values.shape)}"
         )
     if values.device != q.device:

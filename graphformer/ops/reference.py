@@ -36,12 +36,15 @@ def additive_attention(
     adjacency: Adjacency,
     *,
     negative_slope: float,
+    edge_score: Tensor | None = None,
     **options: Unpack[EdgeOptions],
 ) -> Result:
-    """logit_ij = leaky_relu(target_score_i + source_score_j)."""
+    """logit_ij = leaky_relu(target_score_i + source_score_j + edge_score_ij)."""
     csr = adjacency.to_csr()
     target_score, source_score = widened(target_score, source_score)
     score = target_score[csr.target] + source_score[csr.indices]
+    if edge_score is not None:
+        score = score + edge_score[_slot_order(csr)]
     return _softmax_sum(F.leaky_relu(score, negative_slope), v, csr, **options)
 
 
@@ -53,13 +56,40 @@ def gatv2_attention(
     adjacency: Adjacency,
     *,
     negative_slope: float,
+    edge_key: Tensor | None = None,
     **options: Unpack[EdgeOptions],
 ) -> Result:
-    """logit_ij = weight . leaky_relu(q_i + k_j)."""
+    """logit_ij = weight . leaky_relu(q_i + k_j + edge_key_ij)."""
     csr = adjacency.to_csr()
     q, k, weight = widened(q, per_head(k, q.shape[1]), weight)
-    hidden = F.leaky_relu(q[csr.target] + k[csr.indices], negative_slope)
-    return _softmax_sum((weight * hidden).sum(-1), v, csr, **options)
+    hidden = q[csr.target] + k[csr.indices]
+    if edge_key is not None:
+        hidden = hidden + edge_key[_slot_order(csr)]
+    logits = (weight * F.leaky_relu(hidden, negative_slope)).sum(-1)
+    return _softmax_sum(logits, v, csr, **options)
+
+
+def edge_feature_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    edge_attr: Tensor,
+    key_map: Tensor,
+    value_map: Tensor,
+    adjacency: Adjacency,
+    *,
+    scale: float,
+    **options: Unpack[EdgeOptions],
+) -> Result:
+    """logit_ij = scale * q_i . (k_j + key_map e_ij); the values are v_j + value_map e_ij."""
+    csr = adjacency.to_csr()
+    e, key_map, value_map = widened(edge_attr[_slot_order(csr)], key_map, value_map)
+    q, k, wide_v = widened(q, per_head(k, q.shape[1]), per_head(v, q.shape[1]))
+    keys = k[csr.indices] + torch.einsum("hde,ne->nhd", key_map, e)
+    values = wide_v[csr.indices] + torch.einsum("hde,ne->nhd", value_map, e)
+    logits = scale * (q[csr.target] * keys).sum(-1)
+    out, weights = _softmax_sum(logits, values, csr, **options, spread=True)
+    return out.to(v.dtype), None if weights is None else weights.to(v.dtype)
 
 
 def _softmax_sum(
@@ -72,9 +102,13 @@ def _softmax_sum(
     dropout: float,
     seed: Tensor | None,
     return_weights: bool,
+    spread: bool = False,
 ) -> Result:
-    """y_i = sum_j softmax_j(logit_ij) v_j; logits [E, H] and all on the edges in slot order."""
-    order = slice(None) if csr.edge_ids is None else csr.edge_ids
+    """y_i = sum_j softmax_j(logit_ij) v_j; logits [E, H] and all on the edges in slot order.
+
+    With `spread`, v is [E, H, Dv] with a value for each slot.
+    """
+    order = _slot_order(csr)
     if edge_weight is not None:
         logits = logits * edge_weight[order]
     if bias is not None:
@@ -84,8 +118,14 @@ def _softmax_sum(
         weights = weights * keep(*weights.shape, dropout, seed) / (1 - dropout)
     (wide_v,) = widened(per_head(v, weights.shape[1]))
     out = wide_v.new_zeros(csr.shape[0], *wide_v.shape[1:])
-    out = out.index_add(0, csr.target, weights.unsqueeze(-1) * wide_v[csr.indices])
+    values = wide_v if spread else wide_v[csr.indices]
+    out = out.index_add(0, csr.target, weights.unsqueeze(-1) * values)
     return out.to(v.dtype), weights[csr.slots].to(v.dtype) if return_weights else None
+
+
+def _slot_order(csr: CSR) -> Tensor | slice:
+    """What turns edge-aligned values from the caller's order into slot order."""
+    return slice(None) if csr.edge_ids is None else csr.edge_ids
 
 
 def segment_softmax(logits: Tensor, segment: Tensor, num_segments: int) -> Tensor:

@@ -43,12 +43,15 @@ def additive_attention(
     adjacency: Adjacency,
     *,
     negative_slope: float,
+    edge_score: Tensor | None = None,
     **options: Unpack[EdgeOptions],
 ) -> Result:
-    """logit_ij = leaky_relu(target_score_i + source_score_j)."""
+    """logit_ij = leaky_relu(target_score_i + source_score_j + edge_score_ij)."""
     csr = adjacency.to_csr()
     left, right = widened(target_score, source_score)
     score = left.index_select(0, csr.target) + right.index_select(0, csr.indices)
+    if edge_score is not None:
+        score = score + _by_slot(edge_score, csr)
     return _softmax_sum(F.leaky_relu(score, negative_slope), v, csr, **options)
 
 
@@ -60,19 +63,59 @@ def gatv2_attention(
     adjacency: Adjacency,
     *,
     negative_slope: float,
+    edge_key: Tensor | None = None,
     **options: Unpack[EdgeOptions],
 ) -> Result:
-    """logit_ij = weight . leaky_relu(q_i + k_j)."""
+    """logit_ij = weight . leaky_relu(q_i + k_j + edge_key_ij)."""
     csr = adjacency.to_csr()
     q, k, weight = widened(q, k, weight)
     keys = per_head(k.index_select(0, csr.indices), q.shape[1])
+    if edge_key is not None:
+        keys = keys + _by_slot(edge_key, csr)
     hidden = F.leaky_relu(q.index_select(0, csr.target) + keys, negative_slope)
     return _softmax_sum(torch.linalg.vecdot(hidden, weight), v, csr, **options)
 
 
-def _softmax_sum(
-    logits: Tensor,
+def edge_feature_attention(
+    q: Tensor,
+    k: Tensor,
     v: Tensor,
+    edge_attr: Tensor,
+    key_map: Tensor,
+    value_map: Tensor,
+    adjacency: Adjacency,
+    *,
+    scale: float,
+    **options: Unpack[EdgeOptions],
+) -> Result:
+    """logit_ij = scale * (q_i . k_j + (key_map^T q_i) . e_ij); values as in the reference.
+
+    The mapped features [E, H, D] are never made: sum a (v + W e) = sum a v + W sum a e.
+    """
+    csr = adjacency.to_csr()
+    q, k, e = widened(q * scale, k, _by_slot(edge_attr, csr))
+    key_map, value_map = widened(key_map, value_map)
+    keys = per_head(k.index_select(0, csr.indices), q.shape[1])
+    logits = torch.linalg.vecdot(q.index_select(0, csr.target), keys)
+    asked = torch.einsum("mhd,hde->mhe", q, key_map).index_select(0, csr.target)
+    logits = logits + torch.einsum("nhe,ne->nh", asked, e)
+    weights = _softmax(logits, csr, **options)
+    out = _weighted(weights, v, csr)
+    features = _reduce(weights.unsqueeze(-1) * e.unsqueeze(1), csr, "sum")
+    out = out + torch.einsum("mhe,hde->mhd", features, value_map).to(v.dtype)
+    return out, _in_order(weights, v, csr) if options["return_weights"] else None
+
+
+def _softmax_sum(
+    logits: Tensor, v: Tensor, csr: CSR, **options: Unpack[EdgeOptions]
+) -> Result:
+    weights = _softmax(logits, csr, **options)
+    out = _weighted(weights, v, csr)
+    return out, _in_order(weights, v, csr) if options["return_weights"] else None
+
+
+def _softmax(
+    logits: Tensor,
     csr: CSR,
     *,
     bias: Tensor | None,
@@ -80,7 +123,8 @@ def _softmax_sum(
     dropout: float,
     seed: Tensor | None,
     return_weights: bool,
-) -> Result:
+) -> Tensor:
+    """The attention weights [E, H] by slot, after dropout."""
     if edge_weight is not None:
         logits = logits * _by_slot(edge_weight, csr)
     if bias is not None:
@@ -92,10 +136,17 @@ def _softmax_sum(
     weights = weights / _spread(total.masked_fill(total == 0, 1), csr)
     if seed is not None:
         weights = weights * keep(*weights.shape, dropout, seed) / (1 - dropout)
+    return weights
+
+
+def _weighted(weights: Tensor, v: Tensor, csr: CSR) -> Tensor:
     (values,) = widened(per_head(v.index_select(0, csr.indices), weights.shape[1]))
-    out = _reduce(values * weights.unsqueeze(-1), csr, "sum").to(v.dtype)
-    returned = weights.index_select(0, csr.slots).to(v.dtype) if return_weights else None
-    return out, returned
+    return _reduce(values * weights.unsqueeze(-1), csr, "sum").to(v.dtype)
+
+
+def _in_order(weights: Tensor, v: Tensor, csr: CSR) -> Tensor:
+    """Weights by slot in the caller's edge order, in the values' dtype."""
+    return weights.index_select(0, csr.slots).to(v.dtype)
 
 
 def _by_slot(values: Tensor, csr: CSR) -> Tensor:

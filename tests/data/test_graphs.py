@@ -111,8 +111,9 @@ def test_the_graph_is_one_object_that_moves_in_place() -> None:
     with pytest.raises(RuntimeError, match="setup"):
         data.train_dataloader()
     data.setup()
-    graph = data.train_dataloader()[0]
-    assert data.val_dataloader()[0] is graph
+    (graph,) = data.train_dataloader()
+    (again,) = data.val_dataloader()
+    assert again is graph
     edge_index = graph.edge_index
     moved = data.transfer_batch_to_device(graph, torch.device("cpu"), 0)
     assert moved is graph

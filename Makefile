@@ -1,0 +1,68 @@
+# Everything runs in .venv, made on demand from pyproject.toml under constraints.txt.
+# Needs python3 (3.10 or newer, with its venv module) and make.
+# `make PYTHON=python3.12 test` takes another interpreter; PIP_* variables reach pip as usual,
+# so PIP_EXTRA_INDEX_URL may name an index with CPU-only builds of torch.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev demo test test-slow test-scatter test-gpu lint bench bench-gpu clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "graphformer needs Python 3.10 or newer: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: python3-venv)" >&2; exit 1; }
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,logging]'
+	@touch $@
+
+$(VENV)/.installed-scatter: $(VENV)/.installed-dev
+	$(PIP) install --quiet --constraint constraints.txt setuptools wheel ninja
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --constraint constraints.txt --no-build-isolation --no-deps torch-scatter
+	@touch $@
+
+install: $(VENV)/.installed ## make .venv and install the library
+
+install-dev: $(VENV)/.installed-dev ## the same with the tools for tests and checks
+
+demo: $(VENV)/.installed ## train one Transformer on images, text and a graph, each with two adjacencies
+	$(BIN)/graphformer demo
+
+test: $(VENV)/.installed-dev ## run the test suite
+	$(BIN)/python -m pytest -q
+
+test-slow: $(VENV)/.installed-dev ## run the tests marked slow
+	$(BIN)/python -m pytest -q -m "slow and not gpu"
+
+test-scatter: $(VENV)/.installed-scatter ## build torch-scatter (ten minutes) and run the tests of its road
+	$(BIN)/python -c "import torch_scatter"
+	$(BIN)/python -m pytest -q -k scatter
+
+test-gpu: $(VENV)/.installed-dev ## run the tests that need a CUDA device
+	$(BIN)/python -m pytest -q -m gpu
+
+lint: $(VENV)/.installed-dev ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed ## measure attention and layers against their peers
+	$(BIN)/python experiments/benchmark.py
+
+bench-gpu: $(VENV)/.installed ## the same on a CUDA device
+	$(BIN)/python experiments/benchmark.py --device cuda
+
+clean: ## remove the environment and everything that was made
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,60 @@
+"""The command `graphformer`. What is quick (`list`, `--version`, `--help`) imports no torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from graphformer import __version__
+from graphformer.cli.errors import UsageError, nearest
+
+USAGE = """usage: graphformer COMMAND ...
+
+  fit        train:          graphformer fit -c experiments/X.yaml [-c datasets/Y.yaml]
+             resume:         graphformer fit --ckpt runs/.../last.ckpt
+  validate   evaluate on the validation part: graphformer validate --ckpt PATH
+  test       evaluate on the test part:       graphformer test --ckpt PATH
+  predict    write the network's outputs for the test part to a file
+  list       show tasks, patterns, networks, data sets and experiments
+  demo       train one Transformer on images, text and a graph
+
+Any setting of the YAML files can be overridden, as in `--model.lr 1e-3 --trainer.max_epochs 5`.
+`--adjacency NAME` (and `--adjacency.radius 4`) chooses who attends to whom, also for a model that
+is trained already. `graphformer COMMAND --help` lists everything.
+"""
+COMMANDS = ("fit", "validate", "test", "predict", "list", "demo")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0, 2 for wrong usage, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except UsageError as error:
+        print(f"graphformer: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _dispatch(arguments: list[str]) -> int:
+    command = arguments[0] if arguments else "--help"
+    if command in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    if command == "--version":
+        print(f"graphformer {__version__}")
+        return 0
+    if command not in COMMANDS:
+        raise UsageError(f"unknown command {command!r}{nearest(command, COMMANDS)}")
+    if command == "list":
+        from graphformer.cli.catalog import print_catalog
+
+        return print_catalog(arguments[1:])
+    if command == "demo":
+        from graphformer.cli import demo
+
+        return int(demo.main(arguments[1:]) or 0)
+    from graphformer.cli.run import run
+
+    return run(arguments)

@@ -1,0 +1,89 @@
+"""The parser of Lightning's command line, with sizes that may be left to the data."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from typing import Any
+
+import lightning.pytorch as pl
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+
+from graphformer.cli.errors import UsageError
+
+# What a task or a network needs to know of the data, and asks of it unless it is given.
+SIZES = ("num_features", "num_edge_features", "num_classes", "vocab_size")
+
+
+class Parser(LightningArgumentParser):
+    """A parser that raises instead of printing, and requires no sizes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "exit_on_error": False})
+        self.allow_abbrev = False  # a misspelt name must not pass for a shortened one
+
+    def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Add a class's arguments, none of the sizes required."""
+        return self._without_sizes(super().add_class_arguments(*args, **kwargs))
+
+    def add_function_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Add a function's arguments, none of the sizes required."""
+        return self._without_sizes(super().add_function_arguments(*args, **kwargs))
+
+    def _without_sizes(self, added: list[str]) -> list[str]:
+        for action in self._actions:
+            if action.dest in SIZES:
+                action.required = False
+        return added
+
+
+def fill_sizes(model: Namespace, data: Namespace) -> pl.LightningDataModule | None:
+    """Put the sizes that a task's and its network's settings lack in, from the data.
+
+    Returns:
+        The data module, set up, if it had to be asked.
+
+    Raises:
+        UsageError: the data does not know a size.
+    """
+    specs = {"model": model, "model.network": model.init_args.network}
+    lacking = [(key, spec, size) for key, spec in specs.items() for size in _lacking(spec)]
+    if not lacking:
+        return None
+    module = _set_up(data)
+    for key, spec, size in lacking:
+        value = getattr(module, size, None)
+        if value is None:
+            raise UsageError(
+                f"{spec.class_path.rpartition('.')[2]} needs {size}, which {type(module).__name__} "
+                f"does not tell: set --{key}.{size}, or choose other data"
+            )
+        spec.init_args[size] = value
+    return module
+
+
+def _lacking(spec: Namespace) -> list[str]:
+    required = inspect.Parameter.empty
+    parameters = inspect.signature(import_path(spec.class_path)).parameters
+    given = spec.get("init_args") or Namespace()
+    return [
+        size
+        for size in SIZES
+        if size in parameters and parameters[size].default is required and given.get(size) is None
+    ]
+
+
+def import_path(path: str) -> Any:
+    """The class or function that a dotted path names."""
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def _set_up(data: Namespace) -> pl.LightningDataModule:
+    parser = Parser()
+    parser.add_subclass_arguments(pl.LightningDataModule, "data", fail_untyped=False)
+    module: pl.LightningDataModule = parser.instantiate(Namespace(data=data)).data
+    module.prepare_data()
+    module.setup("fit")
+    return module

@@ -1,0 +1,150 @@
+"""What every task shares: the network over a pattern's adjacency, the optimiser, the schedule."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from graphformer.patterns import Pattern
+from graphformer.tasks.optimization import make_optimizer, schedule_factor
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+IGNORED = -100  # the label of a node or sample that has none, as in torch's cross_entropy
+
+
+class Task(pl.LightningModule):
+    """A network trained over the adjacency that a pattern makes of each batch.
+
+    `task.adjacency` may be replaced at any time: the same weights then attend over other edges.
+    With `accumulate_grad_batches`, gradients are those of one mean over all the labels of the
+    accumulated batches, however unevenly these carry labels (in each process on its own).
+
+    Args:
+        network: `network(batch, adjacency)` gives the outputs, one row a node or a sample.
+        adjacency: who attends to whom in a batch.
+        lr: highest learning rate.
+        weight_decay: "adamw" decays matrices only; with "adam" it is an L2 penalty on everything.
+        optimizer: "adamw" or "adam".
+        betas: decay rates of the two moments.
+        schedule: what follows the warm-up, down to `min_lr_ratio` at the last step.
+        warmup_steps: optimiser steps of linear warm-up.
+        min_lr_ratio: last learning rate as a fraction of `lr`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        adjacency: Pattern,
+        *,
+        lr: float = 1e-3,
+        weight_decay: float = 0.01,
+        optimizer: Literal["adamw", "adam"] = "adamw",
+        betas: tuple[float, float] = (0.9, 0.999),
+        schedule: Literal["constant", "linear", "cosine"] = "constant",
+        warmup_steps: int = 0,
+        min_lr_ratio: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.adjacency = adjacency
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.optimizer_name = optimizer  # Lightning has a method `optimizers`
+        self.betas = betas
+        self.schedule = schedule
+        self.warmup_steps = warmup_steps
+        self.min_lr_ratio = min_lr_ratio
+        self._label_counts: list[Tensor] = []
+
+    def forward(self, batch: Data) -> Tensor:
+        """Outputs of the network, [N, K] or [B, K]."""
+        output: Tensor = self.network(batch, self.adjacency(batch))
+        return output
+
+    def predict_step(self, batch: Data, batch_idx: int) -> Tensor:
+        """Outputs of the network, [N, K] or [B, K]."""
+        return self(batch)
+
+    def training_loss(self, total: Tensor, count: Tensor, *, rows: int) -> Tensor:
+        """Log and return the loss of a batch: the sum over its labels [], by their number [].
+
+        The batches of one accumulation are all divided by the first one's number of labels;
+        `on_before_optimizer_step` puts the number of all of them in its place.
+        """
+        self.log(
+            "train/loss", (total / count.clamp(min=1)).detach(), prog_bar=True, batch_size=rows
+        )
+        self._label_counts.append(count)
+        return total / self._label_counts[0].clamp(min=1)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Make the accumulated gradient that of one mean over all accumulated labels."""
+        accumulated = self.trainer.accumulate_grad_batches
+        if accumulated > 1:
+            first = self._label_counts[0].clamp(min=1)
+            factor = accumulated * first / torch.stack(self._label_counts).sum().clamp(min=1)
+            for parameter in self.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.mul_(factor.to(parameter.grad))
+        self._label_counts.clear()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser, with a schedule that goes forward at every step."""
+        total_steps = self.trainer.estimated_stepping_batches
+        if self.schedule != "constant" and math.isinf(total_steps):
+            raise ValueError(
+                f"schedule {self.schedule!r} needs to know the last step, but the trainer has "
+                "neither max_steps nor max_epochs: set one of them, or schedule='constant'"
+            )
+        optimizer = make_optimizer(
+            self.network,
+            self.optimizer_name,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            betas=self.betas,
+            fused=self.trainer.precision != "16-mixed",  # the loss scaler unscales on its own
+        )
+        factor = schedule_factor(
+            self.schedule,
+            warmup_steps=self.warmup_steps,
+            total_steps=total_steps,
+            min_lr_ratio=self.min_lr_ratio,
+        )
+        scheduler = LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+
+def labelled(batch: Data, stage: str) -> Tensor | None:
+    """Which rows of the outputs count in a stage ("train", "val" or "test"): [rows] bool, or None.
+
+    None stands for all of them; a batch with `train_mask`, `val_mask` and `test_mask` is one graph
+    whose nodes are split.
+    """
+    mask: Tensor | None = getattr(batch, f"{stage}_mask", None)
+    return mask
+
+
+def check_rows(output: Tensor, y: Tensor, level: str) -> Tensor:
+    """The outputs, if they have a row for every label.
+
+    Raises:
+        ValueError: the network answers for another level than the labels are at.
+    """
+    if output.shape[0] != y.shape[0]:
+        raise ValueError(
+            f"level={level!r}: the network gave {output.shape[0]} rows for {y.shape[0]} labels; "
+            "a node task needs one row a node, a graph task one row a sample (a pooling head)"
+        )
+    return output

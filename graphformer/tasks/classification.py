@@ -1,0 +1,98 @@
+"""Classification of nodes, or of whole samples: graphs, images, texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
+
+from graphformer.patterns import Complete, Pattern
+from graphformer.tasks.base import IGNORED, Task, check_rows, labelled
+from graphformer.tasks.metrics import Mean
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+
+class Classification(Task):
+    """Cross-entropy over classes, with accuracy, macro F1 and ROC-AUC.
+
+    `batch.y` holds one class a node [N] or a sample [B]; -100 marks those without one. Where a
+    batch has `train_mask`, `val_mask` and `test_mask` [N], each stage counts its own nodes.
+
+    Args:
+        network: logits over the classes, [N, K] or [B, K].
+        adjacency: who attends to whom.
+        num_classes: K.
+        level: "node", or "graph" for one label a sample (an image is a graph of patches).
+        metrics: any of "accuracy", "f1" (macro) and "auroc" (macro, one class against the rest).
+        label_smoothing: share of the label that is spread over all classes, in training.
+        options: those of `Task`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        adjacency: Pattern = Complete(),
+        *,
+        num_classes: int,
+        level: Literal["node", "graph"] = "graph",
+        metrics: Sequence[Literal["accuracy", "f1", "auroc"]] = ("accuracy", "f1"),
+        label_smoothing: float = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(network, adjacency, **options)
+        self.level = level
+        self.label_smoothing = label_smoothing
+        # Without groups: Lightning reads each metric alone, and would see a stale state.
+        chosen = MetricCollection(
+            {name: _metric(name, num_classes) for name in metrics}, compute_groups=False
+        )
+        self.val_metrics, self.val_loss = chosen.clone(prefix="val/"), Mean()
+        self.test_metrics, self.test_loss = chosen.clone(prefix="test/"), Mean()
+
+    def training_step(self, batch: Data, batch_idx: int) -> Tensor:
+        """Mean loss over the batch's labels, []."""
+        logits, y = self._outputs(batch, "train")
+        total = F.cross_entropy(
+            logits, y, ignore_index=IGNORED, reduction="sum", label_smoothing=self.label_smoothing
+        )
+        return self.training_loss(total, (y != IGNORED).sum(), rows=y.shape[0])
+
+    def validation_step(self, batch: Data, batch_idx: int) -> None:
+        """Update the validation metrics."""
+        self._evaluate(batch, "val", self.val_metrics, self.val_loss)
+
+    def test_step(self, batch: Data, batch_idx: int) -> None:
+        """Update the test metrics."""
+        self._evaluate(batch, "test", self.test_metrics, self.test_loss)
+
+    def _outputs(self, batch: Data, stage: str) -> tuple[Tensor, Tensor]:
+        logits = check_rows(self(batch).float(), batch.y, self.level)
+        mask = labelled(batch, stage)
+        return (logits, batch.y) if mask is None else (logits[mask], batch.y[mask])
+
+    def _evaluate(
+        self, batch: Data, stage: str, metrics: MetricCollection, mean_loss: Metric
+    ) -> None:
+        logits, y = self._outputs(batch, stage)
+        count = (y != IGNORED).sum()
+        total = F.cross_entropy(logits, y, ignore_index=IGNORED, reduction="sum")
+        mean_loss.update(total, count)
+        metrics.update(logits, y)
+        self.log(f"{stage}/loss", mean_loss, prog_bar=True, batch_size=y.shape[0])
+        self.log_dict(metrics, prog_bar=True, batch_size=y.shape[0])
+
+
+def _metric(name: str, num_classes: int) -> Metric:
+    if name == "accuracy":
+        return MulticlassAccuracy(num_classes, average="micro", ignore_index=IGNORED)
+    if name == "f1":
+        return MulticlassF1Score(num_classes, average="macro", ignore_index=IGNORED)
+    if name == "auroc":
+        return MulticlassAUROC(num_classes, average="macro", ignore_index=IGNORED)
+    raise ValueError(f"metrics must be among 'accuracy', 'f1' and 'auroc', got {name!r}")

@@ -1,0 +1,75 @@
+"""Regression of nodes or whole samples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import Tensor, nn
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
+
+from graphformer.patterns import Complete, Pattern
+from graphformer.tasks.base import Task, check_rows, labelled
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+
+class Regression(Task):
+    """Squared or absolute error on real targets, with MAE and RMSE.
+
+    `batch.y` holds one number or T numbers a node or a sample: [N], [B], [N, T] or [B, T]. Where a
+    batch has `train_mask`, `val_mask` and `test_mask` [N], each stage counts its own nodes.
+
+    Args:
+        network: predictions, [N, T] or [B, T]; T is 1 for a target without that axis.
+        adjacency: who attends to whom.
+        level: "node", or "graph" for one target a sample.
+        loss: "mse" or "mae".
+        options: those of `Task`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        adjacency: Pattern = Complete(),
+        *,
+        level: Literal["node", "graph"] = "graph",
+        loss: Literal["mse", "mae"] = "mse",
+        **options: Any,
+    ) -> None:
+        super().__init__(network, adjacency, **options)
+        self.level = level
+        self.loss = loss
+        metrics = MetricCollection(
+            {"mae": MeanAbsoluteError(), "rmse": MeanSquaredError(squared=False)},
+            compute_groups=False,  # Lightning reads each metric alone
+        )
+        self.val_metrics = metrics.clone(prefix="val/")
+        self.test_metrics = metrics.clone(prefix="test/")
+
+    def training_step(self, batch: Data, batch_idx: int) -> Tensor:
+        """Mean loss over the batch's targets, []."""
+        prediction, y = self._outputs(batch, "train")
+        error = prediction - y
+        total = error.square().sum() if self.loss == "mse" else error.abs().sum()
+        count = y.new_tensor(y.numel())
+        return self.training_loss(total, count, rows=y.shape[0])
+
+    def validation_step(self, batch: Data, batch_idx: int) -> None:
+        """Update the validation metrics."""
+        self._evaluate(batch, "val", self.val_metrics)
+
+    def test_step(self, batch: Data, batch_idx: int) -> None:
+        """Update the test metrics."""
+        self._evaluate(batch, "test", self.test_metrics)
+
+    def _outputs(self, batch: Data, stage: str) -> tuple[Tensor, Tensor]:
+        prediction = check_rows(self(batch).float(), batch.y, self.level)
+        y = batch.y.float().reshape(prediction.shape)
+        mask = labelled(batch, stage)
+        return (prediction, y) if mask is None else (prediction[mask], y[mask])
+
+    def _evaluate(self, batch: Data, stage: str, metrics: MetricCollection) -> None:
+        prediction, y = self._outputs(batch, stage)
+        metrics.update(prediction, y)
+        self.log_dict(metrics, prog_bar=True, batch_size=y.shape[0])

@@ -1,0 +1,245 @@
+"""The attention modules against torch's and PyG's, with the same weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch_geometric.nn as pyg
+from awkward import random_edges
+from torch import nn
+
+import graphformer as gf
+
+DIM, HEADS = 14, 2
+
+
+def randn(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed + sum(shape))
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def copy(pairs) -> None:
+    """Give ours theirs; biases that start at zero are drawn first, so that they count."""
+    with torch.no_grad():
+        for number, (mine, other) in enumerate(pairs):
+            other.copy_(randn(*other.shape, seed=number) / 3)
+            mine.copy_(other.reshape(mine.shape))
+
+
+def assert_same(mine, other, pairs, inputs) -> None:
+    """Outputs, and the gradients of inputs and of all weights."""
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    others = [x.clone().requires_grad_() for x in inputs]
+    out, expected = mine(*leaves), other(*others)
+    torch.testing.assert_close(out, expected)
+    cotangent = randn(*out.shape, seed=77)
+    got = torch.autograd.grad((out * cotangent).sum(), [*leaves, *(a for a, _ in pairs)])
+    want = torch.autograd.grad((expected * cotangent).sum(), [*others, *(b for _, b in pairs)])
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b.reshape(a.shape))
+
+
+def both(bias=True):
+    mine = gf.nn.MultiHeadAttention(DIM, HEADS, bias=bias).double()
+    other = nn.MultiheadAttention(DIM, HEADS, bias=bias, batch_first=True).double()
+    pairs = [(mine.qkv.weight, other.in_proj_weight), (mine.out.weight, other.out_proj.weight)]
+    if bias:
+        pairs += [(mine.qkv.bias, other.in_proj_bias), (mine.out.bias, other.out_proj.bias)]
+    copy(pairs)
+    assert len(list(mine.parameters())) == len(pairs)
+    return mine, other, pairs
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_self_attention_is_torchs(bias):
+    mine, other, pairs = both(bias)
+    adjacency = gf.complete(11)
+    assert_same(lambda x: mine(x, adjacency), lambda x: other(x, x, x)[0], pairs, [randn(11, DIM)])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_cross_attention_is_torchs(bias):
+    mine, other, pairs = both(bias)
+    adjacency = gf.complete(5, 11)
+    assert_same(
+        lambda x, source: mine(x, adjacency, source),
+        lambda x, source: other(x, source, source)[0],
+        pairs,
+        [randn(5, DIM), randn(11, DIM)],
+    )
+
+
+def test_a_mask_is_torchs_turned_round():
+    mine, other, pairs = both()
+    mask = randn(7, 7, seed=3) > 0
+    mask.fill_diagonal_(True)
+    adjacency = gf.from_mask(mask)
+    assert_same(
+        lambda x: mine(x, adjacency),
+        lambda x: other(x, x, x, attn_mask=~mask)[0],
+        pairs,
+        [randn(7, DIM)],
+    )
+
+
+def test_a_ragged_batch_is_torchs_with_padding():
+    mine, other, pairs = both()
+    lengths = [3, 7, 5]
+    padding = torch.arange(7) >= torch.tensor(lengths).unsqueeze(1)
+
+    def padded(x):
+        dense = x.new_zeros(3, 7, DIM).masked_scatter(~padding.unsqueeze(-1), x)
+        return other(dense, dense, dense, key_padding_mask=padding)[0][~padding]
+
+    adjacency = gf.complete(lengths)
+    assert_same(lambda x: mine(x, adjacency), padded, pairs, [randn(15, DIM)])
+
+
+def test_returned_weights_are_torchs():
+    mine, other, _ = both()
+    x = randn(11, DIM)
+    _, weights = mine(x, gf.complete(11), return_weights=True)
+    _, expected = other(x, x, x, average_attn_weights=False)
+    torch.testing.assert_close(weights, expected.permute(1, 2, 0).flatten(0, 1))
+
+
+def test_grouped_heads_are_repeated_keys_and_values():
+    grouped = gf.nn.MultiHeadAttention(12, 6, num_kv_heads=2).double()
+    full = gf.nn.MultiHeadAttention(12, 6).double()
+    with torch.no_grad():
+        for name in ("weight", "bias"):
+            q, k, v = getattr(grouped.qkv, name).split([12, 4, 4])
+            k, v = (x.unflatten(0, (2, 2)).repeat_interleave(3, 0).flatten(0, 1) for x in (k, v))
+            getattr(full.qkv, name).copy_(torch.cat([q, k, v]))
+    full.out.load_state_dict(grouped.out.state_dict())
+    x, source = randn(7, 12), randn(5, 12)
+    for adjacency, *rest in ((gf.window(7, 2),), (gf.complete(7, 5), source)):
+        out = grouped(x, adjacency, *rest)
+        torch.testing.assert_close(out, full(x, adjacency, *rest))
+
+
+def test_dropout_only_in_training():
+    attention = gf.nn.MultiHeadAttention(DIM, HEADS, dropout=0.5).double()
+    x, adjacency = randn(11, DIM), gf.window(11, 3)
+    assert not torch.equal(attention(x, adjacency), attention(x, adjacency))
+    attention.eval()
+    assert torch.equal(attention(x, adjacency), attention(x, adjacency))
+
+
+def test_state_dict_round_trip():
+    first, second = gf.nn.MultiHeadAttention(DIM, HEADS), gf.nn.MultiHeadAttention(DIM, HEADS)
+    second.load_state_dict(first.state_dict())
+    x = torch.randn(7, DIM)
+    assert torch.equal(first(x, gf.causal(7)), second(x, gf.causal(7)))
+
+
+def graph_pair(cls, *, concat, v2, bias=True, in_dim=5):
+    mine = gf.nn.GraphAttention(in_dim, 7, 3, concat=concat, v2=v2, bias=bias).double()
+    other = cls(in_dim, 7, 3, concat=concat, bias=bias, add_self_loops=False).double()
+    if v2:
+        pairs = [
+            (mine.source.weight, other.lin_l.weight),
+            (mine.target.weight, other.lin_r.weight),
+            (mine.score, other.att),
+        ]
+        if bias:
+            pairs += [
+                (mine.source.bias, other.lin_l.bias),
+                (mine.target.bias, other.lin_r.bias),
+            ]
+    else:
+        pairs = [(mine.source.weight, other.lin.weight)]
+    if bias:
+        pairs.append((mine.bias, other.bias))
+    copy(pairs)
+    if not v2:  # ours holds both scores in one
+        with torch.no_grad():
+            other.att_dst.copy_(mine.score[:1])
+            other.att_src.copy_(mine.score[1:])
+    return mine, other, pairs
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("concat", [True, False])
+@pytest.mark.parametrize(("cls", "v2"), [(pyg.GATConv, False), (pyg.GATv2Conv, True)])
+def test_graph_attention_is_pygs(cls, v2, concat, bias):
+    mine, other, pairs = graph_pair(cls, concat=concat, v2=v2, bias=bias)
+    adjacency = gf.from_edge_index(random_edges(13, 13, 41), 13).with_self_loops()
+    x = randn(13, 5)
+    edges = adjacency.edge_index
+    assert_same(lambda x: mine(x, adjacency), lambda x: other(x, edges), pairs, [x])
+    if not v2:
+        mine.zero_grad(), other.zero_grad()
+        mine(x, adjacency).square().sum().backward()
+        other(x, edges).square().sum().backward()
+        torch.testing.assert_close(mine.score.grad[:1], other.att_dst.grad)
+        torch.testing.assert_close(mine.score.grad[1:], other.att_src.grad)
+
+
+@pytest.mark.parametrize(("cls", "v2"), [(pyg.GATConv, False), (pyg.GATv2Conv, True)])
+def test_self_loops_are_those_that_pyg_adds(cls, v2):
+    mine, other, _ = graph_pair(cls, concat=True, v2=v2)
+    other.add_self_loops = True
+    edges, x = random_edges(13, 13, 41), randn(13, 5)
+    adjacency = gf.from_edge_index(edges, 13).with_self_loops()
+    torch.testing.assert_close(mine(x, adjacency), other(x, edges))
+
+
+@pytest.mark.parametrize(("cls", "v2"), [(pyg.GATConv, False), (pyg.GATv2Conv, True)])
+def test_graph_attention_from_sources_to_targets_is_pygs(cls, v2):
+    mine, other, pairs = graph_pair(cls, concat=True, v2=v2)
+    edges = random_edges(5, 11, 23)
+    adjacency = gf.from_edge_index(edges, (5, 11))
+    assert_same(
+        lambda x, source: mine(x, adjacency, source),
+        lambda x, source: other((source, x), edges),
+        pairs,
+        [randn(5, 5), randn(11, 5)],
+    )
+
+
+def test_returned_weights_are_pygs():
+    mine, other, _ = graph_pair(pyg.GATConv, concat=True, v2=False)
+    edges, x = random_edges(13, 13, 41), randn(13, 5)
+    _, weights = mine(x, gf.from_edge_index(edges, 13), return_weights=True)
+    _, (_, expected) = other(x, edges, return_attention_weights=True)
+    torch.testing.assert_close(weights, expected)
+
+
+def test_the_core_of_pygs_transformer_conv():
+    conv = pyg.TransformerConv(5, 7, heads=3, root_weight=False).double()
+    edges, x = random_edges(13, 13, 41), randn(13, 5)
+    q, k, v = (
+        linear(x).unflatten(1, (3, 7)) for linear in (conv.lin_query, conv.lin_key, conv.lin_value)
+    )
+    out = gf.attention(q, k, v, gf.from_edge_index(edges, 13)).flatten(1)
+    torch.testing.assert_close(out, conv(x, edges))
+
+
+@pytest.mark.parametrize("v2", [False, True])
+def test_under_autocast(v2):
+    layer = gf.nn.GraphAttention(5, 7, 3, v2=v2)
+    x, adjacency = torch.randn(11, 5), gf.window(11, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(x, adjacency)
+    out.sum().backward()
+    torch.testing.assert_close(out.float(), layer(x, adjacency), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"dim": 14, "num_heads": 3}, "num_heads"),
+        ({"dim": 14, "num_heads": 0}, "num_heads"),
+        ({"dim": 12, "num_heads": 6, "num_kv_heads": 4}, "num_kv_heads"),
+        ({"dim": 12, "num_heads": 6, "num_kv_heads": 0}, "num_kv_heads"),
+    ],
+)
+def test_errors_name_the_argument(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        gf.nn.MultiHeadAttention(**arguments)
+
+
+def test_padded_batches_are_refused_with_a_shape():
+    with pytest.raises(ValueError, match=r"\[nodes, heads, width\]"):
+        gf.nn.MultiHeadAttention(DIM, HEADS)(torch.zeros(2, 3, DIM), gf.complete(3))

@@ -1,0 +1,57 @@
+"""Pooling against loops, and the head."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch_geometric.data import Data
+
+from graphformer.nn import Head, pool
+
+REDUCE = {
+    "mean": lambda x: x.mean(0),
+    "sum": lambda x: x.sum(0),
+    "max": lambda x: x.amax(0),
+    "last": lambda x: x[-1],
+}
+
+
+@pytest.mark.parametrize("how", REDUCE)
+@given(lengths=st.lists(st.integers(0, 5), max_size=5))
+def test_pool(how, lengths):
+    if how == "last":
+        lengths = [n + 1 for n in lengths]
+    x = torch.randn(sum(lengths), 3, dtype=torch.float64, requires_grad=True)
+    y = x.detach().clone().requires_grad_()
+    parts = y.split(lengths) if lengths else []
+    rows = [REDUCE[how](part) if len(part) else torch.zeros(3).double() for part in parts]
+    expected = torch.stack(rows) if rows else torch.zeros(0, 3, dtype=torch.float64)
+    out = pool(x, tuple(lengths), how)
+    torch.testing.assert_close(out, expected)
+    if len(x):
+        out.square().sum().backward()
+        expected.square().sum().backward()
+        torch.testing.assert_close(x.grad, y.grad)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "how", "match"),
+    [
+        ((3, 4), "median", "pool must be"),
+        ((7, 0), "last", "a node in every sample"),
+        ((3, 3), "sum", "add up to the 7 nodes"),
+        ((3, 2), "last", "add up to the 7 nodes"),
+    ],
+)
+def test_errors(lengths, how, match):
+    with pytest.raises(ValueError, match=match):
+        pool(torch.zeros(7, 3), lengths, how)
+
+
+def test_head():
+    x, batch = torch.randn(7, 3), Data(lengths=(2, 5), num_nodes=7)
+    nodes, graphs = Head(3, 5), Head(3, 5, pool="sum")
+    assert torch.equal(nodes(x, batch), nodes.linear(x))
+    assert torch.equal(graphs(x, batch), graphs.linear(pool(x, (2, 5), "sum")))

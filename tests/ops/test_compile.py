@@ -1,0 +1,68 @@
+"""torch.compile and torch.export of a model, on rules and on edges."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from awkward import random_edges
+
+import graphformer as gf
+
+MAKE = {
+    "complete": lambda: gf.complete([5, 11, 5]),
+    "causal": lambda: gf.causal([21]),
+    "window": lambda: gf.window([10, 11], 1),
+    "csr": lambda: gf.from_edge_index(random_edges(21, 21, 31), 21),
+}
+
+
+def setup(name):
+    torch._dynamo.reset()
+    torch.manual_seed(3)
+    model = gf.Transformer(dim=10, depth=2, num_heads=2)
+    return model, torch.randn(21, 10), MAKE[name]()
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n == "causal" else []) for n in MAKE]
+)
+def test_compile_in_one_graph(name):
+    model, x, adjacency = setup(name)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    out = compiled(x, adjacency)  # before anything is kept
+    torch.testing.assert_close(out, model(x, adjacency))
+    out.square().sum().backward()
+    grads = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    model(x, adjacency).square().sum().backward()
+    for got, p in zip(grads, model.parameters(), strict=True):
+        torch.testing.assert_close(got, p.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_a_compiled_model_takes_another_adjacency():
+    model, x, _ = setup("window")
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    for adjacency in (gf.window(21, 1), gf.window(21, 3), gf.window(21, 1)):
+        torch.testing.assert_close(compiled(x, adjacency), model(x, adjacency))
+    for count in (31, 37):
+        adjacency = gf.from_edge_index(random_edges(21, 21, count), 21)
+        torch.testing.assert_close(compiled(x, adjacency), model(x, adjacency))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["complete", "csr"])
+def test_compile_with_the_default_backend(name):
+    model, x, adjacency = setup(name)
+    out = torch.compile(model, fullgraph=True)(x, adjacency)
+    torch.testing.assert_close(out, model(x, adjacency), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_export(name):
+    model, x, adjacency = setup(name)
+    program = torch.export.export(model.eval(), (x, adjacency))
+    other = torch.randn_like(x)
+    torch.testing.assert_close(program.module()(other, adjacency), model(other, adjacency))
+    # Nothing that was made for the program is left behind.
+    adjacency.to_csr(), adjacency.edge_index, adjacency.buckets
+    model.train()(x, adjacency).sum().backward()
