@@ -29,6 +29,7 @@ _HOME = {
     **dict.fromkeys(_ADJACENCY, "graphformer.adjacency"),
     **dict.fromkeys(_OPS, "graphformer.ops"),
     "Transformer": "graphformer.nn",
+    "accelerate": "graphformer.pyg",
 }
 __all__ = [*_HOME, *_MODULES, "__version__"]
 
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     )
     from graphformer.nn import Transformer
     from graphformer.ops import additive_attention, attention
+    from graphformer.pyg import accelerate
 
 
 def __getattr__(name: str) -> Any:

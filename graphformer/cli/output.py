@@ -55,9 +55,10 @@ def quiet() -> Iterator[None]:
 
 def print_metrics(results: Sequence[Mapping[str, float]], title: str) -> None:
     """Print metrics as a table."""
-    table = Table("metric", "value", title=title, title_justify="left")
+    table = Table("metric", "value")
     for name, value in (item for result in results for item in result.items()):
         table.add_row(name, f"{value:.4f}")
+    print(title)
     Console().print(table)
 
 

@@ -106,9 +106,7 @@ def edge_feature_attention(
     return out, _in_order(weights, v, csr) if options["return_weights"] else None
 
 
-def _softmax_sum(
-    logits: Tensor, v: Tensor, csr: CSR, **options: Unpack[EdgeOptions]
-) -> Result:
+def _softmax_sum(logits: Tensor, v: Tensor, csr: CSR, **options: Unpack[EdgeOptions]) -> Result:
     weights = _softmax(logits, csr, **options)
     out = _weighted(weights, v, csr)
     return out, _in_order(weights, v, csr) if options["return_weights"] else None

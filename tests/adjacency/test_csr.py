@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from awkward import AWKWARD, random_edges
@@ -14,12 +16,12 @@ import graphformer as gf
 @pytest.mark.parametrize("name", AWKWARD)
 def test_slots(name):
     adjacency = AWKWARD[name]()
-    csr, (m, n) = adjacency.to_csr(), adjacency.shape
+    csr, m = adjacency.to_csr(), adjacency.shape[0]
     indptr, indices = csr.indptr.tolist(), csr.indices.tolist()
     assert csr.indptr.dtype == csr.indices.dtype == torch.int32
     assert len(indptr) == m + 1
     assert indptr[-1] == csr.num_edges == adjacency.num_edges
-    rows = [indices[a:b] for a, b in zip(indptr, indptr[1:], strict=False)]
+    rows = [indices[a:b] for a, b in pairwise(indptr)]
     assert all(row == sorted(set(row)) for row in rows)
     assert csr.target.tolist() == [i for i, row in enumerate(rows) for _ in row]
     numbers = range(csr.num_edges) if csr.edge_ids is None else csr.edge_ids.tolist()
@@ -69,7 +71,7 @@ def test_self_loops_after_duplicates_extend_what_was_given():
 
 def test_moving_takes_what_is_kept_along():
     csr = gf.from_edge_index(random_edges(7, 7, 19), 7)
-    csr.by_source
+    _ = csr.by_source
     moved = csr.to("meta")
     assert moved.device == torch.device("meta")
     assert {x.device.type for x in (*moved.by_source, moved.edge_ids, moved.indptr)} == {"meta"}
@@ -82,11 +84,11 @@ def test_nothing_refers_to_itself():
     import weakref
 
     csr = gf.from_edge_index(random_edges(7, 7, 19), 7)
-    csr.by_source, csr.buckets, csr.bucket_mask(0), csr.edge_index
+    _ = csr.by_source, csr.buckets, csr.bucket_mask(0), csr.edge_index
     alive = weakref.ref(csr)
     gc.disable()
     try:
-        del csr
+        del csr, _
         assert alive() is None
     finally:
         gc.enable()

@@ -1,0 +1,120 @@
+"""Fused attention over CSR on a CPU: numba kernels, one pass by target, one by source backward.
+
+Memory is O(N H D + E): nothing of the size E x H x D is made, and E x H only for what is returned.
+Results have the same bits whatever the number of threads. numba loads on the first call.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from typing_extensions import Unpack
+
+from graphformer.adjacency import Adjacency
+from graphformer.ops.common import EdgeOptions
+from graphformer.ops.cpu.operators import attend
+from graphformer.ops.cpu.table import ADDITIVE, DOT, GATV2
+
+Result = tuple[Tensor, Tensor | None]
+
+__all__ = ["additive_attention", "attention", "edge_feature_attention", "gatv2_attention"]
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    adjacency: Adjacency,
+    *,
+    scale: float,
+    **options: Unpack[EdgeOptions],
+) -> Result:
+    """logit_ij = scale * (q_i . k_j)."""
+    out, _, weights = _attend(q, k, v, adjacency, kind=DOT, scale=scale, **options)
+    return out, weights
+
+
+def additive_attention(
+    target_score: Tensor,
+    source_score: Tensor,
+    v: Tensor,
+    adjacency: Adjacency,
+    *,
+    negative_slope: float,
+    **options: Unpack[EdgeOptions],
+) -> Result:
+    """logit_ij = leaky_relu(target_score_i + source_score_j)."""
+    out, _, weights = _attend(
+        target_score, source_score, v, adjacency, kind=ADDITIVE, slope=negative_slope, **options
+    )
+    return out, weights
+
+
+def gatv2_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    weight: Tensor,
+    adjacency: Adjacency,
+    *,
+    negative_slope: float,
+    **options: Unpack[EdgeOptions],
+) -> Result:
+    """logit_ij = weight . leaky_relu(q_i + k_j)."""
+    out, _, weights = _attend(
+        q, k, v, adjacency, kind=GATV2, vector=weight, slope=negative_slope, **options
+    )
+    return out, weights
+
+
+def edge_feature_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    edge_attr: Tensor,
+    key_map: Tensor,
+    value_map: Tensor,
+    adjacency: Adjacency,
+    *,
+    scale: float,
+    **options: Unpack[EdgeOptions],
+) -> Result:
+    """Attention with keys k_j + key_map e_ij and values v_j + value_map e_ij.
+
+    For edge_attr [E, de] in edge order, key_map [H, D, de] and value_map [H, Dv, de]. The mapped
+    features are never made: q.(k + W e) = q.k + (W^T q).e, sum a (v + W e) = sum a v + W sum a e.
+    """
+    u = torch.einsum("mhd,hde->mhe", q, key_map)
+    out, z, weights = _attend(
+        q, k, v, adjacency, kind=DOT, u=u, edge_attr=edge_attr, scale=scale, **options
+    )
+    return out + torch.einsum("mhe,hde->mhd", z, value_map.to(z.dtype)).to(out.dtype), weights
+
+
+def _attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    adjacency: Adjacency,
+    *,
+    kind: int,
+    vector: Tensor | None = None,
+    u: Tensor | None = None,
+    edge_attr: Tensor | None = None,
+    scale: float = 1.0,
+    slope: float = 0.0,
+    bias: Tensor | None,
+    edge_weight: Tensor | None,
+    dropout: float,
+    seed: Tensor | None,
+    return_weights: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    csr = adjacency.to_csr()
+    inputs = (q, k, v, vector, u, edge_attr, bias, edge_weight)
+    learning = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
+    by_source = csr.by_source if learning else (None, None, None)
+    out, z, _, weights = attend(
+        *inputs, csr.indptr, csr.indices, csr.edge_ids, *by_source, seed,
+        kind, scale, slope, dropout, return_weights,
+    )  # fmt: skip
+    return out, z, weights.to(v.dtype) if return_weights else None

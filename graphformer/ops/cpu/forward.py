@@ -1,0 +1,239 @@
+"""Forward kernels: by target, softmax on the row, scores and values in one pass."""
+
+# mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from graphformer.ops.cpu.pieces import (
+    add_rows,
+    dots,
+    fill,
+    finish,
+    online_softmax,
+    plus,
+    rectify,
+    scaled,
+    scores_additive,
+    scores_gatv2,
+    weights_of,
+    whole_lines,
+)
+from graphformer.ops.cpu.simd import (
+    as_float,
+    cast,
+    list_block,
+    pointer,
+    read_index,
+    shift,
+    sweep,
+    zeros,
+)
+from graphformer.ops.cpu.table import (
+    ADD_BIAS,
+    ADD_EDGES,
+    ADDITIVE,
+    BLOCK,
+    CAPACITY,
+    DOT,
+    DROP,
+    EDGE_ATTR,
+    EDGE_WIDTH,
+    GATV2,
+    HEADS,
+    HUBS,
+    INDPTR,
+    ITEMS,
+    K_STRIDE,
+    KV_HEADS,
+    LIST_EDGES,
+    LSE,
+    MULTIPLY,
+    OUT,
+    PARTIAL,
+    PREFETCH,
+    Q_STRIDE,
+    REPEAT,
+    SCALE,
+    SLOPE,
+    V_STRIDE,
+    VALUE_WIDTH,
+    VECTOR,
+    WEIGHTS,
+    WIDE,
+    WIDTH,
+    WRITE_EDGES,
+    K,
+    Q,
+    U,
+    V,
+    Z,
+)
+
+
+def make_forward(
+    kind: int, lanes: int, fixed: int, value_fixed: int, features: int
+) -> Callable[..., Any]:
+    """The pass over work item `item`; widths that are not 0 are compiled in."""
+
+    def forward(item, table, scratch):
+        zero = zeros(scratch, lanes)
+        heads, kv_heads, repeat = table[HEADS], table[KV_HEADS], table[REPEAT]
+        block = table[BLOCK]
+        width = fixed if fixed > 0 else table[WIDTH]
+        value_width = value_fixed if value_fixed > 0 else table[VALUE_WIDTH]
+        edge_width = table[EDGE_WIDTH] if features else 0
+        scale, slope = as_float(table[SCALE]), as_float(table[SLOPE])
+        q, k, v = (
+            pointer(table[Q], scratch),
+            pointer(table[K], scratch),
+            pointer(table[V], scratch),
+        )
+        v_step = table[V_STRIDE]
+        nodes = cast(scratch, table)
+        slots = shift(nodes, CAPACITY)
+        ids = shift(slots, CAPACITY)
+        s = cast(shift(ids, CAPACITY), scratch)
+        more = shift(s, heads * block)
+        own = shift(more, heads * block)
+        own_u = shift(own, whole_lines(heads * width))
+        acc = shift(own_u, whole_lines(heads * edge_width))
+        extra = shift(acc, heads * value_width)
+        largest = shift(extra, heads * edge_width)
+        summed = shift(largest, heads)
+
+        work = shift(pointer(table[ITEMS], table), item * 5)
+        partial = work[4]
+        for row in range(work[0], work[1]):
+            begin = max(read_index(table[INDPTR], table[WIDE], row), work[2])
+            end = min(read_index(table[INDPTR], table[WIDE], row + 1), work[3])
+            fill(largest, heads, -math.inf, zero)
+            fill(summed, heads, 0.0, zero)
+            fill(acc, heads * value_width, 0.0, zero)
+            fill(extra, heads * edge_width, 0.0, zero)
+            if kind == DOT and end > begin:
+                scaled(own, shift(q, row * table[Q_STRIDE]), heads * width, scale, zero)
+                if features:
+                    u = shift(pointer(table[U], scratch), row * heads * edge_width)
+                    scaled(own_u, u, heads * edge_width, scale, zero)
+            for start in range(begin, end, block):
+                n = min(block, end - start)
+                list_block(table[LIST_EDGES], table, start, n, nodes)
+                if kind == DOT:
+                    dots(
+                        s, block, own, width, 0, k, nodes, table[K_STRIDE], 0, width,
+                        n, repeat, kv_heads, width, zero, table[PREFETCH] * kv_heads * width,
+                    )  # fmt: skip
+                    if features:
+                        edge_attr = pointer(table[EDGE_ATTR], scratch)
+                        dots(
+                            more, block, own_u, edge_width, 0, edge_attr, ids, edge_width, 0, 0,
+                            n, repeat, kv_heads, edge_width, zero, 0,
+                        )  # fmt: skip
+                        plus(s, more, block, n, heads, zero)
+                elif kind == ADDITIVE:
+                    scores_additive(s, block, shift(q, row * heads), k, nodes, n, heads)
+                    rectify(s, block, n, heads, slope, zero)
+                elif kind == GATV2:
+                    scores_gatv2(
+                        s, block, shift(q, row * table[Q_STRIDE]), width, 0,
+                        k, nodes, table[K_STRIDE], 0, width, n, repeat, kv_heads, width,
+                        pointer(table[VECTOR], scratch), slope, zero,
+                    )  # fmt: skip
+                if table[MULTIPLY] != 0:
+                    sweep(table[MULTIPLY], table, s, block, n, ids, 0)
+                if table[ADD_BIAS] != 0:
+                    sweep(table[ADD_BIAS], table, s, block, n, ids, 0)
+                if table[WEIGHTS] != 0:
+                    sweep(table[WRITE_EDGES], table, s, block, n, ids, table[WEIGHTS])
+                online_softmax(
+                    s, block, n, heads, largest, summed, acc, value_width, extra, edge_width, zero
+                )
+                if table[DROP] != 0:
+                    sweep(table[DROP], table, s, block, n, slots, 0)
+                add_rows(
+                    acc, value_width, 0, s, block, v, nodes, v_step, 0, value_width,
+                    n, repeat, kv_heads, value_width, zero,
+                )  # fmt: skip
+                if features:
+                    edge_attr = pointer(table[EDGE_ATTR], scratch)
+                    add_rows(
+                        extra, edge_width, 0, s, block, edge_attr, ids, edge_width, 0, 0,
+                        n, repeat, kv_heads, edge_width, zero,
+                    )  # fmt: skip
+            if partial < 0:
+                out = shift(pointer(table[OUT], scratch), row * heads * value_width)
+                z = shift(pointer(table[Z], scratch), row * heads * edge_width)
+                lse = shift(pointer(table[LSE], scratch), row * heads)
+                finish(
+                    out, z, lse, acc, extra, largest, summed, heads, value_width, edge_width, zero
+                )
+            else:
+                size = heads * (value_width + edge_width + 2)
+                record = shift(pointer(table[PARTIAL], scratch), partial * size)
+                scaled(record, acc, size, 1.0, zero)
+
+    return forward
+
+
+def make_forward_join(lanes: int) -> Callable[..., Any]:
+    """Put a hub's parts together, in order."""
+
+    def forward_join(item, table, scratch):
+        zero = zeros(scratch, lanes)
+        heads, value_width, edge_width = table[HEADS], table[VALUE_WIDTH], table[EDGE_WIDTH]
+        hub = shift(pointer(table[HUBS], table), item * 3)
+        row, size = hub[0], heads * (value_width + edge_width + 2)
+        acc = shift(pointer(table[PARTIAL], scratch), hub[1] * size)
+        extra = shift(acc, heads * value_width)
+        largest = shift(extra, heads * edge_width)
+        summed = shift(largest, heads)
+        for part in range(1, hub[2] - hub[1]):
+            other = shift(acc, part * size)
+            for h in range(heads):
+                offset = heads * (value_width + edge_width) + h
+                top = max(largest[h], other[offset])
+                base = top if top > -math.inf else 0.0
+                ours, theirs = math.exp(largest[h] - base), math.exp(other[offset] - base)
+                largest[h] = top
+                summed[h] = summed[h] * ours + other[offset + heads] * theirs
+                for i in range(h * value_width, (h + 1) * value_width):
+                    acc[i] = acc[i] * ours + other[i] * theirs
+                for i in range(h * edge_width, (h + 1) * edge_width):
+                    extra[i] = extra[i] * ours + other[heads * value_width + i] * theirs
+        out = shift(pointer(table[OUT], scratch), row * heads * value_width)
+        z = shift(pointer(table[Z], scratch), row * heads * edge_width)
+        lse = shift(pointer(table[LSE], scratch), row * heads)
+        finish(out, z, lse, acc, extra, largest, summed, heads, value_width, edge_width, zero)
+
+    return forward_join
+
+
+def make_weights(lanes: int) -> Callable[..., Any]:
+    """Turn the logits [E, H] that the forward pass left into weights, in place."""
+
+    def weights(item, table, scratch):
+        zero = zeros(scratch, lanes)
+        heads, block = table[HEADS], table[BLOCK]
+        nodes = cast(scratch, table)
+        slots = shift(nodes, CAPACITY)
+        ids = shift(slots, CAPACITY)
+        s = cast(shift(ids, CAPACITY), scratch)
+        work = shift(pointer(table[ITEMS], table), item * 5)
+        for row in range(work[0], work[1]):
+            begin = max(read_index(table[INDPTR], table[WIDE], row), work[2])
+            end = min(read_index(table[INDPTR], table[WIDE], row + 1), work[3])
+            lse = shift(pointer(table[LSE], scratch), row * heads)
+            for start in range(begin, end, block):
+                n = min(block, end - start)
+                list_block(table[LIST_EDGES], table, start, n, nodes)
+                fill(s, heads * block, 0.0, zero)
+                sweep(table[ADD_EDGES], table, s, block, n, ids, table[WEIGHTS])
+                weights_of(s, block, n, heads, lse, zero)
+                if table[DROP] != 0:
+                    sweep(table[DROP], table, s, block, n, slots, 0)
+                sweep(table[WRITE_EDGES], table, s, block, n, ids, table[WEIGHTS])
+
+    return weights

@@ -1,0 +1,173 @@
+"""The passes as torch operators: autograd, `torch.compile` and autocast see ordinary ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Outputs = tuple[Tensor, Tensor, Tensor, Tensor]
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+@torch.library.custom_op("graphformer::cpu_attend", mutates_args=(), device_types="cpu")
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    vector: Tensor | None,
+    u: Tensor | None,
+    edge_attr: Tensor | None,
+    bias: Tensor | None,
+    edge_weight: Tensor | None,
+    indptr: Tensor,
+    indices: Tensor,
+    edge_ids: Tensor | None,
+    source_indptr: Tensor | None,
+    source_targets: Tensor | None,
+    source_slots: Tensor | None,
+    seed: Tensor | None,
+    kind: int,
+    scale: float,
+    slope: float,
+    dropout: float,
+    return_weights: bool,
+) -> Outputs:
+    """Return (out, sum of weighted edge features, log-sum-exp, weights); see `passes.forward`.
+
+    The by-source order is for the backward pass, which refuses to run without it.
+    """
+    from graphformer.ops.cpu import passes
+
+    x = passes.Inputs(q, k, v, vector, u, edge_attr, bias, edge_weight, indptr, indices, edge_ids)
+    out, z, lse, weights = passes.forward(x, kind, scale, slope, dropout, seed, return_weights)
+    return out.to(v.dtype), z, lse, weights
+
+
+@attend.register_fake
+def _(
+    q: Tensor, k: Tensor, v: Tensor, vector: Tensor | None, u: Tensor | None,
+    edge_attr: Tensor | None, bias: Tensor | None, edge_weight: Tensor | None, indptr: Tensor,
+    indices: Tensor, *rest: Any,
+) -> Outputs:  # fmt: skip
+    dtype = _native(q, k, v, vector, u, edge_attr, bias, edge_weight)
+    targets, heads = q.shape[:2]
+    edge_width = 0 if edge_attr is None else edge_attr.shape[1]
+    return (
+        v.new_empty(targets, heads, v.shape[2]),
+        v.new_empty(targets, heads, edge_width, dtype=dtype),
+        v.new_empty(targets, heads, dtype=dtype),
+        v.new_empty(indices.shape[0] if rest[-1] else 0, heads, dtype=dtype),
+    )
+
+
+@torch.library.custom_op("graphformer::cpu_attend_backward", mutates_args=(), device_types="cpu")
+def attend_backward(
+    dout: Tensor,
+    dz: Tensor | None,
+    dweights: Tensor | None,
+    lse: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    vector: Tensor | None,
+    u: Tensor | None,
+    edge_attr: Tensor | None,
+    bias: Tensor | None,
+    edge_weight: Tensor | None,
+    indptr: Tensor,
+    indices: Tensor,
+    edge_ids: Tensor | None,
+    source_indptr: Tensor,
+    source_targets: Tensor,
+    source_slots: Tensor,
+    seed: Tensor | None,
+    kind: int,
+    scale: float,
+    slope: float,
+    dropout: float,
+    edge_grads: list[bool],
+) -> Gradients:
+    """Return the gradients of the eight differentiable inputs; an empty tensor for one not asked.
+
+    `edge_grads` says whether those of edge_attr, bias and edge_weight are wanted.
+    """
+    from graphformer.ops.cpu import passes
+
+    x = passes.Inputs(q, k, v, vector, u, edge_attr, bias, edge_weight, indptr, indices, edge_ids)
+    order = source_indptr, source_targets, source_slots
+    grads = passes.backward(
+        x, order, lse, dout, dz, dweights, kind, scale, slope, dropout, seed, tuple(edge_grads)
+    )
+    inputs = (q, k, v, vector, u, edge_attr, bias, edge_weight)
+    return tuple(  # type: ignore[return-value]
+        g if y is None else g.to(y.dtype) for g, y in zip(grads, inputs, strict=True)
+    )
+
+
+@attend_backward.register_fake
+def _(
+    dout: Tensor, dz: Tensor | None, dweights: Tensor | None, lse: Tensor, *rest: Any
+) -> Gradients:  # fmt: skip
+    q, k, v, vector, u, edge_attr, bias, edge_weight, _, indices = rest[:10]
+    per_edge = indices.shape[0], q.shape[1]
+    wanted = rest[-1]
+    dtype = lse.dtype
+
+    def empty(y: Tensor | None, *shape: int) -> Tensor:
+        return v.new_empty(shape, dtype=dtype if y is None else y.dtype)
+
+    return (
+        empty(q, *q.shape),
+        empty(k, *k.shape),
+        empty(v, *v.shape),
+        empty(vector, *((0,) if vector is None else vector.shape)),
+        empty(u, *((q.shape[0], q.shape[1], 0) if u is None else u.shape)),
+        empty(edge_attr, *(edge_attr.shape if wanted[0] else (0,))),
+        empty(bias, *(per_edge if wanted[1] else (0,))),
+        empty(edge_weight, *(per_edge if wanted[2] else (0,))),
+    )
+
+
+def _native(*tensors: Tensor | None) -> torch.dtype:
+    """What the kernels compute in."""
+    double = any(x is not None and x.dtype == torch.float64 for x in tensors)
+    return torch.float64 if double else torch.float32
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
+    ctx.save_for_backward(*inputs[:15], output[2])
+    ctx.kind, ctx.scale, ctx.slope, ctx.dropout = inputs[15:19]
+    ctx.mark_non_differentiable(output[2])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx: Any, dout: Any, dz: Any, _: Any, dweights: Any) -> tuple[Any, ...]:
+    *inputs, lse = ctx.saved_tensors
+    q, v, edge_attr, edge_weight, by_source = (inputs[i] for i in (0, 2, 5, 7, 11))
+    if by_source is None:
+        raise RuntimeError("attend got no by-source order, which its backward pass needs")
+    if dout is None:
+        dout = v.new_zeros(q.shape[0], q.shape[1], v.shape[2])
+    if edge_attr is not None and dz is None:
+        dz = dout.new_zeros(q.shape[0], q.shape[1], edge_attr.shape[1])
+    wanted = list(ctx.needs_input_grad[5:8])
+    grads = attend_backward(
+        dout, dz if edge_attr is not None else None, dweights, lse, *inputs,
+        ctx.kind, ctx.scale, ctx.slope, ctx.dropout, wanted,
+    )  # fmt: skip
+    results = [g if need else None for g, need in zip(grads, ctx.needs_input_grad[:8], strict=True)]
+    if wanted[2] and edge_weight.shape[1] == 1:
+        results[7] = grads[7].sum(1, keepdim=True)
+    return *results, *(None,) * 12
+
+
+def _no_double_backward(ctx: Any, *grads: Any) -> None:
+    raise NotImplementedError(
+        "the cpu backend has no second derivatives; use backend='reference' for them"
+    )
+
+
+attend.register_autograd(_backward, setup_context=_save)
+attend_backward.register_autograd(_no_double_backward)

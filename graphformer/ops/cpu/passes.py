@@ -1,0 +1,216 @@
+"""The passes over plain tensors: what is allocated, which kernels run, in which order."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from graphformer.ops.cpu.launch import Plan, kernel, run, shape_constants, sweep
+from graphformer.ops.cpu.table import ADDITIVE, GATV2
+
+_BLOCK = 64
+
+
+class Inputs(NamedTuple):
+    """What both passes read; fields not in use are None. Letters as in the package."""
+
+    q: Tensor
+    """Queries [M, H, D]; target scores [M, H] for additive scores."""
+    k: Tensor
+    """Keys [N, Hkv, D]; source scores [N, H] for additive scores."""
+    v: Tensor
+    """Values [N, Hkv, Dv]."""
+    vector: Tensor | None
+    """The weight of GATv2's scores, [H, D]."""
+    u: Tensor | None
+    """Queries of the edge features, [M, H, de]."""
+    edge_attr: Tensor | None
+    """Edge features in the caller's order, [E, de]."""
+    bias: Tensor | None
+    edge_weight: Tensor | None
+    indptr: Tensor
+    indices: Tensor
+    edge_ids: Tensor | None
+
+
+def forward(
+    x: Inputs, kind: int, scale: float, slope: float, dropout: float, seed: Tensor | None,
+    return_weights: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return out [M, H, Dv], z [M, H, de], log-sum-exp [M, H] and weights [E, H] (or empty)."""
+    x = _native(x)
+    table, constants = _table(x, kind, scale, slope, dropout, seed)
+    targets, heads = x.q.shape[:2]
+    value_width, edge_width = table["value_width"], table["edge_width"]
+    out = x.v.new_empty(targets, heads, value_width)
+    z = x.v.new_empty(targets, heads, edge_width)
+    lse = x.v.new_empty(targets, heads)
+    weights = x.v.new_empty(len(x.indices) if return_weights else 0, heads)
+    plan = Plan(x.indptr, len(x.indices))
+    partial = x.v.new_empty(plan.num_parts, heads * (value_width + edge_width + 2))
+    block = _block(plan)
+    table |= {
+        "indptr": x.indptr, "neighbours": x.indices, "items": plan.items, "hubs": plan.hubs,
+        "out": out, "z": z, "lse": lse, "weights": weights if weights.numel() else None,
+        "partial": partial, "block": block,
+    }  # fmt: skip
+    double = x.v.dtype == torch.float64
+    scratch = heads * (2 * block + table["width"] + value_width + 2 * edge_width + 2)
+    run(kernel("forward", double, kind, *constants), plan.num_items, table, scratch)
+    if plan.num_hubs:
+        run(kernel("forward_join", double, 8), plan.num_hubs, table, 0)
+    if weights.numel():
+        run(kernel("weights", double, constants[0]), plan.num_items, table, scratch)
+    return out, z, lse, weights
+
+
+def backward(
+    x: Inputs, by_source: tuple[Tensor, Tensor, Tensor], lse: Tensor,
+    dout: Tensor, dz: Tensor | None, dweights: Tensor | None, kind: int,
+    scale: float, slope: float, dropout: float, seed: Tensor | None,
+    edge_grads: tuple[bool, ...],
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """Return the gradients of q, k, v, vector, u, edge_attr, bias and edge_weight (or empty)."""
+    x = _native(x)
+    table, constants = _table(x, kind, scale, slope, dropout, seed)
+    double = x.v.dtype == torch.float64
+    heads, kv_heads = x.q.shape[1], x.v.shape[1]
+    width, value_width, edge_width = (table[f"{name}width"] for name in ("", "value_", "edge_"))
+    dout = _rows(dout.to(x.v.dtype))
+    num_edges = len(x.indices)
+    per_edge = _edge_gradients(x, num_edges, heads, edge_grads)
+    grads = {
+        "dq": torch.empty_like(x.q, memory_format=torch.contiguous_format),
+        "dk": torch.empty_like(x.k, memory_format=torch.contiguous_format),
+        "dv": torch.empty_like(x.v, memory_format=torch.contiguous_format),
+        "du": x.v.new_empty(len(x.q), heads, edge_width),
+    } | per_edge
+    delta = torch.empty_like(lse)
+    table |= grads | {
+        "lse": lse, "delta": delta, "dout": dout, "dout_stride": dout.stride(0),
+        "dz": None if dz is None else dz.to(x.v.dtype).contiguous(),
+        "dweights": None if dweights is None else dweights.to(x.v.dtype).contiguous(),
+    }  # fmt: skip
+
+    plan = Plan(x.indptr, num_edges)
+    if kind == GATV2:
+        table["dvector"] = x.v.new_empty(plan.num_items, heads, width)
+    partial = x.v.new_empty(plan.num_parts, heads * (width + edge_width))
+    table |= {
+        "indptr": x.indptr, "neighbours": x.indices, "items": plan.items, "hubs": plan.hubs,
+        "partial": partial, "phase": 0,
+    }  # fmt: skip
+    by_target = kernel("by_target", double, kind, *constants)
+    scratch = heads * (width + 2 * edge_width + 4 * (1024 + 32))
+    run(by_target, plan.num_items, table, scratch)
+    if plan.num_hubs:
+        _join(plan, partial, delta, None, double)
+        run(by_target, plan.num_items, table | {"phase": 1}, scratch)
+        _join(plan, partial, grads["dq"], grads["du"], double)
+
+    indptr, targets, slots = by_source
+    plan = Plan(indptr, num_edges)
+    block = _block(plan)
+    partial = x.v.new_empty(plan.num_parts, kv_heads * (width + value_width))
+    table |= {
+        "indptr": indptr, "neighbours": targets, "slots": slots, "items": plan.items,
+        "hubs": plan.hubs, "partial": partial, "block": block,
+    }  # fmt: skip
+    scratch = heads * 3 * block + kv_heads * width
+    run(kernel("by_source", double, kind, *constants), plan.num_items, table, scratch)
+    if plan.num_hubs:
+        _join(plan, partial, grads["dk"], grads["dv"], double)
+    dvector = table["dvector"].sum(0) if kind == GATV2 else x.v.new_empty(0)
+    edges = (per_edge.get(name, x.v.new_empty(0)) for name in ("dedge", "dbias", "dweight"))
+    return grads["dq"], grads["dk"], grads["dv"], dvector, grads["du"], *edges
+
+
+def _edge_gradients(
+    x: Inputs, num_edges: int, heads: int, wanted: tuple[bool, ...]
+) -> dict[str, Tensor]:
+    shapes = {"dbias": (num_edges, heads), "dweight": (num_edges, heads)}
+    if x.edge_attr is not None:
+        shapes["dedge"] = (num_edges, x.edge_attr.shape[1])
+    names = ("dedge", "dbias", "dweight")
+    return {n: x.v.new_empty(shapes[n]) for n, want in zip(names, wanted, strict=True) if want}
+
+
+def _join(plan: Plan, partial: Tensor, first: Tensor, second: Tensor | None, double: bool) -> None:
+    """Sum the parts of each hub into its row of `first` and `second`."""
+    width = first[0].numel()
+    table: dict[str, Any] = {
+        "hubs": plan.hubs, "partial": partial, "out": first, "width": width,
+        "z": second, "value_width": 0 if second is None else second[0].numel(),
+    }  # fmt: skip
+    run(kernel("sum_join", double, 8), plan.num_hubs, table, 0)
+
+
+def _block(plan: Plan) -> int:
+    return _BLOCK
+
+
+def _table(
+    x: Inputs, kind: int, scale: float, slope: float, dropout: float, seed: Tensor | None
+) -> tuple[dict[str, Any], tuple[int, int, int, int]]:
+    """The table's part that is the same for all passes, and the constants of the kernels."""
+    width = 1 if kind == ADDITIVE else x.q.shape[2]
+    edge_width = 0 if x.edge_attr is None else x.edge_attr.shape[1]
+    table: dict[str, Any] = {
+        "edge_ids": x.edge_ids, "wide": x.indptr.dtype == torch.int64,
+        "heads": x.q.shape[1], "kv_heads": x.v.shape[1],
+        "repeat": x.q.shape[1] // x.v.shape[1], "width": width,
+        "value_width": x.v.shape[2], "edge_width": edge_width, "prefetch": 1,
+        "q": x.q, "q_stride": x.q.stride(0), "k": x.k, "k_stride": x.k.stride(0),
+        "v": x.v, "v_stride": x.v.stride(0), "vector": x.vector, "u": x.u,
+        "edge_attr": x.edge_attr, "scale": float(scale), "slope": float(slope),
+    }  # fmt: skip
+    if x.bias is not None:
+        table |= {"bias": x.bias, "bias_stride": x.bias.stride(0), "bias_head": x.bias.stride(1)}
+    if x.edge_weight is not None:
+        w = x.edge_weight
+        head = 0 if w.shape[1] == 1 else w.stride(1)
+        table |= {"weight": w, "weight_stride": w.stride(0), "weight_head": head}
+    if seed is not None:
+        table |= {
+            "dropout": round(dropout * 2**24), "keep_scale": 1 / (1 - dropout),
+            "seed": int(seed),
+        }  # fmt: skip
+    double = x.v.dtype == torch.float64
+    sweeps = {"list_edges", "write_edges", "add_edges"}
+    sweeps |= {"multiply"} if x.edge_weight is not None else set()
+    sweeps |= {"add_bias"} if x.bias is not None else set()
+    sweeps |= {"drop"} if seed is not None else set()
+    table |= {name: sweep(name, double) for name in sweeps}
+    widths = 0 if kind == ADDITIVE else width, x.v.shape[2]
+    return table, (*shape_constants(double, *widths), int(edge_width > 0))
+
+
+def _native(x: Inputs) -> Inputs:
+    """All numbers in one type that the kernels know, rows of q, k, v without gaps."""
+    floats = [y.dtype for y in x if y is not None and y.is_floating_point()]
+    dtype = torch.float64 if torch.float64 in floats else torch.float32
+
+    def to(y: Tensor | None) -> Tensor | None:
+        return None if y is None else y.detach().to(dtype)
+
+    def rows(y: Tensor, dense: bool) -> Tensor:
+        return _rows(y.detach().to(dtype), dense=dense)
+
+    scores = x.q.ndim == 2
+    return x._replace(
+        q=rows(x.q, scores), k=rows(x.k, scores), v=rows(x.v, False),
+        vector=_dense(to(x.vector)), u=_dense(to(x.u)), edge_attr=_dense(to(x.edge_attr)),
+        bias=to(x.bias), edge_weight=to(x.edge_weight),
+    )  # fmt: skip
+
+
+def _dense(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.contiguous()
+
+
+def _rows(x: Tensor, dense: bool = False) -> Tensor:
+    """x, copied unless each row [H, D] of it is contiguous."""
+    regular = not dense and x.ndim == 3 and x.stride()[1:] == (x.shape[2], 1)
+    return x if regular and x.stride(0) >= 0 else x.contiguous()

@@ -1,0 +1,392 @@
+"""The pieces that the kernels are put together from, inlined into them.
+
+A block is up to `stride` edges of one row. Its numbers lie head by head: `x[h * stride + e]`, with
+room for a multiple of 16 edges. `offsets[e]` says where the row of edge e's neighbour begins;
+lists of edges are padded with their last one to a multiple of four.
+"""
+
+# mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+from graphformer.ops.cpu.simd import (
+    exponential,
+    lanes_of,
+    larger,
+    leaky,
+    leaky_slope,
+    load,
+    load_first,
+    peak,
+    pointer,
+    prefetch,
+    shift,
+    splat,
+    store,
+    store_first,
+    store_totals,
+    total,
+)
+
+inlined = njit(
+    forceinline=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
+)
+
+
+@inlined
+def whole_lines(count):
+    """`count` numbers, made up to whole cache lines of the scratch."""
+    return (count + 15) & -16
+
+
+@inlined
+def fill(x, count, value, zero):
+    """x[:count] = value."""
+    lanes = lanes_of(zero)
+    whole = count - count % lanes
+    values = splat(value, zero)
+    for i in range(0, whole, lanes):
+        store(x, i, values)
+    if whole < count:
+        store_first(x, whole, count - whole, values)
+
+
+@inlined
+def scaled(target, source, count, factor, zero):
+    """target[:count] = factor * source[:count]."""
+    lanes = lanes_of(zero)
+    whole = count - count % lanes
+    factors = splat(factor, zero)
+    for i in range(0, whole, lanes):
+        store(target, i, load(source, i, zero) * factors)
+    if whole < count:
+        rest = count - whole
+        store_first(target, whole, rest, load_first(source, whole, rest, zero) * factors)
+
+
+@inlined
+def fetch(base, offset, length, zero):
+    """Ask for a row ahead of its use."""
+    for line in range(0, length, 16):
+        prefetch(base, offset + line)
+
+
+@inlined
+def dots(
+    result, stride, own, own_head, own_group, base, nodes, step, row_head, row_group,
+    n, repeat, kv_heads, width, zero, length,
+):  # fmt: skip
+    """result[h, e] = own row . neighbour's row, for all heads, four edges at a time."""
+    lanes = lanes_of(zero)
+    whole = width - width % lanes
+    for e in range(0, n, 4):
+        o0, o1 = nodes[e] * step, nodes[e + 1] * step
+        o2, o3 = nodes[e + 2] * step, nodes[e + 3] * step
+        if length > 0:
+            for f in range(e + 4, e + 8):
+                fetch(base, nodes[f] * step, length, zero)
+        for g in range(kv_heads):
+            for h in range(g * repeat, (g + 1) * repeat):
+                mine = shift(own, h * own_head + g * own_group)
+                at = h * row_head + g * row_group
+                a = b = c = d = zero
+                for i in range(0, whole, lanes):
+                    x = load(mine, i, zero)
+                    a = a + x * load(base, o0 + at + i, zero)
+                    b = b + x * load(base, o1 + at + i, zero)
+                    c = c + x * load(base, o2 + at + i, zero)
+                    d = d + x * load(base, o3 + at + i, zero)
+                if whole < width:
+                    rest = width - whole
+                    x = load_first(mine, whole, rest, zero)
+                    a = a + x * load_first(base, o0 + at + whole, rest, zero)
+                    b = b + x * load_first(base, o1 + at + whole, rest, zero)
+                    c = c + x * load_first(base, o2 + at + whole, rest, zero)
+                    d = d + x * load_first(base, o3 + at + whole, rest, zero)
+                store_totals(result, h * stride + e, a, b, c, d)
+
+
+@inlined
+def add_rows(
+    acc, acc_head, acc_group, x, stride, base, nodes, step, row_head, row_group,
+    n, repeat, kv_heads, width, zero,
+):  # fmt: skip
+    """acc += sum_e x[h, e] * neighbour's row, for all heads, four edges at a time."""
+    lanes = lanes_of(zero)
+    whole = width - width % lanes
+    for e in range(0, n, 4):
+        o0, o1 = nodes[e] * step, nodes[e + 1] * step
+        o2, o3 = nodes[e + 2] * step, nodes[e + 3] * step
+        for g in range(kv_heads):
+            for h in range(g * repeat, (g + 1) * repeat):
+                mine = shift(acc, h * acc_head + g * acc_group)
+                at = h * row_head + g * row_group
+                a = splat(x[h * stride + e], zero)
+                b = splat(x[h * stride + e + 1], zero)
+                c = splat(x[h * stride + e + 2], zero)
+                d = splat(x[h * stride + e + 3], zero)
+                for i in range(0, whole, lanes):
+                    low = load(mine, i, zero) + a * load(base, o0 + at + i, zero)
+                    high = c * load(base, o2 + at + i, zero)
+                    low = low + b * load(base, o1 + at + i, zero)
+                    high = high + d * load(base, o3 + at + i, zero)
+                    store(mine, i, low + high)
+                if whole < width:
+                    rest = width - whole
+                    y = load_first(mine, whole, rest, zero)
+                    y = y + a * load_first(base, o0 + at + whole, rest, zero)
+                    y = y + b * load_first(base, o1 + at + whole, rest, zero)
+                    y = y + c * load_first(base, o2 + at + whole, rest, zero)
+                    y = y + d * load_first(base, o3 + at + whole, rest, zero)
+                    store_first(mine, whole, rest, y)
+
+
+@inlined
+def scores_gatv2(
+    result, stride, own, own_head, own_group, base, nodes, step, row_head, row_group,
+    n, repeat, kv_heads, width, vector, slope, zero,
+):  # fmt: skip
+    """result[h, e] = vector_h . leaky_relu(own row + neighbour's row)."""
+    lanes = lanes_of(zero)
+    whole = width - width % lanes
+    slopes = splat(slope, zero)
+    for e in range(n):
+        base_e = shift(base, nodes[e] * step)
+        for g in range(kv_heads):
+            for h in range(g * repeat, (g + 1) * repeat):
+                mine = shift(own, h * own_head + g * own_group)
+                theirs = shift(base_e, h * row_head + g * row_group)
+                a = zero
+                for i in range(0, whole, lanes):
+                    x = leaky(load(mine, i, zero) + load(theirs, i, zero), slopes)
+                    a = a + x * load(vector, h * width + i, zero)
+                if whole < width:
+                    rest = width - whole
+                    x = load_first(mine, whole, rest, zero) + load_first(theirs, whole, rest, zero)
+                    x = leaky(x, slopes)
+                    a = a + x * load_first(vector, h * width + whole, rest, zero)
+                result[h * stride + e] = total(a)
+
+
+@inlined
+def add_gatv2(
+    acc, acc_head, acc_group, dvector, c, stride, own, own_head, own_group,
+    base, nodes, step, row_head, row_group, n, repeat, kv_heads, width, vector, slope, zero,
+):  # fmt: skip
+    """acc += sum_e c[h, e] * vector_h * leaky_relu'(own + neighbour's row), and the vector's own.
+
+    dvector is skipped where it is the same pointer as acc.
+    """
+    lanes = lanes_of(zero)
+    slopes = splat(slope, zero)
+    for e in range(n):
+        base_e = shift(base, nodes[e] * step)
+        for g in range(kv_heads):
+            for h in range(g * repeat, (g + 1) * repeat):
+                mine = shift(own, h * own_head + g * own_group)
+                theirs = shift(base_e, h * row_head + g * row_group)
+                into = shift(acc, h * acc_head + g * acc_group)
+                weight = splat(c[h * stride + e], zero)
+                for i in range(0, width, lanes):
+                    rest = min(width - i, lanes)
+                    x = load_first(mine, i, rest, zero) + load_first(theirs, i, rest, zero)
+                    w = load_first(vector, h * width + i, rest, zero)
+                    y = load_first(into, i, rest, zero) + weight * w * leaky_slope(x, slopes)
+                    store_first(into, i, rest, y)
+                    if dvector != 0:
+                        at = pointer(dvector, acc)
+                        y = load_first(at, h * width + i, rest, zero)
+                        store_first(at, h * width + i, rest, y + weight * leaky(x, slopes))
+
+
+@inlined
+def scores_additive(result, stride, own, scores, nodes, n, heads):
+    """result[h, e] = own score + neighbour's score."""
+    for e in range(n):
+        for h in range(heads):
+            result[h * stride + e] = own[h] + scores[nodes[e] * heads + h]
+
+
+@inlined
+def rectify(x, stride, n, heads, slope, zero):
+    """x = leaky_relu(x)."""
+    slopes = splat(slope, zero)
+    for h in range(heads):
+        for e in range(0, n, lanes_of(zero)):
+            at = h * stride + e
+            store(x, at, leaky(load(x, at, zero), slopes))
+
+
+@inlined
+def multiply(x, stride, n, heads, y, zero):
+    """x = x * y."""
+    for h in range(heads):
+        for e in range(0, n, lanes_of(zero)):
+            at = h * stride + e
+            store(x, at, load(x, at, zero) * load(y, at, zero))
+
+
+@inlined
+def blank(x, stride, n, heads, value):
+    """The padding of a block = value."""
+    for h in range(heads):
+        for e in range(n, (n + 15) // 16 * 16):
+            x[h * stride + e] = value
+
+
+@inlined
+def weights_of(s, stride, n, heads, lse, zero):
+    """s = exp(s - lse) for a block of one target."""
+    blank(s, stride, n, heads, -math.inf)
+    for h in range(heads):
+        less = splat(lse[h], zero)
+        for e in range(0, n, lanes_of(zero)):
+            at = h * stride + e
+            store(s, at, exponential(load(s, at, zero) - less))
+
+
+@inlined
+def plus(x, y, stride, n, heads, zero):
+    """x += y."""
+    for h in range(heads):
+        for e in range(0, n, lanes_of(zero)):
+            at = h * stride + e
+            store(x, at, load(x, at, zero) + load(y, at, zero))
+
+
+@inlined
+def sum_products(result, x, y, stride, n, heads, zero):
+    """result[h] = sum_e x * y."""
+    for h in range(heads):
+        a = zero
+        for e in range(0, n, lanes_of(zero)):
+            at = h * stride + e
+            a = a + load(x, at, zero) * load(y, at, zero)
+        result[h] = total(a)
+
+
+@inlined
+def softmax_backward(dp, p, delta, stride, n, heads, zero):
+    """dp = p * (dp - delta), the gradient of the logits, for a block of one target."""
+    for h in range(heads):
+        less = splat(delta[h], zero)
+        for e in range(0, n, lanes_of(zero)):
+            at = h * stride + e
+            store(dp, at, load(p, at, zero) * (load(dp, at, zero) - less))
+
+
+@inlined
+def softmax_backward_from(dp, p, delta, nodes, stride, n, heads):
+    """dp = p * (dp - delta), each edge with its own target."""
+    for e in range(n):
+        for h in range(heads):
+            at = h * stride + e
+            dp[at] = p[at] * (dp[at] - delta[nodes[e] * heads + h])
+
+
+@inlined
+def weights_from(s, stride, n, heads, lse, nodes, zero):
+    """s = exp(s - lse), each edge with its own target."""
+    for e in range(n):
+        for h in range(heads):
+            s[h * stride + e] -= lse[nodes[e] * heads + h]
+    blank(s, stride, n, heads, -math.inf)
+    for h in range(heads):
+        for e in range(0, n, lanes_of(zero)):
+            at = h * stride + e
+            store(s, at, exponential(load(s, at, zero)))
+
+
+@inlined
+def unrectify(c, x, stride, n, heads, slope, zero):
+    """c = c * leaky_relu'(x)."""
+    slopes = splat(slope, zero)
+    for h in range(heads):
+        for e in range(0, n, lanes_of(zero)):
+            at = h * stride + e
+            store(c, at, load(c, at, zero) * leaky_slope(load(x, at, zero), slopes))
+
+
+@inlined
+def sum_edges(result, c, stride, n, heads):
+    """result[h] += sum_e c[h, e]."""
+    for h in range(heads):
+        a = result[h]
+        for e in range(n):
+            a += c[h * stride + e]
+        result[h] = a
+
+
+@inlined
+def dots_edges(result, stride, own, nodes, edge_attr, ids, n, heads, width, factor, zero):
+    """result[h, e] += factor * own[node_e, h] . edge_attr[id_e]."""
+    for e in range(n):
+        for h in range(heads):
+            mine = shift(own, (nodes[e] * heads + h) * width)
+            theirs = shift(edge_attr, ids[e] * width)
+            a = zero
+            for i in range(0, width, lanes_of(zero)):
+                rest = min(width - i, lanes_of(zero))
+                a = a + load_first(mine, i, rest, zero) * load_first(theirs, i, rest, zero)
+            result[h * stride + e] += total(a) * factor
+
+
+@inlined
+def write_dedge(dedge, ids, c, u, p, dz, stride, n, heads, width, zero):
+    """dedge[id_e] = sum_h c[h, e] u_h + p[h, e] dz_h."""
+    for e in range(n):
+        into = shift(dedge, ids[e] * width)
+        for i in range(0, width, lanes_of(zero)):
+            rest = min(width - i, lanes_of(zero))
+            a = zero
+            for h in range(heads):
+                at = h * width + i
+                a = a + splat(c[h * stride + e], zero) * load_first(u, at, rest, zero)
+                a = a + splat(p[h * stride + e], zero) * load_first(dz, at, rest, zero)
+            store_first(into, i, rest, a)
+
+
+@inlined
+def online_softmax(s, stride, n, heads, largest, summed, acc, width, extra, edge_width, zero):
+    """s = exp(s - largest so far); the sums so far are scaled to the new largest."""
+    lanes = lanes_of(zero)
+    blank(s, stride, n, heads, -math.inf)
+    for h in range(heads):
+        row = shift(s, h * stride)
+        top = load(row, 0, zero)
+        for e in range(lanes, n, lanes):
+            top = larger(top, load(row, e, zero))
+        best, old = peak(top), largest[h]
+        if best > old:
+            largest[h] = best
+            if summed[h] != 0.0:
+                factor = math.exp(old - best)
+                summed[h] *= factor
+                ours, edges = shift(acc, h * width), shift(extra, h * edge_width)
+                scaled(ours, ours, width, factor, zero)
+                if edge_width > 0:
+                    scaled(edges, edges, edge_width, factor, zero)
+        best = largest[h]
+        top = splat(best if best > -math.inf else 0.0, zero)
+        partial = zero
+        for e in range(0, n, lanes):
+            p = exponential(load(row, e, zero) - top)
+            store(row, e, p)
+            partial = partial + p
+        summed[h] += total(partial)
+
+
+@inlined
+def finish(out, z, lse, acc, extra, largest, summed, heads, value_width, edge_width, zero):
+    """Divide by the sums; a row without edges in effect gets zeros, and weights of zero."""
+    for h in range(heads):
+        inverse = 1.0 / summed[h] if summed[h] != 0.0 else 0.0
+        lse[h] = largest[h] + math.log(summed[h]) if summed[h] != 0.0 else math.inf
+        at = h * value_width
+        scaled(shift(out, at), shift(acc, at), value_width, inverse, zero)
+        if edge_width > 0:
+            at = h * edge_width
+            scaled(shift(z, at), shift(extra, at), edge_width, inverse, zero)
