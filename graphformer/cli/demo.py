@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -31,7 +31,7 @@ from graphformer.models import Model, graph_transformer, language_model, vit
 from graphformer.patterns import Causal, Complete, Edges, Grid, Pattern, SelfLoops, Window
 from graphformer.tasks import Classification, LanguageModeling, Task
 
-SIZE = {"dim": 128, "depth": 4, "num_heads": 4}
+SIZE: dict[str, Any] = {"dim": 128, "depth": 4, "num_heads": 4}
 """The Transformer, the same for every modality."""
 
 
@@ -128,7 +128,7 @@ def _modalities(seed: int) -> list[Modality]:
         data.prepare_data()
         data.setup("fit")
 
-    def classify(level: str) -> Callable[[Model, Pattern], Task]:
+    def classify(level: Literal["node", "graph"]) -> Callable[[Model, Pattern], Task]:
         return lambda network, adjacency: Classification(
             network,
             adjacency,
@@ -213,9 +213,9 @@ def _train(modality: Modality, adjacency: str, steps: int, seed: int) -> Run:
 def _table(runs: list[Run]) -> Table:
     table = Table(
         title="One Transformer, three modalities: who attends to whom",
-        caption="edges: of a batch; test: accuracy on images (64 patches each) and on the nodes of a\n"
-        "graph of 8 nearest neighbours with 20 labels a class, bits a character of unseen files\n"
-        "(chance: by their frequency); peak: tensors alive in one training step, measured",
+        caption="edges: of a batch; test: accuracy on images of 64 patches and on the nodes of a\n"
+        "graph of 8 nearest neighbours with 20 labels a class, bits a character of unseen\n"
+        "files (chance: by frequency); peak: tensors alive in one training step, measured",
     )
     table.add_column("modality")
     table.add_column("adjacency")

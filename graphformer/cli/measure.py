@@ -25,7 +25,7 @@ def peak_memory(step: Callable[[], object], device: torch.device | None = None) 
     activities = [torch.profiler.ProfilerActivity.CPU]
     with _silent(), torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
         step()
-    events = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
+    events = profiler.profiler.kineto_results.events()
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
     sizes = torch.tensor([size for _, size in changes], dtype=torch.int64)
     return int(sizes.cumsum(0).max().clamp(min=0)) if changes else 0

@@ -202,7 +202,8 @@ class TextFile(Text):
         if not files:
             raise MissingDataError(
                 f"path is {self.path!r}, but neither {path.absolute()} nor {under_root.absolute()} "
-                f"is a text file or a folder with files {self.glob!r}: put the text there."
+                f"is a text file or a folder with files {self.glob!r}: put the text there, or "
+                "set root or the variable GRAPHFORMER_DATA to where it is."
             )
         return files
 

@@ -287,12 +287,13 @@ def _takes(name: str, function: str, extra: tuple[str, ...]) -> bool:
 
 
 def _suitable(function: str, adjacency: Adjacency, options: EdgeOptions) -> str:
-    if function == "attention" and sdpa.why_not(options) is None:
+    device = adjacency.device.type
+    # A masked product lets NaN through the mask; where samples are known, at least not across them.
+    if function == "attention" and isinstance(adjacency, Implicit) and not sdpa.why_not(options):
         rule = isinstance(adjacency, Complete | Causal)
-        distinct = not isinstance(adjacency, CSR) or adjacency.distinct
-        if rule or (distinct and adjacency.block_density > DENSE.get(adjacency.device.type, 0.1)):
+        if rule or adjacency.block_density > DENSE.get(device, 0.1):
             return "sdpa"
-    return "cpu" if adjacency.device.type == "cpu" else "scatter"
+    return "cpu" if device == "cpu" else "scatter"
 
 
 def _checked(adjacency: Adjacency, **tensors: Tensor) -> Adjacency:

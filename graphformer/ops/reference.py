@@ -115,7 +115,7 @@ def _softmax_sum(
         logits = logits + bias[order]
     weights = segment_softmax(logits, csr.target, csr.shape[0])
     if seed is not None:
-        weights = weights * keep(*weights.shape, dropout, seed) / (1 - dropout)
+        weights = weights * keep(weights.shape[0], weights.shape[1], dropout, seed) / (1 - dropout)
     (wide_v,) = widened(per_head(v, weights.shape[1]))
     out = wide_v.new_zeros(csr.shape[0], *wide_v.shape[1:])
     values = wide_v if spread else wide_v[csr.indices]

@@ -133,7 +133,7 @@ def _softmax(
     total = _reduce(weights, csr, "sum")
     weights = weights / _spread(total.masked_fill(total == 0, 1), csr)
     if seed is not None:
-        weights = weights * keep(*weights.shape, dropout, seed) / (1 - dropout)
+        weights = weights * keep(weights.shape[0], weights.shape[1], dropout, seed) / (1 - dropout)
     return weights
 
 

@@ -42,7 +42,7 @@ def attention(
     bias = options["bias"]
     if bias is not None and isinstance(adjacency, CSR) and adjacency.edge_ids is not None:
         bias = bias[adjacency.edge_ids]
-    settings = {"scale": scale, "dropout_p": options["dropout"]}
+    settings: dict[str, Any] = {"scale": scale, "dropout_p": options["dropout"]}
     buckets = adjacency.buckets
     if len(buckets) == 1:
         return _bucket(q, k, v, bias, adjacency, 0, **settings), None
@@ -51,7 +51,7 @@ def attention(
         edges = None if bias is None else bias[bucket.edges]
         rows = q[bucket.targets], k[bucket.sources], v[bucket.sources]
         outs.append(_bucket(*rows, edges, adjacency, number, **settings))
-    order = torch.cat([bucket.targets for bucket in buckets])
+    order = torch.cat([bucket.targets for bucket in buckets if bucket.targets is not None])
     return torch.cat(outs).index_select(0, order.argsort()), None
 
 

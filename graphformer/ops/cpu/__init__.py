@@ -41,12 +41,14 @@ def additive_attention(
     adjacency: Adjacency,
     *,
     negative_slope: float,
+    edge_score: Tensor | None = None,
     **options: Unpack[EdgeOptions],
 ) -> Result:
-    """logit_ij = leaky_relu(target_score_i + source_score_j)."""
+    """logit_ij = leaky_relu(target_score_i + source_score_j + edge_score_ij)."""
     out, _, weights = _attend(
-        target_score, source_score, v, adjacency, kind=ADDITIVE, slope=negative_slope, **options
-    )
+        target_score, source_score, v, adjacency,
+        kind=ADDITIVE, edge=edge_score, slope=negative_slope, **options,
+    )  # fmt: skip
     return out, weights
 
 
@@ -58,12 +60,14 @@ def gatv2_attention(
     adjacency: Adjacency,
     *,
     negative_slope: float,
+    edge_key: Tensor | None = None,
     **options: Unpack[EdgeOptions],
 ) -> Result:
-    """logit_ij = weight . leaky_relu(q_i + k_j)."""
+    """logit_ij = weight . leaky_relu(q_i + k_j + edge_key_ij)."""
     out, _, weights = _attend(
-        q, k, v, adjacency, kind=GATV2, vector=weight, slope=negative_slope, **options
-    )
+        q, k, v, adjacency,
+        kind=GATV2, vector=weight, edge=edge_key, slope=negative_slope, **options,
+    )  # fmt: skip
     return out, weights
 
 
@@ -86,7 +90,7 @@ def edge_feature_attention(
     """
     u = torch.einsum("mhd,hde->mhe", q, key_map)
     out, z, weights = _attend(
-        q, k, v, adjacency, kind=DOT, u=u, edge_attr=edge_attr, scale=scale, **options
+        q, k, v, adjacency, kind=DOT, u=u, edge=edge_attr, scale=scale, **options
     )
     return out + torch.einsum("mhe,hde->mhd", z, value_map.to(z.dtype)).to(out.dtype), weights
 
@@ -100,7 +104,7 @@ def _attend(
     kind: int,
     vector: Tensor | None = None,
     u: Tensor | None = None,
-    edge_attr: Tensor | None = None,
+    edge: Tensor | None = None,
     scale: float = 1.0,
     slope: float = 0.0,
     bias: Tensor | None,
@@ -110,7 +114,7 @@ def _attend(
     return_weights: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     csr = adjacency.to_csr()
-    inputs = (q, k, v, vector, u, edge_attr, bias, edge_weight)
+    inputs = (q, k, v, vector, u, edge, bias, edge_weight)
     learning = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
     by_source = csr.by_source if learning else (None, None, None)
     out, z, _, weights = attend(

@@ -64,7 +64,7 @@ from graphformer.ops.cpu.table import (
     DWEIGHT,
     DWEIGHTS,
     DZ,
-    EDGE_ATTR,
+    EDGE,
     EDGE_WIDTH,
     GATV2,
     HEADS,
@@ -99,13 +99,14 @@ from graphformer.ops.cpu.table import (
 
 
 def make_by_target(
-    kind: int, lanes: int, fixed: int, value_fixed: int, features: int
+    kind: int, lanes: int, fixed: int, value_fixed: int, edges: int
 ) -> Callable[..., Any]:
     """Gradients of queries, target scores and edge values; leaves delta = sum_j p dp.
 
     Hubs need delta before the rest, and theirs is summed over several items: phase 0 leaves each
     part's delta, phase 1 goes on from the sum. Other rows are done in phase 0.
     """
+    features = int(edges and kind == DOT)
 
     def by_target(item, table, scratch):
         zero = zeros(scratch, lanes)
@@ -120,7 +121,7 @@ def make_by_target(
             pointer(table[K], scratch),
             pointer(table[V], scratch),
         )
-        edge_attr = pointer(table[EDGE_ATTR], scratch)
+        edge = pointer(table[EDGE], scratch)
         vector = pointer(table[VECTOR], scratch)
         work = shift(pointer(table[ITEMS], table), item * 5)
         partial = work[4]
@@ -176,19 +177,21 @@ def make_by_target(
                     u = shift(pointer(table[U], scratch), row * heads * edge_width)
                     scaled(own_u, u, heads * edge_width, scale, zero)
                     dots(
-                        more, stride, own_u, edge_width, 0, edge_attr, ids, edge_width, 0, 0,
+                        more, stride, own_u, edge_width, 0, edge, ids, edge_width, 0, 0,
                         n, repeat, kv_heads, edge_width, zero, 0,
                     )  # fmt: skip
                     plus(p, more, stride, n, heads, zero)
             elif kind == ADDITIVE:
                 scores_additive(raw, stride, shift(q, row * heads), k, nodes, n, heads)
+                if table[EDGE] != 0:
+                    sweep(table[ADD_EDGES], table, raw, stride, n, ids, table[EDGE])
                 scaled(p, raw, heads * stride, 1.0, zero)
                 rectify(p, stride, n, heads, slope, zero)
             elif kind == GATV2:
                 scores_gatv2(
                     p, stride, shift(q, row * table[Q_STRIDE]), width, 0,
                     k, nodes, table[K_STRIDE], 0, width, n, repeat, kv_heads, width,
-                    vector, slope, zero,
+                    vector, slope, edges, edge, ids, zero,
                 )  # fmt: skip
             if table[DWEIGHT] != 0:
                 scaled(more, p, heads * stride, 1.0, zero)
@@ -207,7 +210,7 @@ def make_by_target(
                 dz = shift(pointer(table[DZ], scratch), row * heads * edge_width)
                 # raw is free: additive scores have no edge features
                 dots(
-                    raw, stride, dz, edge_width, 0, edge_attr, ids, edge_width, 0, 0,
+                    raw, stride, dz, edge_width, 0, edge, ids, edge_width, 0, 0,
                     n, repeat, kv_heads, edge_width, zero, 0,
                 )  # fmt: skip
                 plus(dp, raw, stride, n, heads, zero)
@@ -238,7 +241,7 @@ def make_by_target(
                 scaled(dq, dq, heads * width, scale, zero)
                 if features:
                     add_rows(
-                        du, edge_width, 0, c, stride, edge_attr, ids, edge_width, 0, 0,
+                        du, edge_width, 0, c, stride, edge, ids, edge_width, 0, 0,
                         n, repeat, kv_heads, edge_width, zero,
                     )  # fmt: skip
                     scaled(du, du, heads * edge_width, scale, zero)
@@ -249,21 +252,24 @@ def make_by_target(
                         write_dedge(dedge, ids, c, own_u, p, dz, stride, n, heads, edge_width, zero)
             elif kind == ADDITIVE:
                 unrectify(c, raw, stride, n, heads, slope, zero)
+                if table[DEDGE] != 0:
+                    sweep(table[WRITE_EDGES], table, c, stride, n, ids, table[DEDGE])
                 sum_edges(dq, c, stride, n, heads)
             elif kind == GATV2:
                 add_gatv2(
                     dq, width, 0, dvector, c, stride, shift(q, row * table[Q_STRIDE]), width, 0,
                     k, nodes, table[K_STRIDE], 0, width, n, repeat, kv_heads, width,
-                    vector, slope, zero,
+                    vector, slope, edges, edge, table[DEDGE], ids, zero,
                 )  # fmt: skip
 
     return by_target
 
 
 def make_by_source(
-    kind: int, lanes: int, fixed: int, value_fixed: int, features: int
+    kind: int, lanes: int, fixed: int, value_fixed: int, edges: int
 ) -> Callable[..., Any]:
     """Gradients of keys (or source scores) and values; neighbours are the targets here."""
+    features = int(edges and kind == DOT)
 
     def by_source(item, table, scratch):
         zero = zeros(scratch, lanes)
@@ -278,7 +284,7 @@ def make_by_source(
             pointer(table[K], scratch),
             pointer(table[V], scratch),
         )
-        edge_attr, dz = pointer(table[EDGE_ATTR], scratch), pointer(table[DZ], scratch)
+        edge, dz = pointer(table[EDGE], scratch), pointer(table[DZ], scratch)
         lse, delta = pointer(table[LSE], scratch), pointer(table[DELTA], scratch)
         dout, vector = pointer(table[DOUT], scratch), pointer(table[VECTOR], scratch)
         nodes = cast(scratch, table)
@@ -315,17 +321,17 @@ def make_by_source(
                     )  # fmt: skip
                     if features:
                         u = pointer(table[U], scratch)
-                        dots_edges(
-                            p, block, u, nodes, edge_attr, ids, n, heads, edge_width, scale, zero
-                        )
+                        dots_edges(p, block, u, nodes, edge, ids, n, heads, edge_width, scale, zero)
                 elif kind == ADDITIVE:
                     scores_additive(raw, block, shift(k, row * heads), q, nodes, n, heads)
+                    if table[EDGE] != 0:
+                        sweep(table[ADD_EDGES], table, raw, block, n, ids, table[EDGE])
                     scaled(p, raw, heads * block, 1.0, zero)
                     rectify(p, block, n, heads, slope, zero)
                 elif kind == GATV2:
                     scores_gatv2(
                         p, block, mine, 0, width, q, nodes, table[Q_STRIDE], width, 0,
-                        n, repeat, kv_heads, width, vector, slope, zero,
+                        n, repeat, kv_heads, width, vector, slope, edges, edge, ids, zero,
                     )  # fmt: skip
                 if table[MULTIPLY] != 0:
                     sweep(table[MULTIPLY], table, p, block, n, ids, 0)
@@ -338,9 +344,7 @@ def make_by_source(
                     table[PREFETCH] * heads * value_width,
                 )  # fmt: skip
                 if features:
-                    dots_edges(
-                        dp, block, dz, nodes, edge_attr, ids, n, heads, edge_width, 1.0, zero
-                    )
+                    dots_edges(dp, block, dz, nodes, edge, ids, n, heads, edge_width, 1.0, zero)
                 if table[DWEIGHTS] != 0:
                     sweep(table[ADD_EDGES], table, dp, block, n, ids, table[DWEIGHTS])
                 if table[DROP] != 0:
@@ -368,7 +372,7 @@ def make_by_source(
                     add_gatv2(
                         dk, 0, width, 0, c, block, mine, 0, width,
                         q, nodes, table[Q_STRIDE], width, 0, n, repeat, kv_heads, width,
-                        vector, slope, zero,
+                        vector, slope, edges, edge, 0, ids, zero,
                     )  # fmt: skip
             if kind == DOT:
                 scaled(dk, dk, kv_heads * width, scale, zero)

@@ -39,7 +39,7 @@ from graphformer.ops.cpu.table import (
     CAPACITY,
     DOT,
     DROP,
-    EDGE_ATTR,
+    EDGE,
     EDGE_WIDTH,
     GATV2,
     HEADS,
@@ -74,9 +74,13 @@ from graphformer.ops.cpu.table import (
 
 
 def make_forward(
-    kind: int, lanes: int, fixed: int, value_fixed: int, features: int
+    kind: int, lanes: int, fixed: int, value_fixed: int, edges: int
 ) -> Callable[..., Any]:
-    """The pass over work item `item`; widths that are not 0 are compiled in."""
+    """The pass over work item `item`; widths that are not 0 are compiled in.
+
+    `edges` says whether they carry features (dot products) or keys (GATv2).
+    """
+    features = int(edges and kind == DOT)
 
     def forward(item, table, scratch):
         zero = zeros(scratch, lanes)
@@ -127,20 +131,23 @@ def make_forward(
                         n, repeat, kv_heads, width, zero, table[PREFETCH] * kv_heads * width,
                     )  # fmt: skip
                     if features:
-                        edge_attr = pointer(table[EDGE_ATTR], scratch)
+                        edge = pointer(table[EDGE], scratch)
                         dots(
-                            more, block, own_u, edge_width, 0, edge_attr, ids, edge_width, 0, 0,
+                            more, block, own_u, edge_width, 0, edge, ids, edge_width, 0, 0,
                             n, repeat, kv_heads, edge_width, zero, 0,
                         )  # fmt: skip
                         plus(s, more, block, n, heads, zero)
                 elif kind == ADDITIVE:
                     scores_additive(s, block, shift(q, row * heads), k, nodes, n, heads)
+                    if table[EDGE] != 0:
+                        sweep(table[ADD_EDGES], table, s, block, n, ids, table[EDGE])
                     rectify(s, block, n, heads, slope, zero)
                 elif kind == GATV2:
                     scores_gatv2(
                         s, block, shift(q, row * table[Q_STRIDE]), width, 0,
                         k, nodes, table[K_STRIDE], 0, width, n, repeat, kv_heads, width,
-                        pointer(table[VECTOR], scratch), slope, zero,
+                        pointer(table[VECTOR], scratch), slope,
+                        edges, pointer(table[EDGE], scratch), ids, zero,
                     )  # fmt: skip
                 if table[MULTIPLY] != 0:
                     sweep(table[MULTIPLY], table, s, block, n, ids, 0)
@@ -158,9 +165,9 @@ def make_forward(
                     n, repeat, kv_heads, value_width, zero,
                 )  # fmt: skip
                 if features:
-                    edge_attr = pointer(table[EDGE_ATTR], scratch)
+                    edge = pointer(table[EDGE], scratch)
                     add_rows(
-                        extra, edge_width, 0, s, block, edge_attr, ids, edge_width, 0, 0,
+                        extra, edge_width, 0, s, block, edge, ids, edge_width, 0, 0,
                         n, repeat, kv_heads, edge_width, zero,
                     )  # fmt: skip
             if partial < 0:

@@ -1,57 +1,46 @@
-"""Compiles kernels and runs them over work items, on the threads that torch has.
+"""Runs kernels over work items, on as many threads as torch has.
 
-Kernels are C callbacks `kernel(item, table, scratch)`, built for the widths at hand. The one
-parallel loop, compiled once, calls them by address: threads take the next item from a counter.
+Kernels are C callbacks `kernel(item, table, scratch)`. The one parallel loop, compiled once, calls
+them by address: threads take the next item from a counter.
 """
 
 # mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
 from __future__ import annotations
 
-import logging
 import os
 import struct
 import threading
-from collections.abc import Callable
-from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 import torch
-from numba import cfunc, njit, prange, types
+from numba import njit, prange
 from torch import Tensor
 
-from graphformer.ops.cpu import backward, forward, sweeps
+from graphformer.ops.cpu.compiled import compiled, remove_outdated
 from graphformer.ops.cpu.simd import call, read_index, take_next
 from graphformer.ops.cpu.table import CAPACITY, CHUNK, FIELDS
 
-_log = logging.getLogger("graphformer")
 _lock = threading.Lock()  # numba's simplest thread pool may be entered by one thread at a time
-_MAKERS: dict[str, Callable[..., Any]] = {
-    "forward": forward.make_forward,
-    "forward_join": forward.make_forward_join,
-    "weights": forward.make_weights,
-    "by_target": backward.make_by_target,
-    "by_source": backward.make_by_source,
-    "sum_join": backward.make_sum_join,
-}
-_COMMON_WIDTHS = {8, 16, 32, 64, 128}
+_forked = False
 
 
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
+def _after_fork() -> None:
+    """In a child process, neither the lock's owner nor the pool's threads exist any more."""
+    global _lock, _forked
+    _lock, _forked = threading.Lock(), True
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 # Work -------------------------------------------------------------------------------------------
 
 
-@njit("int64(int64, int64, int64, int64[:, ::1], int64[:, ::1], int64[::1])", cache=True)
-def _plan(indptr, wide, rows, items, hubs, counts):
+def _fill_plan(indptr, wide, rows, items, hubs, counts):
     """Fill items (first row, end row, first edge, end edge, part) and hubs (row, parts' range)."""
     item = hub = part = 0
     first, begin = 0, read_index(indptr, wide, 0)
@@ -75,6 +64,13 @@ def _plan(indptr, wide, rows, items, hubs, counts):
     return item
 
 
+_fill_plan = compiled(
+    njit, "int64(int64, int64, int64, int64[:, ::1], int64[:, ::1], int64[::1])", _fill_plan
+)
+if _fill_plan.stats.cache_path:
+    remove_outdated(Path(_fill_plan.stats.cache_path))
+
+
 class Plan:
     """The work items of a pass over rows, and the rows that are split between several."""
 
@@ -85,62 +81,14 @@ class Plan:
         items = np.empty((most, 5), np.int64)
         hubs = np.empty((num_edges // CHUNK + 1, 3), np.int64)
         counts = np.empty(3, np.int64)
-        _plan(indptr.data_ptr(), indptr.dtype == torch.int64, rows, items, hubs, counts)
+        _fill_plan(indptr.data_ptr(), indptr.dtype == torch.int64, rows, items, hubs, counts)
         self.num_items, self.num_hubs, self.num_parts = counts.tolist()
         self.items, self.hubs = items[: self.num_items], hubs[: self.num_hubs]
-
-
-# Kernels ----------------------------------------------------------------------------------------
-
-
-@cache
-def kernel(name: str, double: bool, *constants: int) -> int:
-    """The address of a kernel, compiled on first use and kept on disk by numba."""
-    _announce()
-    number = types.CPointer(types.float64 if double else types.float32)
-    signature = types.void(types.int64, types.CPointer(types.int64), number)
-    function = _MAKERS[name](*constants)
-    fastmath = {"contract", "reassoc", "nsz"}
-    address: int = cfunc(signature, cache=True, fastmath=fastmath, error_model="numpy")(
-        function
-    ).address
-    return address
-
-
-@cache
-def sweep(name: str, double: bool) -> int:
-    """The address of one of `graphformer.ops.cpu.sweeps`."""
-    integers, i64 = types.CPointer(types.int64), types.int64
-    number = types.CPointer(types.float64 if double else types.float32)
-    signature = types.void(integers, number, i64, i64, integers, i64)
-    if name == "list_edges":
-        signature = types.void(integers, i64, i64, integers)
-    function = getattr(sweeps, name)
-    address: int = cfunc(signature, cache=True, error_model="numpy")(function).address
-    return address
-
-
-@cache
-def _announce() -> None:
-    _log.info("loading the CPU kernels; on the first run they are compiled, a few seconds each")
-
-
-def shape_constants(double: bool, width: int, value_width: int) -> tuple[int, int, int]:
-    """(lanes, width, value width): what is compiled in; 0 for a width that stays a variable.
-
-    Common widths get kernels of their own, all others share one, so that little is compiled.
-    """
-    most = 8 if double else 16
-    widths = {width, value_width} - {0}
-    if len(widths) == 1 and widths <= _COMMON_WIDTHS:
-        return min(most, *widths), width, value_width
-    return 8, 0, 0
 
 
 # Running ----------------------------------------------------------------------------------------
 
 
-@njit("void(int64, int64, int64, int64, int64)", nogil=True, cache=True)
 def _take_items(address, count, table, scratch, counter):
     item = take_next(counter)
     while item < count:
@@ -148,12 +96,21 @@ def _take_items(address, count, table, scratch, counter):
         item = take_next(counter)
 
 
-@njit(
-    "void(int64, int64, int64, int64, int64, int64, int64)", parallel=True, nogil=True, cache=True
-)
+_take_items = compiled(njit, "void(int64, int64, int64, int64, int64)", _take_items, nogil=True)
+
+
 def _share_items(address, count, table, scratch, size, counter, threads):
     for thread in prange(threads):
         _take_items(address, count, table, scratch + thread * size, counter)
+
+
+_share_items = compiled(
+    njit,
+    "void(int64, int64, int64, int64, int64, int64, int64)",
+    _share_items,
+    parallel=True,
+    nogil=True,
+)
 
 
 def run(address: int, count: int, table: dict[str, Any], scratch_numbers: int) -> None:
@@ -161,12 +118,13 @@ def run(address: int, count: int, table: dict[str, Any], scratch_numbers: int) -
     if not count:
         return
     threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS, count)
+    threads = 1 if _forked else threads  # the pool would wait for threads that the parent had
     entries = np.array([_entry(table.get(field)) for field in FIELDS], np.int64)
     size = (8 * (3 * CAPACITY + scratch_numbers) + 1023) // 64 * 64
     scratch = np.empty(threads * size + 64, np.uint8)
     counter = np.zeros(1, np.int64)
     where = entries.ctypes.data, (scratch.ctypes.data + 63) // 64 * 64
-    if threads == 1:  # no thread pool: also safe in a forked data loader worker
+    if threads == 1:
         _take_items(address, count, *where, counter.ctypes.data)
         return
     with _lock:

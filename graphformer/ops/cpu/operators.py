@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from graphformer.ops.cpu.table import DOT
+
 Outputs = tuple[Tensor, Tensor, Tensor, Tensor]
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def _passes() -> ModuleType:
+    """The module that runs kernels; ImportError if numba does not load."""
+    try:
+        from graphformer.ops.cpu import passes
+    except (ImportError, OSError) as error:
+        raise ImportError(
+            f"the cpu backend needs numba, which does not load ({error}); reinstall it with "
+            "`pip install --force-reinstall numba`, or choose backend='scatter'"
+        ) from error
+    return passes
 
 
 @torch.library.custom_op("graphformer::cpu_attend", mutates_args=(), device_types="cpu")
@@ -18,7 +33,7 @@ def attend(
     v: Tensor,
     vector: Tensor | None,
     u: Tensor | None,
-    edge_attr: Tensor | None,
+    edge: Tensor | None,
     bias: Tensor | None,
     edge_weight: Tensor | None,
     indptr: Tensor,
@@ -38,9 +53,8 @@ def attend(
 
     The by-source order is for the backward pass, which refuses to run without it.
     """
-    from graphformer.ops.cpu import passes
-
-    x = passes.Inputs(q, k, v, vector, u, edge_attr, bias, edge_weight, indptr, indices, edge_ids)
+    passes = _passes()
+    x = passes.Inputs(q, k, v, vector, u, edge, bias, edge_weight, indptr, indices, edge_ids)
     out, z, lse, weights = passes.forward(x, kind, scale, slope, dropout, seed, return_weights)
     return out.to(v.dtype), z, lse, weights
 
@@ -48,12 +62,12 @@ def attend(
 @attend.register_fake
 def _(
     q: Tensor, k: Tensor, v: Tensor, vector: Tensor | None, u: Tensor | None,
-    edge_attr: Tensor | None, bias: Tensor | None, edge_weight: Tensor | None, indptr: Tensor,
+    edge: Tensor | None, bias: Tensor | None, edge_weight: Tensor | None, indptr: Tensor,
     indices: Tensor, *rest: Any,
 ) -> Outputs:  # fmt: skip
-    dtype = _native(q, k, v, vector, u, edge_attr, bias, edge_weight)
+    dtype = _native(q, k, v, vector, u, edge, bias, edge_weight)
     targets, heads = q.shape[:2]
-    edge_width = 0 if edge_attr is None else edge_attr.shape[1]
+    edge_width = edge.shape[1] if edge is not None and rest[5] == DOT else 0
     return (
         v.new_empty(targets, heads, v.shape[2]),
         v.new_empty(targets, heads, edge_width, dtype=dtype),
@@ -73,7 +87,7 @@ def attend_backward(
     v: Tensor,
     vector: Tensor | None,
     u: Tensor | None,
-    edge_attr: Tensor | None,
+    edge: Tensor | None,
     bias: Tensor | None,
     edge_weight: Tensor | None,
     indptr: Tensor,
@@ -91,16 +105,15 @@ def attend_backward(
 ) -> Gradients:
     """Return the gradients of the eight differentiable inputs; an empty tensor for one not asked.
 
-    `edge_grads` says whether those of edge_attr, bias and edge_weight are wanted.
+    `edge_grads` says whether those of edge, bias and edge_weight are wanted.
     """
-    from graphformer.ops.cpu import passes
-
-    x = passes.Inputs(q, k, v, vector, u, edge_attr, bias, edge_weight, indptr, indices, edge_ids)
+    passes = _passes()
+    x = passes.Inputs(q, k, v, vector, u, edge, bias, edge_weight, indptr, indices, edge_ids)
     order = source_indptr, source_targets, source_slots
     grads = passes.backward(
         x, order, lse, dout, dz, dweights, kind, scale, slope, dropout, seed, tuple(edge_grads)
     )
-    inputs = (q, k, v, vector, u, edge_attr, bias, edge_weight)
+    inputs = (q, k, v, vector, u, edge, bias, edge_weight)
     return tuple(  # type: ignore[return-value]
         g if y is None else g.to(y.dtype) for g, y in zip(grads, inputs, strict=True)
     )
@@ -110,7 +123,7 @@ def attend_backward(
 def _(
     dout: Tensor, dz: Tensor | None, dweights: Tensor | None, lse: Tensor, *rest: Any
 ) -> Gradients:  # fmt: skip
-    q, k, v, vector, u, edge_attr, bias, edge_weight, _, indices = rest[:10]
+    q, k, v, vector, u, edge, bias, edge_weight, _, indices = rest[:10]
     per_edge = indices.shape[0], q.shape[1]
     wanted = rest[-1]
     dtype = lse.dtype
@@ -124,7 +137,7 @@ def _(
         empty(v, *v.shape),
         empty(vector, *((0,) if vector is None else vector.shape)),
         empty(u, *((q.shape[0], q.shape[1], 0) if u is None else u.shape)),
-        empty(edge_attr, *(edge_attr.shape if wanted[0] else (0,))),
+        empty(edge, *(edge.shape if wanted[0] else (0,))),
         empty(bias, *(per_edge if wanted[1] else (0,))),
         empty(edge_weight, *(per_edge if wanted[2] else (0,))),
     )
@@ -145,16 +158,17 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
 
 def _backward(ctx: Any, dout: Any, dz: Any, _: Any, dweights: Any) -> tuple[Any, ...]:
     *inputs, lse = ctx.saved_tensors
-    q, v, edge_attr, edge_weight, by_source = (inputs[i] for i in (0, 2, 5, 7, 11))
+    q, v, edge, edge_weight, by_source = (inputs[i] for i in (0, 2, 5, 7, 11))
     if by_source is None:
         raise RuntimeError("attend got no by-source order, which its backward pass needs")
     if dout is None:
         dout = v.new_zeros(q.shape[0], q.shape[1], v.shape[2])
-    if edge_attr is not None and dz is None:
-        dz = dout.new_zeros(q.shape[0], q.shape[1], edge_attr.shape[1])
+    features = edge is not None and ctx.kind == DOT
+    if features and dz is None:
+        dz = dout.new_zeros(q.shape[0], q.shape[1], edge.shape[1])
     wanted = list(ctx.needs_input_grad[5:8])
     grads = attend_backward(
-        dout, dz if edge_attr is not None else None, dweights, lse, *inputs,
+        dout, dz if features else None, dweights, lse, *inputs,
         ctx.kind, ctx.scale, ctx.slope, ctx.dropout, wanted,
     )  # fmt: skip
     results = [g if need else None for g, need in zip(grads, ctx.needs_input_grad[:8], strict=True)]

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from graphformer.ops.cpu.launch import Plan, kernel, run, shape_constants, sweep
-from graphformer.ops.cpu.table import ADDITIVE, GATV2
+from graphformer.ops.cpu.compiled import kernel, shape_constants, sweep
+from graphformer.ops.cpu.launch import Plan, run
+from graphformer.ops.cpu.table import ADDITIVE, DOT, GATV2
 
 _BLOCK = 64
 
@@ -26,8 +27,9 @@ class Inputs(NamedTuple):
     """The weight of GATv2's scores, [H, D]."""
     u: Tensor | None
     """Queries of the edge features, [M, H, de]."""
-    edge_attr: Tensor | None
-    """Edge features in the caller's order, [E, de]."""
+    edge: Tensor | None
+    """What edges carry, in the caller's order: features [E, de] for dot products; a score [E, H]
+    or a key [E, H, D], added inside the LeakyReLU, for the two additive kinds."""
     bias: Tensor | None
     edge_weight: Tensor | None
     indptr: Tensor
@@ -72,7 +74,7 @@ def backward(
     scale: float, slope: float, dropout: float, seed: Tensor | None,
     edge_grads: tuple[bool, ...],
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """Return the gradients of q, k, v, vector, u, edge_attr, bias and edge_weight (or empty)."""
+    """Return the gradients of q, k, v, vector, u, edge, bias and edge_weight (or empty)."""
     x = _native(x)
     table, constants = _table(x, kind, scale, slope, dropout, seed)
     double = x.v.dtype == torch.float64
@@ -130,9 +132,12 @@ def backward(
 def _edge_gradients(
     x: Inputs, num_edges: int, heads: int, wanted: tuple[bool, ...]
 ) -> dict[str, Tensor]:
-    shapes = {"dbias": (num_edges, heads), "dweight": (num_edges, heads)}
-    if x.edge_attr is not None:
-        shapes["dedge"] = (num_edges, x.edge_attr.shape[1])
+    shapes: dict[str, tuple[int, ...]] = {
+        "dbias": (num_edges, heads),
+        "dweight": (num_edges, heads),
+    }
+    if x.edge is not None:
+        shapes["dedge"] = tuple(x.edge.shape)
     names = ("dedge", "dbias", "dweight")
     return {n: x.v.new_empty(shapes[n]) for n, want in zip(names, wanted, strict=True) if want}
 
@@ -156,7 +161,7 @@ def _table(
 ) -> tuple[dict[str, Any], tuple[int, int, int, int]]:
     """The table's part that is the same for all passes, and the constants of the kernels."""
     width = 1 if kind == ADDITIVE else x.q.shape[2]
-    edge_width = 0 if x.edge_attr is None else x.edge_attr.shape[1]
+    edge_width = x.edge.shape[1] if x.edge is not None and kind == DOT else 0
     table: dict[str, Any] = {
         "edge_ids": x.edge_ids, "wide": x.indptr.dtype == torch.int64,
         "heads": x.q.shape[1], "kv_heads": x.v.shape[1],
@@ -164,7 +169,7 @@ def _table(
         "value_width": x.v.shape[2], "edge_width": edge_width, "prefetch": 1,
         "q": x.q, "q_stride": x.q.stride(0), "k": x.k, "k_stride": x.k.stride(0),
         "v": x.v, "v_stride": x.v.stride(0), "vector": x.vector, "u": x.u,
-        "edge_attr": x.edge_attr, "scale": float(scale), "slope": float(slope),
+        "edge": x.edge, "scale": float(scale), "slope": float(slope),
     }  # fmt: skip
     if x.bias is not None:
         table |= {"bias": x.bias, "bias_stride": x.bias.stride(0), "bias_head": x.bias.stride(1)}
@@ -184,7 +189,7 @@ def _table(
     sweeps |= {"drop"} if seed is not None else set()
     table |= {name: sweep(name, double) for name in sweeps}
     widths = 0 if kind == ADDITIVE else width, x.v.shape[2]
-    return table, (*shape_constants(double, *widths), int(edge_width > 0))
+    return table, (*shape_constants(double, *widths), int(x.edge is not None and kind != ADDITIVE))
 
 
 def _native(x: Inputs) -> Inputs:
@@ -201,7 +206,7 @@ def _native(x: Inputs) -> Inputs:
     scores = x.q.ndim == 2
     return x._replace(
         q=rows(x.q, scores), k=rows(x.k, scores), v=rows(x.v, False),
-        vector=_dense(to(x.vector)), u=_dense(to(x.u)), edge_attr=_dense(to(x.edge_attr)),
+        vector=_dense(to(x.vector)), u=_dense(to(x.u)), edge=_dense(to(x.edge)),
         bias=to(x.bias), edge_weight=to(x.edge_weight),
     )  # fmt: skip
 

@@ -147,9 +147,9 @@ def add_rows(
 @inlined
 def scores_gatv2(
     result, stride, own, own_head, own_group, base, nodes, step, row_head, row_group,
-    n, repeat, kv_heads, width, vector, slope, zero,
+    n, repeat, kv_heads, width, vector, slope, edges, edge, ids, zero,
 ):  # fmt: skip
-    """result[h, e] = vector_h . leaky_relu(own row + neighbour's row)."""
+    """result[h, e] = vector_h . leaky_relu(own row + neighbour's row + edge's row, if `edges`)."""
     lanes = lanes_of(zero)
     whole = width - width % lanes
     slopes = splat(slope, zero)
@@ -159,26 +159,32 @@ def scores_gatv2(
             for h in range(g * repeat, (g + 1) * repeat):
                 mine = shift(own, h * own_head + g * own_group)
                 theirs = shift(base_e, h * row_head + g * row_group)
+                more = shift(edge, (ids[e] * repeat * kv_heads + h) * width)
                 a = zero
                 for i in range(0, whole, lanes):
-                    x = leaky(load(mine, i, zero) + load(theirs, i, zero), slopes)
-                    a = a + x * load(vector, h * width + i, zero)
+                    x = load(mine, i, zero) + load(theirs, i, zero)
+                    if edges:
+                        x = x + load(more, i, zero)
+                    a = a + leaky(x, slopes) * load(vector, h * width + i, zero)
                 if whole < width:
                     rest = width - whole
                     x = load_first(mine, whole, rest, zero) + load_first(theirs, whole, rest, zero)
-                    x = leaky(x, slopes)
-                    a = a + x * load_first(vector, h * width + whole, rest, zero)
+                    if edges:
+                        x = x + load_first(more, whole, rest, zero)
+                    a = a + leaky(x, slopes) * load_first(vector, h * width + whole, rest, zero)
                 result[h * stride + e] = total(a)
 
 
 @inlined
 def add_gatv2(
     acc, acc_head, acc_group, dvector, c, stride, own, own_head, own_group,
-    base, nodes, step, row_head, row_group, n, repeat, kv_heads, width, vector, slope, zero,
+    base, nodes, step, row_head, row_group, n, repeat, kv_heads, width, vector, slope,
+    edges, edge, dedge, ids, zero,
 ):  # fmt: skip
-    """acc += sum_e c[h, e] * vector_h * leaky_relu'(own + neighbour's row), and the vector's own.
+    """acc += sum_e c[h, e] * vector_h * leaky_relu'(own + neighbour's + edge's row).
 
-    dvector is skipped where it is the same pointer as acc.
+    The edge's row is there if `edges`. dvector and dedge are addresses: where they are not 0, the
+    vector's gradient is added to the one, and each edge's written to the other.
     """
     lanes = lanes_of(zero)
     slopes = splat(slope, zero)
@@ -188,14 +194,20 @@ def add_gatv2(
             for h in range(g * repeat, (g + 1) * repeat):
                 mine = shift(own, h * own_head + g * own_group)
                 theirs = shift(base_e, h * row_head + g * row_group)
+                more = shift(edge, (ids[e] * repeat * kv_heads + h) * width)
                 into = shift(acc, h * acc_head + g * acc_group)
                 weight = splat(c[h * stride + e], zero)
                 for i in range(0, width, lanes):
                     rest = min(width - i, lanes)
                     x = load_first(mine, i, rest, zero) + load_first(theirs, i, rest, zero)
+                    if edges:
+                        x = x + load_first(more, i, rest, zero)
                     w = load_first(vector, h * width + i, rest, zero)
-                    y = load_first(into, i, rest, zero) + weight * w * leaky_slope(x, slopes)
-                    store_first(into, i, rest, y)
+                    d = weight * w * leaky_slope(x, slopes)
+                    store_first(into, i, rest, load_first(into, i, rest, zero) + d)
+                    if dedge != 0:
+                        at = (ids[e] * repeat * kv_heads + h) * width + i
+                        store_first(pointer(dedge, acc), at, rest, d)
                     if dvector != 0:
                         at = pointer(dvector, acc)
                         y = load_first(at, h * width + i, rest, zero)
@@ -321,12 +333,12 @@ def sum_edges(result, c, stride, n, heads):
 
 
 @inlined
-def dots_edges(result, stride, own, nodes, edge_attr, ids, n, heads, width, factor, zero):
-    """result[h, e] += factor * own[node_e, h] . edge_attr[id_e]."""
+def dots_edges(result, stride, own, nodes, edge, ids, n, heads, width, factor, zero):
+    """result[h, e] += factor * own[node_e, h] . edge[id_e]."""
     for e in range(n):
         for h in range(heads):
             mine = shift(own, (nodes[e] * heads + h) * width)
-            theirs = shift(edge_attr, ids[e] * width)
+            theirs = shift(edge, ids[e] * width)
             a = zero
             for i in range(0, width, lanes_of(zero)):
                 rest = min(width - i, lanes_of(zero))

@@ -9,7 +9,7 @@ FIELDS = (  # noqa: SIM905 - read in groups
     # sizes
     "heads kv_heads repeat width value_width edge_width block prefetch phase "
     # inputs: queries, keys and values with the distance between their rows
-    "q q_stride k k_stride v v_stride vector u edge_attr bias bias_stride bias_head "
+    "q q_stride k k_stride v v_stride vector u edge bias bias_stride bias_head "
     "weight weight_stride weight_head "
     # scalars
     "scale slope dropout keep_scale seed "
@@ -23,7 +23,7 @@ FIELDS = (  # noqa: SIM905 - read in groups
 (
     INDPTR, NEIGHBOURS, SLOTS, EDGE_IDS, WIDE, ITEMS, HUBS,
     HEADS, KV_HEADS, REPEAT, WIDTH, VALUE_WIDTH, EDGE_WIDTH, BLOCK, PREFETCH, PHASE,
-    Q, Q_STRIDE, K, K_STRIDE, V, V_STRIDE, VECTOR, U, EDGE_ATTR,
+    Q, Q_STRIDE, K, K_STRIDE, V, V_STRIDE, VECTOR, U, EDGE,
     BIAS, BIAS_STRIDE, BIAS_HEAD, WEIGHT, WEIGHT_STRIDE, WEIGHT_HEAD,
     SCALE, SLOPE, DROPOUT, KEEP_SCALE, SEED,
     OUT, LSE, Z, WEIGHTS, PARTIAL,
