@@ -116,7 +116,9 @@ def _attend(
     csr = adjacency.to_csr()
     inputs = (q, k, v, vector, u, edge, bias, edge_weight)
     learning = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
-    by_source = csr.by_source if learning else (None, None, None)
+    # A trace may have made this CSR, and then cannot make more of it; the backward pass does.
+    ready = not torch.compiler.is_compiling() or "by_source" in csr.__dict__
+    by_source = csr.by_source if learning and ready else (None, None, None)
     out, z, _, weights = attend(
         *inputs, csr.indptr, csr.indices, csr.edge_ids, *by_source, seed,
         kind, scale, slope, dropout, return_weights,

@@ -7,70 +7,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from graphformer.ops.cpu.pieces import (
-    add_rows,
-    dots,
-    fill,
-    finish,
-    online_softmax,
-    plus,
-    rectify,
-    scaled,
-    scores_additive,
-    scores_gatv2,
-    weights_of,
-    whole_lines,
-)
-from graphformer.ops.cpu.simd import (
-    as_float,
-    cast,
-    list_block,
-    pointer,
-    read_index,
-    shift,
-    sweep,
-    zeros,
-)
-from graphformer.ops.cpu.table import (
-    ADD_BIAS,
-    ADD_EDGES,
-    ADDITIVE,
-    BLOCK,
-    CAPACITY,
-    DOT,
-    DROP,
-    EDGE,
-    EDGE_WIDTH,
-    GATV2,
-    HEADS,
-    HUBS,
-    INDPTR,
-    ITEMS,
-    K_STRIDE,
-    KV_HEADS,
-    LIST_EDGES,
-    LSE,
-    MULTIPLY,
-    OUT,
-    PARTIAL,
-    PREFETCH,
-    Q_STRIDE,
-    REPEAT,
-    SCALE,
-    SLOPE,
-    V_STRIDE,
-    VALUE_WIDTH,
-    VECTOR,
-    WEIGHTS,
-    WIDE,
-    WIDTH,
-    WRITE_EDGES,
-    K,
-    Q,
-    U,
-    V,
-    Z,
-)
+from graphformer.ops.cpu import table as at
+from graphformer.ops.cpu.blocks import finish, online_softmax, weights_of
+from graphformer.ops.cpu.calls import list_block, sweep
+from graphformer.ops.cpu.rows import add_rows, fill, scaled, whole_lines
+from graphformer.ops.cpu.scores import logits_of_target, weigh_and_bias
+from graphformer.ops.cpu.simd import as_float, cast, pointer, read_index, shift, zeros
+from graphformer.ops.cpu.table import CAPACITY, DOT
 
 
 def make_forward(
@@ -84,18 +27,14 @@ def make_forward(
 
     def forward(item, table, scratch):
         zero = zeros(scratch, lanes)
-        heads, kv_heads, repeat = table[HEADS], table[KV_HEADS], table[REPEAT]
-        block = table[BLOCK]
-        width = fixed if fixed > 0 else table[WIDTH]
-        value_width = value_fixed if value_fixed > 0 else table[VALUE_WIDTH]
-        edge_width = table[EDGE_WIDTH] if features else 0
-        scale, slope = as_float(table[SCALE]), as_float(table[SLOPE])
-        q, k, v = (
-            pointer(table[Q], scratch),
-            pointer(table[K], scratch),
-            pointer(table[V], scratch),
-        )
-        v_step = table[V_STRIDE]
+        heads, kv_heads, repeat = table[at.HEADS], table[at.KV_HEADS], table[at.REPEAT]
+        block = table[at.BLOCK]
+        width = fixed if fixed > 0 else table[at.WIDTH]
+        value_width = value_fixed if value_fixed > 0 else table[at.VALUE_WIDTH]
+        edge_width = table[at.EDGE_WIDTH] if features else 0
+        scale = as_float(table[at.SCALE])
+        q, v = pointer(table[at.Q], scratch), pointer(table[at.V], scratch)
+        v_step = table[at.V_STRIDE]
         nodes = cast(scratch, table)
         slots = shift(nodes, CAPACITY)
         ids = shift(slots, CAPACITY)
@@ -108,78 +47,55 @@ def make_forward(
         largest = shift(extra, heads * edge_width)
         summed = shift(largest, heads)
 
-        work = shift(pointer(table[ITEMS], table), item * 5)
+        work = shift(pointer(table[at.ITEMS], table), item * 5)
         partial = work[4]
         for row in range(work[0], work[1]):
-            begin = max(read_index(table[INDPTR], table[WIDE], row), work[2])
-            end = min(read_index(table[INDPTR], table[WIDE], row + 1), work[3])
+            begin = max(read_index(table[at.INDPTR], table[at.WIDE], row), work[2])
+            end = min(read_index(table[at.INDPTR], table[at.WIDE], row + 1), work[3])
             fill(largest, heads, -math.inf, zero)
             fill(summed, heads, 0.0, zero)
             fill(acc, heads * value_width, 0.0, zero)
             fill(extra, heads * edge_width, 0.0, zero)
             if kind == DOT and end > begin:
-                scaled(own, shift(q, row * table[Q_STRIDE]), heads * width, scale, zero)
+                scaled(own, shift(q, row * table[at.Q_STRIDE]), heads * width, scale, zero)
                 if features:
-                    u = shift(pointer(table[U], scratch), row * heads * edge_width)
+                    u = shift(pointer(table[at.U], scratch), row * heads * edge_width)
                     scaled(own_u, u, heads * edge_width, scale, zero)
             for start in range(begin, end, block):
                 n = min(block, end - start)
-                list_block(table[LIST_EDGES], table, start, n, nodes)
-                if kind == DOT:
-                    dots(
-                        s, block, own, width, 0, k, nodes, table[K_STRIDE], 0, width,
-                        n, repeat, kv_heads, width, zero, table[PREFETCH] * kv_heads * width,
-                    )  # fmt: skip
-                    if features:
-                        edge = pointer(table[EDGE], scratch)
-                        dots(
-                            more, block, own_u, edge_width, 0, edge, ids, edge_width, 0, 0,
-                            n, repeat, kv_heads, edge_width, zero, 0,
-                        )  # fmt: skip
-                        plus(s, more, block, n, heads, zero)
-                elif kind == ADDITIVE:
-                    scores_additive(s, block, shift(q, row * heads), k, nodes, n, heads)
-                    if table[EDGE] != 0:
-                        sweep(table[ADD_EDGES], table, s, block, n, ids, table[EDGE])
-                    rectify(s, block, n, heads, slope, zero)
-                elif kind == GATV2:
-                    scores_gatv2(
-                        s, block, shift(q, row * table[Q_STRIDE]), width, 0,
-                        k, nodes, table[K_STRIDE], 0, width, n, repeat, kv_heads, width,
-                        pointer(table[VECTOR], scratch), slope,
-                        edges, pointer(table[EDGE], scratch), ids, zero,
-                    )  # fmt: skip
-                if table[MULTIPLY] != 0:
-                    sweep(table[MULTIPLY], table, s, block, n, ids, 0)
-                if table[ADD_BIAS] != 0:
-                    sweep(table[ADD_BIAS], table, s, block, n, ids, 0)
-                if table[WEIGHTS] != 0:
-                    sweep(table[WRITE_EDGES], table, s, block, n, ids, table[WEIGHTS])
+                list_block(table[at.LIST_EDGES], table, start, n, nodes)
+                logits_of_target(
+                    kind, features, edges, table, row, s, s, more, block, own, own_u, nodes, ids,
+                    n, width, edge_width, zero,
+                )  # fmt: skip
+                weigh_and_bias(table, s, block, n, ids)
+                if table[at.WEIGHTS] != 0:
+                    sweep(table[at.WRITE_EDGES], table, s, block, n, ids, table[at.WEIGHTS])
                 online_softmax(
                     s, block, n, heads, largest, summed, acc, value_width, extra, edge_width, zero
                 )
-                if table[DROP] != 0:
-                    sweep(table[DROP], table, s, block, n, slots, 0)
+                if table[at.DROP] != 0:
+                    sweep(table[at.DROP], table, s, block, n, slots, 0)
                 add_rows(
                     acc, value_width, 0, s, block, v, nodes, v_step, 0, value_width,
                     n, repeat, kv_heads, value_width, zero,
                 )  # fmt: skip
                 if features:
-                    edge = pointer(table[EDGE], scratch)
+                    edge = pointer(table[at.EDGE], scratch)
                     add_rows(
                         extra, edge_width, 0, s, block, edge, ids, edge_width, 0, 0,
                         n, repeat, kv_heads, edge_width, zero,
                     )  # fmt: skip
             if partial < 0:
-                out = shift(pointer(table[OUT], scratch), row * heads * value_width)
-                z = shift(pointer(table[Z], scratch), row * heads * edge_width)
-                lse = shift(pointer(table[LSE], scratch), row * heads)
+                out = shift(pointer(table[at.OUT], scratch), row * heads * value_width)
+                z = shift(pointer(table[at.Z], scratch), row * heads * edge_width)
+                lse = shift(pointer(table[at.LSE], scratch), row * heads)
                 finish(
                     out, z, lse, acc, extra, largest, summed, heads, value_width, edge_width, zero
                 )
             else:
                 size = heads * (value_width + edge_width + 2)
-                record = shift(pointer(table[PARTIAL], scratch), partial * size)
+                record = shift(pointer(table[at.PARTIAL], scratch), partial * size)
                 scaled(record, acc, size, 1.0, zero)
 
     return forward
@@ -190,10 +106,14 @@ def make_forward_join(lanes: int) -> Callable[..., Any]:
 
     def forward_join(item, table, scratch):
         zero = zeros(scratch, lanes)
-        heads, value_width, edge_width = table[HEADS], table[VALUE_WIDTH], table[EDGE_WIDTH]
-        hub = shift(pointer(table[HUBS], table), item * 3)
+        heads, value_width, edge_width = (
+            table[at.HEADS],
+            table[at.VALUE_WIDTH],
+            table[at.EDGE_WIDTH],
+        )
+        hub = shift(pointer(table[at.HUBS], table), item * 3)
         row, size = hub[0], heads * (value_width + edge_width + 2)
-        acc = shift(pointer(table[PARTIAL], scratch), hub[1] * size)
+        acc = shift(pointer(table[at.PARTIAL], scratch), hub[1] * size)
         extra = shift(acc, heads * value_width)
         largest = shift(extra, heads * edge_width)
         summed = shift(largest, heads)
@@ -210,9 +130,9 @@ def make_forward_join(lanes: int) -> Callable[..., Any]:
                     acc[i] = acc[i] * ours + other[i] * theirs
                 for i in range(h * edge_width, (h + 1) * edge_width):
                     extra[i] = extra[i] * ours + other[heads * value_width + i] * theirs
-        out = shift(pointer(table[OUT], scratch), row * heads * value_width)
-        z = shift(pointer(table[Z], scratch), row * heads * edge_width)
-        lse = shift(pointer(table[LSE], scratch), row * heads)
+        out = shift(pointer(table[at.OUT], scratch), row * heads * value_width)
+        z = shift(pointer(table[at.Z], scratch), row * heads * edge_width)
+        lse = shift(pointer(table[at.LSE], scratch), row * heads)
         finish(out, z, lse, acc, extra, largest, summed, heads, value_width, edge_width, zero)
 
     return forward_join
@@ -223,24 +143,24 @@ def make_weights(lanes: int) -> Callable[..., Any]:
 
     def weights(item, table, scratch):
         zero = zeros(scratch, lanes)
-        heads, block = table[HEADS], table[BLOCK]
+        heads, block = table[at.HEADS], table[at.BLOCK]
         nodes = cast(scratch, table)
         slots = shift(nodes, CAPACITY)
         ids = shift(slots, CAPACITY)
         s = cast(shift(ids, CAPACITY), scratch)
-        work = shift(pointer(table[ITEMS], table), item * 5)
+        work = shift(pointer(table[at.ITEMS], table), item * 5)
         for row in range(work[0], work[1]):
-            begin = max(read_index(table[INDPTR], table[WIDE], row), work[2])
-            end = min(read_index(table[INDPTR], table[WIDE], row + 1), work[3])
-            lse = shift(pointer(table[LSE], scratch), row * heads)
+            begin = max(read_index(table[at.INDPTR], table[at.WIDE], row), work[2])
+            end = min(read_index(table[at.INDPTR], table[at.WIDE], row + 1), work[3])
+            lse = shift(pointer(table[at.LSE], scratch), row * heads)
             for start in range(begin, end, block):
                 n = min(block, end - start)
-                list_block(table[LIST_EDGES], table, start, n, nodes)
+                list_block(table[at.LIST_EDGES], table, start, n, nodes)
                 fill(s, heads * block, 0.0, zero)
-                sweep(table[ADD_EDGES], table, s, block, n, ids, table[WEIGHTS])
+                sweep(table[at.ADD_EDGES], table, s, block, n, ids, table[at.WEIGHTS])
                 weights_of(s, block, n, heads, lse, zero)
-                if table[DROP] != 0:
-                    sweep(table[DROP], table, s, block, n, slots, 0)
-                sweep(table[WRITE_EDGES], table, s, block, n, ids, table[WEIGHTS])
+                if table[at.DROP] != 0:
+                    sweep(table[at.DROP], table, s, block, n, slots, 0)
+                sweep(table[at.WRITE_EDGES], table, s, block, n, ids, table[at.WEIGHTS])
 
     return weights

@@ -19,8 +19,9 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
+from graphformer.ops.cpu.calls import call, take_next
 from graphformer.ops.cpu.compiled import compiled, remove_outdated
-from graphformer.ops.cpu.simd import call, read_index, take_next
+from graphformer.ops.cpu.simd import read_index
 from graphformer.ops.cpu.table import CAPACITY, CHUNK, FIELDS
 
 _lock = threading.Lock()  # numba's simplest thread pool may be entered by one thread at a time
@@ -40,7 +41,7 @@ if hasattr(os, "register_at_fork"):
 # Work -------------------------------------------------------------------------------------------
 
 
-def _fill_plan(indptr, wide, rows, items, hubs, counts):
+def fill_plan(indptr, wide, rows, items, hubs, counts):
     """Fill items (first row, end row, first edge, end edge, part) and hubs (row, parts' range)."""
     item = hub = part = 0
     first, begin = 0, read_index(indptr, wide, 0)
@@ -65,7 +66,7 @@ def _fill_plan(indptr, wide, rows, items, hubs, counts):
 
 
 _fill_plan = compiled(
-    njit, "int64(int64, int64, int64, int64[:, ::1], int64[:, ::1], int64[::1])", _fill_plan
+    njit, "int64(int64, int64, int64, int64[:, ::1], int64[:, ::1], int64[::1])", fill_plan
 )
 if _fill_plan.stats.cache_path:
     remove_outdated(Path(_fill_plan.stats.cache_path))

@@ -51,7 +51,7 @@ def attend(
 ) -> Outputs:
     """Return (out, sum of weighted edge features, log-sum-exp, weights); see `passes.forward`.
 
-    The by-source order is for the backward pass, which refuses to run without it.
+    The by-source order is for the backward pass, which makes its own where none is given.
     """
     passes = _passes()
     x = passes.Inputs(q, k, v, vector, u, edge, bias, edge_weight, indptr, indices, edge_ids)
@@ -93,9 +93,9 @@ def attend_backward(
     indptr: Tensor,
     indices: Tensor,
     edge_ids: Tensor | None,
-    source_indptr: Tensor,
-    source_targets: Tensor,
-    source_slots: Tensor,
+    source_indptr: Tensor | None,
+    source_targets: Tensor | None,
+    source_slots: Tensor | None,
     seed: Tensor | None,
     kind: int,
     scale: float,
@@ -109,14 +109,15 @@ def attend_backward(
     """
     passes = _passes()
     x = passes.Inputs(q, k, v, vector, u, edge, bias, edge_weight, indptr, indices, edge_ids)
-    order = source_indptr, source_targets, source_slots
+    if source_indptr is None or source_targets is None or source_slots is None:
+        order = passes.by_source(indptr, indices, k.shape[0])
+    else:
+        order = source_indptr, source_targets, source_slots
     grads = passes.backward(
         x, order, lse, dout, dz, dweights, kind, scale, slope, dropout, seed, tuple(edge_grads)
     )
     inputs = (q, k, v, vector, u, edge, bias, edge_weight)
-    return tuple(  # type: ignore[return-value]
-        g if y is None else g.to(y.dtype) for g, y in zip(grads, inputs, strict=True)
-    )
+    return tuple(g if y is None else g.to(y.dtype) for g, y in zip(grads, inputs, strict=True))
 
 
 @attend_backward.register_fake
@@ -158,9 +159,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
 
 def _backward(ctx: Any, dout: Any, dz: Any, _: Any, dweights: Any) -> tuple[Any, ...]:
     *inputs, lse = ctx.saved_tensors
-    q, v, edge, edge_weight, by_source = (inputs[i] for i in (0, 2, 5, 7, 11))
-    if by_source is None:
-        raise RuntimeError("attend got no by-source order, which its backward pass needs")
+    q, v, edge, edge_weight = (inputs[i] for i in (0, 2, 5, 7))
     if dout is None:
         dout = v.new_zeros(q.shape[0], q.shape[1], v.shape[2])
     features = edge is not None and ctx.kind == DOT

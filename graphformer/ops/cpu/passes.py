@@ -69,7 +69,7 @@ def forward(
 
 
 def backward(
-    x: Inputs, by_source: tuple[Tensor, Tensor, Tensor], lse: Tensor,
+    x: Inputs, order: tuple[Tensor, Tensor, Tensor], lse: Tensor,
     dout: Tensor, dz: Tensor | None, dweights: Tensor | None, kind: int,
     scale: float, slope: float, dropout: float, seed: Tensor | None,
     edge_grads: tuple[bool, ...],
@@ -112,7 +112,7 @@ def backward(
         run(by_target, plan.num_items, table | {"phase": 1}, scratch)
         _join(plan, partial, grads["dq"], grads["du"], double)
 
-    indptr, targets, slots = by_source
+    indptr, targets, slots = order
     plan = Plan(indptr, num_edges)
     block = _block(plan)
     partial = x.v.new_empty(plan.num_parts, kv_heads * (width + value_width))
@@ -127,6 +127,15 @@ def backward(
     dvector = table["dvector"].sum(0) if kind == GATV2 else x.v.new_empty(0)
     edges = (per_edge.get(name, x.v.new_empty(0)) for name in ("dedge", "dbias", "dweight"))
     return grads["dq"], grads["dk"], grads["dv"], dvector, grads["du"], *edges
+
+
+def by_source(indptr: Tensor, indices: Tensor, sources: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return `CSR.by_source` of a CSR: indptr [N + 1], targets [E] and slots [E]."""
+    dtype = indptr.dtype
+    ordered, slots = indices.to(dtype).sort(stable=True)
+    starts = torch.searchsorted(ordered, torch.arange(sources + 1, dtype=dtype))
+    targets = torch.searchsorted(indptr, slots.to(dtype), right=True) - 1
+    return starts.to(dtype), targets.to(dtype), slots.to(dtype)
 
 
 def _edge_gradients(

@@ -7,7 +7,6 @@ Pointers are plain (`p[i]`, no bounds, no negative indices); a vector's type hol
 # mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
 from __future__ import annotations
 
-import math
 import operator
 from typing import Any
 
@@ -146,11 +145,13 @@ def as_float(context, bits):
 # Moving numbers ---------------------------------------------------------------------------------
 
 
-def _vector_pointer(builder: Any, base: Any, place: Any, kind: Any) -> Any:
+def vector_pointer(builder: Any, base: Any, place: Any, kind: Any) -> Any:
+    """`base[place]` as a pointer to vectors."""
     return builder.bitcast(builder.gep(base, [place]), kind.as_pointer())
 
 
-def _align(vector: Vector) -> int:
+def align(vector: Vector) -> int:
+    """Bytes of one number: vectors may begin at any."""
     return vector.dtype.bitwidth // 8
 
 
@@ -183,12 +184,13 @@ def splat(context, x, like):
 
     def build(context, builder, signature, args):
         x = context.cast(builder, args[0], signature.args[0], like.dtype)
-        return _splat(builder, x, args[1].type)
+        return splatted(builder, x, args[1].type)
 
     return like(x, like), build
 
 
-def _splat(builder: Any, x: Any, kind: Any) -> Any:
+def splatted(builder: Any, x: Any, kind: Any) -> Any:
+    """`x` in every lane."""
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), x, I32(0))
     order = ir.Constant(ir.VectorType(I32, kind.count), None)
     return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), order)
@@ -199,8 +201,8 @@ def load(context, base, place, like):
     """The numbers from `base[place]` on."""
 
     def build(context, builder, signature, args):
-        start = _vector_pointer(builder, args[0], args[1], args[2].type)
-        return builder.load(start, align=_align(like))
+        start = vector_pointer(builder, args[0], args[1], args[2].type)
+        return builder.load(start, align=align(like))
 
     return like(base, place, like), build
 
@@ -210,8 +212,8 @@ def store(context, base, place, vector):
     """Write a vector from `base[place]` on."""
 
     def build(context, builder, signature, args):
-        start = _vector_pointer(builder, args[0], args[1], args[2].type)
-        builder.store(args[2], start, align=_align(vector))
+        start = vector_pointer(builder, args[0], args[1], args[2].type)
+        builder.store(args[2], start, align=align(vector))
         return context.get_dummy_value()
 
     return types.none(base, place, vector), build
@@ -220,10 +222,11 @@ def store(context, base, place, vector):
 def _first(builder: Any, count: Any, lanes: int) -> Any:
     kind = ir.VectorType(I64, lanes)
     numbers = ir.Constant(kind, [I64(i) for i in range(lanes)])
-    return builder.icmp_signed("<", numbers, _splat(builder, count, kind))
+    return builder.icmp_signed("<", numbers, splatted(builder, count, kind))
 
 
-def _suffix(vector: Any) -> str:
+def suffix(vector: Any) -> str:
+    """How LLVM spells a vector's type in the names of its functions."""
     return f"v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
 
 
@@ -233,14 +236,14 @@ def load_first(context, base, place, count, like):
 
     def build(context, builder, signature, args):
         kind = args[3].type
-        start = _vector_pointer(builder, args[0], args[1], kind)
+        start = vector_pointer(builder, args[0], args[1], kind)
         mask = _first(builder, args[2], kind.count)
         function = cgutils.get_or_insert_function(
             builder.module,
             ir.FunctionType(kind, [start.type, I32, mask.type, kind]),
-            f"llvm.masked.load.{_suffix(kind)}.p0",
+            f"llvm.masked.load.{suffix(kind)}.p0",
         )
-        return builder.call(function, [start, I32(_align(like)), mask, ir.Constant(kind, None)])
+        return builder.call(function, [start, I32(align(like)), mask, ir.Constant(kind, None)])
 
     return like(base, place, types.int64, like), build
 
@@ -251,256 +254,14 @@ def store_first(context, base, place, count, vector):
 
     def build(context, builder, signature, args):
         kind = args[3].type
-        start = _vector_pointer(builder, args[0], args[1], kind)
+        start = vector_pointer(builder, args[0], args[1], kind)
         mask = _first(builder, args[2], kind.count)
         function = cgutils.get_or_insert_function(
             builder.module,
             ir.FunctionType(ir.VoidType(), [kind, start.type, I32, mask.type]),
-            f"llvm.masked.store.{_suffix(kind)}.p0",
+            f"llvm.masked.store.{suffix(kind)}.p0",
         )
-        builder.call(function, [args[3], start, I32(_align(vector)), mask])
+        builder.call(function, [args[3], start, I32(align(vector)), mask])
         return context.get_dummy_value()
 
     return types.none(base, place, types.int64, vector), build
-
-
-# Sums, maxima, choice ---------------------------------------------------------------------------
-
-
-def _call(builder: Any, name: str, result: Any, args: list[Any], flags: Any = ()) -> Any:
-    kind = ir.FunctionType(result, [x.type for x in args])
-    function = cgutils.get_or_insert_function(builder.module, kind, name)
-    return builder.call(function, args, fastmath=flags)
-
-
-@intrinsic
-def total(context, vector):
-    """The sum of the lanes."""
-
-    def build(context, builder, signature, args):
-        (x,) = args
-        name = f"llvm.vector.reduce.fadd.{_suffix(x.type)}"
-        zero = ir.Constant(x.type.element, 0.0)
-        return _call(builder, name, x.type.element, [zero, x], LOOSE)
-
-    return vector.dtype(vector), build
-
-
-@intrinsic
-def peak(context, vector):
-    """The largest lane; of NaN, nothing is promised."""
-
-    def build(context, builder, signature, args):
-        (x,) = args
-        while x.type.count > 1:
-            low, high = _split(builder, x)
-            x = builder.select(builder.fcmp_ordered(">", high, low), high, low)
-        return builder.extract_element(x, I32(0))
-
-    return vector.dtype(vector), build
-
-
-@intrinsic
-def larger(context, x, y):
-    """The larger of each pair of lanes; of NaN, nothing is promised."""
-
-    def build(context, builder, signature, args):
-        return builder.select(builder.fcmp_ordered(">", *args), *args)
-
-    return x(x, y), build
-
-
-@intrinsic
-def store_totals(context, base, place, a, b, c, d):
-    """Write the sums of the lanes of four vectors to `base[place : place + 4]`.
-
-    One tree for the four takes a third of the shuffles that four trees take.
-    """
-
-    def build(context, builder, signature, args):
-        vectors = list(args[2:])
-        while len(vectors) > 1:
-            vectors = [
-                _fold(builder, x, y) for x, y in zip(vectors[::2], vectors[1::2], strict=True)
-            ]
-        (x,) = vectors
-        while x.type.count > 4:
-            x = _halves(builder, x)
-        start = _vector_pointer(builder, args[0], args[1], x.type)
-        builder.store(x, start, align=_align(a))
-        return context.get_dummy_value()
-
-    return types.none(base, place, a, b, c, d), build
-
-
-def _shuffle(builder: Any, x: Any, y: Any, order: list[int]) -> Any:
-    places = ir.Constant(ir.VectorType(I32, len(order)), [I32(i) for i in order])
-    return builder.shuffle_vector(x, y, places)
-
-
-def _fold(builder: Any, x: Any, y: Any) -> Any:
-    """Sums of neighbours within groups of four lanes: two folds leave one sum a group and input."""
-    n = x.type.count
-    even, odd = [], []
-    for group in range(0, n, 4):
-        even += [group, group + 2, n + group, n + group + 2]
-        odd += [group + 1, group + 3, n + group + 1, n + group + 3]
-    return builder.fadd(_shuffle(builder, x, y, even), _shuffle(builder, x, y, odd), flags=LOOSE)
-
-
-def _halves(builder: Any, x: Any) -> Any:
-    return builder.fadd(*_split(builder, x), flags=LOOSE)
-
-
-def _split(builder: Any, x: Any) -> tuple[Any, Any]:
-    half = x.type.count // 2
-    undefined = ir.Constant(x.type, ir.Undefined)
-    low = _shuffle(builder, x, undefined, list(range(half)))
-    return low, _shuffle(builder, x, undefined, list(range(half, 2 * half)))
-
-
-@intrinsic
-def leaky(context, x, slope):
-    """leaky_relu: x where positive, slope * x elsewhere."""
-
-    def build(context, builder, signature, args):
-        x, slope = args
-        positive = builder.fcmp_ordered(">", x, ir.Constant(x.type, None))
-        return builder.select(positive, x, builder.fmul(x, slope))
-
-    return x(x, slope), build
-
-
-@intrinsic
-def leaky_slope(context, x, slope):
-    """The derivative of leaky_relu: 1 where x is positive, slope elsewhere."""
-
-    def build(context, builder, signature, args):
-        x, slope = args
-        one = ir.Constant(x.type.element, 1.0)
-        positive = builder.fcmp_ordered(">", x, ir.Constant(x.type, None))
-        return builder.select(positive, _splat(builder, one, x.type), slope)
-
-    return x(x, slope), build
-
-
-# The exponential --------------------------------------------------------------------------------
-
-# bits of the type's exponent field, its bias, the place of the field, the number whose last digit
-# is a unit, the least argument, ln 2 in two parts, and the terms of the Taylor series on
-# [-ln 2 / 2, ln 2 / 2] that float precision needs
-_EXPONENTIAL = {
-    32: (127, 23, 1.5 * 2**23, -87.3, 0.693359375, -2.12194440e-4, 7),
-    64: (1023, 52, 1.5 * 2**52, -708.0, 6.93145751953125e-1, 1.42860682030941723212e-6, 13),
-}
-
-
-@intrinsic
-def exponential(context, x):
-    """e^x for x <= 0, to two units in the last place; 0 where it would be subnormal, NaN from NaN.
-
-    2^n * e^r with n = round(x / ln 2): adding 1.5 * 2^23 leaves n in the low bits of the sum.
-    """
-
-    def build(context, builder, signature, args):
-        return _exponential(builder, args[0], x.dtype.bitwidth)
-
-    return x(x), build
-
-
-def _exponential(builder: Any, x: Any, bits: int) -> Any:
-    bias, place, unit, least, log2_high, log2_low, terms = _EXPONENTIAL[bits]
-    kind, whole = x.type, ir.VectorType(ir.IntType(bits), x.type.count)
-
-    def number(value: float) -> Any:
-        return ir.Constant(kind, [kind.element(value)] * kind.count)
-
-    def integer(value: int) -> Any:
-        return ir.Constant(whole, [whole.element(value)] * whole.count)
-
-    def fma(a: Any, b: Any, c: Any) -> Any:
-        return _call(builder, f"llvm.fma.{_suffix(kind)}", kind, [a, b, c])
-
-    shifted = fma(x, number(1 / math.log(2)), number(unit))
-    n = builder.fsub(shifted, number(unit))
-    r = fma(n, number(-log2_low), fma(n, number(-log2_high), x))
-    result = number(1 / math.factorial(terms))
-    for term in reversed(range(terms)):
-        result = fma(result, r, number(1 / math.factorial(term)))
-    exponent = builder.add(builder.bitcast(shifted, whole), integer(bias))
-    power = builder.bitcast(builder.shl(exponent, integer(place)), kind)
-    small = builder.fcmp_ordered("<", x, number(least))
-    return builder.select(small, number(0.0), builder.fmul(result, power))
-
-
-# Dropout ----------------------------------------------------------------------------------------
-
-
-@intrinsic
-def kept(context, seed, place, threshold):
-    """Whether dropout keeps the weight at `place`: `graphformer.ops.common.keep`, one at a time."""
-
-    def build(context, builder, signature, args):
-        seed, place, threshold = args
-        step = builder.mul(builder.add(place, I64(1)), I64(0x9E3779B97F4A7C15))
-        z = builder.add(seed, step)
-        for bits, factor in (30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB):
-            z = builder.mul(builder.xor(z, builder.lshr(z, I64(bits))), I64(factor))
-        z = builder.xor(z, builder.lshr(z, I64(31)))
-        return builder.icmp_unsigned(">=", builder.lshr(z, I64(40)), threshold)
-
-    integers = [types.int64] * 3
-    return types.boolean(*integers), build
-
-
-# Threads ----------------------------------------------------------------------------------------
-
-
-@intrinsic
-def take_next(context, counter):
-    """Add one to the int64 at an address that threads share; return what it was."""
-
-    def build(context, builder, signature, args):
-        address = builder.inttoptr(args[0], I64.as_pointer())
-        return builder.atomic_rmw("add", address, I64(1), "monotonic")
-
-    return types.int64(types.int64), build
-
-
-@intrinsic
-def call(context, address, item, table, scratch):
-    """Call the compiled kernel at an address: kernel(item, table, scratch)."""
-
-    def build(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [I64, I64, I64])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
-        return context.get_dummy_value()
-
-    integers = [types.int64] * 4
-    return types.none(*integers), build
-
-
-@intrinsic
-def sweep(context, address, table, x, stride, n, edges, base):
-    """Call the compiled sweep at an address: see `graphformer.ops.cpu.sweeps`."""
-
-    def build(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args[1:]])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
-        return context.get_dummy_value()
-
-    i64 = types.int64
-    return types.none(i64, table, x, i64, i64, edges, i64), build
-
-
-@intrinsic
-def list_block(context, address, table, begin, n, nodes):
-    """Call the compiled `graphformer.ops.cpu.sweeps.list_edges` at an address."""
-
-    def build(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args[1:]])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
-        return context.get_dummy_value()
-
-    i64 = types.int64
-    return types.none(i64, table, i64, i64, nodes), build

@@ -8,24 +8,10 @@ tensor [E, H].
 # mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
 from __future__ import annotations
 
-from graphformer.ops.cpu.simd import as_float, kept, pointer, read_index, shift
-from graphformer.ops.cpu.table import (
-    BIAS,
-    BIAS_HEAD,
-    BIAS_STRIDE,
-    CAPACITY,
-    DROPOUT,
-    EDGE_IDS,
-    HEADS,
-    KEEP_SCALE,
-    NEIGHBOURS,
-    SEED,
-    SLOTS,
-    WEIGHT,
-    WEIGHT_HEAD,
-    WEIGHT_STRIDE,
-    WIDE,
-)
+from graphformer.ops.cpu import table as at
+from graphformer.ops.cpu.arithmetic import kept
+from graphformer.ops.cpu.simd import as_float, pointer, read_index, shift
+from graphformer.ops.cpu.table import CAPACITY
 
 
 def list_edges(table, begin, n, nodes):
@@ -35,17 +21,17 @@ def list_edges(table, begin, n, nodes):
     """
     slots = shift(nodes, CAPACITY)
     ids = shift(slots, CAPACITY)
-    wide = table[WIDE]
+    wide = table[at.WIDE]
     for e in range(n):
-        nodes[e] = read_index(table[NEIGHBOURS], wide, begin + e)
+        nodes[e] = read_index(table[at.NEIGHBOURS], wide, begin + e)
         slots[e] = begin + e
-    if table[SLOTS] != 0:
+    if table[at.SLOTS] != 0:
         for e in range(n):
-            slots[e] = read_index(table[SLOTS], wide, begin + e)
+            slots[e] = read_index(table[at.SLOTS], wide, begin + e)
     for e in range(n):
         ids[e] = slots[e]
-    if table[EDGE_IDS] != 0:
-        edge_ids = pointer(table[EDGE_IDS], table)
+    if table[at.EDGE_IDS] != 0:
+        edge_ids = pointer(table[at.EDGE_IDS], table)
         for e in range(n):
             ids[e] = edge_ids[slots[e]]
     for e in range(n, n + 12):
@@ -56,26 +42,26 @@ def list_edges(table, begin, n, nodes):
 
 def multiply(table, x, stride, n, ids, base):
     """x = x * edge_weight."""
-    weight = pointer(table[WEIGHT], x)
-    step, head = table[WEIGHT_STRIDE], table[WEIGHT_HEAD]
+    weight = pointer(table[at.WEIGHT], x)
+    step, head = table[at.WEIGHT_STRIDE], table[at.WEIGHT_HEAD]
     for e in range(n):
-        for h in range(table[HEADS]):
+        for h in range(table[at.HEADS]):
             x[h * stride + e] *= weight[ids[e] * step + h * head]
 
 
 def add_bias(table, x, stride, n, ids, base):
     """x = x + bias."""
-    bias = pointer(table[BIAS], x)
-    step, head = table[BIAS_STRIDE], table[BIAS_HEAD]
+    bias = pointer(table[at.BIAS], x)
+    step, head = table[at.BIAS_STRIDE], table[at.BIAS_HEAD]
     for e in range(n):
-        for h in range(table[HEADS]):
+        for h in range(table[at.HEADS]):
             x[h * stride + e] += bias[ids[e] * step + h * head]
 
 
 def drop(table, x, stride, n, slots, base):
     """x = x * mask / (1 - dropout)."""
-    heads, seed, threshold = table[HEADS], table[SEED], table[DROPOUT]
-    scale = as_float(table[KEEP_SCALE])
+    heads, seed, threshold = table[at.HEADS], table[at.SEED], table[at.DROPOUT]
+    scale = as_float(table[at.KEEP_SCALE])
     for h in range(heads):
         for e in range(n):
             keep = kept(seed, slots[e] * heads + h, threshold)
@@ -84,7 +70,7 @@ def drop(table, x, stride, n, slots, base):
 
 def write_edges(table, x, stride, n, ids, base):
     """tensor[ids] = x."""
-    tensor, heads = pointer(base, x), table[HEADS]
+    tensor, heads = pointer(base, x), table[at.HEADS]
     for e in range(n):
         for h in range(heads):
             tensor[ids[e] * heads + h] = x[h * stride + e]
@@ -92,7 +78,7 @@ def write_edges(table, x, stride, n, ids, base):
 
 def add_edges(table, x, stride, n, ids, base):
     """x += tensor[ids]."""
-    tensor, heads = pointer(base, x), table[HEADS]
+    tensor, heads = pointer(base, x), table[at.HEADS]
     for e in range(n):
         for h in range(heads):
             x[h * stride + e] += tensor[ids[e] * heads + h]

@@ -1,0 +1,1 @@
+"""The benchmark's parts: graphs, peers, timing, suites, report."""

@@ -1,0 +1,99 @@
+"""Timing peers in turn, after each has been shown to be right."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Step = Callable[[], tuple[float, float]]
+
+
+class WrongResultError(Exception):
+    """A peer's outputs or gradients are not those of the first."""
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Median and quartiles."""
+    quartiles = torch.tensor(values, dtype=torch.float64).quantile(
+        torch.tensor([0.5, 0.25, 0.75], dtype=torch.float64)
+    )
+    return dict(zip(("median", "q1", "q3"), quartiles.tolist(), strict=True))
+
+
+def forward_backward(call: Callable[..., Tensor], inputs: list[Tensor], gradient: Tensor) -> Step:
+    """A step that returns the seconds of its forward pass and of both passes."""
+    synchronize = torch.cuda.synchronize if gradient.is_cuda else (lambda: None)
+
+    def step() -> tuple[float, float]:
+        for x in inputs:
+            x.grad = None
+        synchronize()
+        start = time.perf_counter()
+        out = call(*inputs)
+        synchronize()
+        middle = time.perf_counter()
+        out.backward(gradient)
+        synchronize()
+        return middle - start, time.perf_counter() - start
+
+    return step
+
+
+def check(
+    call: Callable[..., Tensor], inputs: list[Tensor], gradient: Tensor, expected: Any
+) -> Any:
+    """Outputs and gradients of a call, compared with `expected` if that is given."""
+    for x in inputs:
+        x.grad = None
+    out = call(*inputs)
+    out.backward(gradient)
+    results = [out.detach(), *(x.grad.clone() for x in inputs)]
+    if expected is not None:
+        for name, got, want in zip(("output", *"123"), results, expected, strict=True):
+            error = float((got - want).abs().max() / want.abs().max().clamp(min=1e-6))
+            if not error < 1e-3:
+                raise WrongResultError(f"{name} differs by {error:.1e} of the largest value")
+    return results
+
+
+def interleaved(
+    steps: dict[str, Step], seconds: float, most: int = 25, least: int = 5
+) -> dict[str, list[tuple[float, float]]]:
+    """Run the steps in turn, each round in another order, for about `seconds`; a first one apart.
+
+    Interleaved, because a machine's speed drifts: ratios are taken within rounds.
+    """
+    names = list(steps)
+    once = 0.0
+    for name in names:
+        once += steps[name]()[1]
+    rounds = int(min(most, max(least, seconds / once)))
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(rounds):
+            for name in names[number % len(names) :] + names[: number % len(names)]:
+                times[name].append(steps[name]())
+    finally:
+        gc.enable()
+    return times
+
+
+def ratios(times: dict[str, list[tuple[float, float]]], ours: str) -> dict[str, Any]:
+    """For each peer: seconds forward and of both passes, and as multiples of ours."""
+    result = {}
+    for name, pairs in times.items():
+        entry: dict[str, Any] = {}
+        for place, label in enumerate(("forward", "both")):
+            entry[label] = summary([pair[place] for pair in pairs])
+            multiples = [a[place] / b[place] for a, b in zip(pairs, times[ours], strict=True)]
+            entry[f"{label} ratio"] = summary(multiples)
+        entry["rounds"] = len(pairs)
+        result[name] = entry
+    return result

@@ -1,0 +1,105 @@
+"""Measure the attention against its peers: `python experiments/benchmark.py --suite NAME ...`.
+
+Each figure is a ratio within one run; see bench/suites.py for what is measured. The peers that
+are no dependencies (torch-scatter, dgl==1.1.3) take part if they are installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import sys
+import warnings
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import torch
+from bench import peers, report, suites
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+DEFAULT = Path(__file__).parent / "results" / "benchmark"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the suites; 1 if a target was missed, with everything written all the same.
+
+    Suites that an earlier run of the same day and machine left in the folder stay there.
+    """
+    options = parse(argv)
+    warnings.filterwarnings("ignore", module="torch_geometric|dgl|torch_scatter")
+    console = Console(stderr=True)
+    about = report.machine(options.device)
+    about["date"] = datetime.date.today().isoformat()
+    about["quick"] = options.quick
+    about["absent"] = peers.absent(options.device)
+    if peers.HAS_SCATTER:
+        about["calls of torch-scatter"] = suites.check_roads()
+    for peer, why in about["absent"].items():
+        console.print(f"absent: [bold]{peer}[/]: {why}")
+    chosen = suites.Options(quick=options.quick, device=options.device)
+    results = report.read(options.out, about)
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        for suite in options.suite:
+            task = progress.add_task(suite)
+            results[suite] = []
+            for case in suites.SUITES[suite](chosen):
+                case.facts["load average"] = os.getloadavg()[0]
+                results[suite].append(case)
+                say(console, suite, case)
+                progress.update(task, description=f"{suite}: after {case.name}")
+                report.write(options.out, about, results)  # so that an interrupted run has left it
+            progress.remove_task(task)
+    console.print(f"written to {options.out}")
+    targets = [t for cases in results.values() for case in cases for t in case.targets]
+    return int(any(target.met is False for target in targets))
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    names = ["targets", "sweeps", *suites.SUITES]
+    listed = f"any of {', '.join(names)}; all by default"
+    everything = ["targets", "sweeps"]
+    parser.add_argument(
+        "--suite", nargs="+", choices=names, default=everything, metavar="NAME", help=listed
+    )
+    parser.add_argument("--out", type=Path, default=None, help="folder for the results")
+    parser.add_argument("--quick", action="store_true", help="fewer cases and rounds: 3 minutes")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--threads", type=int, default=None, help="that torch may use")
+    options = parser.parse_args(argv)
+    groups = {"targets": list(suites.TARGETS), "sweeps": list(suites.SWEEPS)}
+    options.suite = list(
+        dict.fromkeys(suite for name in options.suite for suite in groups.get(name, [name]))
+    )
+    if options.out is None:
+        options.out = DEFAULT.with_name("benchmark-quick") if options.quick else DEFAULT
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return options
+
+
+def say(console: Console, suite: str, case: suites.Case) -> None:
+    """One line a case: ratios, and targets that it carries."""
+    found = {
+        peer: f"{entry['both ratio']['median']:.2f}"
+        for peer, entry in case.peers.items()
+        if "both ratio" in entry
+    }
+    console.print(
+        f"[bold]{suite}[/] {case.name}: " + ", ".join(f"{p} {r}" for p, r in found.items())
+    )
+    for target in case.targets:
+        _, wanted, measured, _, note = report.target_line(target)
+        style = {True: "green", False: "red", None: "yellow"}[target.met]
+        console.print(f"  [{style}]{target.work}: {measured} ({wanted}) {note}[/]")
+    for peer, why in case.refused.items():
+        console.print(f"  [yellow]{peer}: {why}[/]")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

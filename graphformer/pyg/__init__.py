@@ -1,0 +1,6 @@
+"""PyG models on the fused attention: `graphformer.accelerate(model)`."""
+
+from graphformer.pyg.layers import FusedGATConv, FusedGATv2Conv, FusedTransformerConv
+from graphformer.pyg.replace import accelerate
+
+__all__ = ["FusedGATConv", "FusedGATv2Conv", "FusedTransformerConv", "accelerate"]
