@@ -79,7 +79,7 @@ def write(folder: Path, about: dict[str, Any], results: dict[str, list[Case]]) -
 def target_line(target: Target) -> list[str]:
     """The cells of a row: work, target, measured, met."""
     sign = "at most" if target.below else "at least"
-    measured = "not measured" if target.measured is None else f"{target.measured:.2f}{target.unit}"
+    measured = "not measured" if target.measured is None else f"{target.measured:.3g}{target.unit}"
     met = {True: "yes", False: "**no**", None: "-"}[target.met]
     return [target.work, f"{sign} {target.wanted:g}{target.unit}", measured, met, target.note]
 

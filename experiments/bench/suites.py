@@ -313,7 +313,7 @@ def nodes(options: Options) -> Iterator[Case]:
     counts = [1000, 4000, 16000, 64000, 250_000, 1_000_000]
     for count in counts[: 3 if options.quick else None]:
         work = Work(graphs.uniform(count, 16), count, 4, 16, options.device)
-        names = EVERYONE if count <= 64000 else [OURS, DGL]
+        names = EVERYONE if count <= 64000 else [OURS, DGL] if count <= 250_000 else [OURS]
         yield compare(f"{count:,} nodes", work, "attention", names, _brief(options))
 
 

@@ -122,7 +122,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def _modalities(seed: int) -> list[Modality]:
     """The three data sets; nothing is read but what the sizes need."""
-    digits, graph = Digits(seed=seed), DigitsGraph(seed=seed)
+    digits, graph = Digits(batch_size=32, seed=seed), DigitsGraph(seed=seed)
     text = StandardLibrary(block_size=128, batch_size=16, seed=seed)
     for data in (digits, text, graph):
         data.prepare_data()
@@ -151,7 +151,7 @@ def _modalities(seed: int) -> list[Modality]:
             lambda: vit(1, 10, **SIZE, max_length=8),
             classify("graph"),
             {"complete": Complete(), "grid 1": Grid(1)},
-            steps=300,
+            steps=400,
             metric="accuracy",
             chance=0.1,
         ),
@@ -161,7 +161,7 @@ def _modalities(seed: int) -> list[Modality]:
             lambda: language_model(text.vocab_size, **SIZE, max_length=128),
             predict_next,
             {"causal": Causal(), "window 16": Window(16, causal=True)},
-            steps=800,
+            steps=500,
             metric="bits_per_character",
             chance=_unigram_bits(text),
         ),
