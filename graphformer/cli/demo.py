@@ -17,6 +17,7 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
+from rich import box
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 from rich.table import Table
@@ -212,6 +213,7 @@ def _train(modality: Modality, adjacency: str, steps: int, seed: int) -> Run:
 
 def _table(runs: list[Run]) -> Table:
     table = Table(
+        box=box.SIMPLE_HEAD,
         title="One Transformer, three modalities: who attends to whom",
         caption="edges: of a batch; test: accuracy on images of 64 patches and on the nodes of a\n"
         "graph of 8 nearest neighbours with 20 labels a class, bits a character of unseen\n"
