@@ -14,6 +14,9 @@ import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+# Threads that wait by spinning lose whole time slices wherever something else wants a core: on a
+# busy machine torch's small operations then took 20 times as long, all peers' more than ours.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from bench import peers, report, suites

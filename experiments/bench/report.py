@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -38,6 +39,7 @@ def machine(device: str) -> dict[str, Any]:
     return {
         "processor": _processor(),
         "threads": torch.get_num_threads(),
+        "waiting": os.environ.get("OMP_WAIT_POLICY", "as OpenMP likes").lower(),
         "device": device if device == "cpu" else torch.cuda.get_device_name(),
         "python": platform.python_version(),
         "packages": packages,
@@ -124,7 +126,8 @@ def plots(folder: Path, results: dict[str, list[Case]]) -> list[tuple[str, str, 
 def _about(about: dict[str, Any]) -> list[str]:
     packages = ", ".join(f"{name} {number}" for name, number in about["packages"].items())
     lines = [
-        f"{about['date']}, {about['processor']}, {about['threads']} threads, {about['device']}, "
+        f"{about['date']}, {about['processor']}, {about['threads']} threads "
+        f"(waiting: {about['waiting']}), {about['device']}, "
         f"Python {about['python']}; {packages}. float32. Times are medians (quartiles) of "
         "interleaved rounds; a ratio is within a round, over the row that reads 1. Outputs and "
         "gradients of every peer are compared with the others' before anything is timed.",

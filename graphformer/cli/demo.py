@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import lightning.pytorch as pl
 import torch
@@ -108,8 +108,13 @@ def main(argv: Sequence[str] = ()) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"demo: {message}")
+
+
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="graphformer demo", description=__doc__)
+    parser = _Parser(prog="graphformer demo", description=__doc__)
     parser.add_argument("--output", default="runs/demo", help="the folder for the picture")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
