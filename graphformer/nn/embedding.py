@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import torch
@@ -68,7 +69,8 @@ class Positions(nn.Module):
         if self.tables is None:
             width = self.dim // self.axes
             return torch.cat([sinusoidal(column, width) for column in columns], dim=-1)
-        return sum(table(column) for table, column in zip(self.tables, columns, strict=True))
+        parts = (table(column) for table, column in zip(self.tables, columns, strict=True))
+        return reduce(torch.add, parts)
 
 
 class Embedding(nn.Module):
