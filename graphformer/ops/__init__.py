@@ -1,10 +1,19 @@
-"""The attention functions: one public dispatch, one sibling file a backend."""
+"""The attention functions: one public dispatch, one sibling file a backend; and fast dropout."""
 
+from graphformer.ops.bias import OffsetBias
 from graphformer.ops.dispatch import (
     additive_attention,
     attention,
     edge_feature_attention,
     gatv2_attention,
 )
+from graphformer.ops.drop import dropout
 
-__all__ = ["additive_attention", "attention", "edge_feature_attention", "gatv2_attention"]
+__all__ = [
+    "OffsetBias",
+    "additive_attention",
+    "attention",
+    "dropout",
+    "edge_feature_attention",
+    "gatv2_attention",
+]

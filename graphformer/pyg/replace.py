@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections import Counter
 from typing import Any, TypeVar
 
 from torch import nn
 from torch_geometric.nn import MessagePassing
 
+from graphformer.ops.notice import notice
+from graphformer.pyg.dropout import add_fast_dropout
 from graphformer.pyg.layers import FUSED
 
 Model = TypeVar("Model", bound=nn.Module)
-_log = logging.getLogger("graphformer")
 _OVERRIDES = ("forward", "message", "edge_update", "aggregate", "update", "propagate")
 
 
-def accelerate(model: Model, *, quiet: bool = False) -> Model:
+def accelerate(model: Model, *, dropout: bool = True, quiet: bool = False) -> Model:
     """Replace the attention inside a PyG model by the fused one, in place, and return the model.
 
-    Parameters, `state_dict`, outputs and gradients stay the same to float precision; with dropout
-    on the attention weights, other random ones are dropped. `GATConv`, `GATv2Conv` and
+    Parameters, `state_dict`, outputs and gradients stay the same to float precision; dropout drops
+    as often as before, but other random numbers. `GATConv`, `GATv2Conv` and
     `TransformerConv` are replaced wherever they are in the model; what was replaced, and what was
     left and why, is logged (logger "graphformer", level INFO), and written to standard error if
     no such log is on and `quiet` is false. Applied again it changes nothing. The CSR form of an
     `edge_index` is made at its first use and kept as long as that tensor lives.
+
+    torch's dropout, one number after the other on a CPU, often costs such a model more than all
+    else (60 % of a step on Cora), so while the model trains `torch.nn.functional.dropout`, and with
+    it `nn.Dropout`, is `graphformer.ops.dropout` within its forward pass; `dropout=False` leaves it.
 
     Inputs that the fused layers don't cover go PyG's own way, with the same results: sparse
     adjacency tensors, explanation mode, hooks on messages, TorchScript, export.
@@ -52,7 +55,9 @@ def accelerate(model: Model, *, quiet: bool = False) -> Model:
         else:
             module.__class__ = FUSED[type(module)]
             replaced.append(label)
-    _say(_summary(type(model).__name__, replaced, already, left, others), quiet)
+    faster = bool(replaced or already) and dropout and add_fast_dropout(model)
+    if not quiet:
+        notice(_summary(type(model).__name__, replaced, already, left, others, faster))
     return model
 
 
@@ -71,7 +76,12 @@ def _why_not(module: Any) -> str | None:
 
 
 def _summary(
-    model: str, replaced: list[str], already: list[str], left: list[str], others: Counter[str]
+    model: str,
+    replaced: list[str],
+    already: list[str],
+    left: list[str],
+    others: Counter[str],
+    faster_dropout: bool,
 ) -> str:
     """One line that says what was done, and one for each thing that was not."""
     found = len(replaced) + len(already) + len(left)
@@ -82,6 +92,8 @@ def _summary(
         lines[0] += f": {_shortened(replaced)}" if replaced else ""
     if already:
         lines.append(f"fused before: {_shortened(already)}")
+    if faster_dropout:
+        lines.append(f"dropout in {model} is the fused one on a CPU: other random numbers")
     lines += [f"left {label}" for label in left]
     if others:
         kinds = ", ".join(f"{kind} x {count}" for kind, count in sorted(others.items()))
@@ -92,9 +104,3 @@ def _summary(
 def _shortened(labels: list[str]) -> str:
     return ", ".join(labels if len(labels) <= 4 else [*labels[:2], "...", labels[-1]])
 
-
-def _say(summary: str, quiet: bool) -> None:
-    """Log it; who has no log on reads it on standard error, once."""
-    _log.info("accelerate: %s", summary)
-    if not quiet and not (_log.isEnabledFor(logging.INFO) and _log.hasHandlers()):
-        print("\n".join(f"graphformer: {line}" for line in summary.split("\n")), file=sys.stderr)

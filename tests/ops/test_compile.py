@@ -66,3 +66,15 @@ def test_export(name):
     # Nothing that was made for the program is left behind.
     adjacency.to_csr(), adjacency.edge_index, adjacency.buckets
     model.train()(x, adjacency).sum().backward()
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_compile_with_returned_weights(name):
+    torch._dynamo.reset()
+    adjacency, q = MAKE[name](), torch.randn(21, 2, 5)
+
+    def attend(q, adjacency):
+        return gf.attention(q, q, q, adjacency, return_weights=True)
+
+    compiled = torch.compile(attend, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(q, adjacency), attend(q, adjacency))

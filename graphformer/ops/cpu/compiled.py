@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -22,7 +23,8 @@ import numba
 from numba import cfunc, types
 from numba.core.registry import cpu_target
 
-from graphformer.ops.cpu import backward, forward, sweeps
+from graphformer.ops.cpu import backward, forward, numbers, sweeps
+from graphformer.ops.notice import notice
 
 _log = logging.getLogger("graphformer")
 _MAKERS: dict[str, Callable[..., Any]] = {
@@ -32,9 +34,11 @@ _MAKERS: dict[str, Callable[..., Any]] = {
     "by_target": backward.make_by_target,
     "by_source": backward.make_by_source,
     "sum_join": backward.make_sum_join,
+    "drop_numbers": numbers.make_drop_numbers,
 }
 _FOLDER = Path(__file__).parent
 _COMMON_WIDTHS = {8, 16, 32, 64, 128}
+_reported: list[str] = []
 
 
 @cache
@@ -83,14 +87,15 @@ def remove_outdated(folder: Path) -> None:
 @cache
 def kernel(name: str, double: bool, *constants: int) -> int:
     """The address of a kernel, compiled on first use."""
-    _announce()
     number = types.CPointer(types.float64 if double else types.float32)
     signature = types.void(types.int64, types.CPointer(types.int64), number)
     function = _MAKERS[name](*constants)
     options = {"fastmath": {"contract", "reassoc", "nsz"}, "error_model": "numpy"}
-    address: int = compiled(
-        cfunc, signature, function, int(double), *constants, **options
-    ).address  # fmt: skip
+    start = time.perf_counter()
+    made = compiled(cfunc, signature, function, int(double), *constants, **options)
+    if not made.cache_hits:
+        _report(name, time.perf_counter() - start)
+    address: int = made.address
     return address
 
 
@@ -109,9 +114,14 @@ def sweep(name: str, double: bool) -> int:
     return address
 
 
-@cache
-def _announce() -> None:
-    _log.info("loading the CPU kernels; on the first run they are compiled, a few seconds each")
+def _report(name: str, seconds: float) -> None:
+    """Say what compiling has cost: the first kernel to everybody, the others to the log."""
+    text = f"compiled the CPU kernel {name} in {seconds:.1f} s"
+    if _reported:
+        _log.info("%s", text)
+    else:
+        notice(f"{text}; each is compiled on first use and kept for all later runs")
+    _reported.append(name)
 
 
 def shape_constants(double: bool, width: int, value_width: int) -> tuple[int, int, int]:

@@ -14,7 +14,7 @@ Outputs = tuple[Tensor, Tensor, Tensor, Tensor]
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
-def _passes() -> ModuleType:
+def load_passes() -> ModuleType:
     """The module that runs kernels; ImportError if numba does not load."""
     try:
         from graphformer.ops.cpu import passes
@@ -53,7 +53,7 @@ def attend(
 
     The by-source order is for the backward pass, which makes its own where none is given.
     """
-    passes = _passes()
+    passes = load_passes()
     x = passes.Inputs(q, k, v, vector, u, edge, bias, edge_weight, indptr, indices, edge_ids)
     out, z, lse, weights = passes.forward(x, kind, scale, slope, dropout, seed, return_weights)
     return out.to(v.dtype), z, lse, weights
@@ -107,7 +107,7 @@ def attend_backward(
 
     `edge_grads` says whether those of edge, bias and edge_weight are wanted.
     """
-    passes = _passes()
+    passes = load_passes()
     x = passes.Inputs(q, k, v, vector, u, edge, bias, edge_weight, indptr, indices, edge_ids)
     if source_indptr is None or source_targets is None or source_slots is None:
         order = passes.by_source(indptr, indices, k.shape[0])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from graphformer.ops.cpu.compiled import kernel, shape_constants, sweep
 from graphformer.ops.cpu.launch import Plan, run
+from graphformer.ops.cpu.numbers import SPAN
 from graphformer.ops.cpu.table import ADDITIVE, DOT, GATV2
 
 _BLOCK = 64
@@ -129,6 +130,16 @@ def backward(
     return grads["dq"], grads["dk"], grads["dv"], dvector, grads["du"], *edges
 
 
+def drop_numbers(x: Tensor, dropout: float, seed: Tensor) -> Tensor:
+    """x with each number dropped at that probability, the others scaled by 1 / (1 - dropout)."""
+    double = x.dtype == torch.float64
+    values = (x if double else x.float()).contiguous()
+    out = torch.empty_like(values)
+    table = _dropout(dropout, seed) | {"width": x.numel(), "v": values, "out": out}
+    run(kernel("drop_numbers", double), -(-x.numel() // SPAN), table, 0)
+    return out.to(x.dtype)
+
+
 def by_source(indptr: Tensor, indices: Tensor, sources: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return `CSR.by_source` of a CSR: indptr [N + 1], targets [E] and slots [E]."""
     dtype = indptr.dtype
@@ -187,10 +198,7 @@ def _table(
         head = 0 if w.shape[1] == 1 else w.stride(1)
         table |= {"weight": w, "weight_stride": w.stride(0), "weight_head": head}
     if seed is not None:
-        table |= {
-            "dropout": round(dropout * 2**24), "keep_scale": 1 / (1 - dropout),
-            "seed": int(seed),
-        }  # fmt: skip
+        table |= _dropout(dropout, seed)
     double = x.v.dtype == torch.float64
     sweeps = {"list_edges", "write_edges", "add_edges"}
     sweeps |= {"multiply"} if x.edge_weight is not None else set()
@@ -199,6 +207,12 @@ def _table(
     table |= {name: sweep(name, double) for name in sweeps}
     widths = 0 if kind == ADDITIVE else width, x.v.shape[2]
     return table, (*shape_constants(double, *widths), int(x.edge is not None and kind != ADDITIVE))
+
+
+def _dropout(dropout: float, seed: Tensor) -> dict[str, Any]:
+    """The table's part that says what to drop."""
+    threshold = round(dropout * 2**24)
+    return {"dropout": threshold, "keep_scale": 1 / (1 - dropout), "seed": int(seed)}
 
 
 def _native(x: Inputs) -> Inputs:

@@ -1,0 +1,28 @@
+"""Dropout of plain tensors, by the generator that also drops attention weights."""
+
+# mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from graphformer.ops.cpu import table as at
+from graphformer.ops.cpu.arithmetic import kept
+from graphformer.ops.cpu.simd import as_float, pointer, shift
+
+SPAN = 1 << 14
+"""Numbers of a work item."""
+
+
+def make_drop_numbers() -> Callable[..., Any]:
+    """The mask on `width` numbers v, work item by work item, into `out`."""
+
+    def drop_numbers(item, table, scratch):
+        begin = item * SPAN
+        x, out = pointer(table[at.V], scratch), pointer(table[at.OUT], scratch)
+        x, out = shift(x, begin), shift(out, begin)
+        seed, threshold, scale = table[at.SEED], table[at.DROPOUT], as_float(table[at.KEEP_SCALE])
+        for i in range(min(SPAN, table[at.WIDTH] - begin)):
+            out[i] = x[i] * scale if kept(seed, begin + i, threshold) else 0.0
+
+    return drop_numbers
