@@ -274,6 +274,7 @@ def test_what_is_not_covered_goes_pygs_own_way(kind):
     torch.testing.assert_close(ours(x, edge_index), theirs(x, edge_index))
     assert seen
     handle.remove()
+    ours, theirs = copy.deepcopy(ours), copy.deepcopy(theirs)  # as PyG's explainers do
     for model in (theirs, ours):
         model.explain = True
         model._edge_mask = torch.full((edge_index.shape[1],), 0.3, dtype=torch.float64)

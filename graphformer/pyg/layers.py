@@ -33,8 +33,18 @@ _HOOKS = [
 ]
 
 
+def _keep_templates(self: MessagePassing, raise_on_error: bool = False) -> None:
+    """Do nothing when a layer is copied or unpickled: PyG has compiled messages for its own class.
+
+    For a subclass it would take the compiled `propagate` for the original one, which explanation
+    mode returns to.
+    """
+
+
 class FusedGATConv(GATConv):
     """PyG's GATConv, in one pass over the edges (Veličković et al., 2018, equation 3)."""
+
+    _set_jittable_templates = _keep_templates
 
     def forward(
         self,
@@ -101,6 +111,8 @@ class FusedGATConv(GATConv):
 class FusedGATv2Conv(GATv2Conv):
     """PyG's GATv2Conv, in one pass over the edges (Brody et al., 2022, equation 7)."""
 
+    _set_jittable_templates = _keep_templates
+
     def forward(
         self,
         x: Tensor | Pair,
@@ -143,6 +155,8 @@ class FusedGATv2Conv(GATv2Conv):
 
 class FusedTransformerConv(TransformerConv):
     """PyG's TransformerConv, in one pass over the edges (Shi et al., 2021, equations 3 and 4)."""
+
+    _set_jittable_templates = _keep_templates
 
     def forward(
         self,
