@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-slow test-scatter test-gpu lint bench bench-gpu clean
+.PHONY: help install install-dev demo test test-slow test-scatter test-gpu lint bench bench-gpu gpu clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -60,8 +60,14 @@ lint: $(VENV)/.installed-dev ## ruff and mypy
 bench: $(VENV)/.installed ## measure attention and layers against their peers
 	$(BIN)/python experiments/benchmark.py
 
-bench-gpu: $(VENV)/.installed ## the same on a CUDA device
+$(VENV)/.installed-peers: $(VENV)/.installed-dev
+	$(PIP) install --quiet --no-deps anemoi-models
+	@touch $@
+
+bench-gpu: $(VENV)/.installed-peers ## the same on a CUDA device
 	$(BIN)/python experiments/benchmark.py --device cuda
+
+gpu: test-gpu bench-gpu ## both, on a CUDA device: tests, benchmark and experiments/results/benchmark-gpu
 
 clean: ## remove the environment and everything that was made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

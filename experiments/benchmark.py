@@ -1,7 +1,8 @@
 """Measure the attention against its peers: `python experiments/benchmark.py --suite NAME ...`.
 
-Each figure is a ratio within one run; see bench/suites.py for what is measured. The peers that
-are no dependencies (torch-scatter, dgl==1.1.3) take part if they are installed.
+Each figure is a ratio within one run; see bench/suites.py for what is measured on a CPU and
+bench/cuda.py for a CUDA device. The peers that are no dependencies (torch-scatter, dgl==1.1.3,
+anemoi-models) take part if they are installed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import ModuleType
 
 sys.path.insert(0, str(Path(__file__).parent))
 # Threads that wait by spinning lose whole time slices wherever something else wants a core: on a
@@ -20,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from bench import peers, report, suites
+from bench import cuda, peers, report, suites
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -55,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(suite)
         results[suite] = []
-        for case in suites.SUITES[suite](chosen):
+        for case in measured(options.device).SUITES[suite](chosen):
             case.facts["load average"] = os.getloadavg()[0]
             results[suite].append(case)
             say(console, suite, case)
@@ -75,10 +77,15 @@ def one_suite(options: argparse.Namespace, suite: str) -> int:
     return subprocess.run(command, check=False).returncode
 
 
+def measured(device: str) -> ModuleType:
+    """The module with the suites for a device."""
+    return suites if device == "cpu" else cuda
+
+
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    names = ["targets", "sweeps", *suites.SUITES]
+    names = ["targets", "sweeps", *(suites.SUITES | cuda.SUITES)]
     listed = f"any of {', '.join(names)}; all by default"
     everything = ["targets", "sweeps"]
     parser.add_argument(
@@ -89,12 +96,20 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=None, help="that torch may use")
     options = parser.parse_args(argv)
-    groups = {"targets": list(suites.TARGETS), "sweeps": list(suites.SWEEPS)}
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.exit(2, "benchmark.py: --device cuda needs a CUDA device and a torch built for it\n")
+    module = measured(options.device)
+    groups = {"targets": list(module.TARGETS), "sweeps": list(module.SWEEPS)}
     options.suite = list(
         dict.fromkeys(suite for name in options.suite for suite in groups.get(name, [name]))
     )
+    for suite in options.suite:
+        if suite not in module.SUITES:
+            listed = ", ".join(module.SUITES)
+            parser.error(f"no suite {suite} for --device {options.device}: choose from {listed}")
     if options.out is None:
-        options.out = DEFAULT.with_name("benchmark-quick") if options.quick else DEFAULT
+        device = "-gpu" if options.device == "cuda" else ""
+        options.out = DEFAULT.with_name(f"benchmark{device}{'-quick' if options.quick else ''}")
     if options.threads:
         torch.set_num_threads(options.threads)
     return options

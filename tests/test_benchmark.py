@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))
 
 import benchmark  # noqa: E402
-from bench import graphs, memory, peers, report, suites, timing  # noqa: E402
+from bench import cuda, graphs, memory, peers, report, suites, timing  # noqa: E402
 
 
 def work(width: int = 5) -> peers.Work:
@@ -119,6 +120,37 @@ def test_the_command_line():
     assert benchmark.parse(["--quick", "--suite", "hub"]).out.name == "benchmark-quick"
     with pytest.raises(SystemExit):
         benchmark.parse(["--suite", "nothing"])
+
+
+def test_cuda_without_a_device_is_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as stop:
+        benchmark.parse(["--device", "cuda"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_command_line_for_cuda(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    options = benchmark.parse(["--device", "cuda"])
+    assert options.suite == list(cuda.SUITES)
+    assert options.out == EXPERIMENTS / "results" / "benchmark-gpu"
+    assert benchmark.parse(["--device", "cuda", "--quick"]).out.name == "benchmark-gpu-quick"
+    with pytest.raises(SystemExit):
+        benchmark.parse(["--device", "cuda", "--suite", "roofline"])
+    assert "no suite roofline for --device cuda" in capsys.readouterr().err
+
+
+def test_peers_on_cuda_compute_the_same():
+    """In half precision, against the definition in float32."""
+    size = work()
+    assert set(peers.ON_CUDA) - set(peers.ATTENTION) == {peers.COMPILED, peers.ANEMOI}
+    inputs = size.inputs("attention")
+    expected = timing.check(peers.plain(size), inputs, torch.ones(43, 3, 5), None)
+    half = dataclasses.replace(size, dtype=torch.bfloat16)
+    gradient = torch.ones(43, 3, 5, dtype=torch.bfloat16)
+    timing.check(peers.ours(half), half.inputs("attention"), gradient, expected)
+    assert peers.absent("cuda")[peers.DGL]
 
 
 @pytest.mark.slow

@@ -25,6 +25,8 @@ import graphformer as gf
 Call = Callable[..., Tensor]
 OURS, PYG, PYG_SCATTER, PLAIN = "graphformer", "PyG", "PyG + torch-scatter", "gather-scatter"
 SEGMENT, DGL, MASK, SDPA = "segment_csr", "DGL", "SDPA + mask", "SDPA"
+COMPILED, ANEMOI = "torch.compile of gather-scatter", "anemoi-models"
+FLEX, TRITON = "FlexAttention", "graphformer, triton"
 HAS_SCATTER = find_spec("torch_scatter") is not None
 
 
@@ -37,6 +39,10 @@ class Work:
     heads: int
     width: int
     device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        self.edge_index = self.edge_index.to(self.device)
 
     def inputs(self, kind: str) -> list[Tensor]:
         """Queries, keys and values, or the two scores and the values; with gradients."""
@@ -44,7 +50,7 @@ class Work:
         wide, flat = (self.nodes, self.heads, self.width), (self.nodes, self.heads)
         shapes = [wide] * 3 if kind == "attention" else [flat, flat, wide]
         tensors = [torch.randn(shape, generator=generator) for shape in shapes]
-        return [x.to(self.device).requires_grad_() for x in tensors]
+        return [x.to(self.device, self.dtype).requires_grad_() for x in tensors]
 
     def describe(self) -> dict[str, Any]:
         edges = self.edge_index.shape[1]
@@ -147,6 +153,45 @@ def sdpa_mask(work: Work) -> Call:
     return call
 
 
+def compiled(work: Work) -> Call:
+    return torch.compile(plain(work))
+
+
+def anemoi(work: Work) -> Call:
+    """Its Triton graph transformer, which always reads an edge's own keys [E, H, D]: zeros here."""
+    from anemoi.models.triton.gt import graph_transformer_attention
+    from anemoi.models.triton.utils import edge_index_to_csc
+
+    size = work.nodes, work.nodes
+    (row, colptr), _, (rowptr, edge_ids, edge_dst) = edge_index_to_csc(work.edge_index, size)
+    edges = work.edge_index.shape[1]
+    keys = torch.zeros(edges, work.heads, work.width, device=work.device, dtype=work.dtype)
+
+    def call(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return graph_transformer_attention(q, k, v, keys, row, colptr, rowptr, edge_ids, edge_dst)[
+            0
+        ]
+
+    return call
+
+
+def flex_window(length: int, radius: int) -> Call:
+    """FlexAttention as its documentation shows it for a band, on CUDA."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    def near(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return (i - j).abs() <= radius
+
+    mask = create_block_mask(near, None, None, length, length, device="cuda", _compile=True)
+    kernel = torch.compile(flex_attention)
+
+    def call(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
+        return kernel(q, k, v, block_mask=mask)[0].transpose(0, 1)
+
+    return call
+
+
 # Additive attention -----------------------------------------------------------------------------
 
 
@@ -201,6 +246,7 @@ ATTENTION: dict[str, Callable[[Work], Call]] = {
     DGL: dgl,
     MASK: sdpa_mask,
 }
+ON_CUDA = ATTENTION | {COMPILED: compiled, ANEMOI: anemoi}
 ADDITIVE: dict[str, Callable[[Work], Call]] = {
     OURS: ours_additive,
     PYG: pyg_additive,
@@ -219,6 +265,8 @@ def absent(device: str = "cpu") -> dict[str, str]:
         missing[DGL] = "dgl is not installed; dgl==1.1.3 runs beside this torch on a CPU"
     elif device != "cpu":
         missing[DGL] = "the dgl that runs beside this torch is for CPUs"
+    if device != "cpu" and find_spec("anemoi") is None:
+        missing[ANEMOI] = "anemoi-models is not installed: pip install --no-deps anemoi-models"
     return missing
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,7 +32,8 @@ PLOTS = {"nodes": ("edges", "edges"), "degree": ("edges", "edges"), "length": ("
 def machine(device: str) -> dict[str, Any]:
     """What was measured with."""
     packages = {}
-    for name in ("torch", "torch_geometric", "torch_scatter", "dgl", "numba", "numpy"):
+    names = ["torch", "torch_geometric", "torch_scatter", "dgl", "numba", "numpy"]
+    for name in names if device == "cpu" else [*names, "triton", "anemoi_models"]:
         try:
             packages[name] = version(name)
         except PackageNotFoundError:
@@ -40,7 +42,7 @@ def machine(device: str) -> dict[str, Any]:
         "processor": _processor(),
         "threads": torch.get_num_threads(),
         "waiting": os.environ.get("OMP_WAIT_POLICY", "as OpenMP likes").lower(),
-        "device": device if device == "cpu" else torch.cuda.get_device_name(),
+        "device": device if device == "cpu" else _cuda_device(),
         "python": platform.python_version(),
         "packages": packages,
     }
@@ -128,9 +130,10 @@ def _about(about: dict[str, Any]) -> list[str]:
     lines = [
         f"{about['date']}, {about['processor']}, {about['threads']} threads "
         f"(waiting: {about['waiting']}), {about['device']}, "
-        f"Python {about['python']}; {packages}. float32. Times are medians (quartiles) of "
-        "interleaved rounds; a ratio is within a round, over the row that reads 1. Outputs and "
-        "gradients of every peer are compared with the others' before anything is timed.",
+        f"Python {about['python']}; {packages}. float32 unless a row says otherwise. Times are "
+        "medians (quartiles) of interleaved rounds; a ratio is within a round, over the row that "
+        "reads 1. Outputs and gradients of every peer are compared with the others' before "
+        "anything is timed.",
         "",
         "On a plain `edge_index` and a CPU, PyG runs the same code with torch-scatter as without; "
         '"PyG + torch-scatter" is therefore given a sorted `EdgeIndex`, on which it does enter '
@@ -189,6 +192,19 @@ def _as_json(case: Case) -> dict[str, Any]:
     for entry, target in zip(listed["targets"], case.targets, strict=True):
         entry["met"] = target.met
     return listed
+
+
+def _cuda_device() -> str:
+    """Name, compute capability, driver and CUDA version."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        found = "unknown"
+    major, minor = torch.cuda.get_device_capability()
+    driver = found.strip().split("\n")[0]
+    name = torch.cuda.get_device_name()
+    return f"{name} (sm_{major}{minor}), driver {driver}, CUDA {torch.version.cuda}"
 
 
 def _processor() -> str:

@@ -72,13 +72,18 @@ class Case:
 
 def compare(name: str, work: Work, kind: str, names: list[str], options: Options) -> Case:
     """Check, then time, the peers on one piece of work."""
-    builders = peers.ATTENTION if kind == "attention" else peers.ADDITIVE
+    builders = peers.ADDITIVE
+    if kind == "attention":
+        builders = peers.ATTENTION if work.device == "cpu" else peers.ON_CUDA
     case = Case(name, work.describe())
     inputs = work.inputs(kind)
     gradient = torch.randn(inputs[-1].shape, generator=torch.Generator().manual_seed(2))
-    gradient = gradient.to(work.device)
+    gradient = gradient.to(work.device, work.dtype)
     missing = peers.absent(work.device)
     steps, expected = {}, None
+    if work.dtype != torch.float32:
+        wide = [x.detach().float().requires_grad_() for x in inputs]
+        expected = check(builders[PLAIN](work), wide, gradient.float(), None)
     for peer in sorted(names, key=lambda peer: peer != PLAIN):  # the definition comes first
         if peer in missing:
             case.refused[peer] = missing[peer]

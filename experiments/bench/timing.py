@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
 Step = Callable[[], tuple[float, float]]
 
 
@@ -56,7 +57,7 @@ def check(
     if expected is not None:
         for name, got, want in zip(("output", *"123"), results, expected, strict=True):
             error = float((got - want).abs().max() / want.abs().max().clamp(min=1e-6))
-            if not error < 1e-3:
+            if not error < TOLERANCE[got.dtype]:
                 raise WrongResultError(f"{name} differs by {error:.1e} of the largest value")
     return results
 

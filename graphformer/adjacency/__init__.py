@@ -11,9 +11,13 @@ from graphformer.adjacency.build import (
     from_mask,
     from_networkx,
     grid,
+    networkx_values,
     window,
 )
+from graphformer.adjacency.convert import as_adjacency
 from graphformer.adjacency.csr import CSR, BySource
+from graphformer.adjacency.union import union
+from graphformer.adjacency.values import edge_values
 
 __all__ = [
     "CSR",
@@ -25,12 +29,16 @@ __all__ = [
     "Grid",
     "Implicit",
     "Window",
+    "as_adjacency",
     "batch",
     "causal",
     "complete",
+    "edge_values",
     "from_edge_index",
     "from_mask",
     "from_networkx",
     "grid",
+    "networkx_values",
+    "union",
     "window",
 ]

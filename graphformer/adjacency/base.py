@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,6 +27,8 @@ class Adjacency:
 
     shape: tuple[int, int]
     """(targets M, sources N)."""
+    parts: tuple[Adjacency, ...] = ()
+    """What `gf.union` made this of; see `kinds`."""
 
     # What the kinds supply ---------------------------------------------------------------------
 
@@ -85,6 +88,19 @@ class Adjacency:
         by_target = torch.stack([csr.indices.long(), csr.target])
         return by_target if csr.edge_ids is None else by_target[:, csr.slots]
 
+    def numbers(self, target: Tensor, source: Tensor) -> Tensor:
+        """The numbers of the edges source[e] -> target[e], int64; -1 for those that are absent."""
+        return self.to_csr().numbers(target, source)
+
+    @kept
+    def kinds(self) -> Tensor:
+        """Which of its `parts` each edge is in, bool [E, P]; all true, P = 1, if it has none."""
+        if not self.parts:
+            return torch.ones(self.num_edges, 1, dtype=torch.bool, device=self.device)
+        source, target = self.edge_index
+        parts = (part.to(self.device) for part in self.parts)
+        return torch.stack([part.contains(target, source) for part in parts], dim=1)
+
     def to_mask(self) -> Tensor:
         """Return the dense bool mask [M, N], true where target i attends to source j."""
         csr = self.to_csr()
@@ -97,11 +113,22 @@ class Adjacency:
         """The dense mask, made once and kept; not for writing."""
         return self.to_mask()
 
-    def to_networkx(self) -> networkx.DiGraph:
+    def to_networkx(
+        self,
+        *,
+        nodes: Mapping[str, Tensor | Sequence] | None = None,
+        edges: Mapping[str, Tensor | Sequence] | None = None,
+    ) -> networkx.DiGraph:
         """Return a DiGraph with an arc source -> target for every edge.
 
         A square adjacency has nodes 0 .. N-1. A bipartite one has its sources as nodes 0 .. N-1
         (`bipartite=0`) and its targets as nodes N .. N+M-1 (`bipartite=1`).
+
+        Args:
+            nodes: attributes of nodes by name, a value for each.
+            edges: attributes of edges by name, such as attention weights, a value for each.
+
+        Raises ValueError for another number of values than nodes or edges.
         """
         import networkx
 
@@ -114,7 +141,12 @@ class Adjacency:
             graph.add_nodes_from(range(sources), bipartite=0)
             graph.add_nodes_from(range(sources, sources + targets), bipartite=1)
             target = [sources + i for i in target]
-        graph.add_edges_from(zip(source, target, strict=True))
+        arcs = list(zip(source, target, strict=True))
+        graph.add_edges_from(arcs)
+        for name, values in (nodes or {}).items():
+            networkx.set_node_attributes(graph, _by_key(name, values, list(graph)), name)
+        for name, values in (edges or {}).items():
+            networkx.set_edge_attributes(graph, _by_key(name, values, arcs), name)
         return graph
 
     def with_self_loops(self) -> Adjacency:
@@ -174,6 +206,14 @@ class Adjacency:
     def __repr__(self) -> str:
         targets, sources = self.shape
         return f"{type(self).__name__}({targets} x {sources}, {self.num_edges:,} edges)"
+
+
+def _by_key(name: str, values: Tensor | Sequence, keys: list[Any]) -> dict[Any, Any]:
+    """An attribute's values by node or arc, as networkx wants them."""
+    listed = values.tolist() if isinstance(values, Tensor) else list(values)
+    if len(listed) != len(keys):
+        raise ValueError(f"{name} must have {len(keys)} values, got {len(listed)}")
+    return dict(zip(keys, listed, strict=True))
 
 
 def _ordered(edge_index: Tensor, shape: tuple[int, int]) -> CSR:

@@ -38,6 +38,7 @@ class Implicit(Adjacency):
     blocks: tuple[tuple[int, int], ...]
     """The size of each sample: (targets, sources), for a grid (height, width)."""
     device: torch.device = field(default=torch.device("cpu"), kw_only=True)
+    parts: tuple[Adjacency, ...] = field(default=(), kw_only=True)
 
     kernel: ClassVar[Literal["complete", "causal"] | None] = None
     """The rule as dense attention kernels know it, if they do."""
@@ -99,7 +100,7 @@ class Implicit(Adjacency):
 
     def with_blocks(self, blocks: tuple[tuple[int, int], ...]) -> Self:
         """Return the same rule over other blocks."""
-        return replace(self, blocks=blocks)
+        return replace(self, blocks=blocks, parts=())
 
     def to_csr(self) -> CSR:
         """Return the edges, ordered by target, then source; made once and kept."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from graphformer.adjacency.base import Adjacency
 from graphformer.adjacency.blocks import Causal, Complete, Grid, Implicit, Window
 from graphformer.adjacency.csr import CSR
+from graphformer.adjacency.values import edge_values
 
 if TYPE_CHECKING:
     import networkx
@@ -133,22 +135,56 @@ def from_networkx(G: networkx.Graph) -> CSR:
     """The adjacency of a networkx graph, nodes numbered in the order of `G.nodes`.
 
     A directed arc u -> v lets v attend to u. An undirected edge runs both ways; those turned
-    round come after all the others in the edge order. Parallel edges are coalesced.
+    round come after all the others in the edge order. Parallel edges are coalesced. What nodes
+    and edges carry is read by `networkx_values`.
     """
+    edges, _ = _arcs(G)
+    return CSR.from_edges(edges, (len(G), len(G)))
+
+
+def networkx_values(
+    G: networkx.Graph, name: str, *, of: Literal["nodes", "edges"], default: float | None = None
+) -> Tensor:
+    """An attribute of a networkx graph, in the order of `from_networkx(G)`: [N, ...] or [E, ...].
+
+    An undirected edge gives its value to both directions.
+
+    Args:
+        G: the graph.
+        name: of the attribute; numbers, or sequences of them, all of one length.
+        of: whose attribute it is.
+        default: where the attribute is missing.
+
+    Raises KeyError where it is missing without a default, ValueError where parallel edges differ.
+    """
+    edges, found = _arcs(G)
+    if of == "nodes":
+        found = [values for _, values in G.nodes(data=True)]
+    missing = sum(name not in values for values in found)
+    if missing and default is None:
+        raise KeyError(f"{missing} of {len(found)} {of} have no {name!r}: give a default")
+    listed = torch.tensor([values.get(name, default) for values in found])
+    return listed if of == "nodes" else edge_values(from_networkx(G), edges, listed)
+
+
+def _arcs(G: networkx.Graph) -> tuple[Tensor, list[dict[str, Any]]]:
+    """All arcs [2, E], undirected edges both ways, parallel ones apart, and what they carry."""
     number = {node: i for i, node in enumerate(G.nodes)}
-    edges = torch.tensor([(number[u], number[v]) for u, v in G.edges()], dtype=torch.int64)
-    edges = edges.reshape(-1, 2).T
-    if not G.is_directed():
-        turned = edges.flip(0)[:, edges[0] != edges[1]]
-        edges = torch.cat([edges, turned], dim=1)
-    return CSR.from_edges(edges, (len(number), len(number)))
+    found = list(G.edges(data=True))
+    edges = torch.tensor([(number[u], number[v]) for u, v, _ in found], dtype=torch.int64)
+    edges, values = edges.reshape(-1, 2).T, [values for *_, values in found]
+    if G.is_directed():
+        return edges, values
+    turned = edges[0] != edges[1]
+    values += [value for value, other in zip(values, turned.tolist(), strict=True) if other]
+    return torch.cat([edges, edges.flip(0)[:, turned]], dim=1), values
 
 
 def batch(adjacencies: Sequence[Adjacency]) -> Adjacency:
     """The disjoint union: block-diagonal, nodes and edges numbered in the order given.
 
-    Implicit adjacencies of one rule stay implicit. Raises ValueError for an empty sequence or
-    several devices, TypeError for anything but adjacencies.
+    Implicit adjacencies of one rule stay implicit; unions forget their parts. Raises ValueError
+    for an empty sequence or several devices, TypeError for anything but adjacencies.
     """
     parts = list(adjacencies)
     if not parts:
@@ -166,7 +202,22 @@ def batch(adjacencies: Sequence[Adjacency]) -> Adjacency:
         shift = torch.tensor([[sources], [targets]], device=part.device)
         columns.append(part.edge_index + shift)
         targets, sources = targets + part.shape[0], sources + part.shape[1]
-    return CSR.from_edges(torch.cat(columns, dim=1), (targets, sources))
+    distinct = all(getattr(part, "distinct", True) for part in parts)
+    edges = CSR.from_edges(torch.cat(columns, dim=1), (targets, sources), coalesce=distinct)
+    return replace(edges, given=_given(parts))
+
+
+def _given(parts: list[Adjacency]) -> Tensor | None:
+    """The callers' lists with their duplicates, end to end; None if no part has any."""
+    lists = [getattr(part, "given", None) for part in parts]
+    if all(given is None for given in lists):
+        return None
+    columns, before = [], 0
+    for part, given in zip(parts, lists, strict=True):
+        own = torch.arange(part.num_edges, device=part.device) if given is None else given
+        columns.append(own + before)
+        before += part.num_edges
+    return torch.cat(columns)
 
 
 def _same_rule(a: Implicit, b: Adjacency) -> bool:
@@ -174,7 +225,7 @@ def _same_rule(a: Implicit, b: Adjacency) -> bool:
     return same and all(
         getattr(a, name) == getattr(b, name)
         for name in a.__dataclass_fields__
-        if name not in ("blocks", "device")
+        if name not in ("blocks", "device", "parts")
     )
 
 

@@ -42,6 +42,8 @@ class CSR(Adjacency):
     """The edge that each edge of a caller's list with duplicates became, int64; else None."""
     distinct: bool = True
     """False if a source may appear in a row several times; such edges have no mask."""
+    parts: tuple[Adjacency, ...] = ()
+    """What `gf.union` made this of; see `kinds`."""
 
     @classmethod
     def from_edges(
@@ -110,7 +112,8 @@ class CSR(Adjacency):
         indptr, targets, slots = self.by_source
         edge_ids = slots.long() if self.edge_ids is None else self.edge_ids[slots.long()]
         shape = (self.shape[1], self.shape[0])
-        return CSR(indptr, targets, shape, edge_ids, self.given, self.distinct)
+        parts = tuple(part.T for part in self.parts)
+        return CSR(indptr, targets, shape, edge_ids, self.given, self.distinct, parts)
 
     def to(self, device: torch.device | str) -> CSR:
         """Return this adjacency on `device`, its by-source order with it."""
@@ -139,12 +142,13 @@ class CSR(Adjacency):
 
     def canonical(self) -> CSR:
         """Return the same edges in the order by target, then source."""
-        return CSR(self.indptr, self.indices, self.shape, distinct=self.distinct)
+        return CSR(self.indptr, self.indices, self.shape, distinct=self.distinct, parts=self.parts)
 
     def append(self, target: Tensor, source: Tensor) -> CSR:
         """Return a CSR with new edges after the present ones in the edge order."""
         edges = torch.cat([self.edge_index, torch.stack([source, target])], dim=1)
-        longer = CSR.from_edges(edges, self.shape)
+        longer = CSR.from_edges(edges, self.shape, coalesce=self.distinct)
+        longer = replace(longer, parts=self.parts)
         if self.given is None:
             return longer
         new = torch.arange(self.num_edges, longer.num_edges, device=self.device)
@@ -152,12 +156,17 @@ class CSR(Adjacency):
 
     def contains(self, target: Tensor, source: Tensor) -> Tensor:
         """Whether the edges source[e] -> target[e] are present; bool, [E]."""
+        return self.numbers(target, source) >= 0
+
+    def numbers(self, target: Tensor, source: Tensor) -> Tensor:
+        """The numbers of the edges source[e] -> target[e], int64; -1 for those that are absent."""
         if not self.num_edges:
-            return torch.zeros_like(target, dtype=torch.bool)
+            return torch.full_like(target, -1)
         keys = self.target * self.shape[1] + self.indices
         wanted = target * self.shape[1] + source
         place = torch.searchsorted(keys, wanted).clamp(max=self.num_edges - 1)
-        return keys[place] == wanted
+        number = place if self.edge_ids is None else self.edge_ids[place]
+        return number.where(keys[place] == wanted, -1)
 
 
 def _indptr(rows: Tensor, num_rows: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from graphformer import __version__
 from graphformer.cli.errors import UsageError, nearest
@@ -12,9 +13,12 @@ USAGE = """usage: graphformer COMMAND ...
 
   fit        train:          graphformer fit -c experiments/X.yaml [-c datasets/Y.yaml]
              resume:         graphformer fit --ckpt runs/.../last.ckpt
+             many runs:      graphformer fit -c ... -c ... --folds 10 --seeds 10 [--jobs 2]
   validate   evaluate on the validation part: graphformer validate --ckpt PATH
   test       evaluate on the test part:       graphformer test --ckpt PATH
   predict    write the network's outputs for the test part to a file
+  tokenize   learn a vocabulary: graphformer tokenize --kind bpe --out vocabulary.json FILES
+  evaluate   ask a language model questions: graphformer evaluate --ckpt PATH --tasks FILE ...
   list       show tasks, patterns, networks, data sets and experiments
   demo       train one Transformer on images, text and a graph
 
@@ -22,7 +26,8 @@ Any setting of the YAML files can be overridden, as in `--model.lr 1e-3 --traine
 `--adjacency NAME` (and `--adjacency.radius 4`) chooses who attends to whom, also for a model that
 is trained already. `graphformer COMMAND --help` lists everything.
 """
-COMMANDS = ("fit", "validate", "test", "predict", "list", "demo")
+COMMANDS = ("fit", "validate", "test", "predict", "tokenize", "evaluate", "list", "demo")
+MANY = ("--folds", "--seeds", "--jobs")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,6 +60,12 @@ def _dispatch(arguments: list[str]) -> int:
         from graphformer.cli import demo
 
         return int(demo.main(arguments[1:]) or 0)
+    if command in ("tokenize", "evaluate"):
+        return int(import_module(f"graphformer.cli.{command}").main(arguments[1:]))
+    if command == "fit" and any(word.partition("=")[0] in MANY for word in arguments):
+        from graphformer.cli.repeat import repeat
+
+        return repeat(arguments)
     from graphformer.cli.run import run
 
     return run(arguments)

@@ -30,7 +30,7 @@ def prepare(argv: list[str]) -> Command:
     Raises:
         UsageError: a configuration file is missing, or an option has no value.
     """
-    pairs = _options(argv[1:])
+    pairs = options(argv[1:])
     arguments: list[str] = []
     experiment = ckpt = None
     for option, value in pairs:
@@ -48,7 +48,7 @@ def prepare(argv: list[str]) -> Command:
     return Command(argv[0], arguments, experiment, ckpt)
 
 
-def _options(arguments: list[str]) -> list[tuple[str, str | None]]:
+def options(arguments: list[str]) -> list[tuple[str, str | None]]:
     """Pairs of an option and its value; `--a=b` is cut, and a lone word stands by itself."""
     pairs: list[tuple[str, str | None]] = []
     rest = list(arguments)

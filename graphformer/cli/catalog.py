@@ -38,7 +38,7 @@ def catalog() -> dict[str, dict[str, str]]:
     """Section -> name -> first line of its documentation."""
     return {
         "tasks": subclasses(_PACKAGE / "tasks", "Task"),
-        "patterns": subclasses(_PACKAGE / "patterns.py", "Pattern"),
+        "patterns": subclasses(_PACKAGE / "patterns", "Pattern"),
         "networks": builders(_PACKAGE / "models"),
         "data": subclasses(_PACKAGE / "data", "DataModule"),
         "datasets": {f.stem: read_doc_line(f) for f in config_files("datasets")},

@@ -30,6 +30,7 @@ _UNWANTED_WARNINGS = (
     r"The '.*_dataloader' does not have many workers",
     r"The number of training batches \(\d+\) is smaller than the logging interval",
     r"The dirpath has changed from",
+    r"Experiment logs directory .* exists and is not empty",
     r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
     r"`ModelCheckpoint\(monitor='val/loss'\)` could not find the monitored key",
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated",

@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,10 @@ from graphformer.cli.explain import explain
 from graphformer.cli.folders import make_run_folder
 from graphformer.cli.loggers import make_loggers
 from graphformer.cli.parser import Parser, fill_sizes
+from graphformer.cli.vocabulary import StoreTokenizer
 from graphformer.tasks import Task
 
+os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's to heed
 SEED = 42
 _OURS = Path(graphformer.__file__).parent
 
@@ -42,12 +46,14 @@ _OURS = Path(graphformer.__file__).parent
 class CLI(LightningCLI):
     """Lightning's command line with the project's own ways of naming, storing and resuming."""
 
-    def __init__(self, command: Command, ckpt: Path | None) -> None:
+    def __init__(
+        self, command: Command, ckpt: Path | None = None, *, folder: Path | None = None
+    ) -> None:
         self.command, self.ckpt = command, ckpt
         self.stored: list[str] = []  # the checkpoint's settings, as arguments
         if ckpt is not None:
             self.stored = ["--config", stored_config(ckpt, whole=command.name == "fit")]
-        self.folder: Path | None = None
+        self.folder = folder  # by default a new one
         super().__init__(
             Task,
             pl.LightningDataModule,
@@ -106,11 +112,12 @@ class CLI(LightningCLI):
         if given.enable_model_summary is None:
             kwargs["enable_model_summary"] = False  # one line says it, see `fit`
         if self.command.name == "fit" and not given.fast_dev_run:
-            self.folder = make_run_folder(given.default_root_dir, self._experiment())
+            if self.folder is None:
+                self.folder = make_run_folder(given.default_root_dir, self._experiment())
             callbacks = self._callbacks(given)
             kwargs["default_root_dir"] = str(self.folder)
             if given.logger in (None, True):
-                kwargs["logger"] = make_loggers(self.folder)
+                kwargs.setdefault("logger", make_loggers(self.folder))
         elif given.logger is None:
             kwargs["logger"] = False
         return self._instantiate_trainer({**given, **kwargs}, callbacks)
@@ -162,6 +169,7 @@ class CLI(LightningCLI):
             StoreConfig(self.folder, self._resolved()),
             ExactResume(),
             Interrupt(self.folder),
+            StoreTokenizer(self.folder),
         ]
         chosen = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks]
         has_own = any(isinstance(callback, ModelCheckpoint) for callback in chosen)
@@ -184,27 +192,33 @@ def run(argv: list[str]) -> int:
     Raises:
         UsageError: something that the user can put right.
     """
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's to heed
     command = prepare(argv)
     ckpt = None if command.ckpt is None else find_checkpoint(command.ckpt, command.name)
     listener = signal.getsignal(signal.SIGINT)
     try:
-        with output.quiet():
+        with output.quiet(), plain_errors():
             CLI(command, ckpt)
     except Interrupted as stop:
         print(f"\nstopped; go on with: graphformer fit --ckpt {stop}")
         return 130
     except SystemExit as end:  # 0 after --help; Lightning exits with 1 on the second Ctrl-C
         return 130 if end.code == 1 else int(end.code or 0)
+    finally:
+        signal.signal(signal.SIGINT, listener)
+    return 0
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turn what the user can put right into a `UsageError`; leave everything else as it is."""
+    try:
+        yield
     except (MisconfigurationException, graphformer.data.MissingDataError) as error:
         raise UsageError(_first_line(error)) from error
     except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         if not _is_ours(error):
             raise
         raise UsageError(_first_line(error)) from error
-    finally:
-        signal.signal(signal.SIGINT, listener)
-    return 0
 
 
 def _flat(config: Any) -> dict[str, Any]:

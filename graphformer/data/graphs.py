@@ -16,9 +16,11 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.utils.smiles import e_map, x_map
 
 from graphformer.data.batches import BatchLoader, BatchOrder
+from graphformer.data.checks import check_finite
 from graphformer.data.files import data_root
 from graphformer.data.module import DataModule
 from graphformer.data.pyg import collection, load_pyg
+from graphformer.data.seeds import run_seed
 
 _MOLECULE_FILES = {
     "ESOL": "delaney-processed.csv",
@@ -44,17 +46,22 @@ class GraphBatches(DataModule):
     """Mini-batches of graphs, split into `num_folds` folds by `seed`.
 
     Fold number `fold` is for testing, the next one for validation and the others for training;
-    with classes, every fold has its share of each. A batch is a PyG Batch: x [N, F], edge_index,
+    with classes, every fold has its share of each. A `seed` of None takes the run's own, so that
+    runs with several seeds differ in their folds. A batch is a PyG Batch: x [N, F], edge_index,
     edge_attr where there is one, `ptr`, and y [B]. `num_features`, `num_edge_features` and
     `num_classes` (0 for regression) are there after `setup`.
+
+    Raises:
+        ValueError: a feature is NaN or infinite.
     """
 
+    fold_setting = "fold"
     num_features: int
     num_edge_features: int
     num_classes: int
 
     def __init__(
-        self, *, batch_size: int, fold: int, num_folds: int, root: str | None, seed: int
+        self, *, batch_size: int, fold: int, num_folds: int, root: str | None, seed: int | None
     ) -> None:
         super().__init__()
         if num_folds < 3 or not 0 <= fold < num_folds:
@@ -63,7 +70,7 @@ class GraphBatches(DataModule):
                 "counted from 0."
             )
         self.batch_size, self.fold, self.num_folds = batch_size, fold, num_folds
-        self.root, self.seed = root, seed
+        self.root, self.seed = root, run_seed() if seed is None else seed
         self._parts: dict[str, Graphs] = {}
 
     @abstractmethod
@@ -79,6 +86,8 @@ class GraphBatches(DataModule):
         if self._parts:
             return
         graphs = self.read()
+        for number, graph in enumerate(graphs):
+            check_finite(f"{type(self).__name__}, graph {number}", graph)
         y = torch.cat([graph.y for graph in graphs])
         self.num_features = graphs[0].num_node_features
         self.num_edge_features = graphs[0].num_edge_features
@@ -116,7 +125,7 @@ class TUDataset(GraphBatches):
         num_folds: int = 10,
         node_attributes: bool = True,
         root: str | None = None,
-        seed: int = 0,
+        seed: int | None = 0,
     ) -> None:
         root = None if root is None else os.fspath(root)
         super().__init__(
@@ -164,7 +173,7 @@ class MoleculeNet(GraphBatches):
         fold: int = 0,
         num_folds: int = 10,
         root: str | None = None,
-        seed: int = 0,
+        seed: int | None = 0,
     ) -> None:
         root = None if root is None else os.fspath(root)
         super().__init__(

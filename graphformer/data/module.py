@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import lightning.pytorch as pl
 
@@ -10,7 +11,13 @@ from graphformer.data.batches import BatchLoader
 
 
 class DataModule(pl.LightningDataModule, ABC):
-    """A data set in the parts 'train', 'val' and 'test'; predictions are made for the test part."""
+    """A data set in the parts 'train', 'val' and 'test'; predictions are made for the test part.
+
+    Where it can be split in several ways, `fold_setting` names the argument that chooses one of
+    `num_folds`.
+    """
+
+    fold_setting: ClassVar[str | None] = None
 
     @abstractmethod
     def batches(self, part: str) -> BatchLoader:

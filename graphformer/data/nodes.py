@@ -14,6 +14,8 @@ from torch_geometric.transforms import NormalizeFeatures
 from torch_geometric.utils import to_undirected
 
 from graphformer.data.batches import BatchLoader, BatchOrder
+from graphformer.data.checks import check_finite
+from graphformer.data.features import SparseFeatures
 from graphformer.data.files import data_root
 from graphformer.data.images import read_digits
 from graphformer.data.module import DataModule
@@ -25,6 +27,9 @@ class FullGraph(DataModule):
 
     It has x [N, F], edge_index [2, E], y [N], `train_mask`, `val_mask` and `test_mask` [N], and
     `lengths` (N,). `num_features` and `num_classes` are there after `setup`.
+
+    Raises:
+        ValueError: a feature is NaN or infinite.
     """
 
     num_features: int
@@ -39,10 +44,13 @@ class FullGraph(DataModule):
         """Read the graph."""
         if self.graph is not None:
             return
-        self.graph = self.read()
+        graph = self.read()
+        check_finite(type(self).__name__, graph)
+        self.graph = graph
         self.graph.lengths = (self.graph.num_nodes,)
         self.num_features = self.graph.num_node_features
-        self.num_classes = int(self.graph.y.max()) + 1
+        if "y" in self.graph:
+            self.num_classes = int(self.graph.y.max()) + 1
 
     def batches(self, part: str) -> BatchLoader:
         """Return the whole graph, whatever the part: its masks tell the parts apart."""
@@ -69,7 +77,8 @@ class Planetoid(FullGraph):
     """Cora, CiteSeer or PubMed: citation graphs with 20 training labels a class.
 
     `split` is 'public' (Yang et al. 2016, https://arxiv.org/abs/1603.08861) or 'full' (all nodes
-    but those for validation and testing are for training). The raw files are
+    but those for validation and testing are for training). With `sparse` the features are
+    `SparseFeatures`: a dense tensor to the network, whose zeros cost nothing. The raw files are
     `root`/planetoid/<name>/raw/ind.*; PyG fetches them where they are missing.
 
     Raises:
@@ -82,10 +91,12 @@ class Planetoid(FullGraph):
         *,
         split: str = "public",
         normalize_features: bool = True,
+        sparse: bool = True,
         root: str | None = None,
     ) -> None:
         super().__init__()
         root = None if root is None else os.fspath(root)
+        self.sparse = sparse
         self.dataset = _one_of("name", name, ["Cora", "CiteSeer", "PubMed"])
         self.split = _one_of("split", split, ["public", "full"])
         self.normalize_features, self.root = normalize_features, root
@@ -103,7 +114,10 @@ class Planetoid(FullGraph):
         data = load_pyg(
             datasets.Planetoid, root, self.dataset, files, name=self.dataset, split=self.split
         )[0]
-        return NormalizeFeatures()(data) if self.normalize_features else data
+        data = NormalizeFeatures()(data) if self.normalize_features else data
+        if self.sparse:
+            data.x = SparseFeatures(data.x)
+        return data
 
 
 class HeterophilousGraph(FullGraph):
@@ -115,6 +129,9 @@ class HeterophilousGraph(FullGraph):
     Raises:
         MissingDataError: the file is not there and cannot be fetched.
     """
+
+    fold_setting = "split"
+    num_folds = 10
 
     def __init__(
         self,

@@ -1,8 +1,43 @@
 """Builder functions: one Transformer, put together for text, vision and graphs."""
 
-from graphformer.models.graph import GAT, gat, graph_transformer
+from graphformer.models.baselines import GCN, gcn
+from graphformer.models.generation import generate
+from graphformer.models.graph_attention import GAT, gat, residual_gat
+from graphformer.models.graph_hybrids import exphormer, gps
+from graphformer.models.graph_model import GraphModel
+from graphformer.models.graph_transformers import graph_transformer, graphormer
 from graphformer.models.model import Model
-from graphformer.models.text import language_model
+from graphformer.models.seq2seq import EncoderDecoder, encoder_decoder
+from graphformer.models.text import (
+    bert,
+    language_model,
+    llama,
+    sentence_embedder,
+    text_classifier,
+    token_tagger,
+)
 from graphformer.models.vision import vit
 
-__all__ = ["GAT", "Model", "gat", "graph_transformer", "language_model", "vit"]
+__all__ = [
+    "GAT",
+    "GCN",
+    "EncoderDecoder",
+    "GraphModel",
+    "Model",
+    "bert",
+    "encoder_decoder",
+    "exphormer",
+    "gat",
+    "gcn",
+    "generate",
+    "gps",
+    "graph_transformer",
+    "graphormer",
+    "language_model",
+    "llama",
+    "residual_gat",
+    "sentence_embedder",
+    "text_classifier",
+    "token_tagger",
+    "vit",
+]

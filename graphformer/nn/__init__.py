@@ -1,21 +1,76 @@
 """Modules: nodes [N, C] and an adjacency in, nodes [M, C] out."""
 
 from graphformer.nn.attention import GraphAttention, MultiHeadAttention
-from graphformer.nn.block import Block, DecoderBlock, FeedForward
-from graphformer.nn.embedding import Embedding, Positions, sinusoidal
-from graphformer.nn.head import Head, pool
+from graphformer.nn.block import Block, DecoderBlock
+from graphformer.nn.cache import KeyValues
+from graphformer.nn.dropout import Dropout
+from graphformer.nn.edges import (
+    DistanceBias,
+    EdgeOptions,
+    FeatureBias,
+    KindBias,
+    PathBias,
+    TypeBias,
+)
+from graphformer.nn.embedding import Embedding
+from graphformer.nn.encodings import GraphEmbedding
+from graphformer.nn.experts import MixtureOfExperts, balance_loss
+from graphformer.nn.feedforward import FeedForward, GatedFeedForward, QuickGELU
+from graphformer.nn.graph import (
+    EdgeFeatureAttention,
+    EgoSeparation,
+    HybridBlock,
+    JumpingTransformer,
+    ResidualBlock,
+)
+from graphformer.nn.head import Head, Pooling, pool
+from graphformer.nn.latent import LatentAttention
+from graphformer.nn.positions import Positions, sinusoidal
+from graphformer.nn.readout import AttentionPool, PairHead, SetPool
+from graphformer.nn.record import draw_attention, record_attention
+from graphformer.nn.relative import ALiBi, RelativeBias
+from graphformer.nn.rotary import Rotary, rotate
 from graphformer.nn.transformer import Transformer
 
 __all__ = [
+    "ALiBi",
+    "AttentionPool",
     "Block",
     "DecoderBlock",
+    "DistanceBias",
+    "EdgeFeatureAttention",
+    "EdgeOptions",
+    "EgoSeparation",
+    "Dropout",
     "Embedding",
+    "FeatureBias",
     "FeedForward",
+    "GatedFeedForward",
     "GraphAttention",
+    "GraphEmbedding",
     "Head",
+    "HybridBlock",
+    "JumpingTransformer",
+    "KeyValues",
+    "KindBias",
+    "LatentAttention",
+    "MixtureOfExperts",
     "MultiHeadAttention",
+    "PairHead",
+    "PathBias",
+    "Pooling",
     "Positions",
+    "QuickGELU",
+    "RelativeBias",
+    "ResidualBlock",
+    "Rotary",
+    "SetPool",
     "Transformer",
+    "TypeBias",
+    "balance_loss",
+    "draw_attention",
     "pool",
+    "record_attention",
+    "rotate",
     "sinusoidal",
 ]

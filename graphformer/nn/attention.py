@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from graphformer.adjacency import Adjacency
-from graphformer.ops import additive_attention, attention, gatv2_attention
+from graphformer.adjacency import Adjacency, as_adjacency
+from graphformer.nn.cache import KeyValues
+from graphformer.nn.rotary import Rotation, rotate
+from graphformer.ops import OffsetBias, additive_attention, attention, gatv2_attention
 from graphformer.ops.dispatch import Backend
 
 
@@ -21,12 +24,19 @@ class MultiHeadAttention(nn.Module):
 
     Args:
         dim: width C of the nodes.
-        num_heads: H; must divide `dim`.
+        num_heads: H.
         num_kv_heads: Hkv, of keys and values; must divide `num_heads`, which it is by default.
-        bias: whether the projections have one.
+        head_dim: width D of a head; `dim / num_heads` by default, which must then be whole.
+        source_dim: width of the sources, if they are others than the targets; `dim` by default.
+            Of another width they have maps of their own, `q` and `kv` instead of `qkv`.
+        bias: whether the maps to queries, keys and values have one.
+        out_bias: whether the map of the output has one; as `bias` by default.
+        qk_norm: the normalisation of each head's queries and keys, built as `qk_norm(head_dim)`.
+        scale: multiplies the logits; 1 / sqrt(D) by default.
         dropout: probability of dropping an attention weight in training.
 
-    Source: Vaswani et al., 2017, section 3.2.2; grouped heads: Ainslie et al., 2023.
+    Source: Vaswani et al., 2017, section 3.2.2; grouped heads: Ainslie et al., 2023; normalised
+    queries and keys: Dehghani et al., 2023, section 2.
     """
 
     def __init__(
@@ -35,53 +45,80 @@ class MultiHeadAttention(nn.Module):
         num_heads: int,
         *,
         num_kv_heads: int | None = None,
+        head_dim: int | None = None,
+        source_dim: int | None = None,
         bias: bool = True,
+        out_bias: bool | None = None,
+        qk_norm: Callable[[int], nn.Module] | None = None,
+        scale: float | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        if num_heads < 1 or dim % num_heads:
-            raise ValueError(f"num_heads must divide dim, got {num_heads} and {dim}")
+        if num_heads < 1 or (head_dim is None and dim % num_heads):
+            raise ValueError(
+                f"num_heads must divide dim unless head_dim is given, got {num_heads} and {dim}"
+            )
         if num_kv_heads < 1 or num_heads % num_kv_heads:
             raise ValueError(
                 f"num_kv_heads must divide num_heads, got {num_kv_heads} and {num_heads}"
             )
-        self.head_dim = dim // num_heads
+        self.head_dim = dim // num_heads if head_dim is None else head_dim
         self.heads = [num_heads, num_kv_heads, num_kv_heads]
-        self.dropout = dropout
-        self.qkv = nn.Linear(dim, sum(self.heads) * self.head_dim, bias=bias)
-        self.out = nn.Linear(dim, dim, bias=bias)
+        self.scale, self.dropout = scale, dropout
+        width, kv_width = num_heads * self.head_dim, 2 * num_kv_heads * self.head_dim
+        if source_dim is None or source_dim == dim:
+            self.qkv = nn.Linear(dim, width + kv_width, bias=bias)
+        else:
+            self.q = nn.Linear(dim, width, bias=bias)
+            self.kv = nn.Linear(source_dim, kv_width, bias=bias)
+        self.q_norm = None if qk_norm is None else qk_norm(self.head_dim)
+        self.k_norm = None if qk_norm is None else qk_norm(self.head_dim)
+        self.out = nn.Linear(width, dim, bias=bias if out_bias is None else out_bias)
 
     def forward(
         self,
-        x: Tensor,
-        adjacency: Adjacency,
+        x: Tensor | tuple[Tensor, Tensor],
+        adjacency: Adjacency | Tensor,
         source: Tensor | None = None,
         *,
-        bias: Tensor | None = None,
+        rotary: Rotation | None = None,
+        bias: Tensor | OffsetBias | None = None,
         edge_weight: Tensor | None = None,
         backend: Backend = "auto",
         return_weights: bool = False,
+        cache: KeyValues | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Attend.
 
         Args:
-            x: the targets, [M, C].
-            adjacency: M targets by N sources.
+            x: the targets, [M, C]; or as in PyG the pair of sources and targets.
+            adjacency: M targets by N sources, or an `edge_index` as for `as_adjacency`.
             source: the sources, [N, C]; `x` itself by default.
+            rotary: turns the queries and keys of `x`; from `Rotary`.
             bias, edge_weight, backend, return_weights: as in `gf.attention`.
+            cache: keys and values of nodes that came before, to which these are added; it knows
+                who attends to whom from then on.
 
         Returns:
             [M, C]; with `return_weights` the pair of it and the weights [E, H].
         """
-        q, k, v = self._project(x, source)
-        result = attention(
+        x, source, adjacency = _ends(x, adjacency, source)
+        k: Tensor | None = None
+        v: Tensor | None = None
+        if cache is not None and cache.closed:
+            q = self._queries(x)
+        else:
+            q, k, v = self._project(x, source, rotary)
+        attend: Callable[..., Any] = attention if cache is None else cache.attend
+        result = attend(
             q,
             k,
             v,
             adjacency,
             bias=bias,
             edge_weight=edge_weight,
+            scale=self.scale,
             dropout=self.dropout if self.training else 0.0,
             backend=backend,
             return_weights=return_weights,
@@ -90,16 +127,53 @@ class MultiHeadAttention(nn.Module):
         out = self.out(out.flatten(1))
         return out if weights is None else (out, weights)
 
-    def _project(self, x: Tensor, source: Tensor | None) -> tuple[Tensor, ...]:
+    def _project(
+        self, x: Tensor, source: Tensor | None, rotary: Rotation | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries [M, H, D], keys and values [N, Hkv, D]."""
-        if source is None:
-            return self.qkv(x).unflatten(-1, (-1, self.head_dim)).split(self.heads, dim=-2)
+        if source is not None:
+            k, v = self._keys_and_values(source)
+            return self._queries(x), k, v
+        qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))
+        if self.q_norm is None and rotary is not None:  # turn queries and keys in one go
+            qk, v = qkv.split([self.heads[0] + self.heads[1], self.heads[2]], dim=-2)
+            q, k = rotate(qk, rotary).split(self.heads[:2], dim=-2)
+            return q, k, v
+        q, k, v = qkv.split(self.heads, dim=-2)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        return (q, k, v) if rotary is None else (rotate(q, rotary), rotate(k, rotary), v)
+
+    def _queries(self, x: Tensor) -> Tensor:
+        """Queries of targets that are not the sources, [M, H, D]."""
         width = self.heads[0] * self.head_dim
-        weight, bias = self.qkv.weight, self.qkv.bias
-        q = F.linear(x, weight[:width], None if bias is None else bias[:width])
-        kv = F.linear(source, weight[width:], None if bias is None else bias[width:])
-        heads = (-1, self.head_dim)
-        return q.unflatten(-1, heads), *kv.unflatten(-1, heads).split(self.heads[1:], dim=-2)
+        q = self.q(x) if hasattr(self, "q") else _linear(x, self.qkv, slice(width))
+        q = q.unflatten(-1, (-1, self.head_dim))
+        return q if self.q_norm is None else self.q_norm(q)
+
+    def _keys_and_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of sources that are not the targets, [N, Hkv, D]."""
+        width = self.heads[0] * self.head_dim
+        own = hasattr(self, "kv")
+        kv = self.kv(source) if own else _linear(source, self.qkv, slice(width, None))
+        k, v = kv.unflatten(-1, (-1, self.head_dim)).split(self.heads[1:], dim=-2)
+        return k if self.k_norm is None else self.k_norm(k), v
+
+
+def _ends(
+    x: Tensor | tuple[Tensor, Tensor], adjacency: Adjacency | Tensor, source: Tensor | None
+) -> tuple[Tensor, Tensor | None, Adjacency]:
+    """Targets, sources if they are others, and the adjacency, of what PyG code may pass too."""
+    if isinstance(x, tuple):
+        source, x = x
+    if isinstance(adjacency, Tensor):
+        adjacency = as_adjacency(adjacency, (len(x), len(x if source is None else source)))
+    return x, source, adjacency
+
+
+def _linear(x: Tensor, linear: nn.Linear, rows: slice) -> Tensor:
+    """Some rows of a linear map."""
+    return F.linear(x, linear.weight[rows], None if linear.bias is None else linear.bias[rows])
 
 
 class GraphAttention(nn.Module):
@@ -160,8 +234,8 @@ class GraphAttention(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
-        adjacency: Adjacency,
+        x: Tensor | tuple[Tensor, Tensor],
+        adjacency: Adjacency | Tensor,
         source: Tensor | None = None,
         *,
         backend: Backend = "auto",
@@ -170,8 +244,8 @@ class GraphAttention(nn.Module):
         """Attend.
 
         Args:
-            x: the targets, [M, C].
-            adjacency: M targets by N sources.
+            x: the targets, [M, C]; or as in PyG the pair of sources and targets.
+            adjacency: M targets by N sources, or an `edge_index` as for `as_adjacency`.
             source: the sources, [N, C]; `x` itself by default.
             backend, return_weights: as in `gf.additive_attention`.
 
@@ -179,6 +253,7 @@ class GraphAttention(nn.Module):
             [M, H * out_dim], or [M, out_dim] of averaged heads; with `return_weights` the pair
             of it and the weights [E, H].
         """
+        x, source, adjacency = _ends(x, adjacency, source)
         options: dict[str, Any] = {
             "negative_slope": self.negative_slope,
             "dropout": self.dropout if self.training else 0.0,

@@ -2,40 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from graphformer.adjacency import Adjacency
-
-
-class FeedForward(nn.Sequential):
-    """Two linear maps with a nonlinearity between them, x [N, C] -> [N, C].
-
-    Args:
-        dim: width C.
-        hidden_dim: width in between; 4 C by default.
-        activation: the nonlinearity.
-        dropout: probability of dropping a hidden unit in training.
-        bias: whether the maps have one.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        hidden_dim: int | None = None,
-        *,
-        activation: type[nn.Module] = nn.GELU,
-        dropout: float = 0.0,
-        bias: bool = True,
-    ) -> None:
-        hidden_dim = 4 * dim if hidden_dim is None else hidden_dim
-        super().__init__(
-            nn.Linear(dim, hidden_dim, bias=bias),
-            activation(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden_dim, dim, bias=bias),
-        )
+from graphformer.nn.cache import KeyValues
+from graphformer.nn.dropout import Dropout
 
 
 class Block(nn.Module):
@@ -67,7 +41,7 @@ class Block(nn.Module):
         self.attention, self.mlp = attention, mlp
         self.norm1, self.norm2 = norm1, norm2
         self.norm_first = norm_first
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, adjacency: Adjacency, **options: Any) -> Tensor:
         """x [N, C] -> [N, C]; options go to the attention."""
@@ -85,7 +59,7 @@ class DecoderBlock(nn.Module):
 
     Args:
         attention: of the targets to themselves.
-        cross_attention: of the targets to the source, called with it as third argument.
+        cross_attention: of the targets to the source, which is its third argument.
         mlp: [M, C] -> [M, C].
         norm1, norm2, norm3: the normalisations of the three parts.
         norm_first: pre-norm or post-norm.
@@ -110,16 +84,31 @@ class DecoderBlock(nn.Module):
         self.attention, self.cross_attention, self.mlp = attention, cross_attention, mlp
         self.norm1, self.norm2, self.norm3 = norm1, norm2, norm3
         self.norm_first = norm_first
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
-        self, x: Tensor, adjacency: Adjacency, source: Tensor, cross_adjacency: Adjacency
+        self,
+        x: Tensor,
+        adjacency: Adjacency,
+        source: Tensor,
+        source_adjacency: Adjacency,
+        *,
+        cache: Sequence[KeyValues | None] = (None, None),
+        **options: Any,
     ) -> Tensor:
-        """x [M, C], source [N, C], adjacencies M x M and M x N -> [M, C]."""
+        """x [M, C], source [N, C'], adjacencies M x M and M x N -> [M, C].
+
+        Options go to the attention of the targets to themselves; the caches are its own and the
+        cross-attention's.
+        """
+        own, across = ({} if kept is None else {"cache": kept} for kept in cache)
+        options |= own
         if self.norm_first:
-            x = x + self.dropout(self.attention(self.norm1(x), adjacency))
-            x = x + self.dropout(self.cross_attention(self.norm2(x), cross_adjacency, source))
+            x = x + self.dropout(self.attention(self.norm1(x), adjacency, **options))
+            h = self.norm2(x)
+            x = x + self.dropout(self.cross_attention(h, source_adjacency, source, **across))
             return x + self.dropout(self.mlp(self.norm3(x)))
-        x = self.norm1(x + self.dropout(self.attention(x, adjacency)))
-        x = self.norm2(x + self.dropout(self.cross_attention(x, cross_adjacency, source)))
+        x = self.norm1(x + self.dropout(self.attention(x, adjacency, **options)))
+        h = self.cross_attention(x, source_adjacency, source, **across)
+        x = self.norm2(x + self.dropout(h))
         return self.norm3(x + self.dropout(self.mlp(x)))

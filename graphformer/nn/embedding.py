@@ -1,98 +1,57 @@
-"""From raw node features to [N, C], with positions."""
+"""From a batch's raw features to [N, C]."""
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-
-def sinusoidal(positions: Tensor, dim: int, *, base: float = 10_000.0) -> Tensor:
-    """Sinusoidal encoding of positions.
-
-    PE(pos, 2i) = sin(pos / base^(2i / dim)) and PE(pos, 2i + 1) the cosine. PE(pos + k) is a
-    linear map of PE(pos).
-
-    Args:
-        positions: any numbers, [N].
-        dim: width C; must be even.
-
-    Returns:
-        float32 [N, C].
-
-    Raises ValueError for an odd width. Source: Vaswani et al., 2017, section 3.5.
-    """
-    if dim % 2:
-        raise ValueError(f"dim must be even for sines and cosines in pairs, got {dim}")
-    # float64 keeps the angles of late positions exact; the result is rounded once.
-    frequency = base ** -(torch.arange(0, dim, 2, device=positions.device).double() / dim)
-    angle = positions.double().unsqueeze(-1) * frequency
-    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2).float()
-
-
-class Positions(nn.Module):
-    """An encoding of each node's place in its sample, learned or sinusoidal.
-
-    With places on a grid, half of the width encodes the row and half the column if sinusoidal;
-    a learned encoding is the sum of one for the row and one for the column.
-
-    Args:
-        dim: width C; even for sinusoidal places in a sequence, a multiple of 4 on a grid.
-        max_length: how many places a learned encoding has, along each axis.
-        axes: 1 for sequences, 2 for grids.
-        learned: whether to learn it.
-
-    Source: Vaswani et al., 2017; on grids: He et al., 2022 (MAE), appendix A.
-    """
-
-    def __init__(self, dim: int, max_length: int = 0, *, axes: int = 1, learned: bool = True):
-        super().__init__()
-        if dim % (1 if learned else 2 * axes):
-            raise ValueError(f"dim must be a multiple of {2 * axes} for {axes} axes, got {dim}")
-        if learned and max_length < 1:
-            raise ValueError(f"max_length must be at least 1 to learn places, got {max_length}")
-        self.dim, self.axes = dim, axes
-        self.tables = (
-            nn.ModuleList(nn.Embedding(max_length, dim) for _ in range(axes)) if learned else None
-        )
-
-    def forward(self, positions: Tensor) -> Tensor:
-        """Places, int64 [N] or [N, axes] -> [N, C]."""
-        places = positions.reshape(len(positions), -1)
-        if places.shape[1] != self.axes:
-            raise ValueError(
-                f"positions must have {self.axes} axes, got shape {tuple(positions.shape)}"
-            )
-        columns = places.unbind(1)
-        if self.tables is None:
-            width = self.dim // self.axes
-            return torch.cat([sinusoidal(column, width) for column in columns], dim=-1)
-        parts = (table(column) for table, column in zip(self.tables, columns, strict=True))
-        return reduce(torch.add, parts)
+from graphformer.nn.dropout import Dropout
 
 
 class Embedding(nn.Module):
-    """The nodes of a batch as [N, C]: what they are, plus where they are.
+    """The nodes of a batch as [N, C]: what they are, where they are, and of which type.
 
     Args:
         features: makes [N, C] of `batch.x`: an `nn.Embedding` of tokens, an `nn.Linear` of
             patches or features.
-        positions: makes [N, C] of `batch.pos`; None where places mean nothing.
-        dropout: probability of dropping a unit of the sum.
+        positions: makes [N, C] of `batch.pos`; None where places mean nothing, or act within
+            attention.
+        types: makes [N, C] of `batch.token_types` [N], such as a pair's first and second text;
+            all are of type 0 in a batch without them.
+        norm: the normalisation of the sum.
+        dropout: probability of dropping a unit of what comes out.
     """
 
     def __init__(
-        self, features: nn.Module, positions: nn.Module | None = None, *, dropout: float = 0.0
+        self,
+        features: nn.Module,
+        positions: nn.Module | None = None,
+        *,
+        types: nn.Embedding | None = None,
+        norm: nn.Module | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.features, self.positions = features, positions
-        self.dropout = nn.Dropout(dropout)
+        self.types, self.norm = types, norm
+        self.dropout = Dropout(dropout)
 
     def forward(self, batch: Any) -> Tensor:
-        """Embed `batch.x` [N, ...], and `batch.pos` if there are positions: [N, C]."""
+        """Embed `batch.x` [N, ...], and `batch.pos` if there are positions: [N, C].
+
+        Raises ValueError for a batch without the positions that are to be embedded.
+        """
         x = self.features(batch.x)
         if self.positions is not None:
-            x = x + self.positions(batch.pos)
+            places = getattr(batch, "pos", None)
+            if places is None:
+                raise ValueError(
+                    "the model embeds positions, but the batch has none: set batch.pos"
+                )
+            x = x + self.positions(places)
+        if self.types is not None:
+            types = getattr(batch, "token_types", None)
+            x = x + (self.types.weight[0] if types is None else self.types(types))
+        x = x if self.norm is None else self.norm(x)
         return self.dropout(x)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from graphformer.adjacency import Adjacency
+from graphformer.adjacency import Adjacency, as_adjacency
 from graphformer.nn.attention import MultiHeadAttention
-from graphformer.nn.block import Block, FeedForward
+from graphformer.nn.block import Block, DecoderBlock
+from graphformer.nn.feedforward import FeedForward
 
 
 class Transformer(nn.Module):
     """A stack of blocks; it never knows the modality, only nodes and who attends to whom.
+
+    The numbers make the usual blocks; `attention` and `mlp` put other parts into them.
 
     Args:
         dim: width C of the nodes.
@@ -27,6 +32,15 @@ class Transformer(nn.Module):
         bias: whether the linear maps have one.
         dropout: probability of dropping a unit before it joins the residual stream.
         attention_dropout: probability of dropping an attention weight.
+        attention: makes the attention of block number i, `attention(i)`; by default
+            `MultiHeadAttention` of the numbers above.
+        mlp: makes the feed-forward net of block number i, `mlp(i)`; `FeedForward` by default.
+        relative: positions that act within attention, `Rotary`, `ALiBi` or `RelativeBias`; all
+            blocks share them.
+        source_dim: width of a source that every block also attends to, as a decoder does to its
+            encoder's output; None for blocks without one.
+        checkpoint: whether to store only what enters each block in training, and compute the rest
+            anew for the backward pass.
 
     Source: Vaswani et al., 2017, "Attention is all you need".
     """
@@ -39,37 +53,76 @@ class Transformer(nn.Module):
         *,
         hidden_dim: int | None = None,
         num_kv_heads: int | None = None,
-        norm: type[nn.Module] = nn.LayerNorm,
+        norm: Callable[[int], nn.Module] = nn.LayerNorm,
         norm_first: bool = True,
-        activation: type[nn.Module] = nn.GELU,
+        activation: Callable[[], nn.Module] = nn.GELU,
         bias: bool = True,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
+        attention: Callable[[int], nn.Module] | None = None,
+        mlp: Callable[[int], nn.Module] | None = None,
+        relative: nn.Module | None = None,
+        source_dim: int | None = None,
+        checkpoint: bool = False,
     ) -> None:
         super().__init__()
 
-        def block() -> Block:
-            heads = MultiHeadAttention(
-                dim, num_heads, num_kv_heads=num_kv_heads, bias=bias, dropout=attention_dropout
+        def heads(source_dim: int | None = None) -> MultiHeadAttention:
+            return MultiHeadAttention(
+                dim,
+                num_heads,
+                num_kv_heads=num_kv_heads,
+                source_dim=source_dim,
+                bias=bias,
+                dropout=attention_dropout,
             )
-            mlp = FeedForward(dim, hidden_dim, activation=activation, dropout=dropout, bias=bias)
-            return Block(heads, mlp, norm(dim), norm(dim), norm_first=norm_first, dropout=dropout)
 
-        self.blocks = nn.ModuleList(block() for _ in range(depth))
+        def feed_forward() -> FeedForward:
+            return FeedForward(dim, hidden_dim, activation=activation, dropout=dropout, bias=bias)
+
+        def block(number: int) -> nn.Module:
+            own = heads() if attention is None else attention(number)
+            net = feed_forward() if mlp is None else mlp(number)
+            settings: dict[str, Any] = {"norm_first": norm_first, "dropout": dropout}
+            if source_dim is None:
+                return Block(own, net, norm(dim), norm(dim), **settings)
+            norms = norm(dim), norm(dim), norm(dim)
+            return DecoderBlock(own, heads(source_dim), net, *norms, **settings)
+
+        self.blocks = nn.ModuleList(block(number) for number in range(depth))
         self.norm = norm(dim) if norm_first else nn.Identity()
+        self.relative = relative
+        self.source_dim, self.checkpoint = source_dim, checkpoint
 
     def forward(
-        self, x: Tensor, adjacency: Adjacency | Sequence[Adjacency], **options: Any
+        self,
+        x: Tensor,
+        adjacency: Adjacency | Tensor | Sequence[Adjacency],
+        positions: Tensor | None = None,
+        *,
+        source: Tensor | None = None,
+        source_adjacency: Adjacency | None = None,
+        cache: Sequence[Any] | None = None,
+        **options: Any,
     ) -> Tensor:
         """Send x [N, C] through the blocks; [N, C].
 
         Args:
             x: the nodes of all samples, packed end to end.
-            adjacency: N x N, or one such for each block.
-            options: go to every attention (`bias`, `edge_weight`, `backend`).
+            adjacency: N x N, or one such for each block; an `edge_index` [2, E] too.
+            positions: where the nodes are, [N] or [N, axes], for positions that act within
+                attention; by default the place of each in its sample.
+            source: what every block also attends to, [S, `source_dim`].
+            source_adjacency: N x S.
+            cache: what each block keeps of nodes that came before, see `KeyValues`.
+            options: go to the attention of every block (`bias`, `edge_weight`, `backend`).
 
-        Raises ValueError for a sequence of adjacencies of another length than the depth.
+        Raises ValueError for a sequence of adjacencies of another length than the depth, for a
+        source without blocks that attend to one or the other way round, and for a `bias` beside
+        one that comes from positions.
         """
+        if isinstance(adjacency, Tensor):
+            adjacency = as_adjacency(adjacency, len(x))
         if isinstance(adjacency, Adjacency):
             adjacency = [adjacency] * len(self.blocks)
         if len(adjacency) != len(self.blocks):
@@ -77,6 +130,33 @@ class Transformer(nn.Module):
                 f"adjacency must be one, or one a block: got {len(adjacency)} for "
                 f"{len(self.blocks)} blocks"
             )
-        for block, edges in zip(self.blocks, adjacency, strict=True):
-            x = block(x, edges, **options)
+        if self.relative is not None and len(adjacency):
+            options |= self._placed(self.relative(positions, adjacency[0]), options)
+        across = self._across(source, source_adjacency)
+        for number, (block, edges) in enumerate(zip(self.blocks, adjacency, strict=True)):
+            if cache is not None:
+                options["cache"] = cache[number]
+            if self.checkpoint and self.training and torch.is_grad_enabled():
+                x = checkpoint(block, x, edges, *across, use_reentrant=False, **options)
+            else:
+                x = block(x, edges, *across, **options)
         return self.norm(x)
+
+    def _placed(self, placed: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+        """The options that positions make, which must not be there already."""
+        for name in placed:
+            if options.get(name) is not None:
+                raise ValueError(
+                    f"{name} is given, but the Transformer's {type(self.relative).__name__} makes "
+                    "one: leave it out, or build the Transformer without relative positions"
+                )
+        return placed
+
+    def _across(self, source: Tensor | None, adjacency: Adjacency | None) -> tuple[Any, ...]:
+        if self.source_dim is None and source is None:
+            return ()
+        if self.source_dim is None:
+            raise ValueError("source is given, but the Transformer was built without source_dim")
+        if source is None or adjacency is None:
+            raise ValueError("a Transformer with source_dim needs source and source_adjacency")
+        return source, adjacency

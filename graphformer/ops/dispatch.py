@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from inspect import signature
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from graphformer.adjacency import CSR, Adjacency, Causal, Complete, Implicit
 from graphformer.ops import cpu, reference, scatter, sdpa
+from graphformer.ops.bias import OffsetBias
 from graphformer.ops.common import EdgeOptions
 
-Backend = Literal["auto", "reference", "sdpa", "cpu", "scatter"]
+Backend = Literal["auto", "reference", "sdpa", "cpu", "scatter", "triton", "flex"]
 BACKENDS: dict[str, ModuleType] = {
     "reference": reference,
     "sdpa": sdpa,
     "cpu": cpu,
     "scatter": scatter,
 }
+LAZY = ("triton", "flex")
+"""Backends for CUDA, imported when one is used, so that nobody else waits for them."""
+HAS_TRITON = find_spec("triton") is not None
+TAKE_RULES = ("graphformer.ops.sdpa", "graphformer.ops.flex")
+"""The backends that apply an `OffsetBias` themselves; the others get its value on each edge."""
+
 Output = Tensor | tuple[Tensor, Tensor]
 
 DENSE = {"cpu": 0.3, "cuda": 0.1}
 """Blocks with more than this share of their edges go through a dense mask, by type of device.
 
 On a CPU the fused kernel and the masked product cost the same at 0.2 to 0.4, depending on widths.
+"""
+ON_CUDA = {"sizes": 4, "fill": 0.02}
+"""Where `auto` changes roads on CUDA. Estimates: NOT YET MEASURED ON A GPU.
+
+| adjacency | backend |
+| --- | --- |
+| complete or causal, samples of at most `sizes` lengths (a call each) | sdpa |
+| rules and their unions, edges at least `fill` of the 128 x 128 blocks that hold any | flex |
+| rules that flex cannot take for their options, denser than `DENSE["cuda"]` | sdpa, masked |
+| everything else | triton; scatter for float64 and without Triton |
+
+`fill` is what a tensor core's pass over a block costs against one gathered edge: 256 operations a
+pair at 4e14 a second in bfloat16, against 256 bytes an edge at 2e12 a second, for width 64.
+`make bench-gpu` measures both sides (suites `window` and `crossover`).
 """
 
 
@@ -35,7 +57,7 @@ def attention(
     v: Tensor,
     adjacency: Adjacency,
     *,
-    bias: Tensor | None = None,
+    bias: Tensor | OffsetBias | None = None,
     edge_weight: Tensor | None = None,
     scale: float | None = None,
     dropout: float = 0.0,
@@ -54,7 +76,7 @@ def attention(
         k: keys, [N, Hkv, D]; Hkv divides H, each key head serving H / Hkv query heads in a row.
         v: values, [N, Hkv, Dv].
         adjacency: M targets by N sources.
-        bias: b, added to the logits, [E] or [E, H].
+        bias: b, added to the logits, [E] or [E, H]; or the rule that makes it, an `OffsetBias`.
         edge_weight: w, multiplies the logits, [E] or [E, H].
         scale: s; 1 / sqrt(D) by default.
         dropout: probability of dropping an attention weight; pass 0 when not training.
@@ -73,10 +95,23 @@ def attention(
     adjacency = _checked(adjacency, q=q, k=k, v=v)
     if q.shape[2] != k.shape[2] or q.shape[2] == 0:
         raise ValueError(f"q and k must have one width above 0, got {_shapes(q=q, k=k)}")
-    options = _edge_options(q, adjacency, bias, edge_weight, dropout, return_weights)
+    rule = bias if isinstance(bias, OffsetBias) else None
+    values = None if isinstance(bias, OffsetBias) else bias
+    options = _edge_options(q, adjacency, values, edge_weight, dropout, return_weights)
     scale = q.shape[2] ** -0.5 if scale is None else scale
-    run = _backend("attention", backend, adjacency, options)
-    result = run.attention(q, k, v, adjacency, scale=scale, **options)
+    width = min(q.shape[2], v.shape[2])
+    run = _backend("attention", backend, v, adjacency, options, rule=rule, width=width)
+    extra: dict[str, OffsetBias] = {}
+    if rule is not None and rule.table.shape[1] not in (1, q.shape[1]):
+        raise ValueError(
+            f"the table of bias must have {q.shape[1]} heads or 1, got {list(rule.table.shape)}"
+        )
+    if rule is not None and run.__name__ in TAKE_RULES:
+        extra["rule"] = rule
+    elif rule is not None:
+        values = rule.on_edges(adjacency)
+        options["bias"] = _edge_values("bias", values, adjacency, q).expand(-1, q.shape[1])
+    result = run.attention(q, k, v, adjacency, scale=scale, **extra, **options)
     return result if return_weights else result[0]
 
 
@@ -128,7 +163,7 @@ def additive_attention(
     if edge_score is not None:
         edge_score = _edge_values("edge_score", edge_score, adjacency, target_score)
         extra["edge_score"] = edge_score.expand(-1, target_score.shape[1])
-    run = _backend("additive_attention", backend, adjacency, options, *extra)
+    run = _backend("additive_attention", backend, v, adjacency, options, *extra)
     result = run.additive_attention(
         target_score, source_score, v, adjacency, negative_slope=negative_slope, **extra, **options
     )
@@ -188,7 +223,7 @@ def gatv2_attention(
             raise ValueError(
                 f"edge_key must be [E, {q.shape[1]}, {q.shape[2]}], got {list(edge_key.shape)}"
             )
-    run = _backend("gatv2_attention", backend, adjacency, options, *extra)
+    run = _backend("gatv2_attention", backend, v, adjacency, options, *extra)
     result = run.gatv2_attention(
         q, k, v, weight, adjacency, negative_slope=negative_slope, **extra, **options
     )
@@ -251,7 +286,7 @@ def edge_feature_attention(
         )
     options = _edge_options(q, adjacency, bias, edge_weight, dropout, return_weights)
     scale = q.shape[2] ** -0.5 if scale is None else scale
-    run = _backend("edge_feature_attention", backend, adjacency, options)
+    run = _backend("edge_feature_attention", backend, v, adjacency, options)
     key_map, value_map = key_map.to(q.dtype), value_map.to(q.dtype)
     result = run.edge_feature_attention(
         q, k, v, edge_attr, key_map, value_map, adjacency, scale=scale, **options
@@ -260,22 +295,44 @@ def edge_feature_attention(
 
 
 def _backend(
-    function: str, name: str, adjacency: Adjacency, options: EdgeOptions, *extra: str
+    function: str,
+    name: str,
+    v: Tensor,
+    adjacency: Adjacency,
+    options: EdgeOptions,
+    *extra: str,
+    **known: Any,
 ) -> ModuleType:
-    """The backend asked for, or the one that suits; it must have the function and its `extra`."""
+    """The backend asked for, or the one that suits; it must have the function and its `extra`.
+
+    `known` is what else the choice depends on: see `_on_cuda`.
+    """
     if name == "auto":
-        name = _suitable(function, adjacency, options)
+        name = _suitable(function, adjacency, options, v.dtype, **known)
         if not _takes(name, function, extra):
             name = "scatter"
-    if name not in BACKENDS:
-        names = ", ".join(BACKENDS)
+    if name not in BACKENDS and name not in LAZY:
+        names = ", ".join([*BACKENDS, *LAZY])
         raise ValueError(f"backend must be auto or one of {names}, got {name!r}")
-    if not hasattr(BACKENDS[name], function):
+    module = _module(name)
+    if not hasattr(module, function):
         raise ValueError(f"backend={name!r} has no {function}; choose another, or 'auto'")
     if not _takes(name, function, extra):
         raise ValueError(
             f"backend={name!r} takes no {' or '.join(extra)}; choose another, or 'auto'"
         )
+    return module
+
+
+def _module(name: str) -> ModuleType:
+    if name == "triton":
+        from graphformer.ops import triton
+
+        return triton
+    if name == "flex":
+        from graphformer.ops import flex
+
+        return flex
     return BACKENDS[name]
 
 
@@ -283,17 +340,50 @@ def _takes(name: str, function: str, extra: tuple[str, ...]) -> bool:
     """Whether a backend's function has these options, which not all of them have."""
     if not extra:
         return True
-    return set(extra) <= set(signature(getattr(BACKENDS[name], function)).parameters)
+    return set(extra) <= set(signature(getattr(_module(name), function)).parameters)
 
 
-def _suitable(function: str, adjacency: Adjacency, options: EdgeOptions) -> str:
+def _suitable(
+    function: str,
+    adjacency: Adjacency,
+    options: EdgeOptions,
+    dtype: torch.dtype = torch.float32,
+    **known: Any,
+) -> str:
     device = adjacency.device.type
+    if device == "cuda":
+        return _on_cuda(function, adjacency, options, dtype, **known)
     # A masked product lets NaN through the mask; where samples are known, at least not across them.
     if function == "attention" and isinstance(adjacency, Implicit) and not sdpa.why_not(options):
-        rule = isinstance(adjacency, Complete | Causal)
-        if rule or adjacency.block_density > DENSE.get(device, 0.1):
+        plain = isinstance(adjacency, Complete | Causal)
+        if plain or adjacency.block_density > DENSE.get(device, 0.1):
             return "sdpa"
     return "cpu" if device == "cpu" else "scatter"
+
+
+def _on_cuda(
+    function: str,
+    adjacency: Adjacency,
+    options: EdgeOptions,
+    dtype: torch.dtype,
+    rule: OffsetBias | None = None,
+    width: int = 0,
+) -> str:
+    """What suits on CUDA, by density and block structure; see `ON_CUDA`."""
+    fused = "triton" if HAS_TRITON and dtype != torch.float64 else "scatter"
+    if function != "attention" or not (isinstance(adjacency, Implicit) or adjacency.parts):
+        return fused
+    plain = isinstance(adjacency, Complete | Causal)
+    able = not sdpa.why_not(options) and isinstance(adjacency, Implicit)
+    if able and plain and len(adjacency.buckets) <= ON_CUDA["sizes"]:
+        return "sdpa"
+    if fused == "triton":
+        from graphformer.ops import flex
+
+        if width >= flex.NARROWEST and not flex.why_not(adjacency, options, rule):
+            filled = flex.fill(adjacency.num_edges, *flex.rules_of(adjacency))
+            return "flex" if filled >= ON_CUDA["fill"] else fused
+    return "sdpa" if able and adjacency.block_density > DENSE["cuda"] else fused
 
 
 def _checked(adjacency: Adjacency, **tensors: Tensor) -> Adjacency:

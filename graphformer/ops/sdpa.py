@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from graphformer.adjacency import CSR, Adjacency, Bucket
+from graphformer.ops.bias import OffsetBias
 from graphformer.ops.common import EdgeOptions
 
 
@@ -33,9 +34,10 @@ def attention(
     adjacency: Adjacency,
     *,
     scale: float,
+    rule: OffsetBias | None = None,
     **options: Unpack[EdgeOptions],
 ) -> tuple[Tensor, None]:
-    """logit_ij = scale * (q_i . k_j)."""
+    """logit_ij = scale * (q_i . k_j), plus the bias of the rule."""
     refusal = why_not(options)
     if refusal:
         raise ValueError(f"backend='sdpa' {refusal}; choose another backend, or 'auto'")
@@ -45,12 +47,12 @@ def attention(
     settings: dict[str, Any] = {"scale": scale, "dropout_p": options["dropout"]}
     buckets = adjacency.buckets
     if len(buckets) == 1:
-        return _bucket(q, k, v, bias, adjacency, 0, **settings), None
+        return _bucket(q, k, v, bias, rule, adjacency, 0, **settings), None
     outs = []
     for number, bucket in enumerate(buckets):
         edges = None if bias is None else bias[bucket.edges]
         rows = q[bucket.targets], k[bucket.sources], v[bucket.sources]
-        outs.append(_bucket(*rows, edges, adjacency, number, **settings))
+        outs.append(_bucket(*rows, edges, rule, adjacency, number, **settings))
     order = torch.cat([bucket.targets for bucket in buckets if bucket.targets is not None])
     return torch.cat(outs).index_select(0, order.argsort()), None
 
@@ -60,6 +62,7 @@ def _bucket(
     k: Tensor,
     v: Tensor,
     bias: Tensor | None,
+    rule: OffsetBias | None,
     adjacency: Adjacency,
     number: int,
     **settings: float,
@@ -70,12 +73,13 @@ def _bucket(
     q = q.unflatten(0, (bucket.count, m)).transpose(1, 2)
     k = k.unflatten(0, (bucket.count, n)).transpose(1, 2)
     v = v.unflatten(0, (bucket.count, n)).transpose(1, 2)
-    if bias is None and _maskless(bucket):
+    dense = _dense(bias, rule, adjacency, number, q.dtype)
+    if dense is None and _maskless(bucket):
         out = _sdpa(q, k, v, is_causal=bucket.kernel == "causal", **settings)
     else:
         if n == 0:  # a source that nobody may attend to, for kernels that need one
             k, v = F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))
-        mask, empty = _mask(adjacency.bucket_mask(number), bucket, bias)
+        mask, empty = _mask(adjacency.bucket_mask(number), bucket, dense)
         out = _sdpa(q, k, v, attn_mask=mask, **settings).masked_fill(empty.unsqueeze(-1), 0)
     return out.transpose(1, 2).flatten(0, 1)
 
@@ -86,18 +90,36 @@ def _maskless(bucket: Bucket) -> bool:
     return n > 0 and (bucket.kernel == "complete" or (bucket.kernel == "causal" and m == n))
 
 
-def _mask(mask: Tensor, bucket: Bucket, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+def _dense(
+    bias: Tensor | None,
+    rule: OffsetBias | None,
+    adjacency: Adjacency,
+    number: int,
+    dtype: torch.dtype,
+) -> Tensor | None:
+    """The biases of a bucket's samples at their places, [count or 1, H, m, n]; None without one."""
+    bucket = adjacency.buckets[number]
+    if rule is not None:
+        mask = adjacency.bucket_mask(number)
+        dense = rule.on_block(adjacency, bucket).to(dtype)
+        return dense if bucket.kernel == "complete" else dense.masked_fill(~mask, -torch.inf)
+    if bias is None:
+        return None
+    by_sample = bias.unflatten(0, (bucket.count, bucket.num_edges)).permute(0, 2, 1)
+    dense = bias.new_full((*by_sample.shape[:2], *bucket.shape), -torch.inf)
+    dense[:, :, adjacency.bucket_mask(number)] = by_sample
+    return dense
+
+
+def _mask(mask: Tensor, bucket: Bucket, dense: Tensor | None) -> tuple[Tensor, Tensor]:
     """The mask or the dense bias, and the targets without an edge, which see all and get zeros.
 
     The kernels disagree about rows that are masked altogether: zeros here, NaN there.
     """
-    if bias is None:
+    if dense is None:
         mask = mask if bucket.shape[1] else F.pad(mask, (0, 1))
         empty = ~mask.any(-1)
         return mask | empty.unsqueeze(-1), empty
-    by_sample = bias.unflatten(0, (bucket.count, bucket.num_edges)).permute(0, 2, 1)
-    dense = bias.new_full((*by_sample.shape[:2], *bucket.shape), -torch.inf)
-    dense[:, :, mask] = by_sample
     dense = dense if bucket.shape[1] else F.pad(dense, (0, 1), value=-torch.inf)
     empty = (dense == -torch.inf).all(-1)
     return dense.masked_fill(empty.unsqueeze(-1), 0), empty

@@ -2,7 +2,25 @@
 
 from graphformer.tasks.base import Task
 from graphformer.tasks.classification import Classification
+from graphformer.tasks.contrastive import SentenceContrast
+from graphformer.tasks.denoising import Denoising
 from graphformer.tasks.language import LanguageModeling
+from graphformer.tasks.link import EdgeClassification, LinkPrediction
+from graphformer.tasks.masked import MaskedLanguageModeling
 from graphformer.tasks.regression import Regression
+from graphformer.tasks.replaced import ReplacedTokenDetection
+from graphformer.tasks.seq2seq import SequenceToSequence
 
-__all__ = ["Classification", "LanguageModeling", "Regression", "Task"]
+__all__ = [
+    "Classification",
+    "Denoising",
+    "EdgeClassification",
+    "LanguageModeling",
+    "LinkPrediction",
+    "MaskedLanguageModeling",
+    "Regression",
+    "ReplacedTokenDetection",
+    "SentenceContrast",
+    "SequenceToSequence",
+    "Task",
+]

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from graphformer.patterns import Pattern
 from graphformer.tasks.optimization import make_optimizer, schedule_factor
+from graphformer.tasks.pretrained import load_pretrained
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -38,6 +39,8 @@ class Task(pl.LightningModule):
         schedule: what follows the warm-up, down to `min_lr_ratio` at the last step.
         warmup_steps: optimiser steps of linear warm-up.
         min_lr_ratio: last learning rate as a fraction of `lr`.
+        pretrained: a checkpoint, or the folder of a run, whose weights training starts from; heads
+            that do not fit stay as they are.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Task(pl.LightningModule):
         schedule: Literal["constant", "linear", "cosine"] = "constant",
         warmup_steps: int = 0,
         min_lr_ratio: float = 0.0,
+        pretrained: str | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -63,7 +67,13 @@ class Task(pl.LightningModule):
         self.schedule = schedule
         self.warmup_steps = warmup_steps
         self.min_lr_ratio = min_lr_ratio
+        self.pretrained = pretrained
         self._label_counts: list[Tensor] = []
+
+    def setup(self, stage: str) -> None:
+        """Start from pretrained weights, if any; those of a run that is resumed come later."""
+        if stage == "fit" and self.pretrained is not None:
+            load_pretrained(self.network, self.pretrained)
 
     def forward(self, batch: Data) -> Tensor:
         """Outputs of the network, [N, K] or [B, K]."""
@@ -106,7 +116,7 @@ class Task(pl.LightningModule):
                 "neither max_steps nor max_epochs: set one of them, or schedule='constant'"
             )
         optimizer = make_optimizer(
-            self.network,
+            self,
             self.optimizer_name,
             lr=self.lr,
             weight_decay=self.weight_decay,
@@ -126,13 +136,14 @@ class Task(pl.LightningModule):
         }
 
 
-def labelled(batch: Data, stage: str) -> Tensor | None:
+def labelled(batch: Data, stage: str, level: str = "node") -> Tensor | None:
     """Which rows of the outputs count in a stage ("train", "val" or "test"): [rows] bool, or None.
 
     None stands for all of them; a batch with `train_mask`, `val_mask` and `test_mask` is one graph
-    whose nodes are split.
+    whose nodes are split; one with `train_edge_mask` and so on has its edges split.
     """
-    mask: Tensor | None = getattr(batch, f"{stage}_mask", None)
+    name = f"{stage}_edge_mask" if level == "edge" else f"{stage}_mask"
+    mask: Tensor | None = getattr(batch, name, None)
     return mask
 
 

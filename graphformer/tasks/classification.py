@@ -28,7 +28,8 @@ class Classification(Task):
         network: logits over the classes, [N, K] or [B, K].
         adjacency: who attends to whom.
         num_classes: K.
-        level: "node", or "graph" for one label a sample (an image is a graph of patches).
+        level: "node", or "graph" for one label a sample (an image is a graph of patches); "edge"
+            is for `EdgeClassification`.
         metrics: any of "accuracy", "f1" (macro) and "auroc" (macro, one class against the rest).
         label_smoothing: share of the label that is spread over all classes, in training.
         options: those of `Task`.
@@ -40,7 +41,7 @@ class Classification(Task):
         adjacency: Pattern = Complete(),
         *,
         num_classes: int,
-        level: Literal["node", "graph"] = "graph",
+        level: Literal["node", "graph", "edge"] = "graph",
         metrics: Sequence[Literal["accuracy", "f1", "auroc"]] = ("accuracy", "f1"),
         label_smoothing: float = 0.0,
         **options: Any,
@@ -72,9 +73,10 @@ class Classification(Task):
         self._evaluate(batch, "test", self.test_metrics, self.test_loss)
 
     def _outputs(self, batch: Data, stage: str) -> tuple[Tensor, Tensor]:
-        logits = check_rows(self(batch).float(), batch.y, self.level)
-        mask = labelled(batch, stage)
-        return (logits, batch.y) if mask is None else (logits[mask], batch.y[mask])
+        y = batch.edge_label if self.level == "edge" else batch.y
+        logits = check_rows(self(batch).float(), y, self.level)
+        mask = labelled(batch, stage, self.level)
+        return (logits, y) if mask is None else (logits[mask], y[mask])
 
     def _evaluate(
         self, batch: Data, stage: str, metrics: MetricCollection, mean_loss: Metric

@@ -8,12 +8,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
 
+from graphformer.nn import balance_loss
 from graphformer.patterns import Causal, Pattern
 from graphformer.tasks.base import IGNORED, Task
-from graphformer.tasks.metrics import BitsPerCharacter, Mean, Perplexity
+from graphformer.tasks.metrics import BitsPerByte, BitsPerCharacter, Mean, Perplexity
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
+
+BALANCE = 0.01  # of the load-balancing loss, as in Fedus et al., 2022, section 2.2
 
 
 class LanguageModeling(Task):
@@ -24,7 +27,9 @@ class LanguageModeling(Task):
     Args:
         network: logits over the vocabulary, [N, K].
         adjacency: must not show a node what follows it.
-        characters_per_token: mean length of a token in characters, for bits per character.
+        characters_per_token: mean length of a token in characters, for bits per character; by
+            default what the data tells, or else 1.
+        balance: weight of the load-balancing loss, where the network has a mixture of experts.
         options: those of `Task`.
     """
 
@@ -33,24 +38,36 @@ class LanguageModeling(Task):
         network: nn.Module,
         adjacency: Pattern = Causal(),
         *,
-        characters_per_token: float = 1.0,
+        characters_per_token: float | None = None,
+        balance: float = BALANCE,
         **options: Any,
     ) -> None:
         super().__init__(network, adjacency, **options)
+        self.characters_per_token, self.balance = characters_per_token, balance
         metrics = MetricCollection(
             {
                 "loss": Mean(),
                 "perplexity": Perplexity(),
-                "bits_per_character": BitsPerCharacter(characters_per_token),
+                "bits_per_character": BitsPerCharacter(characters_per_token or 1.0),
+                "bits_per_byte": BitsPerByte(),
             },
             compute_groups=False,  # Lightning reads each metric alone, and would see a stale state
         )
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
 
+    def on_validation_start(self) -> None:
+        """Ask the data how long its tokens are."""
+        self._measure("val", self.val_metrics)
+
+    def on_test_start(self) -> None:
+        """Ask the data how long its tokens are."""
+        self._measure("test", self.test_metrics)
+
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Mean loss over the batch's labels, []."""
         total, count = self._loss(batch)
+        total = balanced(total, count, self.network, self.balance)
         return self.training_loss(total, count, rows=batch.y.shape[0])
 
     def validation_step(self, batch: Data, batch_idx: int) -> None:
@@ -69,4 +86,24 @@ class LanguageModeling(Task):
     def _evaluate(self, batch: Data, metrics: MetricCollection) -> None:
         total, count = self._loss(batch)
         metrics.update(total, count)
-        self.log_dict(metrics, prog_bar=True, batch_size=batch.y.shape[0])
+        known = {
+            name: metric
+            for name, metric in metrics.items()
+            if not isinstance(metric, BitsPerByte) or metric.bytes_per_token is not None
+        }
+        self.log_dict(known, prog_bar=True, batch_size=batch.y.shape[0])
+
+    def _measure(self, part: str, metrics: MetricCollection) -> None:
+        density = getattr(getattr(self.trainer, "datamodule", None), "text_density", None)
+        if density is None:
+            return
+        characters, length = density(part)
+        if self.characters_per_token is None:
+            metrics["bits_per_character"].characters_per_token = characters
+        metrics["bits_per_byte"].bytes_per_token = length
+
+
+def balanced(total: Tensor, count: Tensor, network: nn.Module, weight: float) -> Tensor:
+    """The sum of losses over labels, with the load-balancing loss of the network's experts."""
+    balance = balance_loss(network) if weight else None
+    return total if balance is None else total + weight * balance * count

@@ -53,3 +53,16 @@ class BitsPerCharacter(Mean):
     def compute(self) -> Tensor:
         """Bits per character, []."""
         return super().compute() / (math.log(2) * self.characters_per_token)
+
+
+class BitsPerByte(Mean):
+    """The mean loss a token in bits, by the number of bytes of UTF-8 a token.
+
+    `bytes_per_token` is None until somebody knows it; then there is no figure to show.
+    """
+
+    bytes_per_token: float | None = None
+
+    def compute(self) -> Tensor:
+        """Bits per byte, []; NaN if the length of a token is not known."""
+        return super().compute() / (math.log(2) * (self.bytes_per_token or math.nan))

@@ -99,3 +99,26 @@ def test_a_batch_of_one_rule_stays_one():
 def test_errors_name_the_argument(call, error, match):
     with pytest.raises(error, match=match):
         call()
+
+
+def test_batch_takes_values_for_lists_with_duplicates():
+    torch.manual_seed(3)
+    lists = [torch.tensor([[0, 1, 0], [1, 1, 1]]), torch.tensor([[2, 0], [0, 1]])]
+    parts = [gf.from_edge_index(edges, n) for edges, n in zip(lists, (2, 3), strict=True)]
+    both = gf.batch([parts[0], gf.complete(1), parts[1]])
+    given = torch.tensor([0.5, 0.7, 0.5, 0.3, 0.2, 0.9])  # an edge of the first list comes twice
+    unique = torch.tensor([0.5, 0.7, 0.3, 0.2, 0.9])
+    q = torch.randn(6, 2, 3)
+    expected = gf.attention(q, q, q, both, bias=unique)
+    torch.testing.assert_close(gf.attention(q, q, q, both, bias=given), expected)
+
+
+def test_batch_keeps_duplicates_that_count_apart():
+    edges = torch.tensor([[0, 1, 0], [1, 1, 1]])
+    part = gf.from_edge_index(edges, 2, coalesce=False)
+    both = gf.batch([part, part])
+    assert both.num_edges == 6
+    q = torch.randn(2, 1, 3)
+    one = gf.attention(q, q, q, part)
+    torch.testing.assert_close(gf.attention(*[q.repeat(2, 1, 1)] * 3, both), one.repeat(2, 1, 1))
+    assert part.with_self_loops().num_edges == 4

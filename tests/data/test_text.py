@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric.data import Data
 
-from graphformer.data import Bytes, Characters, MissingDataError, StandardLibrary, TextFile
-from graphformer.data.text import Windows
-from graphformer.data.tokens import make_tokenizer, restore_tokenizer
+from graphformer import models, patterns
+from graphformer.data import MissingDataError, StandardLibrary, TextFile
+from graphformer.data.sources import (
+    character_boundary,
+    find_sources,
+    read_pieces,
+    total_size,
+)
+from graphformer.data.streams import token_dtype
+from graphformer.data.windows import IGNORED, Windows
 
 
 @pytest.fixture
@@ -23,25 +32,8 @@ def text_file(tmp_path: Path) -> Path:
     return path
 
 
-@given(st.text(min_size=1))
-def test_characters_and_bytes_round_trip(text: str) -> None:
-    for tokenizer in (Characters(text), Bytes()):
-        ids = tokenizer.encode(text)
-        assert ids.dtype == torch.int64
-        assert int(ids.max()) < tokenizer.vocab_size
-        assert tokenizer.decode(ids) == text
-        assert restore_tokenizer(tokenizer.state()).decode(ids) == text
-
-
-def test_vocabulary_is_sorted_and_refuses_strangers() -> None:
-    tokenizer = Characters("hello")
-    assert tokenizer.characters == "ehlo"
-    assert tokenizer.encode("").tolist() == []
-    for stranger in "az€":
-        with pytest.raises(ValueError, match=f"{stranger!r}"):
-            tokenizer.encode(f"he{stranger}")
-    with pytest.raises(ValueError, match="'words'"):
-        make_tokenizer("words", "")
+def whole_text(data: TextFile, part: str) -> str:
+    return "".join(text for text, _ in data.pieces(part))
 
 
 @given(st.integers(2, 97), st.integers(1, 31), st.integers(1, 7))
@@ -57,6 +49,37 @@ def test_covering_blocks_lose_nothing(size: int, block_size: int, batch_size: in
         assert batch.pos.tolist() == [p for length in batch.lengths for p in range(length)]
 
 
+@pytest.mark.parametrize("across", [False, True])
+def test_documents_are_packed_without_attention_or_labels_across_them(across: bool) -> None:
+    tokens, starts = np.arange(23), np.array([0, 5, 6, 13])
+    blocks = Windows(tokens, 7, stride=7, starts=starts, across=across)
+    batch = blocks[torch.arange(len(blocks))]
+    document = np.searchsorted(starts, batch.x.numpy(), side="right")
+    pieces = (5, 1, 1, 6, 1, 7, 1)
+    assert (batch.documents if across else batch.lengths) == pieces
+    follows = np.isin(batch.x.numpy() + 1, starts)
+    assert batch.y[follows].tolist() == [IGNORED] * 3
+    assert torch.equal(batch.y[~follows], batch.x[~follows] + 1)
+    sees = (patterns.Causal() & patterns.Documents() if across else patterns.Causal())(batch)
+    source, target = sees.edge_index.numpy()
+    assert (document[source] == document[target]).all()
+    assert sees.num_edges == sum(n * (n + 1) // 2 for n in pieces)
+    expected = [7, 7, 7, 1] if across else pieces
+    assert batch.pos.tolist() == [p for length in expected for p in range(length)]
+
+
+def test_a_documents_output_keeps_its_bits_when_its_neighbour_changes() -> None:
+    torch.manual_seed(0)
+    network = models.language_model(29, dim=16, depth=2, num_heads=2)
+    outputs = []
+    for last in (np.arange(11, 18), np.arange(18, 25)):
+        tokens = np.concatenate([np.arange(11), last])
+        block = Windows(tokens, 17, stride=17, starts=np.array([0, 11]))[torch.tensor([0])]
+        outputs.append(network(block, patterns.Causal()(block)))
+    assert torch.equal(outputs[0][:11], outputs[1][:11])
+    assert not torch.equal(outputs[0][11:], outputs[1][11:])
+
+
 def test_crops_reach_every_place() -> None:
     crops = Windows(np.arange(13), 5, stride=1)
     batch = crops[torch.arange(len(crops))]
@@ -70,12 +93,12 @@ def test_text_is_split_by_position(text_file: Path) -> None:
     data = TextFile(str(text_file), 7, 3, val_fraction=0.2, test_fraction=0.1)
     data.setup("fit")
     text = text_file.read_text()
-    parts = data.read()
+    parts = {part: whole_text(data, part) for part in ("train", "val", "test")}
     assert parts["train"] + parts["test"] + parts["val"] == text
     assert [len(parts[p]) for p in ("train", "test", "val")] == [706, 101, 202]
-    whole = TextFile(str(text_file), 7, 3).read()
-    assert whole["train"] + whole["val"] == text
-    assert whole["test"] == whole["val"]
+    halves = TextFile(str(text_file), 7, 3)
+    assert whole_text(halves, "train") + whole_text(halves, "val") == text
+    assert whole_text(halves, "test") == whole_text(halves, "val")
 
 
 def test_training_batches_are_seeded_crops(text_file: Path) -> None:
@@ -129,8 +152,8 @@ def test_folder_is_read_in_order(tmp_path: Path) -> None:
     for name in ("b/2.txt", "a/1.txt", "c/no.md"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(name * 20)
-    parts = TextFile(str(tmp_path), 3).read()
-    assert parts["train"] + parts["val"] == "a/1.txt" * 20 + "\n" + "b/2.txt" * 20
+    data = TextFile(str(tmp_path), 3)
+    assert whole_text(data, "train") + whole_text(data, "val") == "a/1.txt" * 20 + "\n" + "b/2.txt" * 20
 
 
 def test_bytes_read_any_file(tmp_path: Path) -> None:
@@ -223,3 +246,139 @@ def test_tiny_shakespeare_has_its_known_vocabulary(real_data: Callable[[str], Pa
     data.setup()
     assert data.vocab_size == 65
     assert len(data.val_dataloader().dataset.tokens) == 111_540
+
+
+TEXT = "Ünder the moon.\n\nA river,\na bridge.\n\n\nNight — 夜.\n" * 5
+
+
+def make_text(folder: Path, **options: object) -> TextFile:
+    (folder / "text.txt").write_bytes(TEXT.encode())
+    data = TextFile(str(folder / "text.txt"), 7, 3, val_fraction=0.3, **options)
+    data.setup()
+    return data
+
+
+@pytest.mark.parametrize("documents", [None, "file", "line", "paragraph"])
+@pytest.mark.parametrize("vocabulary", ["characters", "bytes", "bpe", "wordpiece"])
+def test_a_mapped_token_file_equals_memory(
+    tmp_path: Path, vocabulary: str, documents: str | None
+) -> None:
+    options = {"vocabulary": vocabulary, "documents": documents, "vocabulary_size": 300}
+    memory, mapped = (make_text(tmp_path, stream=s, **options) for s in (False, True))
+    for part in ("train", "val"):
+        first, second = memory.stream(part), mapped.stream(part)
+        again = make_text(tmp_path, stream=True, **options).stream(part)
+        assert isinstance(second.tokens.base, np.memmap)
+        assert second.tokens.dtype == np.uint16
+        for other in (second, again):
+            assert np.array_equal(first.tokens, other.tokens)
+            assert (first.starts is None) == (other.starts is None) == (documents is None)
+            if documents is not None:
+                assert np.array_equal(first.starts, other.starts)
+            assert (first.num_bytes, first.num_characters) == (
+                other.num_bytes,
+                other.num_characters,
+            )
+    batches = [list(data.train_dataloader()) for data in (memory, mapped)]
+    for one, other in zip(*batches, strict=True):
+        assert torch.equal(one.x, other.x)
+
+
+def test_a_token_file_is_made_once_and_never_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_text(tmp_path, stream=True)
+
+    def broken(texts: list[str]) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+        patch.setattr(data.tokenizer, "encode_many", broken)
+        data.stream("train")
+    folder = tmp_path / "cache" / "graphformer" / "tokens"
+    assert list(folder.iterdir()) == []
+    assert data.stream("train").tokens.size > 0
+    (made,) = folder.iterdir()
+    times = {file.name: file.stat().st_mtime_ns for file in made.iterdir()}
+    same = make_text(tmp_path, stream=True)
+    monkeypatch.setattr(same.tokenizer, "encode_many", broken)
+    assert np.array_equal(same.stream("train").tokens, data.stream("train").tokens)
+    assert times == {file.name: file.stat().st_mtime_ns for file in made.iterdir()}
+
+
+def test_large_vocabularies_need_wider_tokens() -> None:
+    assert token_dtype(1 << 16) == np.uint16
+    assert token_dtype((1 << 16) + 1) == np.uint32
+
+
+def test_documents_end_with_their_token(tmp_path: Path) -> None:
+    data = make_text(tmp_path, special_tokens=True, documents="paragraph")
+    stream, tokenizer = data.stream("val"), data.need_tokenizer()
+    ends = np.append(stream.starts[1:], len(stream.tokens)) - 1
+    assert set(stream.tokens[ends].tolist()) == {tokenizer.eos_id}
+    texts = [tokenizer.decode(t.tolist()) for t in np.split(stream.tokens, stream.starts[1:])]
+    assert texts[-2:] == ["A river,\na bridge.", "Night — 夜."]
+
+
+def test_density_is_that_of_the_text(tmp_path: Path) -> None:
+    data = make_text(tmp_path, vocabulary="bpe", vocabulary_size=270)
+    whole = "".join(text for text, _ in data.pieces("val"))
+    characters, length = data.text_density("val")
+    count = len(data.stream("val").tokens)
+    assert characters * count == pytest.approx(len(whole))
+    assert length * count == pytest.approx(len(whole.encode()))
+    assert count < len(whole)
+
+
+@given(st.text(min_size=1, max_size=200), st.floats(0, 1))
+def test_pieces_join_to_the_text_whatever_the_split(text: str, share: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for name in "ab":
+            (Path(folder) / name).write_bytes(text.encode("utf-8", "surrogatepass"))
+        sources = find_sources(folder, "*", None)
+        whole = b"\n".join([text.encode("utf-8", "surrogatepass")] * 2)
+        place = character_boundary(sources, int(total_size(sources) * share))
+        parts = [(0, place), (place, total_size(sources))]
+        pieces = (piece for part in parts for piece, _ in read_pieces(sources, *part, raw=True))
+        assert "".join(pieces).encode("utf-8", "surrogateescape") == whole
+
+
+def test_long_texts_are_read_piece_by_piece(tmp_path: Path) -> None:
+    lines = [f"line {i} " + "é" * (i % 97) for i in range(40_000)]
+    (tmp_path / "long.txt").write_text("\n".join(lines), encoding="utf-8")
+    sources = find_sources(str(tmp_path / "long.txt"), "*", None)
+    pieces = [text for text, _ in read_pieces(sources, 0, total_size(sources))]
+    assert len(pieces) > 2
+    assert "".join(pieces) == "\n".join(lines)
+    split = [t for t, _ in read_pieces(sources, 0, total_size(sources), documents="line")]
+    assert split == lines
+
+
+def test_zip_archives_are_read_as_folders(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "texts.zip", "w") as archive:
+        for name in ("texts/b.txt", "texts/a.txt", "texts/no.md"):
+            archive.writestr(name, name * 20)
+    data = TextFile(str(tmp_path / "texts.zip"), 5, documents="file")
+    data.setup()
+    pieces = [*data.pieces("train"), *data.pieces("val")]
+    assert pieces == [
+        ("texts/a.txt" * 20, True),
+        (("texts/b.txt" * 20)[:175], True),
+        (("texts/b.txt" * 20)[175:], True),
+    ]
+    (tmp_path / "broken.zip").write_bytes(b"no zip")
+    with pytest.raises(ValueError, match="broken.zip is not a readable zip archive"):
+        TextFile(str(tmp_path / "broken.zip")).prepare_data()
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 7])
+def test_a_resumed_text_goes_on_with_the_blocks_it_had_left(tmp_path: Path, stop_at: int) -> None:
+    def drawn(skip: int = 0) -> list[list[int]]:
+        data = make_text(tmp_path, stream=True, steps_per_epoch=9, documents="line")
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(2)
+        if skip:
+            loader.load_state_dict({"epoch": 2, "batches": skip})
+        return [batch.x.tolist() for batch in loader]
+
+    assert drawn(stop_at) == drawn()[stop_at:]

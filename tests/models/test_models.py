@@ -37,9 +37,16 @@ def graphs():
 
 EDGES = gf.batch([gf.from_edge_index(random_edges(n, n, 8), n) for n in LENGTHS])
 BUILD = {
-    "language": (lambda: models.language_model(11, 12, 2, 3), text, gf.causal(LENGTHS), (15, 11)),
+    "language": (
+        lambda: models.language_model(11, dim=12, depth=2, num_heads=3),
+        text,
+        gf.causal(LENGTHS),
+        (15, 11),
+    ),
     "language-sines": (
-        lambda: models.language_model(11, 12, 2, 3, learned_positions=False, tied=False),
+        lambda: models.language_model(
+            11, dim=12, depth=2, num_heads=3, positions="sinusoidal", tied=False
+        ),
         text,
         gf.complete(LENGTHS),
         (15, 11),
@@ -81,7 +88,7 @@ def test_shapes_and_learning(name):
 
 @pytest.mark.parametrize("rule", [gf.causal, gf.complete])
 def test_a_packed_batch_is_its_samples(rule):
-    model = models.language_model(11, 12, 2, 3).double().eval()
+    model = models.language_model(11, dim=12, depth=2, num_heads=3).double().eval()
     torch.manual_seed(5)
     for p in model.parameters():
         torch.nn.init.normal_(p, std=0.5)
@@ -94,7 +101,7 @@ def test_a_packed_batch_is_its_samples(rule):
 
 
 def test_a_causal_model_does_not_see_ahead():
-    model, batch = models.language_model(11, 12, 2, 3).eval(), text((7,))
+    model, batch = models.language_model(11, dim=12, depth=2, num_heads=3).eval(), text((7,))
     before = model(batch, gf.causal(7))
     batch.x[4] = (batch.x[4] + 1) % 11
     after = model(batch, gf.causal(7))
@@ -103,9 +110,9 @@ def test_a_causal_model_does_not_see_ahead():
 
 
 def test_tied_weights_are_one():
-    model = models.language_model(11, 12)
+    model = models.language_model(11, dim=12)
     assert model.head.linear.weight is model.embedding.features.weight
-    untied = models.language_model(11, 12, tied=False)
+    untied = models.language_model(11, dim=12, tied=False)
     assert untied.head.linear.weight is not untied.embedding.features.weight
 
 

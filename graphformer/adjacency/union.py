@@ -1,0 +1,44 @@
+"""The union of several adjacencies, which remembers where each edge came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from graphformer.adjacency.base import Adjacency, _ordered
+
+
+def union(adjacencies: Sequence[Adjacency]) -> Adjacency:
+    """The edges of any of the adjacencies; its `kinds` tell which have each edge.
+
+    Ordered by target, then source, unless one adjacency holds all others: then it is that one.
+    Costs a sort of all edges, whatever the number of parts. `a | b` gives the same edges, and
+    remembers nothing.
+
+    Args:
+        adjacencies: of one shape, on one device.
+
+    Raises ValueError for an empty sequence and for several shapes or devices, TypeError for
+    anything but adjacencies.
+    """
+    parts = tuple(adjacencies)
+    if not parts:
+        raise ValueError("adjacencies must hold at least one adjacency, got none")
+    for part in parts:
+        parts[0]._by_size(part)  # checks types, shapes and devices
+    largest = max(parts, key=lambda part: part.num_edges)
+    extra = [_missing(part, largest) for part in parts if part is not largest]
+    whole: Any = largest
+    if any(edges.shape[1] for edges in extra):
+        whole = _ordered(torch.cat([largest.edge_index, *extra], dim=1), largest.shape)
+    return replace(whole, parts=parts)
+
+
+def _missing(part: Adjacency, whole: Adjacency) -> torch.Tensor:
+    """The edges [2, E'] of a part that the whole lacks."""
+    csr = part.to_csr()
+    missing = ~whole.contains(csr.target, csr.indices.long())
+    return torch.stack([csr.indices[missing].long(), csr.target[missing]])

@@ -1,0 +1,79 @@
+"""Loaders and parts of data sets that are made of samples."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+import numpy as np
+from torch import Tensor
+from torch_geometric.data import Data
+
+from graphformer.data.batches import BatchLoader
+from graphformer.data.budgets import BudgetOrder
+
+_Sample = TypeVar("_Sample")
+
+
+class Sized(Protocol):
+    """Samples that know their sizes."""
+
+    lengths: np.ndarray
+    num_edges: np.ndarray | None
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor) -> Data: ...
+
+
+def budget_loader(
+    samples: Sized,
+    part: str,
+    *,
+    max_tokens: int,
+    max_edges: int | None,
+    seed: int,
+    pairs: bool = False,
+) -> BatchLoader:
+    """Return batches within a budget of tokens and edges, shuffled for the part 'train'.
+
+    What counts as edges are the samples' own, or else, or with `pairs`, all pairs of tokens.
+    """
+    order = BudgetOrder(
+        samples.lengths,
+        edges=None if pairs else samples.num_edges,
+        max_tokens=max_tokens,
+        max_edges=max_edges,
+        shuffle=part == "train",
+        seed=seed,
+    )
+    return BatchLoader(samples, order)
+
+
+def divide(
+    parts: dict[str, list[_Sample]], fractions: tuple[float, float], seed: int
+) -> dict[str, list[_Sample]]:
+    """Complete the parts 'train', 'val' and 'test' by samples from 'train', by chance but seeded.
+
+    Args:
+        parts: the parts that there are; 'train' must be.
+        fractions: of 'train' for the validation and the test part, where they lack.
+        seed: of the choice.
+
+    Raises:
+        ValueError: the fractions leave nothing to train on.
+    """
+    samples = parts["train"]
+    lacking = [part for part in ("val", "test") if part not in parts]
+    share = {part: f for part, f in zip(("val", "test"), fractions, strict=True) if part in lacking}
+    if min([0.0, *share.values()]) < 0 or sum(share.values()) >= 1:
+        raise ValueError(
+            f"val_fraction {fractions[0]} and test_fraction {fractions[1]} leave no samples to "
+            "train on: expected 0 or more, and a sum below 1."
+        )
+    order = np.random.default_rng(seed).permutation(len(samples))
+    divided, begin = dict(parts), 0
+    for part, fraction in share.items():
+        end = begin + round(fraction * len(samples))
+        divided[part] = [samples[i] for i in np.sort(order[begin:end])]
+        begin = end
+    return {**divided, "train": [samples[i] for i in np.sort(order[begin:])]}

@@ -1,0 +1,254 @@
+"""What comes next, asked again and again: with a cache one node a step, or on the whole text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from graphformer import adjacency as adjacencies
+from graphformer.nn import KeyValues
+from graphformer.patterns import Causal, Pattern, Prefix, Window
+
+if TYPE_CHECKING:
+    from graphformer.models.model import Model
+
+Patterns = Pattern | Sequence[Pattern]
+
+
+class Decoding(Protocol):
+    """Texts that grow by a token each a step."""
+
+    def start(self) -> Tensor:
+        """Logits of the tokens that follow the prompts, [B, K]."""
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Add a token to each text, int64 [B]; the logits of what follows, [B, K]."""
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with some of the texts, or with one as several: their numbers, int64 [B']."""
+
+
+class Source:
+    """What an encoder has read for each text: its nodes [N, C]."""
+
+    def __init__(self, nodes: Tensor, lengths: Sequence[int]) -> None:
+        self.nodes, self.lengths = nodes, tuple(lengths)
+
+    def options(self, lengths: Sequence[int]) -> dict[str, Any]:
+        """The options of a Transformer whose texts have these lengths."""
+        across = adjacencies.complete(lengths, self.lengths)
+        return {"source": self.nodes, "source_adjacency": across}
+
+    def select(self, rows: Tensor) -> Source:
+        """The nodes of some texts."""
+        parts, chosen = self.nodes.split(self.lengths), rows.tolist()
+        return Source(torch.cat([parts[i] for i in chosen]), [self.lengths[i] for i in chosen])
+
+
+class WholeTexts:
+    """Decoding that runs the network on the whole texts at every step: any network and pattern.
+
+    Args:
+        network: `network(batch, adjacency)` gives logits a node, [N, K].
+        texts: the token ids of each.
+        pattern: who attends to whom, or one pattern a block.
+        context: how many tokens of each text the network looks at, the last ones; None for all.
+        source: what an encoder has read.
+        prompt_lengths: those of the prompts, if some tokens of the texts are no longer of them.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        texts: Sequence[list[int]],
+        pattern: Patterns,
+        *,
+        context: int | None = None,
+        source: Source | None = None,
+        prompt_lengths: Sequence[int] | None = None,
+    ) -> None:
+        self.network, self.pattern, self.context, self.source = network, pattern, context, source
+        self.texts = [list(text) for text in texts]
+        self.prompts = list(map(len, texts)) if prompt_lengths is None else list(prompt_lengths)
+        self.device = next(network.parameters()).device
+
+    def start(self) -> Tensor:
+        """Logits of the tokens that follow, [B, K]."""
+        texts = [text if self.context is None else text[-self.context :] for text in self.texts]
+        prefixes = [
+            max(prompt - len(whole) + len(text), 0)
+            for prompt, whole, text in zip(self.prompts, self.texts, texts, strict=True)
+        ]
+        batch = text_batch(texts, prefixes, self.device)
+        options = {} if self.source is None else self.source.options(batch.lengths)
+        logits = self.network(batch, _adjacency(self.pattern, batch), **options)
+        if logits.shape[0] != len(batch.x):
+            raise ValueError(
+                f"generate needs logits for each of the {len(batch.x)} tokens, but the network "
+                f"gave {logits.shape[0]} rows: use a head that does not pool"
+            )
+        return logits[last_rows(batch)]
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Add a token to each text, int64 [B]; the logits of what follows, [B, K]."""
+        for text, token in zip(self.texts, tokens.tolist(), strict=True):
+            text.append(token)
+        return self.start()
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with some of the texts, or with one as several."""
+        chosen = rows.tolist()
+        self.texts = [list(self.texts[row]) for row in chosen]
+        self.prompts = [self.prompts[row] for row in chosen]
+        self.source = None if self.source is None else self.source.select(rows)
+
+
+class CachedTexts:
+    """Decoding that keeps keys and values, and runs the model on the new tokens alone.
+
+    Args:
+        model: whose blocks take a cache.
+        texts: the token ids of each; neighbours of one length are decoded together.
+        pattern: one that `reach` knows, or one a block.
+        source: what an encoder has read.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        texts: Sequence[list[int]],
+        pattern: Patterns,
+        *,
+        source: Source | None = None,
+    ) -> None:
+        self.model, self.pattern, self.source = model, pattern, source
+        self.device = next(model.parameters()).device
+        lengths = tuple(map(len, texts))
+        self.batch = text_batch(texts, lengths, self.device)
+        blocks = model.transformer.blocks
+        patterns = [pattern] * len(blocks) if isinstance(pattern, Pattern) else pattern
+        self.cache: list[Any] = []
+        for each in patterns:
+            own = KeyValues(lengths, keep=reach(each))
+            if source is None:
+                self.cache.append(own)
+            else:
+                self.cache.append((own, KeyValues(source.lengths, constant=True)))
+
+    def start(self) -> Tensor:
+        """Logits of the tokens that follow the prompts, [B, K]; fills the cache."""
+        batch, last = self.batch, last_rows(self.batch)
+        nodes = self._nodes(_adjacency(self.pattern, batch))[last]
+        self.batch = SimpleNamespace(pos=batch.pos[last])
+        self._resize(len(last))
+        return self._logits(nodes)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Add a token to each text, int64 [B]; the logits of what follows, [B, K]."""
+        self.batch.x = tokens
+        self.batch.pos = self.batch.pos + 1
+        return self._logits(self._nodes(self.adjacency))
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with some of the texts, in order, or with one as several."""
+        for kept in self.cache:
+            for part in kept if isinstance(kept, tuple) else (kept,):
+                part.select(rows)
+        self.batch.pos = self.batch.pos[rows]
+        self.source = None if self.source is None else self.source.select(rows)
+        self._resize(len(rows))
+
+    def _nodes(self, adjacency: Any) -> Tensor:
+        model, batch = self.model, self.batch
+        options = {} if self.source is None else self.source.options(batch.lengths)
+        x = model.embedding(batch)
+        return model.transformer(x, adjacency, batch.pos, cache=self.cache, **options)
+
+    def _logits(self, nodes: Tensor) -> Tensor:
+        return nodes if self.model.head is None else self.model.head(nodes, self.batch)
+
+    def _resize(self, count: int) -> None:
+        """One node a text; the caches know what else it attends to."""
+        self.batch.lengths, self.batch.num_nodes = (1,) * count, count
+        self.adjacency = adjacencies.complete(self.batch.lengths)
+
+
+class Limited:
+    """Decoding with a cache as long as no text is longer than the context, then without.
+
+    A token's place is counted from the context's start, which then moves at every step: nothing
+    that was kept would hold.
+    """
+
+    def __init__(self, cached: CachedTexts, texts: list[list[int]], context: int) -> None:
+        self.cached: CachedTexts | None = cached
+        self.whole = WholeTexts(
+            cached.model, texts, cached.pattern, context=context, source=cached.source
+        )
+        self.context = context
+
+    def start(self) -> Tensor:
+        """Logits of the tokens that follow the prompts, [B, K]."""
+        if max(map(len, self.whole.texts)) > self.context:
+            self.cached = None
+        return self.whole.start() if self.cached is None else self.cached.start()
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Add a token to each text, int64 [B]; the logits of what follows, [B, K]."""
+        longest = max(map(len, self.whole.texts)) + 1
+        if self.cached is None or longest > self.context:
+            self.cached = None
+            return self.whole.step(tokens)
+        for text, token in zip(self.whole.texts, tokens.tolist(), strict=True):
+            text.append(token)
+        return self.cached.step(tokens)
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with some of the texts, or with one as several."""
+        self.whole.select(rows)
+        if self.cached is not None:
+            self.cached.select(rows)
+
+
+def reach(pattern: Pattern) -> int | None:
+    """How many of the last tokens a new one attends to, itself included; None for all of them.
+
+    Raises ValueError for a pattern in which that is not all there is to say.
+    """
+    if isinstance(pattern, Causal | Prefix):
+        return None
+    if isinstance(pattern, Window) and pattern.causal:
+        return pattern.radius + 1
+    raise ValueError(
+        f"the pattern {pattern} cannot be decoded with a cache: choose Causal, Prefix or a causal "
+        "Window, or pass cache=False"
+    )
+
+
+def text_batch(texts: Sequence[list[int]], prefixes: Sequence[int], device: torch.device) -> Any:
+    """Texts as a batch: ids `x`, places `pos`, `lengths` and `prefix_lengths`."""
+    lengths = tuple(map(len, texts))
+    return SimpleNamespace(
+        x=torch.tensor([token for text in texts for token in text], device=device),
+        pos=torch.cat([torch.arange(n, device=device) for n in lengths]),
+        lengths=lengths,
+        num_nodes=sum(lengths),
+        prefix_lengths=tuple(prefixes),
+    )
+
+
+def last_rows(batch: Any) -> Tensor:
+    """The last node of each text, int64 [B]."""
+    ends = torch.tensor(list(accumulate(batch.lengths)), device=batch.x.device)
+    return ends - 1
+
+
+def _adjacency(pattern: Patterns, batch: Any) -> Any:
+    if isinstance(pattern, Pattern):
+        return pattern(batch)
+    return [each(batch) for each in pattern]

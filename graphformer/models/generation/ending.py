@@ -1,0 +1,33 @@
+"""When a text has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class Ending:
+    """Tells a text that has ended: by its last tokens, or by its length.
+
+    Args:
+        eos_id: the token that ends a text.
+        stop: sequences of tokens that do.
+        max_new_tokens: how many tokens a prompt is followed by at most.
+    """
+
+    def __init__(
+        self, eos_id: int | None, stop: Sequence[Sequence[int]], max_new_tokens: int
+    ) -> None:
+        self.max_new_tokens = max_new_tokens
+        self.ends = [list(end) for end in stop] + ([] if eos_id is None else [[eos_id]])
+        if any(not end for end in self.ends):
+            raise ValueError("stop must hold sequences of at least one token, got an empty one")
+
+    def __call__(self, text: list[int], prompt_length: int) -> bool:
+        """Whether the text ends here; its prompt does not count."""
+        count = len(text) - prompt_length
+        return count >= self.max_new_tokens or self.said(text, prompt_length)
+
+    def said(self, text: list[int], prompt_length: int) -> bool:
+        """Whether the text's last new tokens say that it ends."""
+        count = len(text) - prompt_length
+        return any(len(end) <= count and text[-len(end) :] == end for end in self.ends)

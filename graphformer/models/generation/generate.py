@@ -1,0 +1,181 @@
+"""The loop: ask for what comes next, choose, add, until every text has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import nn
+
+from graphformer.models.generation.beams import beam_search
+from graphformer.models.generation.choosing import Chooser
+from graphformer.models.generation.decoding import (
+    CachedTexts,
+    Decoding,
+    Limited,
+    Patterns,
+    Source,
+    WholeTexts,
+)
+from graphformer.models.generation.ending import Ending
+from graphformer.models.generation.prompts import Prompts, as_texts, check_ids, check_length
+from graphformer.patterns import Causal
+
+if TYPE_CHECKING:
+    from graphformer.models.model import Model
+
+Stream = Callable[[int, int], Any]
+
+
+@torch.inference_mode()
+def generate(
+    network: nn.Module,
+    prompts: Prompts,
+    *,
+    max_new_tokens: int,
+    adjacency: Patterns = Causal(),
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    num_beams: int = 1,
+    length_penalty: float = 1.0,
+    eos_id: int | None = None,
+    stop: Sequence[Sequence[int]] = (),
+    seed: int | None = None,
+    stream: Stream | None = None,
+    context: int | None = None,
+    cache: bool = True,
+    source: Source | None = None,
+) -> Any:
+    """Continue texts, token by token.
+
+    Args:
+        network: a `Model`, or with `cache=False` any `network(batch, adjacency)` that gives logits
+            for every token.
+        prompts: token ids of one text, or of several of whatever lengths; none may be empty.
+        max_new_tokens: how many tokens are added at most.
+        adjacency: the pattern that the network was trained with, or one a block. A causal window
+            keeps no more than its radius of a text.
+        temperature: divides the logits; 0 takes the most likely token.
+        top_k: draw among the k most likely tokens.
+        top_p: draw among the fewest tokens with this share of the probability.
+        repetition_penalty: above 1 makes tokens that were there before less likely.
+        num_beams: above 1 looks for the most likely text with so many beams, without drawing.
+        length_penalty: of beams, whose log-probability is divided by their length to this power.
+        eos_id: the token that ends a text; it is kept.
+        stop: sequences of tokens that end a text; they are kept.
+        seed: of the draws; None draws differently each time.
+        stream: called with a text's number and its new token at once; a text ends if it returns
+            True. Not for beams.
+        context: how many tokens of a text the network looks at, the last ones; all by default.
+        cache: whether keys and values are kept; without, the network sees whole texts each time.
+        source: what an encoder has read, for a decoder.
+
+    Returns:
+        The ids with their prompt, a list; a list of such lists for several prompts.
+
+    Raises ValueError for empty prompts, ids out of range, texts that grow longer than positions
+    were learned, and a pattern that no cache can serve.
+    """
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+    texts, several = as_texts(prompts)
+    check_ids(network, texts)
+    check_length(network, texts, max_new_tokens, context)
+    # Texts of one length lie side by side in the cache.
+    order = sorted(range(len(texts)), key=lambda i: (_source_length(source, i), len(texts[i])))
+    texts = [texts[i] for i in order]
+    device = next(network.parameters()).device
+    if source is not None:
+        source = source.select(torch.tensor(order))
+    chooser = Chooser(
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+        device=device,
+    )
+    ending = Ending(eos_id, stop, max_new_tokens)
+    with evaluating(network):
+        decoding = _decoding(network, texts, adjacency, context, source, cache)
+        if num_beams > 1:
+            if top_k is not None or top_p is not None or stream is not None:
+                raise ValueError(
+                    "num_beams looks for the most likely text and draws nothing: leave top_k, "
+                    "top_p and stream out"
+                )
+            texts = beam_search(decoding, texts, num_beams, chooser, ending, length_penalty)
+        else:
+            _sample(decoding, texts, chooser, ending, order, stream)
+    placed = dict(zip(order, texts, strict=True))
+    return [placed[i] for i in range(len(order))] if several else texts[0]
+
+
+def _sample(
+    decoding: Decoding,
+    texts: list[list[int]],
+    chooser: Chooser,
+    ending: Ending,
+    order: list[int],
+    stream: Stream | None,
+) -> None:
+    """Add tokens to the texts, in place; those that have ended leave the batch."""
+    prompts = [len(text) for text in texts]
+    alive = list(range(len(texts)))
+    logits = decoding.start()
+    chooser.start(texts, logits.shape[-1], logits.device)
+    while alive:
+        tokens = chooser.choose(logits)
+        going = []
+        for row, (number, token) in enumerate(zip(alive, tokens.tolist(), strict=True)):
+            texts[number].append(token)
+            told = None if stream is None else stream(order[number], token)
+            if told is not True and not ending(texts[number], prompts[number]):
+                going.append(row)
+        if len(going) < len(alive):
+            rows = torch.tensor(going, dtype=torch.int64, device=tokens.device)
+            alive, tokens = [alive[row] for row in going], tokens[rows]
+            if not alive:
+                return
+            decoding.select(rows)
+            chooser.select(rows)
+        logits = decoding.step(tokens)
+
+
+def _decoding(
+    network: nn.Module,
+    texts: list[list[int]],
+    pattern: Patterns,
+    context: int | None,
+    source: Source | None,
+    cache: bool,
+) -> Decoding:
+    if not cache:
+        return WholeTexts(network, texts, pattern, context=context, source=source)
+    if not hasattr(network, "transformer"):
+        raise ValueError(
+            f"a cache needs a graphformer Model, got {type(network).__name__}; pass cache=False"
+        )
+    cached = CachedTexts(cast("Model", network), texts, pattern, source=source)
+    return cached if context is None else Limited(cached, texts, context)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Without dropout; every module is then again as it was."""
+    training = [module for module in network.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _source_length(source: Source | None, number: int) -> int:
+    return 0 if source is None else source.lengths[number]

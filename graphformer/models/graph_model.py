@@ -1,0 +1,70 @@
+"""The model of graphs: as any other, but for what their edges carry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from graphformer.adjacency import Adjacency, as_adjacency
+from graphformer.models.model import Model
+from graphformer.nn import Transformer
+from graphformer.nn.edges import EdgeOptions, wanted
+
+
+class GraphModel(Model):
+    """head(transformer(embedding(batch), adjacency, **edges(batch, adjacency))).
+
+    Args:
+        embedding: makes nodes [N, C] of a batch.
+        transformer: [N, C] and an adjacency to [N, C].
+        head: makes answers of the nodes and the batch.
+        edges: makes options of attention of what the batch knows about its edges.
+        local: whether blocks pass messages along `batch.edge_index` too, whatever the adjacency.
+        local_attr: whether these messages hear from `batch.edge_attr`.
+    """
+
+    def __init__(
+        self,
+        embedding: nn.Module,
+        transformer: Transformer,
+        head: nn.Module,
+        edges: EdgeOptions,
+        *,
+        local: bool = False,
+        local_attr: bool = False,
+    ) -> None:
+        super().__init__(embedding, transformer, head)
+        self.edges = edges
+        self.local, self.local_attr = local, local_attr
+
+    def forward(
+        self, batch: Any, adjacency: Adjacency | Sequence[Adjacency], **options: Any
+    ) -> Tensor:
+        """Answer for each node, sample or pair of nodes, as the head has it: [..., K].
+
+        Args:
+            batch: PyG's `Data` or `Batch`, with what embedding, edges and head read.
+            adjacency: who attends to whom, N x N, an `edge_index`, or one adjacency a block for
+                a model that reads nothing from edges.
+            options: those of the Transformer.
+
+        Raises ValueError for what the batch lacks, and for several adjacencies where the model
+        reads edges.
+        """
+        if isinstance(adjacency, Tensor):
+            adjacency = as_adjacency(adjacency, batch.num_nodes)
+        if isinstance(adjacency, Adjacency):
+            options |= self.edges(batch, adjacency)
+        elif not self.edges.empty:
+            raise ValueError(
+                f"adjacency must be one for all blocks of a model with edge values, got "
+                f"{len(adjacency)}"
+            )
+        if self.local:
+            why = "the model passes messages along edges"
+            options["local_edges"] = wanted(batch, "edge_index", why)
+        if self.local_attr:
+            options["local_attr"] = wanted(batch, "edge_attr", "messages hear from edge features")
+        return super().forward(batch, adjacency, **options)

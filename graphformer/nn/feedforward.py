@@ -1,0 +1,80 @@
+"""Feed-forward nets: plain, gated, and a mixture of experts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from graphformer.nn.dropout import Dropout
+
+
+class FeedForward(nn.Sequential):
+    """Two linear maps with a nonlinearity between them, x [N, C] -> [N, C].
+
+    Args:
+        dim: width C.
+        hidden_dim: width in between; 4 C by default.
+        activation: the nonlinearity.
+        dropout: probability of dropping a hidden unit in training.
+        bias: whether the maps have one.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        hidden_dim: int | None = None,
+        *,
+        activation: Callable[[], nn.Module] = nn.GELU,
+        dropout: float = 0.0,
+        bias: bool = True,
+    ) -> None:
+        hidden_dim = 4 * dim if hidden_dim is None else hidden_dim
+        super().__init__(
+            nn.Linear(dim, hidden_dim, bias=bias),
+            activation(),
+            Dropout(dropout),
+            nn.Linear(hidden_dim, dim, bias=bias),
+        )
+
+
+class GatedFeedForward(nn.Module):
+    """A feed-forward net with gates, out(act(gate(x)) * up(x)); SwiGLU with SiLU.
+
+    Args:
+        dim: width C.
+        hidden_dim: width in between; 8 C / 3 by default, as many weights as without gates at 4 C.
+        activation: the nonlinearity of the gates.
+        dropout: probability of dropping a hidden unit in training.
+        bias: whether the maps have one.
+
+    Source: Shazeer, 2020, "GLU variants improve transformer".
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        hidden_dim: int | None = None,
+        *,
+        activation: Callable[[], nn.Module] = nn.SiLU,
+        dropout: float = 0.0,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        hidden_dim = 8 * dim // 3 if hidden_dim is None else hidden_dim
+        self.gate_up = nn.Linear(dim, 2 * hidden_dim, bias=bias)
+        self.activation, self.dropout = activation(), Dropout(dropout)
+        self.out = nn.Linear(hidden_dim, dim, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [N, C] -> [N, C]."""
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.out(self.dropout(self.activation(gate) * up))
+
+
+class QuickGELU(nn.Module):
+    """x sigmoid(1.702 x), the approximation of GELU that CLIP was trained with."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of each number."""
+        return x * (1.702 * x).sigmoid()

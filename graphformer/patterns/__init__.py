@@ -1,0 +1,31 @@
+"""Patterns: rules that make the adjacency for a batch. What a YAML file or a flag names.
+
+A batch is anything with `lengths` (nodes a sample), PyG's `ptr` or at least `num_nodes`; `Grid`
+wants `shapes`, `Edges` wants `edge_index`, `VirtualNode` wants `virtual_mask`. Patterns compose
+with `|` and `&`.
+"""
+
+from graphformer.patterns.base import Intersection, Pattern, Union, lengths
+from graphformer.patterns.graph import Dilated, Expander, GlobalNodes, Random, VirtualNode
+from graphformer.patterns.rules import Causal, Complete, Edges, Grid, SelfLoops, Window
+from graphformer.patterns.text import Documents, Prefix
+
+__all__ = [
+    "Causal",
+    "Complete",
+    "Dilated",
+    "Documents",
+    "Edges",
+    "Expander",
+    "GlobalNodes",
+    "Grid",
+    "Intersection",
+    "Pattern",
+    "Prefix",
+    "Random",
+    "SelfLoops",
+    "Union",
+    "VirtualNode",
+    "Window",
+    "lengths",
+]

@@ -1,0 +1,90 @@
+"""Data that nothing can be learned from is named; awkward graphs train."""
+
+from __future__ import annotations
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch_geometric.data import Data
+
+from graphformer.data.checks import check_finite
+from graphformer.data.features import SparseFeatures
+from graphformer.data.nodes import FullGraph
+from graphformer.models import gat, graph_transformer
+from graphformer.patterns import Edges
+from graphformer.tasks import Classification
+
+
+class Given(FullGraph):
+    def __init__(self, graph: Data) -> None:
+        super().__init__()
+        self.given = graph
+
+    def read(self) -> Data:
+        return self.given
+
+
+def labelled(nodes: int, edges: list[list[int]], **more: torch.Tensor) -> Data:
+    mask = torch.ones(nodes, dtype=torch.bool)
+    return Data(
+        x=torch.randn(nodes, 5),
+        y=torch.arange(nodes) % 2,
+        edge_index=torch.tensor(edges, dtype=torch.long).reshape(-1, 2).T,
+        train_mask=mask,
+        val_mask=mask,
+        test_mask=mask,
+        **more,
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_nan_is_named_in_one_line(value: float, sparse: bool) -> None:
+    graph = labelled(7, [[0, 1]])
+    graph.x[3, 2] = value
+    graph.x = SparseFeatures(graph.x) if sparse else graph.x
+    with pytest.raises(ValueError, match="x has NaN or infinite values in 1 of 7 rows") as error:
+        Given(graph).setup()
+    assert str(error.value).startswith("Given: ")
+    assert "first in row 3" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_edge_values_are_checked_and_large_ones_pass() -> None:
+    graph = labelled(3, [[0, 1]], edge_attr=torch.tensor([[float("nan")]]))
+    with pytest.raises(ValueError, match="edge_attr"):
+        check_finite("it", graph)
+    huge = torch.full((3, 2), torch.finfo(torch.float32).max)
+    check_finite("it", Data(x=huge, edge_index=torch.empty(2, 0, dtype=torch.long)))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "edges"),
+    [
+        (1, []),
+        (1, [[0, 0]]),
+        (5, []),
+        (5, [[0, 1], [0, 1], [1, 1], [1, 0]]),  # duplicates, a self-loop, isolated nodes
+    ],
+)
+@pytest.mark.parametrize("v2", [None, False, True])
+def test_awkward_graphs_train(nodes: int, edges: list[list[int]], v2: bool | None) -> None:
+    torch.manual_seed(0)
+    graph = labelled(nodes, edges, edge_weight=torch.full((len(edges),), -1.0))
+    if v2 is None:
+        network = graph_transformer(5, 2, dim=8, num_heads=2, weighted=True)
+    else:
+        network = gat(5, 2, dim=3, num_heads=2, v2=v2)
+    task = Classification(network, Edges(), num_classes=2, level="node")
+    trainer = pl.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(task, Given(graph))
+    assert all(torch.isfinite(p).all() for p in task.parameters())
+    (result,) = trainer.test(task, Given(graph), verbose=False)
+    assert result["test/loss"] < 10

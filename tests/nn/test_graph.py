@@ -1,0 +1,133 @@
+"""Parts of graph networks against PyG's layers and their definitions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch_geometric.nn as pyg
+from awkward import random_edges
+from torch import nn
+from torch_geometric.nn import JumpingKnowledge
+
+import graphformer as gf
+from graphformer.nn import (
+    EdgeFeatureAttention,
+    EgoSeparation,
+    FeedForward,
+    HybridBlock,
+    JumpingTransformer,
+    MultiHeadAttention,
+    ResidualBlock,
+)
+from graphformer.nn.graph import joined
+
+DIM, HEADS, FEATURES = 14, 2, 5
+EDGES = random_edges(11, 11, 37)
+
+
+def randn(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed + sum(shape))
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def test_edge_features_are_pygs():
+    mine = EdgeFeatureAttention(DIM, HEADS, FEATURES).double()
+    other = pyg.TransformerConv(DIM, DIM // HEADS, HEADS, edge_dim=FEATURES, root_weight=False)
+    other = other.double()
+    with torch.no_grad():
+        for part, layer in zip(range(3), ("lin_query", "lin_key", "lin_value"), strict=True):
+            rows = slice(part * DIM, (part + 1) * DIM)
+            mine.qkv.weight[rows] = getattr(other, layer).weight
+            mine.qkv.bias[rows] = getattr(other, layer).bias
+        mine.edge_key.weight[:] = other.lin_edge.weight
+        mine.edge_value.weight[:] = other.lin_edge.weight
+        mine.out.weight[:] = torch.eye(DIM)
+        mine.out.bias.zero_()
+    x, features = randn(11, DIM), randn(37, FEATURES)
+    expected, (_, alpha) = other(x, EDGES, features, return_attention_weights=True)
+    adjacency = gf.from_edge_index(EDGES, 11)
+    out, weights = mine(x, adjacency, edge_attr=features, return_weights=True)
+    torch.testing.assert_close(out, expected)
+    torch.testing.assert_close(weights, alpha)
+    torch.testing.assert_close(mine(x, EDGES, edge_attr=features), expected)
+
+
+def test_edge_features_want_a_width_that_the_heads_divide():
+    with pytest.raises(ValueError, match="num_heads must divide dim, got 3 and 14"):
+        EdgeFeatureAttention(DIM, 3, FEATURES)
+
+
+@pytest.mark.parametrize("lengths", [(11,), (5, 0, 1, 5), (3, 7, 1)])
+@pytest.mark.parametrize("norm", ["layer_norm", "batch_norm"])
+def test_a_hybrid_block_is_gps(lengths, norm):
+    nodes = sum(lengths)
+    batch = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    local = pyg.GINConv(nn.Linear(DIM, DIM))
+    options = {"mode": "node"} if norm == "layer_norm" else {}
+    other = pyg.GPSConv(DIM, local, heads=HEADS, norm=norm, norm_kwargs=options).double().eval()
+    attention = MultiHeadAttention(DIM, HEADS)
+    mlp = FeedForward(DIM, 2 * DIM, activation=nn.ReLU)
+    kind = nn.LayerNorm if norm == "layer_norm" else nn.BatchNorm1d
+    block = HybridBlock(local, attention, mlp, kind(DIM), kind(DIM), kind(DIM)).double().eval()
+    with torch.no_grad():
+        attention.qkv.weight.copy_(other.attn.in_proj_weight)
+        attention.qkv.bias.copy_(other.attn.in_proj_bias.normal_())
+        attention.out.load_state_dict(other.attn.out_proj.state_dict())
+        mlp[0].load_state_dict(other.mlp[0].state_dict())
+        mlp[3].load_state_dict(other.mlp[3].state_dict())
+        for mine, name in ((block.norm1, "norm1"), (block.norm2, "norm2"), (block.norm3, "norm3")):
+            theirs = getattr(other, name)
+            theirs = getattr(theirs, "module", theirs)
+            theirs.weight.uniform_(0.5, 2)
+            mine.load_state_dict(theirs.state_dict())
+    x = randn(nodes, DIM)
+    edges = torch.cat([EDGES, torch.arange(11).expand(2, -1)], dim=1)
+    edges = edges[:, batch[edges[0]] == batch[edges[1]]]
+    expected = other(x, edges, batch)
+    torch.testing.assert_close(block(x, gf.complete(lengths), local_edges=edges), expected)
+
+
+def test_a_local_layer_hears_from_edge_features():
+    local = pyg.GINEConv(nn.Linear(DIM, DIM), edge_dim=FEATURES)
+    norms = [nn.Identity() for _ in range(3)]
+    block = HybridBlock(local, MultiHeadAttention(DIM, HEADS), FeedForward(DIM), *norms).double()
+    x, features = randn(11, DIM), randn(37, FEATURES)
+    out = block(x, gf.complete(11), local_edges=EDGES, local_attr=features)
+    h = x + local(x, EDGES, edge_attr=features) + x + block.attention(x, gf.complete(11))
+    torch.testing.assert_close(out, h + block.mlp(h))
+
+
+def test_ego_separation_and_residual_block_are_their_formulas():
+    adjacency = gf.from_edge_index(EDGES, 11)
+    heads = MultiHeadAttention(DIM, HEADS)
+    separated = EgoSeparation(heads, DIM).double()
+    x = randn(11, DIM)
+    weight, bias = separated.out.weight, separated.out.bias
+    expected = x @ weight[:, :DIM].T + heads(x, adjacency) @ weight[:, DIM:].T + bias
+    torch.testing.assert_close(separated(x, adjacency), expected)
+    block = ResidualBlock(separated, FeedForward(DIM), nn.LayerNorm(DIM)).double()
+    expected = x + block.mlp(separated(block.norm(x), adjacency))
+    torch.testing.assert_close(block(x, adjacency), expected)
+
+
+@pytest.mark.parametrize("jump", ["cat", "max"])
+def test_jumps_are_pygs(jump):
+    states = [randn(7, DIM, seed=i) for i in range(3)]
+    torch.testing.assert_close(joined(states, jump), JumpingKnowledge(jump)(states))
+    assert joined(states, "last") is states[-1]
+    with pytest.raises(ValueError, match="jump must be 'last', 'cat' or 'max', got 'sum'"):
+        joined(states, "sum")
+
+
+def test_a_jumping_transformer_reads_what_each_depth_would_give():
+    deep = JumpingTransformer(DIM, 3, HEADS, jump="cat").double()
+    adjacency, x = gf.from_edge_index(EDGES, 11), randn(11, DIM)
+    parts = []
+    for depth in range(1, 4):
+        shallow = gf.Transformer(DIM, depth, HEADS).double()
+        shallow.load_state_dict(
+            {k: v for k, v in deep.state_dict().items() if k in shallow.state_dict()}
+        )
+        parts.append(shallow(x, adjacency))
+    torch.testing.assert_close(deep(x, adjacency), torch.cat(parts, dim=1))
+    torch.testing.assert_close(deep(x, EDGES), torch.cat(parts, dim=1))
