@@ -21,6 +21,7 @@ _ADJACENCY = [
     "from_mask",
     "from_networkx",
     "grid",
+    "union",
     "window",
 ]
 _OPS = ["additive_attention", "attention"]
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         from_mask,
         from_networkx,
         grid,
+        union,
         window,
     )
     from graphformer.nn import Transformer

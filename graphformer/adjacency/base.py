@@ -28,7 +28,7 @@ class Adjacency:
     shape: tuple[int, int]
     """(targets M, sources N)."""
     parts: tuple[Adjacency, ...] = ()
-    """What `gf.union` made this of; see `kinds`."""
+    """What `graphformer.adjacency.union` made this of; see `kinds`."""
 
     # What the kinds supply ---------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ class CSR(Adjacency):
     distinct: bool = True
     """False if a source may appear in a row several times; such edges have no mask."""
     parts: tuple[Adjacency, ...] = ()
-    """What `gf.union` made this of; see `kinds`."""
+    """What `graphformer.adjacency.union` made this of; see `kinds`."""
 
     @classmethod
     def from_edges(

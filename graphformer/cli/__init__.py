@@ -18,6 +18,7 @@ USAGE = """usage: graphformer COMMAND ...
   test       evaluate on the test part:       graphformer test --ckpt PATH
   predict    write the network's outputs for the test part to a file
   tokenize   learn a vocabulary: graphformer tokenize --kind bpe --out vocabulary.json FILES
+  generate   continue a text:   graphformer generate --ckpt PATH --prompt "Once upon"
   evaluate   ask a language model questions: graphformer evaluate --ckpt PATH --tasks FILE ...
   list       show tasks, patterns, networks, data sets and experiments
   demo       train one Transformer on images, text and a graph
@@ -26,7 +27,9 @@ Any setting of the YAML files can be overridden, as in `--model.lr 1e-3 --traine
 `--adjacency NAME` (and `--adjacency.radius 4`) chooses who attends to whom, also for a model that
 is trained already. `graphformer COMMAND --help` lists everything.
 """
-COMMANDS = ("fit", "validate", "test", "predict", "tokenize", "evaluate", "list", "demo")
+COMMANDS = (
+    "fit", "validate", "test", "predict", "tokenize", "generate", "evaluate", "list", "demo",
+)  # fmt: skip
 MANY = ("--folds", "--seeds", "--jobs")
 
 
@@ -60,7 +63,7 @@ def _dispatch(arguments: list[str]) -> int:
         from graphformer.cli import demo
 
         return int(demo.main(arguments[1:]) or 0)
-    if command in ("tokenize", "evaluate"):
+    if command in ("tokenize", "generate", "evaluate"):
         return int(import_module(f"graphformer.cli.{command}").main(arguments[1:]))
     if command == "fit" and any(word.partition("=")[0] in MANY for word in arguments):
         from graphformer.cli.repeat import repeat

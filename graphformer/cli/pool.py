@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +51,20 @@ class Failure:
     reason: str
 
 
+def _work(connection: Connection, threads: int) -> None:
+    """What a process does: only there is torch imported."""
+    from graphformer.cli.worker import work
+
+    work(connection, threads)
+
+
 class Worker:
     """A process that trains one job after another, and the job that it has."""
 
     def __init__(self, threads: int) -> None:
-        from graphformer.cli.worker import work
-
         context = get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, threads), daemon=True)
+        self.process = context.Process(target=_work, args=(theirs, threads), daemon=True)
         self.process.start()
         theirs.close()
         self.job: Job | None = None
@@ -215,7 +220,9 @@ class _Display:
         told = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
         told = f"failed: {outcome.reason}" if isinstance(outcome, Failure) else told
         count = f"[{self.ended}/{self.total}]"
-        self.progress.console.print(f"{count} {job.name}: {told}, {seconds:.0f} s", markup=False)
+        self.progress.console.print(
+            f"{count} {job.name}: {told}, {seconds:.0f} s", markup=False, soft_wrap=True
+        )
 
 
 @contextmanager

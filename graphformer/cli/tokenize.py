@@ -19,13 +19,13 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parse(argv)
     from graphformer.data.files import MissingDataError
     from graphformer.data.tokens import SPECIAL_TOKENS
-    from graphformer.data.vocabularies import train_tokenizer
+    from graphformer.data.vocabularies import Reread, train_tokenizer
 
     special = [*SPECIAL_TOKENS, *(f"<extra_{i}>" for i in range(arguments.sentinels))]
     try:
         tokenizer = train_tokenizer(
             arguments.kind,
-            _texts(arguments),
+            Reread(lambda: _texts(arguments)),
             vocab_size=arguments.vocab_size,
             special_tokens=special,
             lowercase=arguments.lowercase,

@@ -70,7 +70,7 @@ def _make_all(encoding: Any, graphs: Sequence[Graph], num_workers: int | None) -
     rest = graphs[len(made) :]
     if rest:
         console = Console(stderr=True)
-        expected = (time.monotonic() - start) / (len(made) - 1) * len(rest)
+        expected = (time.monotonic() - start) / max(len(made) - 1, 1) * len(rest)
         parallel = joblib.Parallel(
             workers if expected > 5 * _PATIENCE else 1, return_as="generator"
         )

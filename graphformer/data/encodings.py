@@ -166,13 +166,9 @@ def transforms_of(encodings: Sequence[str] | None) -> list[BaseTransform]:
 
 
 def encode(
-    graphs: Sequence[Data],
-    encodings: Sequence[str] | None,
-    *,
-    source: str = "the data",
-    num_workers: int | None = None,
+    graphs: Sequence[Data], encodings: Sequence[str] | None, *, num_workers: int | None = None
 ) -> list[Data]:
-    """Check graphs and add encodings to them: what a data set calls on what it has read.
+    """Add encodings to graphs: what a data set calls on what it has read.
 
     What an encoding gives is kept on disk, by the content of the graphs, so that no run pays
     twice. Many graphs are done side by side, with a progress bar.
@@ -180,20 +176,16 @@ def encode(
     Args:
         graphs: whole graphs, each a `Data`; they are left as they are.
         encodings: names, see `parse_encodings`.
-        source: what to call the graphs in an error.
         num_workers: processes; by default as many as there are cores, if it is worth it.
 
     Returns:
         The graphs with the new fields.
 
-    Raises ValueError for unknown encodings, for values that are not finite and for edges to nodes
-    that are not there.
+    Raises ValueError for unknown encodings, and for edges to nodes that are not there.
     """
     transforms = transforms_of(encodings)
-    for number, graph in enumerate(graphs):
-        check_graph(graph, source if len(graphs) == 1 else f"graph {number} of {source}")
     made = [copy(graph) for graph in graphs]
-    inputs = [(_edges(graph), _num_nodes(graph)) for graph in made]
+    inputs = [(_edges(graph), _num_nodes(graph)) for graph in made] if transforms else []
     for transform in transforms:
         if isinstance(transform, Encoding):
             for graph, fields in zip(made, stored(transform, inputs, num_workers), strict=True):
@@ -203,34 +195,17 @@ def encode(
     return made
 
 
-def check_graph(graph: Data, source: str) -> None:
-    """Raise ValueError for numbers that are not finite, and for edges to nodes out of range."""
-    for name in ("x", "edge_attr", "edge_weight", "y", "pos"):
-        value = graph.get(name)
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            continue
-        wrong = ~torch.isfinite(value)
-        if wrong.any():
-            place = tuple(wrong.nonzero()[0].tolist())
-            raise ValueError(
-                f"{name} of {source} must be finite numbers, got {value[place].item()} at "
-                f"{list(place)} and {int(wrong.sum())} such in all: fill or drop them first"
-            )
-    edge_index, nodes = graph.get("edge_index"), _num_nodes(graph)
-    if edge_index is not None and edge_index.numel():
-        lowest, highest = int(edge_index.min()), int(edge_index.max())
-        if lowest < 0 or highest >= nodes:
-            worst = lowest if lowest < 0 else highest
-            raise ValueError(
-                f"edge_index of {source} names node {worst}, but it has nodes 0 to {nodes - 1}"
-            )
-
-
 def _edges(data: Data) -> EdgeIndex:
+    """The edges [2, E]; compiled walks would read wild memory for nodes that are not there."""
     edge_index = data.get("edge_index")
-    if edge_index is None:
+    if edge_index is None or not edge_index.numel():
         return np.empty((2, 0), dtype=np.int64)
-    return edge_index.detach().cpu().numpy().astype(np.int64, copy=False)
+    lowest, highest, nodes = int(edge_index.min()), int(edge_index.max()), _num_nodes(data)
+    if lowest < 0 or highest >= nodes:
+        worst = lowest if lowest < 0 else highest
+        raise ValueError(f"edge_index names node {worst}, but the graph has nodes 0 to {nodes - 1}")
+    edges: EdgeIndex = edge_index.detach().cpu().numpy().astype(np.int64, copy=False)
+    return edges
 
 
 def _num_nodes(data: Data) -> int:

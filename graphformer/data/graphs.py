@@ -17,6 +17,7 @@ from torch_geometric.utils.smiles import e_map, x_map
 
 from graphformer.data.batches import BatchLoader, BatchOrder
 from graphformer.data.checks import check_finite
+from graphformer.data.encodings import encode
 from graphformer.data.files import data_root
 from graphformer.data.module import DataModule
 from graphformer.data.pyg import collection, load_pyg
@@ -48,7 +49,8 @@ class GraphBatches(DataModule):
     Fold number `fold` is for testing, the next one for validation and the others for training;
     with classes, every fold has its share of each. A `seed` of None takes the run's own, so that
     runs with several seeds differ in their folds. A batch is a PyG Batch: x [N, F], edge_index,
-    edge_attr where there is one, `ptr`, and y [B]. `num_features`, `num_edge_features` and
+    edge_attr where there is one, `ptr`, and y [B], and what the `encodings` add, named as in
+    `graphformer.data.encodings`. `num_features`, `num_edge_features` and
     `num_classes` (0 for regression) are there after `setup`.
 
     Raises:
@@ -61,7 +63,14 @@ class GraphBatches(DataModule):
     num_classes: int
 
     def __init__(
-        self, *, batch_size: int, fold: int, num_folds: int, root: str | None, seed: int | None
+        self,
+        *,
+        batch_size: int,
+        fold: int,
+        num_folds: int,
+        root: str | None,
+        seed: int | None,
+        encodings: list[str] | None = None,
     ) -> None:
         super().__init__()
         if num_folds < 3 or not 0 <= fold < num_folds:
@@ -71,6 +80,7 @@ class GraphBatches(DataModule):
             )
         self.batch_size, self.fold, self.num_folds = batch_size, fold, num_folds
         self.root, self.seed = root, run_seed() if seed is None else seed
+        self.encodings = encodings
         self._parts: dict[str, Graphs] = {}
 
     @abstractmethod
@@ -88,6 +98,7 @@ class GraphBatches(DataModule):
         graphs = self.read()
         for number, graph in enumerate(graphs):
             check_finite(f"{type(self).__name__}, graph {number}", graph)
+        graphs = encode(graphs, self.encodings)
         y = torch.cat([graph.y for graph in graphs])
         self.num_features = graphs[0].num_node_features
         self.num_edge_features = graphs[0].num_edge_features
@@ -126,10 +137,16 @@ class TUDataset(GraphBatches):
         node_attributes: bool = True,
         root: str | None = None,
         seed: int | None = 0,
+        encodings: list[str] | None = None,
     ) -> None:
         root = None if root is None else os.fspath(root)
         super().__init__(
-            batch_size=batch_size, fold=fold, num_folds=num_folds, root=root, seed=seed
+            batch_size=batch_size,
+            fold=fold,
+            num_folds=num_folds,
+            root=root,
+            seed=seed,
+            encodings=encodings,
         )
         self.save_hyperparameters(logger=False)
         self.dataset, self.node_attributes = name, node_attributes
@@ -174,10 +191,16 @@ class MoleculeNet(GraphBatches):
         num_folds: int = 10,
         root: str | None = None,
         seed: int | None = 0,
+        encodings: list[str] | None = None,
     ) -> None:
         root = None if root is None else os.fspath(root)
         super().__init__(
-            batch_size=batch_size, fold=fold, num_folds=num_folds, root=root, seed=seed
+            batch_size=batch_size,
+            fold=fold,
+            num_folds=num_folds,
+            root=root,
+            seed=seed,
+            encodings=encodings,
         )
         if name not in _MOLECULE_FILES:
             raise ValueError(f"name is {name!r}: expected one of {', '.join(_MOLECULE_FILES)}.")

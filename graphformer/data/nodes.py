@@ -15,6 +15,7 @@ from torch_geometric.utils import to_undirected
 
 from graphformer.data.batches import BatchLoader, BatchOrder
 from graphformer.data.checks import check_finite
+from graphformer.data.encodings import encode
 from graphformer.data.features import SparseFeatures
 from graphformer.data.files import data_root
 from graphformer.data.images import read_digits
@@ -26,7 +27,8 @@ class FullGraph(DataModule):
     """One graph as the only batch of every epoch: the same object each time, for caches to know.
 
     It has x [N, F], edge_index [2, E], y [N], `train_mask`, `val_mask` and `test_mask` [N], and
-    `lengths` (N,). `num_features` and `num_classes` are there after `setup`.
+    `lengths` (N,), and what the `encodings` add, named as in `graphformer.data.encodings`.
+    `num_features` and `num_classes` are there after `setup`.
 
     Raises:
         ValueError: a feature is NaN or infinite.
@@ -35,6 +37,7 @@ class FullGraph(DataModule):
     num_features: int
     num_classes: int
     graph: Data | None = None
+    encodings: list[str] | None = None
 
     @abstractmethod
     def read(self) -> Data:
@@ -46,7 +49,7 @@ class FullGraph(DataModule):
             return
         graph = self.read()
         check_finite(type(self).__name__, graph)
-        self.graph = graph
+        (self.graph,) = encode([graph], self.encodings)
         self.graph.lengths = (self.graph.num_nodes,)
         self.num_features = self.graph.num_node_features
         if "y" in self.graph:
@@ -93,8 +96,10 @@ class Planetoid(FullGraph):
         normalize_features: bool = True,
         sparse: bool = True,
         root: str | None = None,
+        encodings: list[str] | None = None,
     ) -> None:
         super().__init__()
+        self.encodings = encodings
         root = None if root is None else os.fspath(root)
         self.sparse = sparse
         self.dataset = _one_of("name", name, ["Cora", "CiteSeer", "PubMed"])
@@ -140,8 +145,10 @@ class HeterophilousGraph(FullGraph):
         split: int = 0,
         normalize_features: bool = False,
         root: str | None = None,
+        encodings: list[str] | None = None,
     ) -> None:
         super().__init__()
+        self.encodings = encodings
         root = None if root is None else os.fspath(root)
         names = ["Roman-empire", "Amazon-ratings", "Minesweeper", "Tolokers", "Questions"]
         self.dataset = _one_of("name", name, names)

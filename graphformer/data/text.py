@@ -22,7 +22,7 @@ from graphformer.data.sources import (
 )
 from graphformer.data.streams import TokenStream, encode_in_memory, encode_on_disk
 from graphformer.data.tokens import Tokenizer
-from graphformer.data.vocabularies import make_tokenizer, restore_tokenizer
+from graphformer.data.vocabularies import Reread, make_tokenizer, restore_tokenizer
 from graphformer.data.windows import Windows
 
 PARTS = ("train", "val", "test")
@@ -114,7 +114,7 @@ class Text(Vocabulary):
             parts = PARTS if self.vocabulary == "characters" else PARTS[:1]
             self.tokenizer = make_tokenizer(
                 self.vocabulary,
-                (text for part in parts for text, _ in self.pieces(part)),
+                Reread(lambda: (text for part in parts for text, _ in self.pieces(part))),
                 vocab_size=self.vocabulary_size,
                 special=self.special_tokens,
             )

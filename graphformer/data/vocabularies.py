@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,16 @@ from graphformer.data.tokens import SPECIAL_TOKENS, Bytes, Characters, Tokenizer
 KINDS = ("characters", "bytes", "bpe", "wordpiece")
 
 
+class Reread:
+    """Texts that are made anew each time that they are iterated over, however long they are."""
+
+    def __init__(self, read: Callable[[], Iterator[str]]) -> None:
+        self.read = read
+
+    def __iter__(self) -> Iterator[str]:
+        return self.read()
+
+
 def train_tokenizer(
     kind: str,
     texts: Iterable[str],
@@ -26,11 +38,11 @@ def train_tokenizer(
     lowercase: bool = False,
     progress: bool = False,
 ) -> Tokenizer:
-    """Return a tokenizer of one of `KINDS`, learned from texts.
+    """Return a tokenizer of one of `KINDS`, learned from texts; the same for the same texts.
 
     Args:
         kind: "characters", "bytes", "bpe" (byte-level, GPT-2's) or "wordpiece" (BERT's).
-        texts: read once; may be longer than memory.
+        texts: read once, and twice for "wordpiece", which keeps those of an iterator in memory.
         vocab_size: the most tokens, special ones included, of "bpe" and "wordpiece".
         special_tokens: such as "<mask>".
         lowercase: "wordpiece" only: BERT's uncased normalisation.
@@ -39,17 +51,24 @@ def train_tokenizer(
     Raises ValueError for an unknown kind, and for a vocabulary too small for its kind. Sources:
     Sennrich et al., 2016; Radford et al., 2019; Schuster and Nakajima, 2012; Devlin et al., 2019.
     """
+    vocab_size = 8192 if vocab_size is None else vocab_size
     _check(kind, vocab_size, special_tokens)
     if kind == "bytes":
         return Bytes(special_tokens)
     if kind == "characters":
         return Characters("".join(set().union(*texts)), special_tokens)
-    if kind == "bpe":
-        backend, trainer = _bpe(vocab_size, special_tokens, progress)
-    else:
-        backend, trainer = _wordpiece(vocab_size, special_tokens, progress, lowercase)
+    if kind == "wordpiece":
+        return _train_wordpiece(texts, vocab_size, special_tokens, lowercase, progress)
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(special_tokens),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=progress,
+    )
     backend.train_from_iterator(texts, trainer)
-    backend.add_special_tokens(list(special_tokens))
     return Tokenizer(backend)
 
 
@@ -127,41 +146,43 @@ def restore_tokenizer(state: dict[str, Any]) -> Tokenizer:
     return Tokenizer(tokenizers.Tokenizer.from_str(state["json"]))
 
 
-def _bpe(
-    vocab_size: int | None, special: Sequence[str], progress: bool
-) -> tuple[tokenizers.Tokenizer, trainers.Trainer]:
-    backend = tokenizers.Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size or 8192,
-        special_tokens=list(special),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=progress,
-    )
-    return backend, trainer
-
-
-def _wordpiece(
-    vocab_size: int | None, special: Sequence[str], progress: bool, lowercase: bool
-) -> tuple[tokenizers.Tokenizer, trainers.Trainer]:
+def _train_wordpiece(
+    texts: Iterable[str], vocab_size: int, special: Sequence[str], lowercase: bool, progress: bool
+) -> Tokenizer:
+    texts = list(texts) if isinstance(texts, Iterator) else texts
     backend = tokenizers.Tokenizer(models.WordPiece(unk_token="<unk>"))
     backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece()
+    # The library numbers continuations in the order of a hash table, another one in every process,
+    # and ties among merges with them, unless they are tokens already.
+    alphabet = _alphabet(backend.normalizer, texts)
+    inner = [f"##{c}" for c in alphabet if not unicodedata.category(c).startswith(("P", "Z", "C"))]
     trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size or 8192, special_tokens=list(special), show_progress=progress
+        vocab_size=vocab_size, special_tokens=[*special, *inner], show_progress=progress
     )
-    return backend, trainer
+    backend.train_from_iterator(texts, trainer)
+    plain = tokenizers.Tokenizer(models.WordPiece(backend.get_vocab(), unk_token="<unk>"))
+    plain.normalizer, plain.pre_tokenizer = backend.normalizer, backend.pre_tokenizer
+    plain.decoder = decoders.WordPiece()
+    plain.add_special_tokens(list(special))
+    return Tokenizer(plain)
 
 
-def _check(kind: str, vocab_size: int | None, special: Sequence[str]) -> None:
+def _alphabet(normalizer: normalizers.Normalizer, texts: Iterable[str]) -> list[str]:
+    """The 1,000 most frequent characters, by code point."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(normalizer.normalize_str(text))
+    return sorted(sorted(counts, key=lambda c: (-counts[c], c))[:1000])
+
+
+def _check(kind: str, vocab_size: int, special: Sequence[str]) -> None:
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}: expected one of {', '.join(map(repr, KINDS))}.")
     if kind == "wordpiece" and "<unk>" not in special:
         raise ValueError("special_tokens lacks '<unk>', which kind 'wordpiece' needs.")
     least = 256 * (kind == "bpe") + len(special) + 1
-    if kind in ("bpe", "wordpiece") and vocab_size is not None and vocab_size < least:
+    if kind in ("bpe", "wordpiece") and vocab_size < least:
         raise ValueError(
             f"vocab_size is {vocab_size}: kind {kind!r} with {len(special)} special tokens needs "
             f"at least {least}."

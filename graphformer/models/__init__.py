@@ -7,6 +7,7 @@ from graphformer.models.graph_hybrids import exphormer, gps
 from graphformer.models.graph_model import GraphModel
 from graphformer.models.graph_transformers import graph_transformer, graphormer
 from graphformer.models.model import Model
+from graphformer.models.recurrent import recurrent_language_model, recurrent_seq2seq
 from graphformer.models.seq2seq import EncoderDecoder, encoder_decoder
 from graphformer.models.text import (
     bert,
@@ -35,6 +36,8 @@ __all__ = [
     "graphormer",
     "language_model",
     "llama",
+    "recurrent_language_model",
+    "recurrent_seq2seq",
     "residual_gat",
     "sentence_embedder",
     "text_classifier",

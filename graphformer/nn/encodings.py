@@ -94,8 +94,9 @@ class GraphEmbedding(nn.Module):
             x = x + self.random_walk(self._read(batch, "random_walk_pe", "random_walk", width))
         for name, table in (("in_degree", self.in_degree), ("out_degree", self.out_degree)):
             if table is not None:
-                degree = wanted(batch, name, "add the encoding 'degree' to the data")
-                x = x + table(degree.clamp(max=table.num_embeddings - 1))
+                number = table.num_embeddings - 1
+                degree = wanted(batch, name, f"add the encoding 'degree:{number}' to the data")
+                x = x + table(degree.clamp(max=number))
         if self.types is not None:
             x = x + self.types(wanted(batch, "node_type", "the model has types of nodes"))
         if self.virtual_node is not None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from graphformer.ops.cpu.operators import load_passes
+from graphformer.ops.cpu import load_passes
 
 SMALLEST = 1 << 14
 """Numbers from which on the fused pass is the faster one; below it costs more than it saves."""

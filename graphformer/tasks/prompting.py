@@ -182,8 +182,8 @@ def write_answers(
     }
     ids = [row.tolist() for row in tokenizer.encode_many(list(prompts))]
     if isinstance(network, EncoderDecoder):
-        written = network.generate(ids, start_id=tokenizer.need("bos"), **options)
-        texts = [tokenizer.decode(out) for out in written]
+        answers = network.generate(ids, start_id=tokenizer.need("bos"), **options)
+        texts = [tokenizer.decode(out) for out in cast("list[list[int]]", answers)]
     else:
         written = cast(Model, network).generate(ids, context=max_length, **options)
         texts = [tokenizer.decode(out[len(row) :]) for out, row in zip(written, ids, strict=True)]

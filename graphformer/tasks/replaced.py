@@ -85,7 +85,7 @@ class ReplacedTokenDetection(Task):
     def _losses(
         self, batch: Data, batch_idx: int, *, training: bool
     ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
-        """Summed loss of the generator, number of its labels, summed loss of the network, outputs."""
+        """The generator's summed loss and number of labels; the network's summed loss, outputs."""
         if self.masking is None:
             self.masking = make_masking(self, rate=self.mask_rate, seed=self.seed)
         chance = batch_generator(self, self.seed, batch_idx, training=training)

@@ -99,13 +99,14 @@ class SequenceToSequence(Task):
         tokenizer = need_tokenizer(self)
         sources = [row.tolist() for row in batch.source.split(list(batch.source_lengths))]
         targets = batch.y.split(list(lengths(batch)))
-        answers = cast(EncoderDecoder, self.network).generate(
+        written = cast(EncoderDecoder, self.network).generate(
             sources,
             max_new_tokens=max(map(len, targets)) + 8,
             start_id=tokenizer.need("bos"),
             eos_id=tokenizer.need("eos"),
             temperature=0.0,
         )
+        answers = cast("list[list[int]]", written)
         for answer, target in zip(answers, targets, strict=True):
             self._written.append((tokenizer.decode(answer), tokenizer.decode(target)))
 

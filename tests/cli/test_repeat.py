@@ -76,6 +76,7 @@ def test_all_seeds_run_once_and_the_table_is_saved(
     assert f"{first['test/accuracy']:.4f}" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_named_and_the_others_go_on(
     workplace: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,7 +201,9 @@ def gone(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes as Linux shows them")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
 def test_no_process_outlives_the_command(workplace: Path, number: signal.Signals) -> None:
     arguments = ["fit", "-c", "tiny.yaml", "--seeds", "2", "--jobs", "1"]
     command = [sys.executable, "-c", COMMAND, *arguments, "--trainer.max_epochs", "100000"]

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_every_sample_comes_once_within_the_budget(
     for number in range(3):
         batches = epoch(order, number)
         assert len(batches) == len(order)
-        assert sorted(sum(batches, [])) == list(range(len(sizes)))
+        assert sorted(chain.from_iterable(batches)) == list(range(len(sizes)))
         for batch in batches:
             assert lengths[batch].sum() <= budget
             assert (lengths[batch] ** 2).sum() <= 997
@@ -44,7 +44,7 @@ def test_every_rank_gets_as_many_batches(sizes: list[int], world: int) -> None:
         shares.append(epoch(order, 1))
         assert len(order) == len(shares[-1])
     assert len({len(share) for share in shares}) == 1
-    seen = sum(sum(shares, []), [])
+    seen = list(chain.from_iterable(chain.from_iterable(shares)))
     assert len(seen) == len(set(seen))
     if len(sizes) >= world and len(sizes) % world == 0:
         assert sorted(seen) == list(range(len(sizes)))

@@ -20,7 +20,6 @@ from graphformer.data.encodings import (
     LaplacianEigenvectors,
     RandomWalk,
     ShortestPaths,
-    check_graph,
     encode,
     transforms_of,
 )
@@ -87,8 +86,7 @@ def test_eigenvectors_are_those_of_dense_algebra(name):
         torch.testing.assert_close(residual, torch.zeros_like(residual), rtol=0, atol=1e-5)
         assert not part[:, count:].any(), "too few nodes for more"
         if count:
-            largest = found.abs().argmax(0)
-            assert (found[largest, torch.arange(count)] > 0).all()
+            torch.testing.assert_close(found.amax(0), found.abs().amax(0), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["lanczos", "inverse", "dense"])
@@ -101,7 +99,7 @@ def test_large_graphs_by_any_solver(kind, monkeypatch):
 
     def counted(*args, solve=spectral.eigsh, **options):
         ways.append("inverse" if "sigma" in options else "lanczos")
-        if kind == "dense":
+        if kind == "dense" or (kind == "inverse" and "sigma" not in options):
             raise ArpackNoConvergence("no convergence", np.empty(0), np.empty((0, 0)))
         return solve(*args, **options)
 
@@ -301,20 +299,8 @@ def test_many_graphs_are_done_by_several_processes(monkeypatch):
         assert torch.equal(one.laplacian_pe, LaplacianEigenvectors(3)(data).laplacian_pe)
 
 
-def test_numbers_that_are_not_finite_are_named():
-    good, bad = AWKWARD["path"], AWKWARD["hub"].clone()
-    bad.x[11, 2] = float("nan")
-    message = r"x of graph 1 of ENZYMES must be finite numbers, got nan at \[11, 2\] and 1 such"
-    with pytest.raises(ValueError, match=message):
-        encode([good, bad], None, source="ENZYMES")
-    bad = good.clone()
-    bad.edge_weight = torch.full((bad.num_edges,), float("inf"))
-    with pytest.raises(ValueError, match="edge_weight of Cora must be finite numbers, got inf"):
-        check_graph(bad, "Cora")
-
-
 def test_edges_to_nodes_that_are_not_there():
-    with pytest.raises(ValueError, match="edge_index of Cora names node 5, but it has nodes 0 to"):
-        check_graph(graph(3, torch.tensor([[0], [5]])), "Cora")
-    with pytest.raises(ValueError, match="edge_index of Cora names node -1"):
-        check_graph(graph(3, torch.tensor([[-1], [0]])), "Cora")
+    with pytest.raises(ValueError, match="edge_index names node 5, but the graph has nodes 0 to 2"):
+        RandomWalk(3)(graph(3, torch.tensor([[0], [5]])))
+    with pytest.raises(ValueError, match="edge_index names node -1"):
+        encode([graph(3, torch.tensor([[-1], [0]]))], ENCODINGS)

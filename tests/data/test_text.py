@@ -153,7 +153,10 @@ def test_folder_is_read_in_order(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(name * 20)
     data = TextFile(str(tmp_path), 3)
-    assert whole_text(data, "train") + whole_text(data, "val") == "a/1.txt" * 20 + "\n" + "b/2.txt" * 20
+    assert (
+        whole_text(data, "train") + whole_text(data, "val")
+        == "a/1.txt" * 20 + "\n" + "b/2.txt" * 20
+    )
 
 
 def test_bytes_read_any_file(tmp_path: Path) -> None:
@@ -292,9 +295,10 @@ def test_a_token_file_is_made_once_and_never_half(
     def broken(texts: list[str]) -> None:
         raise OSError("disk full")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+    with monkeypatch.context() as patch:
         patch.setattr(data.tokenizer, "encode_many", broken)
-        data.stream("train")
+        with pytest.raises(OSError, match="disk full"):
+            data.stream("train")
     folder = tmp_path / "cache" / "graphformer" / "tokens"
     assert list(folder.iterdir()) == []
     assert data.stream("train").tokens.size > 0

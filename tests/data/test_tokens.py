@@ -12,6 +12,7 @@ from graphformer.data import Bytes, Characters, MissingDataError, Tokenizer, loa
 from graphformer.data.tokens import SPECIAL_TOKENS
 from graphformer.data.vocabularies import (
     KINDS,
+    Reread,
     make_tokenizer,
     restore_tokenizer,
     train_tokenizer,
@@ -110,6 +111,15 @@ def test_word_starts(trained: dict[str, Tokenizer], kind: str, words: int) -> No
     starts = tokenizer.word_starts[tokenizer.encode("the dogcat mat")]
     # A text's first token begins a word too, which only a blank or ## tells.
     assert int(starts.sum()) == words - (kind == "bpe")
+
+
+@pytest.mark.parametrize("kind", ["bpe", "wordpiece"])
+def test_learning_gives_the_same_tokens_every_time(
+    trained: dict[str, Tokenizer], kind: str
+) -> None:
+    for texts in ([TEXT], iter([TEXT]), Reread(lambda: iter([TEXT]))):
+        again = train_tokenizer(kind, texts, vocab_size=SIZES[kind])
+        assert again.backend.get_vocab() == trained[kind].backend.get_vocab()
 
 
 def test_vocabulary_is_sorted_and_refuses_strangers() -> None:

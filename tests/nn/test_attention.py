@@ -118,6 +118,33 @@ def test_grouped_heads_are_repeated_keys_and_values():
         torch.testing.assert_close(out, full(x, adjacency, *rest))
 
 
+def test_heads_of_any_width_with_normalised_queries_and_keys():
+    attention = gf.nn.MultiHeadAttention(
+        DIM, 3, num_kv_heads=1, head_dim=5, bias=True, out_bias=False, qk_norm=nn.RMSNorm, scale=0.7
+    ).double()
+    with torch.no_grad():
+        attention.q_norm.weight.copy_(randn(5))
+        attention.k_norm.weight.copy_(randn(5, seed=1))
+    assert attention.out.bias is None
+    assert attention.qkv.bias is not None
+    x, adjacency = randn(7, DIM), gf.causal(7)
+    q, k, v = attention.qkv(x).view(7, 5, 5).split([3, 1, 1], 1)
+    q = q * q.square().mean(-1, keepdim=True).add(torch.finfo(q.dtype).eps).rsqrt()
+    k = k * k.square().mean(-1, keepdim=True).add(torch.finfo(k.dtype).eps).rsqrt()
+    q, k = q * attention.q_norm.weight, k * attention.k_norm.weight
+    expected = gf.attention(q, k, v, adjacency, scale=0.7).flatten(1) @ attention.out.weight.T
+    torch.testing.assert_close(attention(x, adjacency), expected)
+
+
+def test_sources_of_another_width():
+    mine = gf.nn.MultiHeadAttention(DIM, HEADS, num_kv_heads=1, source_dim=11).double()
+    x, source, adjacency = randn(5, DIM), randn(7, 11), gf.complete(5, 7)
+    q = mine.q(x).view(5, HEADS, 7)
+    k, v = mine.kv(source).view(7, 2, 7).split(1, 1)
+    expected = mine.out(gf.attention(q, k, v, adjacency).flatten(1))
+    torch.testing.assert_close(mine(x, adjacency, source), expected)
+
+
 def test_dropout_only_in_training():
     attention = gf.nn.MultiHeadAttention(DIM, HEADS, dropout=0.5).double()
     x, adjacency = randn(11, DIM), gf.window(11, 3)
@@ -233,6 +260,7 @@ def test_under_autocast(v2):
         ({"dim": 14, "num_heads": 0}, "num_heads"),
         ({"dim": 12, "num_heads": 6, "num_kv_heads": 4}, "num_kv_heads"),
         ({"dim": 12, "num_heads": 6, "num_kv_heads": 0}, "num_kv_heads"),
+        ({"dim": 12, "num_heads": 0, "head_dim": 4}, "num_heads"),
     ],
 )
 def test_errors_name_the_argument(arguments, match):

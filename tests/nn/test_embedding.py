@@ -63,6 +63,11 @@ def test_learned_places_in_a_sequence():
         (lambda: Positions(5), "max_length"),
         (lambda: Positions(5, 7)(torch.zeros(3, 2).long()), "positions must have 1 axes"),
         (lambda: Positions(5, 7, axes=2)(torch.zeros(3).long()), "positions must have 2 axes"),
+        (lambda: Positions(5, 7)(torch.tensor([3, 7])), "positions reach 7, but with max_length 7"),
+        (
+            lambda: Embedding(nn.Embedding(3, 2), Positions(2, 7))(Data(x=torch.arange(3))),
+            "set batch.pos",
+        ),
     ],
 )
 def test_errors_name_the_argument(call, match):
@@ -76,3 +81,12 @@ def test_embedding_is_what_plus_where():
     expected = tokens(batch.x) + positions(batch.pos)
     assert torch.equal(Embedding(tokens, positions)(batch), expected)
     assert torch.equal(Embedding(tokens)(batch), tokens(batch.x))
+
+
+def test_token_types_and_a_norm():
+    tokens, types, norm = nn.Embedding(11, 6), nn.Embedding(2, 6), nn.LayerNorm(6)
+    embedding = Embedding(tokens, types=types, norm=norm)
+    batch = Data(x=torch.tensor([3, 10, 3]), num_nodes=3)
+    torch.testing.assert_close(embedding(batch), norm(tokens(batch.x) + types.weight[0]))
+    batch.token_types = torch.tensor([0, 1, 1])
+    torch.testing.assert_close(embedding(batch), norm(tokens(batch.x) + types(batch.token_types)))

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric.data import Data
 
-from graphformer.nn import Head, pool
+from graphformer.nn import Head, Pooling, pool
 
 REDUCE = {
     "mean": lambda x: x.mean(0),
     "sum": lambda x: x.sum(0),
     "max": lambda x: x.amax(0),
+    "first": lambda x: x[0],
     "last": lambda x: x[-1],
 }
 
@@ -21,7 +22,7 @@ REDUCE = {
 @pytest.mark.parametrize("how", REDUCE)
 @given(lengths=st.lists(st.integers(0, 5), max_size=5))
 def test_pool(how, lengths):
-    if how == "last":
+    if how in ("first", "last"):
         lengths = [n + 1 for n in lengths]
     x = torch.randn(sum(lengths), 3, dtype=torch.float64, requires_grad=True)
     y = x.detach().clone().requires_grad_()
@@ -40,7 +41,8 @@ def test_pool(how, lengths):
     ("lengths", "how", "match"),
     [
         ((3, 4), "median", "pool must be"),
-        ((7, 0), "last", "a node in every sample"),
+        ((7, 0), "last", "by the last node needs a node in every sample"),
+        ((0, 7), "first", "by the first node needs a node in every sample"),
         ((3, 3), "sum", "add up to the 7 nodes"),
         ((3, 2), "last", "add up to the 7 nodes"),
     ],
@@ -55,3 +57,13 @@ def test_head():
     nodes, graphs = Head(3, 5), Head(3, 5, pool="sum")
     assert torch.equal(nodes(x, batch), nodes.linear(x))
     assert torch.equal(graphs(x, batch), graphs.linear(pool(x, (2, 5), "sum")))
+    before = torch.nn.Linear(3, 3)
+    both = Head(3, 5, pool="first", transform=before)
+    torch.testing.assert_close(both(x, batch), both.linear(before(x[[0, 2]])))
+
+
+def test_pooling():
+    x, batch = torch.randn(7, 3), Data(lengths=(2, 5), num_nodes=7)
+    assert torch.equal(Pooling("max")(x, batch), pool(x, (2, 5), "max"))
+    out = Pooling("last", normalize=True)(x, batch)
+    torch.testing.assert_close(out, x[[1, 6]] / x[[1, 6]].norm(dim=1, keepdim=True))

@@ -11,6 +11,7 @@ from awkward import AWKWARD
 from torch import nn
 
 import graphformer as gf
+from graphformer.nn import ALiBi, MixtureOfExperts, RelativeBias, Rotary
 
 
 def make(**options):
@@ -88,3 +89,103 @@ def test_under_autocast(dtype):
             out = model(x, adjacency, backend=backend)
         out.sum().backward()
         torch.testing.assert_close(out.float(), model(x, adjacency), rtol=0.1, atol=0.1)
+
+
+RELATIVE = {
+    "rotary": lambda: Rotary(2),
+    "alibi": lambda: ALiBi(5),
+    "t5": lambda: RelativeBias(5, num_buckets=6, max_distance=7),
+}
+
+
+@pytest.mark.parametrize("name", RELATIVE)
+@pytest.mark.parametrize(
+    "rule", [gf.complete, gf.causal, lambda n: gf.window(n, 2)], ids=["complete", "causal", "band"]
+)
+def test_positions_reach_every_attention(name, rule):
+    """By default those in the sample; packed as alone; on edges as by rule; moved, the same."""
+    model, lengths = make(relative=RELATIVE[name]()).double(), [3, 7, 1, 3]
+    for p in model.parameters():
+        nn.init.normal_(p, std=0.5)
+    x = torch.randn(14, 10, dtype=torch.float64)
+    places = torch.cat([torch.arange(n) for n in lengths])
+    adjacency = rule(lengths)
+    out = model(x, adjacency)
+    torch.testing.assert_close(model(x, adjacency, places), out)
+    torch.testing.assert_close(model(x, adjacency, places + 101), out, rtol=1e-4, atol=1e-5)
+    alone = torch.cat([model(part, rule([len(part)])) for part in x.split(lengths)])
+    torch.testing.assert_close(alone, out)
+    torch.testing.assert_close(model(x, adjacency.to_csr(), places), out)
+    torch.testing.assert_close(model(x, adjacency.to_csr()), out, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(model(x, adjacency, places.flip(0)), out)
+
+
+def test_a_bias_beside_one_from_positions_is_refused():
+    model, adjacency = make(relative=ALiBi(5)), gf.complete(7)
+    with pytest.raises(ValueError, match="bias is given, but the Transformer's ALiBi"):
+        model(torch.randn(7, 10), adjacency, bias=torch.zeros(49))
+
+
+def test_parts_for_each_block():
+    model = make(mlp=lambda i: nn.Identity() if i == 0 else MixtureOfExperts(10, num_experts=3))
+    assert isinstance(model.blocks[0].mlp, nn.Identity)
+    assert isinstance(model.blocks[2].mlp, MixtureOfExperts)
+    narrow = make(attention=lambda i: gf.nn.MultiHeadAttention(10, 2, head_dim=3 + i))
+    assert narrow(torch.randn(7, 10), gf.complete(7)).shape == (7, 10)
+
+
+@pytest.mark.parametrize("source_dim", [10, 13])
+def test_a_source_is_attended_to_by_every_block(source_dim):
+    model = make(source_dim=source_dim)
+    x, source = torch.randn(7, 10), torch.randn(11, source_dim)
+    own, across = gf.causal([5, 2]), gf.complete([5, 2], [8, 3])
+    out = model(x, own, source=source, source_adjacency=across)
+    expected = x
+    for block in model.blocks:
+        expected = block(expected, own, source, across)
+    torch.testing.assert_close(out, model.norm(expected))
+    changed = source.clone()
+    changed[9] += 1  # of the second sample
+    again = model(x, own, source=changed, source_adjacency=across)
+    assert torch.equal(again[:5], out[:5])
+    assert not torch.allclose(again[5:], out[5:])
+
+
+def test_sources_are_asked_for_and_refused():
+    x, adjacency = torch.randn(7, 10), gf.complete(7)
+    with pytest.raises(ValueError, match="needs source and source_adjacency"):
+        make(source_dim=10)(x, adjacency)
+    with pytest.raises(ValueError, match="built without source_dim"):
+        make()(x, adjacency, source=x, source_adjacency=adjacency)
+
+
+@pytest.mark.parametrize("source_dim", [None, 13])
+def test_checkpointing_changes_no_number(source_dim):
+    options = {"source_dim": source_dim, "dropout": 0.3, "relative": RELATIVE["t5"]()}
+    stored, anew = make(**options), make(checkpoint=True, **options)
+    anew.load_state_dict(stored.state_dict())
+    x, source = torch.randn(7, 10), torch.randn(11, 13)
+    across = {"source": source, "source_adjacency": gf.complete(7, 11)} if source_dim else {}
+    results = []
+    for model in (stored, anew):
+        torch.manual_seed(5)
+        out = model(x, gf.causal(7), **across)
+        model.zero_grad()
+        out.square().sum().backward()
+        results.append((out, [p.grad.clone() for p in model.parameters()]))
+    (out, grads), (again, others) = results
+    torch.testing.assert_close(again, out)
+    for a, b in zip(others, grads, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_checkpointing_recomputes():
+    model, calls = make(checkpoint=True), []
+    model.blocks[1].register_forward_hook(lambda *_: calls.append(1))
+    out = model(torch.randn(7, 10), gf.complete(7))
+    assert len(calls) == 1
+    out.sum().backward()
+    assert len(calls) == 2
+    calls.clear()
+    model.eval()(torch.randn(7, 10), gf.complete(7)).sum().backward()
+    assert len(calls) == 1

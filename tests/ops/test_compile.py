@@ -78,3 +78,20 @@ def test_compile_with_returned_weights(name):
 
     compiled = torch.compile(attend, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(q, adjacency), attend(q, adjacency))
+
+
+@pytest.mark.parametrize(
+    "relative",
+    [gf.nn.Rotary(4), gf.nn.ALiBi(2), gf.nn.RelativeBias(2)],
+    ids=["rotary", "alibi", "t5"],
+)
+def test_compile_with_relative_positions(relative):
+    torch._dynamo.reset()
+    torch.manual_seed(3)
+    model, x = gf.Transformer(dim=10, depth=2, num_heads=2, relative=relative), torch.randn(21, 10)
+    adjacency = gf.complete([5, 11, 5])
+    places = torch.cat([torch.arange(n) for n in adjacency.lengths])
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    for positions in (places, None):
+        out = compiled(x, adjacency, positions)
+        torch.testing.assert_close(out, model(x, adjacency, positions))

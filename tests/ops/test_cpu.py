@@ -278,7 +278,7 @@ def test_python_threads_may_run_kernels_at_once(threads) -> None:  # type: ignor
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_opcheck(function: str, options: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from graphformer.ops.cpu.operators import attend
+    from graphformer.ops.cpu import attend
 
     calls = []
     monkeypatch.setattr(cpu, "attend", lambda *args: calls.append(args) or attend(*args))

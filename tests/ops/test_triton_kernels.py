@@ -321,7 +321,7 @@ def fresh_dynamo() -> Iterator[None]:
 
 @pytest.mark.parametrize("function", FUNCTIONS[2:])
 def test_opcheck(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from graphformer.ops.triton.operators import attend
+    from graphformer.ops.triton import attend
 
     calls = []
     monkeypatch.setattr(backend, "attend", lambda *args: calls.append(args) or attend(*args))

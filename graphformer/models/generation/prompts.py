@@ -55,5 +55,6 @@ def check_length(
 def max_length(network: nn.Module) -> int | None:
     """How many positions a network has learned; None if there is no such limit."""
     positions = getattr(getattr(network, "embedding", None), "positions", None)
-    learned = isinstance(positions, Positions) and positions.tables is not None
-    return positions.max_length if learned else None
+    if isinstance(positions, Positions) and positions.tables is not None:
+        return positions.max_length
+    return None

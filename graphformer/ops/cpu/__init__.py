@@ -6,18 +6,39 @@ Results have the same bits whatever the number of threads. numba loads on the fi
 
 from __future__ import annotations
 
-import torch
+from types import ModuleType
+
 from torch import Tensor
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.ops.common import EdgeOptions
-from graphformer.ops.cpu.operators import attend
-from graphformer.ops.cpu.table import ADDITIVE, DOT, GATV2
-
-Result = tuple[Tensor, Tensor | None]
+from graphformer.ops.fused import (
+    ADDITIVE,
+    DOT,
+    GATV2,
+    Result,
+    call,
+    call_with_features,
+    make_operator,
+)
 
 __all__ = ["additive_attention", "attention", "edge_feature_attention", "gatv2_attention"]
+
+
+def load_passes() -> ModuleType:
+    """The module that runs kernels; ImportError if numba does not load."""
+    try:
+        from graphformer.ops.cpu import passes
+    except (ImportError, OSError) as error:
+        raise ImportError(
+            f"the cpu backend needs numba, which does not load ({error}); reinstall it with "
+            "`pip install --force-reinstall numba`, or choose backend='scatter'"
+        ) from error
+    return passes
+
+
+attend = make_operator("cpu", load_passes, device_types="cpu")
 
 
 def attention(
@@ -30,7 +51,7 @@ def attention(
     **options: Unpack[EdgeOptions],
 ) -> Result:
     """logit_ij = scale * (q_i . k_j)."""
-    out, _, weights = _attend(q, k, v, adjacency, kind=DOT, scale=scale, **options)
+    out, _, weights = call(attend, q, k, v, adjacency, kind=DOT, scale=scale, **options)
     return out, weights
 
 
@@ -45,8 +66,8 @@ def additive_attention(
     **options: Unpack[EdgeOptions],
 ) -> Result:
     """logit_ij = leaky_relu(target_score_i + source_score_j + edge_score_ij)."""
-    out, _, weights = _attend(
-        target_score, source_score, v, adjacency,
+    out, _, weights = call(
+        attend, target_score, source_score, v, adjacency,
         kind=ADDITIVE, edge=edge_score, slope=negative_slope, **options,
     )  # fmt: skip
     return out, weights
@@ -64,8 +85,8 @@ def gatv2_attention(
     **options: Unpack[EdgeOptions],
 ) -> Result:
     """logit_ij = weight . leaky_relu(q_i + k_j + edge_key_ij)."""
-    out, _, weights = _attend(
-        q, k, v, adjacency,
+    out, _, weights = call(
+        attend, q, k, v, adjacency,
         kind=GATV2, vector=weight, edge=edge_key, slope=negative_slope, **options,
     )  # fmt: skip
     return out, weights
@@ -83,44 +104,7 @@ def edge_feature_attention(
     scale: float,
     **options: Unpack[EdgeOptions],
 ) -> Result:
-    """Attention with keys k_j + key_map e_ij and values v_j + value_map e_ij.
-
-    For edge_attr [E, de] in edge order, key_map [H, D, de] and value_map [H, Dv, de]. The mapped
-    features are never made: q.(k + W e) = q.k + (W^T q).e, sum a (v + W e) = sum a v + W sum a e.
-    """
-    u = torch.einsum("mhd,hde->mhe", q, key_map)
-    out, z, weights = _attend(
-        q, k, v, adjacency, kind=DOT, u=u, edge=edge_attr, scale=scale, **options
+    """Attention with keys k_j + key_map e_ij and values v_j + value_map e_ij."""
+    return call_with_features(
+        attend, q, k, v, edge_attr, key_map, value_map, adjacency, scale=scale, **options
     )
-    return out + torch.einsum("mhe,hde->mhd", z, value_map.to(z.dtype)).to(out.dtype), weights
-
-
-def _attend(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    adjacency: Adjacency,
-    *,
-    kind: int,
-    vector: Tensor | None = None,
-    u: Tensor | None = None,
-    edge: Tensor | None = None,
-    scale: float = 1.0,
-    slope: float = 0.0,
-    bias: Tensor | None,
-    edge_weight: Tensor | None,
-    dropout: float,
-    seed: Tensor | None,
-    return_weights: bool,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    csr = adjacency.to_csr()
-    inputs = (q, k, v, vector, u, edge, bias, edge_weight)
-    learning = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
-    # A trace may have made this CSR, and then cannot make more of it; the backward pass does.
-    ready = not torch.compiler.is_compiling() or "by_source" in csr.__dict__
-    by_source = csr.by_source if learning and ready else (None, None, None)
-    out, z, _, weights = attend(
-        *inputs, csr.indptr, csr.indices, csr.edge_ids, *by_source, seed,
-        kind, scale, slope, dropout, return_weights,
-    )  # fmt: skip
-    return out, z, weights.to(v.dtype) if return_weights else None

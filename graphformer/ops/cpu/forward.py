@@ -13,7 +13,8 @@ from graphformer.ops.cpu.calls import list_block, sweep
 from graphformer.ops.cpu.rows import add_rows, fill, scaled, whole_lines
 from graphformer.ops.cpu.scores import logits_of_target, weigh_and_bias
 from graphformer.ops.cpu.simd import as_float, cast, pointer, read_index, shift, zeros
-from graphformer.ops.cpu.table import CAPACITY, DOT
+from graphformer.ops.cpu.table import CAPACITY
+from graphformer.ops.fused import DOT
 
 
 def make_forward(

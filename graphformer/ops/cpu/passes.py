@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,41 +10,17 @@ from torch import Tensor
 from graphformer.ops.cpu.compiled import kernel, shape_constants, sweep
 from graphformer.ops.cpu.launch import Plan, run
 from graphformer.ops.cpu.numbers import SPAN
-from graphformer.ops.cpu.table import ADDITIVE, DOT, GATV2
+from graphformer.ops.fused import ADDITIVE, DOT, GATV2, Inputs, Settings
 
 _BLOCK = 64
 
 
-class Inputs(NamedTuple):
-    """What both passes read; fields not in use are None. Letters as in the package."""
-
-    q: Tensor
-    """Queries [M, H, D]; target scores [M, H] for additive scores."""
-    k: Tensor
-    """Keys [N, Hkv, D]; source scores [N, H] for additive scores."""
-    v: Tensor
-    """Values [N, Hkv, Dv]."""
-    vector: Tensor | None
-    """The weight of GATv2's scores, [H, D]."""
-    u: Tensor | None
-    """Queries of the edge features, [M, H, de]."""
-    edge: Tensor | None
-    """What edges carry, in the caller's order: features [E, de] for dot products; a score [E, H]
-    or a key [E, H, D], added inside the LeakyReLU, for the two additive kinds."""
-    bias: Tensor | None
-    edge_weight: Tensor | None
-    indptr: Tensor
-    indices: Tensor
-    edge_ids: Tensor | None
-
-
 def forward(
-    x: Inputs, kind: int, scale: float, slope: float, dropout: float, seed: Tensor | None,
-    return_weights: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    x: Inputs, settings: Settings, seed: Tensor | None, return_weights: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return out [M, H, Dv], z [M, H, de], log-sum-exp [M, H] and weights [E, H] (or empty)."""
-    x = _native(x)
-    table, constants = _table(x, kind, scale, slope, dropout, seed)
+    x, kind = _native(x), settings.kind
+    table, constants = _table(x, settings, seed)
     targets, heads = x.q.shape[:2]
     value_width, edge_width = table["value_width"], table["edge_width"]
     out = x.v.new_empty(targets, heads, value_width)
@@ -70,14 +46,17 @@ def forward(
 
 
 def backward(
-    x: Inputs, order: tuple[Tensor, Tensor, Tensor], lse: Tensor,
-    dout: Tensor, dz: Tensor | None, dweights: Tensor | None, kind: int,
-    scale: float, slope: float, dropout: float, seed: Tensor | None,
-    edge_grads: tuple[bool, ...],
+    x: Inputs, settings: Settings, seed: Tensor | None,
+    order: tuple[Tensor, Tensor, Tensor] | None, out: Tensor, lse: Tensor,
+    dout: Tensor, dz: Tensor | None, dweights: Tensor | None, edge_grads: tuple[bool, ...],
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """Return the gradients of q, k, v, vector, u, edge, bias and edge_weight (or empty)."""
-    x = _native(x)
-    table, constants = _table(x, kind, scale, slope, dropout, seed)
+    """Return the gradients of q, k, v, vector, u, edge, bias and edge_weight (or empty).
+
+    `edge_grads` says whether the last but one, two and three are wanted; `order` is the CSR's
+    `by_source`, made here if it is None. The output is not read: delta is summed in the pass.
+    """
+    x, kind = _native(x), settings.kind
+    table, constants = _table(x, settings, seed)
     double = x.v.dtype == torch.float64
     heads, kv_heads = x.q.shape[1], x.v.shape[1]
     width, value_width, edge_width = (table[f"{name}width"] for name in ("", "value_", "edge_"))
@@ -113,7 +92,7 @@ def backward(
         run(by_target, plan.num_items, table | {"phase": 1}, scratch)
         _join(plan, partial, grads["dq"], grads["du"], double)
 
-    indptr, targets, slots = order
+    indptr, targets, slots = order or by_source(x.indptr, x.indices, len(x.k))
     plan = Plan(indptr, num_edges)
     block = _block(plan)
     partial = x.v.new_empty(plan.num_parts, kv_heads * (width + value_width))
@@ -177,9 +156,10 @@ def _block(plan: Plan) -> int:
 
 
 def _table(
-    x: Inputs, kind: int, scale: float, slope: float, dropout: float, seed: Tensor | None
+    x: Inputs, settings: Settings, seed: Tensor | None
 ) -> tuple[dict[str, Any], tuple[int, int, int, int]]:
     """The table's part that is the same for all passes, and the constants of the kernels."""
+    kind, scale, slope, dropout = settings
     width = 1 if kind == ADDITIVE else x.q.shape[2]
     edge_width = x.edge.shape[1] if x.edge is not None and kind == DOT else 0
     table: dict[str, Any] = {

@@ -31,8 +31,6 @@ FIELDS = (  # noqa: SIM905 - read in groups
     LIST_EDGES, MULTIPLY, ADD_BIAS, DROP, WRITE_EDGES, ADD_EDGES,
 ) = range(len(FIELDS))  # fmt: skip
 
-DOT, ADDITIVE, GATV2 = range(3)
-
 CHUNK = 1024
 """Edges of a work item: rows with more are split, smaller ones share an item.
 

@@ -1,7 +1,9 @@
 """Fused attention over CSR on CUDA: Triton kernels, one pass by target, one by source backward.
 
 Memory is O(N H D + E): nothing of the size E x H x D is made, and E x H only for what is returned.
-No atomics, so the same inputs and seed give the same bits. Triton loads on the first call.
+No atomics, so the same inputs and seed give the same bits, for the tile sizes that were found when
+the kernels were tuned: that is once, on the first large graph, and kept in Triton's cache on disk
+(TRITON_CACHE_DIR). Triton loads on the first call.
 
 Dropout is the counter-based splitmix64 mask that all backends share (`graphformer.ops.common`)
 rather than Triton's Philox: so every backend drops the same weights for the same seed.
@@ -9,17 +11,39 @@ rather than Triton's Philox: so every backend drops the same weights for the sam
 
 from __future__ import annotations
 
-import torch
+from types import ModuleType
+
 from torch import Tensor
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.ops.common import EdgeOptions
-from graphformer.ops.triton.operators import attend
-
-Result = tuple[Tensor, Tensor | None]
+from graphformer.ops.fused import (
+    ADDITIVE,
+    DOT,
+    GATV2,
+    Result,
+    call,
+    call_with_features,
+    make_operator,
+)
 
 __all__ = ["additive_attention", "attention", "edge_feature_attention", "gatv2_attention"]
+
+
+def load_passes() -> ModuleType:
+    """The module that runs kernels; ImportError if Triton does not load."""
+    try:
+        from graphformer.ops.triton import passes
+    except ImportError as error:
+        raise ImportError(
+            f"the triton backend needs triton, which does not load ({error}); install it with "
+            "`pip install triton`, or choose backend='scatter'"
+        ) from error
+    return passes
+
+
+attend = make_operator("triton", load_passes)
 
 
 def attention(
@@ -32,7 +56,7 @@ def attention(
     **options: Unpack[EdgeOptions],
 ) -> Result:
     """logit_ij = scale * (q_i . k_j)."""
-    out, _, weights = _attend(q, k, v, adjacency, rectified=False, scale=scale, **options)
+    out, _, weights = call(attend, q, k, v, adjacency, kind=DOT, scale=scale, **options)
     return out, weights
 
 
@@ -50,9 +74,9 @@ def additive_attention(
 
     These are the scores of `gatv2_attention` at width 1 with a weight of 1.
     """
-    out, _, weights = _attend(
-        target_score.unsqueeze(2), source_score.unsqueeze(2), v, adjacency,
-        rectified=True, edge=None if edge_score is None else edge_score.unsqueeze(2),
+    out, _, weights = call(
+        attend, target_score.unsqueeze(2), source_score.unsqueeze(2), v, adjacency,
+        kind=ADDITIVE, edge=None if edge_score is None else edge_score.unsqueeze(2),
         slope=negative_slope, **options,
     )  # fmt: skip
     return out, weights
@@ -70,9 +94,9 @@ def gatv2_attention(
     **options: Unpack[EdgeOptions],
 ) -> Result:
     """logit_ij = weight . leaky_relu(q_i + k_j + edge_key_ij)."""
-    out, _, weights = _attend(
-        q, k, v, adjacency,
-        rectified=True, vector=weight, edge=edge_key, slope=negative_slope, **options,
+    out, _, weights = call(
+        attend, q, k, v, adjacency,
+        kind=GATV2, vector=weight, edge=edge_key, slope=negative_slope, **options,
     )  # fmt: skip
     return out, weights
 
@@ -89,44 +113,7 @@ def edge_feature_attention(
     scale: float,
     **options: Unpack[EdgeOptions],
 ) -> Result:
-    """Attention with keys k_j + key_map e_ij and values v_j + value_map e_ij.
-
-    For edge_attr [E, de] in edge order, key_map [H, D, de] and value_map [H, Dv, de]. The mapped
-    features are never made: q.(k + W e) = q.k + (W^T q).e, sum a (v + W e) = sum a v + W sum a e.
-    """
-    u = torch.einsum("mhd,hde->mhe", q, key_map)
-    out, z, weights = _attend(
-        q, k, v, adjacency, rectified=False, u=u, edge=edge_attr, scale=scale, **options
+    """Attention with keys k_j + key_map e_ij and values v_j + value_map e_ij."""
+    return call_with_features(
+        attend, q, k, v, edge_attr, key_map, value_map, adjacency, scale=scale, **options
     )
-    return out + torch.einsum("mhe,hde->mhd", z, value_map.to(z.dtype)).to(out.dtype), weights
-
-
-def _attend(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    adjacency: Adjacency,
-    *,
-    rectified: bool,
-    vector: Tensor | None = None,
-    u: Tensor | None = None,
-    edge: Tensor | None = None,
-    scale: float = 1.0,
-    slope: float = 0.0,
-    bias: Tensor | None,
-    edge_weight: Tensor | None,
-    dropout: float,
-    seed: Tensor | None,
-    return_weights: bool,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    csr = adjacency.to_csr()
-    inputs = (q, k, v, vector, u, edge, bias, edge_weight)
-    learning = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
-    # A trace may have made this CSR, and then cannot make more of it; the backward pass does.
-    ready = not torch.compiler.is_compiling() or "by_source" in csr.__dict__
-    by_source = csr.by_source if learning and ready else (None, None, None)
-    out, z, _, weights = attend(
-        *inputs, csr.indptr, csr.indices, csr.edge_ids, *by_source, seed,
-        rectified, scale, slope, dropout, return_weights,
-    )  # fmt: skip
-    return out, z, weights.to(v.dtype) if return_weights else None

@@ -25,7 +25,7 @@ from graphformer.ops.triton.pieces import (
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def by_target(
     q, k, v, vector, u, edge, bias, weight, seed,
     indptr, indices, edge_ids, rows, begins,
@@ -116,7 +116,7 @@ def by_target(
             store_rows(du, row, du_stride, head, du_row, live, DE, BLOCK_E)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def by_source(
     q, k, v, vector, u, edge, bias, weight, seed,
     indptr, targets, slots, edge_ids, rows, begins,
@@ -216,7 +216,7 @@ def by_source(
     store_rows(dv, at, dv_stride, group, tl.sum(dv_acc, 1), live, DV, BLOCK_V)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def edge_features(
     u, dz, ds, applied, indptr, edge_ids, rows, begins, dedge, count, scale,
     HEADS: tl.constexpr, DE: tl.constexpr, BLOCK_E: tl.constexpr,

@@ -17,7 +17,7 @@ from graphformer.ops.triton.pieces import (
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def forward(
     q, k, v, vector, u, edge, bias, weight, seed,
     indptr, indices, edge_ids, rows, begins,
@@ -95,7 +95,7 @@ def forward(
         store_rows(z, at, HEADS * DE, head, result, live, DE, BLOCK_E)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count"])
 def weigh(
     logits, lse, seed, indptr, edge_ids, rows, begins, count, threshold, keep_scale,
     HEADS: tl.constexpr, CHUNK: tl.constexpr, UNITS: tl.constexpr, LANES: tl.constexpr,

@@ -51,15 +51,21 @@ def launch(
 
 @cache
 def tiles(long: bool, block: int) -> list[dict[str, int]]:
-    """The tiles worth trying, the likely best one first; lanes are edges of a row at a time."""
+    """The tiles worth trying, the likely best one first; lanes are edges of a row at a time.
+
+    Few, for each is compiled where a launch is tuned, a second or two. A tile that fits no unit at
+    this width is left out.
+    """
     if INTERPRETED:  # each program costs 20 ms whatever its size
         return [{"UNITS": 128, "LANES": 16 if long else 4}]
     sizes = []
-    for numbers, warps in ((2048, 4), (1024, 4), (1024, 2), (4096, 8), (4096, 4), (512, 1)):
-        for lanes in (16, 32, 8) if long else (4, 8, 2):
+    for numbers, lanes, warps in (
+        (2048, 4, 4), (1024, 4, 4), (1024, 4, 2), (1024, 4, 1), (2048, 8, 4), (4096, 8, 8),
+    ):  # fmt: skip
+        lanes *= 4 if long else 1
+        if numbers >= lanes * block:
             units = numbers // (lanes * block)
-            if units:
-                sizes.append({"UNITS": units, "LANES": lanes, "num_warps": warps})
+            sizes.append({"UNITS": units, "LANES": lanes, "num_warps": warps})
     return sizes or [{"UNITS": 1, "LANES": 4, "num_warps": 4}]
 
 

@@ -2,50 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from graphformer.ops.fused import DOT, Inputs, Settings
 from graphformer.ops.triton.backward import by_source, by_target, edge_features
 from graphformer.ops.triton.forward import forward as forward_kernel
 from graphformer.ops.triton.forward import weigh
 from graphformer.ops.triton.join import join_softmax, join_sum
 from graphformer.ops.triton.launch import check_device, launch, power_of_two, run_items
 from graphformer.ops.triton.plan import Plan, order_of, plan_of
-
-
-class Inputs(NamedTuple):
-    """What both passes read; fields not in use are None. Letters as in the package."""
-
-    q: Tensor
-    """Queries [M, H, D]; target scores [M, H, 1] for additive scores."""
-    k: Tensor
-    """Keys [N, Hkv, D]; source scores [N, H, 1] for additive scores."""
-    v: Tensor
-    """Values [N, Hkv, Dv]."""
-    vector: Tensor | None
-    """The weight of GATv2's scores, [H, D]; None stands for ones."""
-    u: Tensor | None
-    """Queries of the edge features, [M, H, de]."""
-    edge: Tensor | None
-    """What edges carry, in the caller's order: features [E, de] for dot products; a key [E, H, D],
-    added inside the LeakyReLU, for rectified scores."""
-    bias: Tensor | None
-    edge_weight: Tensor | None
-    indptr: Tensor
-    indices: Tensor
-    edge_ids: Tensor | None
-
-
-class Settings(NamedTuple):
-    """The numbers of a call."""
-
-    rectified: bool
-    """Whether scores are vector . leaky_relu(q + k) instead of scale * q . k."""
-    scale: float
-    slope: float
-    dropout: float
 
 
 def forward(
@@ -106,13 +74,13 @@ def backward(
         "dz": None if dz is None else dz.contiguous(),
         "dweights": None if dweights is None else dweights.contiguous(),
     }  # fmt: skip
-    delta, dq, du = _by_target(x, arguments | {"out": out.contiguous()}, settings)
+    delta, dq, du = _by_target(x, arguments | {"out": out.contiguous()})
     order = order or order_of(x.indptr, x.indices, x.k.shape[0])
     dk, dv, dvector, *edges = _by_source(x, arguments | {"delta": delta}, settings, order, wanted)
     return dq, dk, dv, dvector, du, *edges
 
 
-def _by_target(x: Inputs, arguments: dict[str, Any], settings: Settings) -> tuple[Tensor, ...]:
+def _by_target(x: Inputs, arguments: dict[str, Any]) -> tuple[Tensor, ...]:
     """Return delta [M, H], dq [M, H, D] and du [M, H, de]."""
     targets, heads, width = x.q.shape
     plan = plan_of(x.indptr)
@@ -157,7 +125,7 @@ def _by_source(
     value_width = x.v.shape[2]
     dk, dv = x.k.new_empty(x.k.shape), x.v.new_empty(x.v.shape)
     num_edges = len(x.indices)
-    features = wanted[0] and not settings.rectified
+    features = wanted[0] and settings.kind == DOT
     edges: dict[str, Any] = {
         "dbias": _float(x.v, num_edges, heads) if wanted[1] else None,
         "dweight": _float(x.v, num_edges, heads) if wanted[2] else None,
@@ -237,7 +205,7 @@ def _sizes(x: Inputs, settings: Settings) -> dict[str, int]:
         edge_width = x.edge.shape[-1]
     widths = {"D": width, "DV": x.v.shape[2], "DE": edge_width}
     blocks = zip(("BLOCK_D", "BLOCK_V", "BLOCK_E"), widths.values(), strict=True)
-    sizes = {"RECTIFIED": settings.rectified, "HEADS": heads, "REPEAT": heads // x.k.shape[1]}
+    sizes = {"RECTIFIED": settings.kind != DOT, "HEADS": heads, "REPEAT": heads // x.k.shape[1]}
     return sizes | widths | {name: power_of_two(value) for name, value in blocks}
 
 

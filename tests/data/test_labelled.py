@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from graphformer.data import LabelledText, MissingDataError
+
+
+def texts(data: LabelledText, part: str) -> list[tuple[str, int]]:
+    found = []
+    for batch in data.batches(part):
+        rows = batch.x.split(list(batch.lengths))
+        found += [(data.decode(row), y) for row, y in zip(rows, batch.y.tolist(), strict=True)]
+    return sorted(found)
+
+
+def test_json_lines_and_tables_give_the_same(tmp_path: Path) -> None:
+    rows = [(f"text number {i}", "good" if i % 3 else "bad") for i in range(37)]
+    (tmp_path / "a.jsonl").write_text(
+        "\n".join(json.dumps({"text": text, "label": label}) for text, label in rows)
+    )
+    (tmp_path / "a.tsv").write_text("\n".join(f"{label}\t{text}" for text, label in rows))
+    header = "\n".join(["label\ttext", *(f"{label}\t{text}" for text, label in rows)])
+    (tmp_path / "b.tsv").write_text(header)
+    by_number = {"text": "1", "label": "0"}
+    modules = [
+        LabelledText(str(tmp_path / name), vocabulary="bytes", max_tokens=100, **options)
+        for name, options in [("a.jsonl", {}), ("a.tsv", by_number), ("b.tsv", {})]
+    ]
+    for data in modules:
+        data.setup()
+        assert data.labels == ["bad", "good"]
+        assert data.num_classes == 2
+    for part in ("train", "val", "test"):
+        assert texts(modules[0], part) == texts(modules[1], part) == texts(modules[2], part)
+    everything = [row for part in ("train", "val", "test") for row in texts(modules[0], part)]
+    assert sorted(everything) == sorted((text, int(label == "good")) for text, label in rows)
+    for batch in modules[0].batches("train"):
+        assert len(batch.x) <= 100
+        assert batch.y.shape == (len(batch.lengths),)
+
+
+def test_files_and_folders_of_classes(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a/neg/1.txt", "dull\n\nslow")
+        archive.writestr("a/neg/2.txt", "caf\xe9".encode("latin-1"))
+        archive.writestr("a/pos/1.txt", "fine")
+    path, classes = str(tmp_path / "a.zip"), {"neg": "neg/*.txt", "pos": "pos/*.txt"}
+    fractions = {"val_path": path, "test_path": path, "encoding": "latin-1", "vocabulary": "bytes"}
+    whole = LabelledText(path, classes=classes, **fractions)
+    whole.setup()
+    assert texts(whole, "train") == [("café", 0), ("dull\n\nslow", 0), ("fine", 1)]
+    lines = LabelledText(path, classes=classes, lines=True, **fractions)
+    lines.setup()
+    assert texts(lines, "test") == [("café", 0), ("dull", 0), ("fine", 1), ("slow", 0)]
+    with pytest.raises(ValueError, match="no file in .* matches 'no/.*' of the class 'neg'"):
+        LabelledText(path, classes={"neg": "no/*"}).setup()
+    with pytest.raises(MissingDataError, match="none.zip"):
+        LabelledText(str(tmp_path / "none.zip"), classes=classes).setup()
+
+
+def test_texts_are_cut_and_begun_as_asked(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("0\tabcdefghijkl\n10\tab\n9\tx\n")
+    data = LabelledText(
+        str(tmp_path / "a.tsv"),
+        str(tmp_path / "a.tsv"),
+        str(tmp_path / "a.tsv"),
+        text="1",
+        label="0",
+        vocabulary="characters",
+        cls=True,
+        max_length=7,
+    )
+    data.setup()
+    assert data.labels == ["0", "9", "10"]
+    (batch,) = data.batches("test")
+    assert batch.lengths == (7, 3, 2)
+    assert batch.y.tolist() == [0, 2, 1]
+    first = [0, *torch.tensor(batch.lengths).cumsum(0)[:-1].tolist()]
+    assert set(batch.x[first].tolist()) == {data.tokenizer.cls_id}
+
+
+def test_texts_without_labels(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("\n".join(f'{{"text": "text {i}"}}' for i in range(11)))
+    data = LabelledText(str(tmp_path / "a.jsonl"), label=None, vocabulary="bytes")
+    data.setup()
+    batch = next(iter(data.train_dataloader()))
+    assert batch.y is None
+    assert len(batch.lengths) == 9
+
+
+def test_wrong_lines_and_fractions_are_explained(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "label": 1}\n{"text": "b"}\n')
+    with pytest.raises(ValueError, match=r"a.jsonl, line 2: there is no field 'label', only"):
+        LabelledText(str(tmp_path / "a.jsonl")).setup()
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "label": 1}\n')
+    with pytest.raises(ValueError, match=r"val_fraction 0.5 and test_fraction 0.5 leave no"):
+        LabelledText(str(tmp_path / "a.jsonl"), val_fraction=0.5, test_fraction=0.5).setup()
+
+
+def test_the_vocabulary_of_a_run_serves_another(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "abab ba", "label": 1}\n' * 5)
+    first = LabelledText(str(tmp_path / "a.jsonl"), vocabulary="bpe", vocabulary_size=270)
+    first.setup()
+    first.tokenizer.save(tmp_path / "run" / "tokenizer.json")
+    second = LabelledText(str(tmp_path / "a.jsonl"), vocabulary=str(tmp_path / "run"))
+    second.setup()
+    assert torch.equal(second.encode("abab"), first.encode("abab"))
+    again = LabelledText(str(tmp_path / "a.jsonl"), vocabulary="bytes")
+    again.load_state_dict(first.state_dict())
+    again.setup()
+    assert torch.equal(again.encode("abab"), first.encode("abab"))
+
+
+def test_real_sentences(real_data: Callable[[str], Path]) -> None:
+    data = LabelledText(
+        str(real_data("nltk/sentence_polarity.zip")),
+        classes={"neg": "rt-polarity.neg", "pos": "rt-polarity.pos"},
+        lines=True,
+        encoding="latin-1",
+        vocabulary="bytes",
+    )
+    data.setup()
+    labels = [label for part in data.parts.values() for _, label in part]
+    assert len(labels) == 10_662
+    assert labels.count("pos") == labels.count("neg")

@@ -1,0 +1,70 @@
+"""Latent attention against its equations, and with its cache."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import graphformer as gf
+from graphformer.nn import KeyValues, LatentAttention, Rotary, rotate
+
+DIM, HEADS, RANK, HEAD, TURNED = 13, 3, 7, 5, 2
+
+
+def make(**options):
+    torch.manual_seed(3)
+    return LatentAttention(
+        DIM, HEADS, rank=RANK, head_dim=HEAD, rotary_dim=TURNED, **options
+    ).double()
+
+
+@pytest.mark.parametrize("query_rank", [None, 11])
+def test_it_is_its_equations(query_rank):
+    attention, n = make(query_rank=query_rank), 7
+    x, adjacency = torch.randn(n, DIM, dtype=torch.float64), gf.causal(n)
+    rotary = Rotary(TURNED)(None, adjacency)["rotary"]
+    out = attention(x, adjacency, rotary=rotary)
+    q = x
+    if query_rank is None:
+        q = q @ attention.q.weight.T
+    else:
+        first, norm, second = attention.q
+        q = F.rms_norm(q @ first.weight.T, (11,), norm.weight, 1e-6) @ second.weight.T
+    q = q.view(n, HEADS, HEAD + TURNED)
+    down = x @ attention.down.weight.T
+    latent = F.rms_norm(down[:, :RANK], (RANK,), attention.norm.weight, 1e-6)
+    k, v = (latent @ attention.up.weight.T).view(n, HEADS, 2 * HEAD).split(HEAD, -1)
+    key = rotate(down[:, None, RANK:], rotary).expand(-1, HEADS, -1)
+    query = rotate(q[..., HEAD:], rotary)
+    logits = torch.einsum("ihd,jhd->hij", q[..., :HEAD], k)
+    logits = (logits + torch.einsum("ihd,jhd->hij", query, key)) * (HEAD + TURNED) ** -0.5
+    logits = logits.masked_fill(~torch.ones(n, n).tril().bool(), -torch.inf)
+    expected = torch.einsum("hij,jhd->ihd", logits.softmax(-1), v).flatten(1)
+    torch.testing.assert_close(out, expected @ attention.out.weight.T)
+
+
+def test_what_it_keeps_is_narrow_and_changes_nothing():
+    attention = make().eval()
+    x = torch.randn(2, 11, DIM, dtype=torch.float64)
+    rotary = Rotary(TURNED)
+    whole = gf.causal([11, 11])
+    expected = attention(x.flatten(0, 1), whole, **rotary(None, whole)).view(2, 11, DIM)
+    cache = KeyValues((7, 7))
+    first = gf.causal([7, 7])
+    out = attention(x[:, :7].flatten(0, 1), first, cache=cache, **rotary(None, first))
+    torch.testing.assert_close(out.view(2, 7, DIM), expected[:, :7])
+    for place in range(7, 11):
+        turn = rotary(torch.tensor([place, place]), gf.complete([1, 1]))
+        out = attention(x[:, place], gf.complete([1, 1]), cache=cache, **turn)
+        torch.testing.assert_close(out, expected[:, place])
+    assert cache.runs[0].keys.shape[1::2] == (1, RANK + TURNED)
+
+
+def test_from_sources_to_targets():
+    attention, x, source = make(), torch.randn(5, DIM).double(), torch.randn(11, DIM).double()
+    out = attention(x, gf.complete(5, 11), source)
+    alone = attention(x[3:4], gf.complete(1, 11), source)
+    torch.testing.assert_close(out[3:4], alone)
+    out, weights = attention(x, gf.complete(5, 11), source, return_weights=True)
+    assert weights.shape == (55, HEADS)

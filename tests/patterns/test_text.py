@@ -1,0 +1,56 @@
+"""Documents, and K-BERT's visible matrix made of them and edges."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch_geometric.data import Data
+
+from graphformer.patterns import Causal, Documents, Edges, Window
+
+
+@pytest.fixture
+def example() -> ModuleType:
+    path = Path(__file__).parents[2] / "examples" / "knowledge_text.py"
+    spec = importlib.util.spec_from_file_location("knowledge_text", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_documents_see_themselves() -> None:
+    batch = Data(x=torch.zeros(11), lengths=(7, 4), documents=(2, 5, 4))
+    document = torch.tensor([0] * 2 + [1] * 5 + [2] * 4)
+    same = document.unsqueeze(1) == document
+    assert torch.equal(Documents()(batch).to_mask(), same)
+    places = torch.arange(11)
+    before = places.unsqueeze(1) >= places
+    assert torch.equal((Causal() & Documents())(batch).to_mask(), same & before)
+    near = (places.unsqueeze(1) - places).abs() <= 1
+    assert torch.equal((Window(1) & Documents())(batch).to_mask(), same & near)
+    with pytest.raises(ValueError, match="Documents needs batch.documents"):
+        Documents()(Data(x=torch.zeros(3), lengths=(3,)))
+
+
+def test_facts_are_seen_by_what_they_are_about_alone(
+    example: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch = example.knowledge_batch(["a", "b", "c"], {1: ["x y", "z"]}, {})
+    seen = (Documents() | Edges(undirected=True))(batch).to_mask()
+    assert seen.int().tolist() == [
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 1, 1, 1],
+        [1, 1, 1, 0, 0, 0],
+        [0, 1, 0, 1, 1, 0],
+        [0, 1, 0, 1, 1, 0],
+        [0, 1, 0, 0, 0, 1],
+    ]
+    assert batch.pos.tolist() == [0, 1, 2, 2, 3, 2]
+    example.main()
+    assert "another last fact is seen by: Beijing, is, a, city" in capsys.readouterr().out
