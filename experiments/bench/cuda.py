@@ -110,7 +110,7 @@ def window(options: Options) -> Iterator[Case]:
 
 
 def crossover(options: Options) -> Iterator[Case]:
-    """Bands from thin to wide: what `auto` chooses from, for the table in ops/dispatch.py."""
+    """Bands from thin to wide: what `auto` chooses from, for the table in ops/choice.py."""
     length = 4096 if options.quick else 16_384
     for radius in (0, 1, 4, 16, 64, 256, 1024):
         case, adjacency = _band(length, radius, options, [OURS, TRITON, FLEX])

@@ -14,7 +14,7 @@ from graphformer.adjacency import Adjacency, as_adjacency
 from graphformer.nn.cache import KeyValues
 from graphformer.nn.rotary import Rotation, rotate
 from graphformer.ops import OffsetBias, additive_attention, attention, gatv2_attention
-from graphformer.ops.dispatch import Backend
+from graphformer.ops.choice import Backend
 
 
 class MultiHeadAttention(nn.Module):

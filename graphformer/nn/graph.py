@@ -12,7 +12,7 @@ from graphformer.adjacency import Adjacency, as_adjacency
 from graphformer.nn.dropout import Dropout
 from graphformer.nn.transformer import Transformer
 from graphformer.ops import edge_feature_attention
-from graphformer.ops.dispatch import Backend
+from graphformer.ops.choice import Backend
 
 Jump = Literal["last", "cat", "max"]
 

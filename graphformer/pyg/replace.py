@@ -27,8 +27,9 @@ def accelerate(model: Model, *, dropout: bool = True, quiet: bool = False) -> Mo
     `edge_index` is made at its first use and kept as long as that tensor lives.
 
     torch's dropout, one number after the other on a CPU, often costs such a model more than all
-    else (60 % of a step on Cora), so while the model trains `torch.nn.functional.dropout`, and with
-    it `nn.Dropout`, is `graphformer.ops.dropout` within its forward pass; `dropout=False` leaves it.
+    else (60 % of a step on Cora). While the model trains, `torch.nn.functional.dropout` within its
+    forward pass, and with it `nn.Dropout`, is therefore `graphformer.ops.dropout`, unless `dropout`
+    is false.
 
     Inputs that the fused layers don't cover go PyG's own way, with the same results: sparse
     adjacency tensors, explanation mode, hooks on messages, TorchScript, export.

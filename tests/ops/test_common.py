@@ -7,8 +7,8 @@ import torch
 from awkward import AWKWARD
 
 import graphformer as gf
+from graphformer.ops.choice import BACKENDS
 from graphformer.ops.common import keep, per_head
-from graphformer.ops.dispatch import BACKENDS
 
 COUNTED = [name for name in BACKENDS if name != "sdpa"]  # sdpa draws torch's own numbers
 MASK = 2**64 - 1

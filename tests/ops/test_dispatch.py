@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import graphformer as gf
 from graphformer import ops
-from graphformer.ops.dispatch import BACKENDS
+from graphformer.ops.choice import BACKENDS
 
 ALL = [*BACKENDS, "auto"]
 EDGES = [name for name in ALL if name != "sdpa"]  # those that take edge weights, return weights
@@ -339,14 +339,14 @@ def test_gradcheck(backend):
 
 
 def test_auto_takes_the_road_that_suits():
-    from graphformer.ops.dispatch import _suitable
+    from graphformer.ops.choice import suitable
 
     plain = {"edge_weight": None, "return_weights": False}
-    assert _suitable("attention", gf.complete(101), plain) == "sdpa"
-    assert _suitable("attention", gf.causal([2, 101]), plain) == "sdpa"
-    assert _suitable("attention", gf.window(1009, 2), plain) != "sdpa"
-    assert _suitable("attention", gf.complete(101), plain | {"return_weights": True}) != "sdpa"
-    assert _suitable("additive_attention", gf.complete(101), plain) != "sdpa"
+    assert suitable("attention", gf.complete(101), plain) == "sdpa"
+    assert suitable("attention", gf.causal([2, 101]), plain) == "sdpa"
+    assert suitable("attention", gf.window(1009, 2), plain) != "sdpa"
+    assert suitable("attention", gf.complete(101), plain | {"return_weights": True}) != "sdpa"
+    assert suitable("additive_attention", gf.complete(101), plain) != "sdpa"
 
 
 def test_an_explicit_backend_never_falls_back():

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import graphformer as gf
 from graphformer.ops import edge_feature_attention, gatv2_attention
-from graphformer.ops.dispatch import BACKENDS, _takes
+from graphformer.ops.choice import BACKENDS, takes
 
 H, D, DV, DE = 4, 5, 3, 7
 SHAPES = ["random", "duplicates", "isolated", "bipartite", "hub", "no-edges", "window"]
@@ -22,7 +22,7 @@ def randn(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def backends(function: str, *extra: str) -> list[str]:
     able = [name for name in BACKENDS if hasattr(BACKENDS[name], function)]
-    return [name for name in able if name != "reference" and _takes(name, function, extra)]
+    return [name for name in able if name != "reference" and takes(name, function, extra)]
 
 
 def assert_as_reference(run, inputs, backend):

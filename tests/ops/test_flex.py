@@ -131,27 +131,27 @@ PLAIN = {"bias": None, "edge_weight": None, "dropout": 0.0, "return_weights": Fa
     ],
 )
 def test_auto_on_cuda(make, change, expected, monkeypatch):
-    from graphformer.ops import dispatch
+    from graphformer.ops import choice
 
-    monkeypatch.setattr(dispatch, "HAS_TRITON", True)
+    monkeypatch.setattr(choice, "HAS_TRITON", True)
     options = PLAIN | change
-    assert dispatch._on_cuda("attention", make(), options, torch.float32, width=32) == expected
+    assert choice.on_cuda("attention", make(), options, torch.float32, width=32) == expected
 
 
 def test_auto_on_cuda_leaves_out_what_cannot_run(monkeypatch):
-    from graphformer.ops import dispatch
+    from graphformer.ops import choice
 
-    monkeypatch.setattr(dispatch, "HAS_TRITON", True)
+    monkeypatch.setattr(choice, "HAS_TRITON", True)
     band, learned = gf.window(1009, 17), OffsetBias(torch.ones(3, 2, requires_grad=True))
 
-    def choice(*, function="attention", dtype=torch.float32, width=32, rule=None):
-        return dispatch._on_cuda(function, band, PLAIN, dtype, width=width, rule=rule)
+    def chosen(*, function="attention", dtype=torch.float32, width=32, rule=None):
+        return choice.on_cuda(function, band, PLAIN, dtype, width=width, rule=rule)
 
-    assert choice() == "flex"
-    assert choice(width=8) == choice(rule=learned) == choice(function="gatv2_attention") == "triton"
-    assert choice(dtype=torch.float64) == "scatter"
-    monkeypatch.setattr(dispatch, "HAS_TRITON", False)
-    assert choice() == "scatter"
+    assert chosen() == "flex"
+    assert chosen(width=8) == chosen(rule=learned) == chosen(function="gatv2_attention") == "triton"
+    assert chosen(dtype=torch.float64) == "scatter"
+    monkeypatch.setattr(choice, "HAS_TRITON", False)
+    assert chosen() == "scatter"
 
 
 def test_what_it_cannot_do_is_said():
