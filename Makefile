@@ -50,6 +50,7 @@ test-scatter: $(VENV)/.installed-scatter ## build torch-scatter (ten minutes) an
 	$(BIN)/python -m pytest -q -k scatter
 
 test-gpu: $(VENV)/.installed-dev ## run the tests that need a CUDA device
+	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "test-gpu needs a CUDA device and a torch built for it")'
 	$(BIN)/python -m pytest -q -m gpu
 
 lint: $(VENV)/.installed-dev ## ruff and mypy

@@ -24,7 +24,7 @@ from torch_geometric.data import Data
 from graphformer import models
 from graphformer.patterns import Documents, Edges, Pattern
 
-SENTENCE = "Tim Cook is visiting Beijing now".split()
+SENTENCE = ["Tim", "Cook", "is", "visiting", "Beijing", "now"]
 FACTS = {1: ["CEO of Apple"], 4: ["capital of China", "is a city"]}
 VISIBLE: Pattern = Documents() | Edges(undirected=True)
 

@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 _ADJACENCY = [
     "Adjacency",
+    "as_adjacency",
     "batch",
     "causal",
     "complete",
@@ -25,7 +26,7 @@ _ADJACENCY = [
     "window",
 ]
 _OPS = ["additive_attention", "attention"]
-_MODULES = ["data", "models", "nn", "ops", "patterns", "tasks"]
+_MODULES = ["adjacency", "data", "models", "nn", "ops", "patterns", "pyg", "tasks"]
 _HOME = {
     **dict.fromkeys(_ADJACENCY, "graphformer.adjacency"),
     **dict.fromkeys(_OPS, "graphformer.ops"),
@@ -35,9 +36,10 @@ _HOME = {
 __all__ = [*_HOME, *_MODULES, "__version__"]
 
 if TYPE_CHECKING:
-    from graphformer import data, models, nn, ops, patterns, tasks
+    from graphformer import adjacency, data, models, nn, ops, patterns, pyg, tasks
     from graphformer.adjacency import (
         Adjacency,
+        as_adjacency,
         batch,
         causal,
         complete,

@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from graphformer.cli.errors import UsageError
 
 # What a task or a network needs to know of the data, and asks of it unless it is given.
+NETWORKS = ("network", "generator")
 SIZES = ("num_features", "num_edge_features", "num_classes", "vocab_size")
 
 
@@ -47,7 +48,8 @@ def fill_sizes(model: Namespace, data: Namespace) -> pl.LightningDataModule | No
     Raises:
         UsageError: the data does not know a size.
     """
-    specs = {"model": model, "model.network": model.init_args.network}
+    networks = [name for name in NETWORKS if model.init_args.get(name) is not None]
+    specs = {"model": model, **{f"model.{name}": model.init_args[name] for name in networks}}
     lacking = [(key, spec, size) for key, spec in specs.items() for size in _lacking(spec)]
     if not lacking:
         return None

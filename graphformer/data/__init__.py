@@ -12,6 +12,7 @@ from graphformer.data.labelled import LabelledText
 from graphformer.data.library import StandardLibrary
 from graphformer.data.links import PlanetoidLinks
 from graphformer.data.listops import ListOps
+from graphformer.data.neighbors import NeighborNodes
 from graphformer.data.nodes import DigitsGraph, HeterophilousGraph, Planetoid
 from graphformer.data.pairs import SymbolPairs, TextPairs
 from graphformer.data.ragged import Ragged, RaggedPairs
@@ -37,6 +38,7 @@ __all__ = [
     "ListOps",
     "MissingDataError",
     "MoleculeNet",
+    "NeighborNodes",
     "Planetoid",
     "Ragged",
     "RaggedPairs",

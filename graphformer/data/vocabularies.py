@@ -56,7 +56,10 @@ def train_tokenizer(
     if kind == "bytes":
         return Bytes(special_tokens)
     if kind == "characters":
-        return Characters("".join(set().union(*texts)), special_tokens)
+        found: set[str] = set()
+        for text in texts:
+            found.update(text)
+        return Characters("".join(found), special_tokens)
     if kind == "wordpiece":
         return _train_wordpiece(texts, vocab_size, special_tokens, lowercase, progress)
     backend = tokenizers.Tokenizer(models.BPE())

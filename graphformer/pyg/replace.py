@@ -104,4 +104,3 @@ def _summary(
 
 def _shortened(labels: list[str]) -> str:
     return ", ".join(labels if len(labels) <= 4 else [*labels[:2], "...", labels[-1]])
-

@@ -82,8 +82,11 @@ def test_compile_with_returned_weights(name):
 
 @pytest.mark.parametrize(
     "relative",
-    [gf.nn.Rotary(4), gf.nn.ALiBi(2), gf.nn.RelativeBias(2)],
-    ids=["rotary", "alibi", "t5"],
+    [
+        pytest.param(gf.nn.Rotary(4), id="rotary"),
+        pytest.param(gf.nn.ALiBi(2), id="alibi", marks=pytest.mark.slow),
+        pytest.param(gf.nn.RelativeBias(2), id="t5", marks=pytest.mark.slow),
+    ],
 )
 def test_compile_with_relative_positions(relative):
     torch._dynamo.reset()

@@ -82,6 +82,8 @@ def generate(
     """
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+    if num_beams < 1:
+        raise ValueError(f"num_beams must be at least 1, got {num_beams}")
     texts, several = as_texts(prompts)
     check_ids(network, texts)
     check_length(network, texts, max_new_tokens, context)
@@ -159,6 +161,11 @@ def _decoding(
     if not hasattr(network, "transformer"):
         raise ValueError(
             f"a cache needs a graphformer Model, got {type(network).__name__}; pass cache=False"
+        )
+    if getattr(getattr(network, "head", None), "pool", None) is not None:
+        raise ValueError(
+            "generate needs logits for each token, but the network pools them: use a head that "
+            "does not pool"
         )
     cached = CachedTexts(cast("Model", network), texts, pattern, source=source)
     return cached if context is None else Limited(cached, texts, context)
