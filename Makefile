@@ -39,8 +39,9 @@ install-dev: $(VENV)/.installed-dev ## the same with the tools for tests and che
 demo: $(VENV)/.installed ## train one Transformer on images, text and a graph, each with two adjacencies
 	$(BIN)/graphformer demo
 
-test: $(VENV)/.installed-dev ## run the test suite
-	$(BIN)/python -m pytest -q
+# Two processes that share two cores lose whole time slices to threads that wait by spinning.
+test: $(VENV)/.installed-dev ## run the test suite, a process a core
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n auto --dist worksteal
 
 test-slow: $(VENV)/.installed-dev ## run the tests marked slow
 	$(BIN)/python -m pytest -q -m "slow and not gpu"

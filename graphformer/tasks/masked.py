@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
 
+from graphformer.adjacency import Adjacency
 from graphformer.models import Model
 from graphformer.nn import Head
 from graphformer.patterns import Complete, Pattern, lengths
@@ -156,14 +157,7 @@ class MaskedLanguageModeling(Task):
     def _guesses(self, masked: Data, y: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the hidden tokens [n, K], and what these are [n]."""
         asked = y != IGNORED
-        network = self.network
-        if isinstance(network, Model) and isinstance(network.head, Head):
-            # The vocabulary is wide: only what is asked goes through the head.
-            nodes = network.transformer(
-                network.embedding(masked), self.adjacency(masked), getattr(masked, "pos", None)
-            )
-            return network.head(nodes[asked], masked).float(), y[asked]
-        return self(masked)[asked].float(), y[asked]
+        return logits_of(self.network, masked, self.adjacency(masked), asked), y[asked]
 
     def _evaluate(self, batch: Data, batch_idx: int, metrics: MetricCollection) -> None:
         masked, y = self._masked(batch, batch_idx, training=False)
@@ -174,6 +168,17 @@ class MaskedLanguageModeling(Task):
         for name, metric in metrics.items():
             metric.update(right if name.endswith("accuracy") else total, count)
         self.log_dict(metrics, prog_bar=True, batch_size=len(y))
+
+
+def logits_of(network: nn.Module, batch: Data, adjacency: Adjacency, asked: Tensor) -> Tensor:
+    """Logits [n, K] of a network at the nodes that are asked for, [N] bool."""
+    if isinstance(network, Model) and isinstance(network.head, Head):
+        # The vocabulary is wide: only what is asked for goes through the head.
+        places = getattr(batch, "pos", None)
+        nodes = network.transformer(network.embedding(batch), adjacency, places)
+        return network.head(nodes[asked], batch).float()
+    logits: Tensor = network(batch, adjacency)
+    return logits[asked].float()
 
 
 def make_masking(

@@ -12,7 +12,7 @@ from torchmetrics.classification import BinaryF1Score
 
 from graphformer.patterns import Complete, Pattern
 from graphformer.tasks.base import IGNORED, Task
-from graphformer.tasks.masked import Masking, make_masking
+from graphformer.tasks.masked import Masking, logits_of, make_masking
 from graphformer.tasks.metrics import Mean
 from graphformer.tasks.seeding import batch_generator
 
@@ -91,14 +91,15 @@ class ReplacedTokenDetection(Task):
         chance = batch_generator(self, self.seed, batch_idx, training=training)
         masked, y = self.masking(batch, chance)
         adjacency = self.adjacency(batch)
-        guesses = self.generator(masked, adjacency).float()
-        generated = F.cross_entropy(guesses, y, ignore_index=IGNORED, reduction="sum")
+        asked = y != IGNORED
+        guesses = logits_of(self.generator, masked, adjacency, asked)
+        generated = F.cross_entropy(guesses, y[asked], reduction="sum")
         filled = batch.clone()
-        filled.x = torch.where(y != IGNORED, _draw(guesses, chance), batch.x)
+        filled.x = batch.x.masked_scatter(asked, _draw(guesses, chance))
         replaced = (filled.x != batch.x).float()
         logits = self.network(filled, adjacency).float().squeeze(-1)
         detected = F.binary_cross_entropy_with_logits(logits, replaced, reduction="sum")
-        return generated, (y != IGNORED).sum(), detected, (logits, replaced)
+        return generated, asked.sum(), detected, (logits, replaced)
 
     def _evaluate(self, batch: Data, batch_idx: int, metrics: MetricCollection) -> None:
         generated, hidden, detected, (logits, replaced) = self._losses(
@@ -115,6 +116,7 @@ class ReplacedTokenDetection(Task):
 
 @torch.no_grad()
 def _draw(logits: Tensor, generator: np.random.Generator) -> Tensor:
-    """Draw a token a row from logits [N, K]: the largest of logits and Gumbel noise; [N]."""
-    noise = torch.from_numpy(generator.gumbel(size=logits.shape)).to(logits)
-    return (logits + noise).argmax(-1)
+    """Draw a token a row from logits [n, K], by where a uniform number falls; [n]."""
+    chance = torch.from_numpy(generator.random((len(logits), 1))).to(logits)
+    reached = logits.softmax(-1).cumsum(-1)
+    return torch.searchsorted(reached, chance).squeeze(1).clamp(max=logits.shape[1] - 1)

@@ -63,6 +63,21 @@ def test_linear_equals_the_dense_one_with_its_gradients(dense: torch.Tensor, bia
         torch.testing.assert_close(sparse, expected)
 
 
+def test_rows_by_number_stay_sparse(dense: torch.Tensor) -> None:
+    x = SparseFeatures(dense)
+    index = torch.tensor([7, 3, 3, -1, 22, 0])
+    rows = x[index]
+    assert isinstance(rows, SparseFeatures)
+    assert torch.equal(rows.to_dense(), dense[index])
+    linear = nn.Linear(11, 5)
+    torch.testing.assert_close(linear(rows), linear(dense[index]))
+    linear(rows).sum().backward()
+    torch.testing.assert_close(linear.weight.grad, dense[index].sum(0).expand(5, 11))
+    assert x[torch.empty(0, dtype=torch.long)].shape == (0, 11)
+    assert torch.equal(x[dense[:, 0] > 0], dense[dense[:, 0] > 0])
+    assert torch.equal(x[:, 2], dense[:, 2])
+
+
 def test_dropout_draws_for_stored_values(dense: torch.Tensor) -> None:
     x = SparseFeatures(torch.ones(101, 103).tril())
     dropped = F.dropout(x, 0.25)
