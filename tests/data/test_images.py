@@ -150,6 +150,7 @@ def test_missing_set_without_network_or_address_is_explained(tmp_path: Path) -> 
         (gzip.compress(b"abcdefgh"), "not an idx file"),
         (gzip.compress(b"\0\0\x08\x01" + b"\0\0\0\x05" + b"abc"), "has 3"),
     ],
+    ids=["no gzip", "cut off", "other content", "too short"],  # gzip writes the time
 )
 def test_damaged_files_are_refused(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "x.gz").write_bytes(content)
