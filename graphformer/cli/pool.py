@@ -252,8 +252,10 @@ def free_memory() -> int | None:
 
 
 def peak_memory() -> int:
-    """The most bytes that this process ever held."""
-    import resource  # not there on Windows
+    """The most bytes that this process ever held; 0 where the system does not say (Windows)."""
+    if sys.platform == "win32":
+        return 0
+    import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

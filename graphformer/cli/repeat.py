@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -38,6 +40,12 @@ def repeat(argv: list[str]) -> int:
         UsageError: a wrong setting, found before anything was trained.
     """
     plan = make_plan(argv)
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    with _alone(plan.folder):
+        return _carry_out(plan)
+
+
+def _carry_out(plan: Plan) -> int:
     done, left = _finished(plan.jobs)
     if done:
         print(f"{len(done)} of {len(plan.jobs)} runs are done already in {plan.folder}")
@@ -81,6 +89,22 @@ def make_plan(argv: list[str]) -> Plan:
     ]
     processes = _count("--jobs", given["--jobs"]) if "--jobs" in given else None
     return Plan(argv, folder, jobs, processes)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a second command out of the folder, where the system can (not on Windows)."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another command is at work in {folder}: wait for it") from None
+        yield
 
 
 def _finished(jobs: Sequence[Job]) -> tuple[list[dict[str, Any]], list[Job]]:

@@ -79,21 +79,25 @@ class TextRecords(Text):
         """Yield a part's records, each a document."""
         file = self._file(part)
         for number, record in read_records(file):
-            if self._belongs(file, part, number):
+            if self._belongs(part, number):
                 yield fill(self.template, record, file, number), True
 
     def content(self, part: str) -> str | None:
         """Return what tells the part from any other."""
         file = self._file(part)
         whole = [Source(file, None, file.stat().st_size)]
-        share = None if self.paths["val"] else (part == "train", self.val_fraction)
+        share = (part == "train", self.val_fraction) if self._is_shared(part) else None
         return f"{fingerprint(whole, 0, whole[0].size)} {self.template!r} {share}"
 
-    def _belongs(self, file: Path, part: str, number: int) -> bool:
-        if self.paths["val"] is not None:
+    def _belongs(self, part: str, number: int) -> bool:
+        if not self._is_shared(part):
             return True
         every = max(2, round(1 / self.val_fraction))  # spread over the file: it may be sorted
         return (number % every == 0) != (part == "train")
+
+    def _is_shared(self, part: str) -> bool:
+        """Whether training and validation part share a file."""
+        return self.paths["val" if part == "train" else part] is None
 
     def _file(self, part: str) -> Path:
         return find_file(self.paths[part] or str(self.paths["train"]), self.root)

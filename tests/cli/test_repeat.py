@@ -117,6 +117,19 @@ def test_a_setting_that_is_wrong_for_all_runs_ends_the_command_at_once(
     assert "Digits has no folds or fixed splits: leave --folds out" in capfd.readouterr().err
 
 
+def test_two_commands_do_not_share_a_folder(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fcntl = pytest.importorskip("fcntl", reason="there are no such locks on Windows")
+    arguments = ["fit", "-c", "tiny.yaml", "--seeds", "2"]
+    folder = repeat.make_plan(arguments).folder
+    folder.mkdir(parents=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert main(arguments) == 2
+    assert "another command is at work in runs/tiny/" in capsys.readouterr().err
+
+
 def test_plan_names_runs_and_keeps_settings_apart(workplace: Path) -> None:
     def plan(*arguments: str) -> repeat.Plan:
         return repeat.make_plan(["fit", "-c", "tiny.yaml", *arguments])
@@ -200,14 +213,22 @@ def gone(pid: int) -> bool:
     return not status.exists() or "State:\tZ" in status.read_text()
 
 
+def hear_ctrl_c() -> None:
+    """A shell's background job ignores Ctrl-C, and so would its children, these tests among them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes as Linux shows them")
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
 )
 def test_no_process_outlives_the_command(workplace: Path, number: signal.Signals) -> None:
     arguments = ["fit", "-c", "tiny.yaml", "--seeds", "2", "--jobs", "1"]
-    command = [sys.executable, "-c", COMMAND, *arguments, "--trainer.max_epochs", "100000"]
-    parent = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
+    limits = ["--trainer.max_epochs", "100000", "--trainer.max_time", "00:00:03:00"]
+    command = [sys.executable, "-c", COMMAND, *arguments, *limits]
+    parent = subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, preexec_fn=hear_ctrl_c
+    )
     try:
         deadline = time.monotonic() + 120
         while not list(workplace.glob("runs/tiny/*/seed0/metrics.csv")):

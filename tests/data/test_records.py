@@ -85,6 +85,9 @@ def test_records_become_documents(tmp_path: Path) -> None:
     assert sum(batch.lengths) == len(batch.x)
     own = TextRecords(str(path), str(path), template="{q}", block_size=7)
     assert len(list(own.pieces("train"))) == len(list(own.pieces("test"))) == 23
+    half = TextRecords(str(path), test_path=str(path), template="{q}", val_fraction=0.2)
+    sizes = [len(list(half.pieces(part))) for part in ("train", "val", "test")]
+    assert sizes == [19, 4, 23]
 
 
 def test_pairs_have_what_an_encoder_decoder_reads(tmp_path: Path) -> None:
