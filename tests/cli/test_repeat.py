@@ -214,7 +214,7 @@ def gone(pid: int) -> bool:
 
 
 def hear_ctrl_c() -> None:
-    """A shell's background job ignores Ctrl-C, and so would its children, these tests among them."""
+    """Undo what a shell does to jobs in the background: they, and so their children, ignore Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
