@@ -214,7 +214,7 @@ def gone(pid: int) -> bool:
 
 
 def hear_ctrl_c() -> None:
-    """Undo what a shell does to jobs in the background: they, and so their children, ignore Ctrl-C."""
+    """Undo what shells do to jobs in the background, whose children too ignore Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
