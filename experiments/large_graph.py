@@ -61,6 +61,15 @@ class MadeUp(FullGraph):
         return Data(x=x, y=torch.from_numpy(y), edge_index=torch.from_numpy(edges), **masks)
 
 
+class Figures(dict[str, float]):
+    """Figures that are printed as they come."""
+
+    def __setitem__(self, name: str, value: float) -> None:
+        super().__setitem__(name, value)
+        shown = f"{value / 2**30:.2f} GiB" if name.startswith("memory") else f"{value:,}"
+        print(f"{name:24} {shown}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", type=int, default=2_000_000)
@@ -73,7 +82,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="a .json file for the figures")
     options = parser.parse_args()
     pl.seed_everything(0, verbose=False)
-    told: dict[str, float | int] = {"nodes": options.nodes, "edges": options.nodes * options.degree}
+    told = Figures()
+    told["nodes"], told["edges"] = options.nodes, options.nodes * options.degree
 
     start = time.perf_counter()
     source = MadeUp(options.nodes, options.degree, options.features)
@@ -111,9 +121,6 @@ def main() -> None:
     told["memory"] = peak_memory()
     told["test_accuracy"] = _accuracy(outputs, graph)
     told["accuracy_without_edges"] = _accuracy(graph.x[:, :CLASSES], graph)
-    for name, value in told.items():
-        shown = f"{value / 2**30:.2f} GiB" if name.startswith("memory") else f"{value:,}"
-        print(f"{name:24} {shown}")
     if options.output:
         options.output.write_text(json.dumps(told, indent=2) + "\n")
 

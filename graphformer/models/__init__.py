@@ -18,6 +18,7 @@ from graphformer.models.text import (
     token_tagger,
 )
 from graphformer.models.vision import vit
+from graphformer.models.words import word_tagger
 
 __all__ = [
     "GAT",
@@ -43,4 +44,5 @@ __all__ = [
     "text_classifier",
     "token_tagger",
     "vit",
+    "word_tagger",
 ]

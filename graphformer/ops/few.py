@@ -1,7 +1,7 @@
 """A linear map of few rows on a CPU: what decoding several texts at once is made of.
 
 Matrix products are made for many rows. For 2 to 16 of them MKL takes 2 to 3 times as long as
-reading the weights does; this kernel reads each weight once for 8 rows, and takes no longer.
+reading the weights does. This kernel reads each weight once for 8 rows, and takes no longer.
 """
 
 # mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
@@ -27,7 +27,8 @@ MOST_ROWS = 2 * ROWS
 def suits(weight: Tensor) -> bool:
     """Whether the kernel can do this weight, [out, in]."""
     plain = weight.device.type == "cpu" and weight.dtype is torch.float32
-    return plain and weight.is_contiguous() and weight.shape[1] % LANES == 0 < weight.shape[0] - 1
+    whole = weight.is_contiguous() and weight.shape[1] % LANES == 0
+    return plain and whole and weight.shape[0] >= 4
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -117,15 +118,14 @@ def _outputs(x_address, weight_address, out_address, n, k, begin, end):
 
 
 _FAST = {"fastmath": {"contract", "reassoc", "nsz"}, "nogil": True}
-_outputs = compiled(
-    njit, "void(int64, int64, int64, int64, int64, int64, int64)", _outputs, **_FAST
-)
+_SEVEN = "void(int64, int64, int64, int64, int64, int64, int64)"
+_outputs = compiled(njit, _SEVEN, _outputs, **_FAST)
 
 
 def _share_outputs(x_address, weight_address, out_address, n, k):
     for part in prange((n + CHUNK - 1) // CHUNK):
-        begin = part * CHUNK
-        _outputs(x_address, weight_address, out_address, n, k, begin, min(begin + CHUNK, n))
+        begin, end = part * CHUNK, min(part * CHUNK + CHUNK, n)
+        _outputs(x_address, weight_address, out_address, n, k, begin, end)
 
 
 _share_outputs = compiled(
