@@ -42,8 +42,8 @@ class FastDropout:
             self._modes[-1].__enter__()
 
     def after(self, module: nn.Module, args: Any, output: Any) -> None:
-        """Turn it off, also after an error."""
-        mode = None if _is_traced() else self._modes.pop()
+        """Turn it off, also after an error; one in a hook before `before` finds nothing to do."""
+        mode = self._modes.pop() if self._modes and not _is_traced() else None
         if mode is not None:
             mode.__exit__(None, None, None)
 

@@ -74,6 +74,18 @@ def test_an_error_leaves_nothing_behind(calls, inputs):
     assert not calls
 
 
+def test_an_error_in_an_earlier_hook_is_all_that_is_said(inputs):
+    model = Net()
+
+    def refuse(*args):
+        raise RuntimeError("too early")
+
+    model.register_forward_pre_hook(refuse)
+    gf.accelerate(model, quiet=True)
+    with pytest.raises(RuntimeError, match="too early"):  # and no warning of an error in ours
+        model(*inputs)
+
+
 def test_applied_twice_and_copied(calls, inputs):
     model = gf.accelerate(gf.accelerate(Net(), quiet=True), quiet=True)
     assert len(model._forward_hooks) == len(model._forward_pre_hooks) == 1
