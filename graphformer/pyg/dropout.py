@@ -43,7 +43,9 @@ class FastDropout:
 
     def after(self, module: nn.Module, args: Any, output: Any) -> None:
         """Turn it off, also after an error; one in a hook before `before` finds nothing to do."""
-        mode = self._modes.pop() if self._modes and not _is_traced() else None
+        if _is_traced() or not self._modes:
+            return
+        mode = self._modes.pop()
         if mode is not None:
             mode.__exit__(None, None, None)
 
