@@ -16,6 +16,7 @@ from graphformer.adjacency.build import (
 )
 from graphformer.adjacency.convert import as_adjacency
 from graphformer.adjacency.csr import CSR, BySource
+from graphformer.adjacency.heads import HeadEdges
 from graphformer.adjacency.union import union
 from graphformer.adjacency.values import edge_values
 
@@ -27,6 +28,7 @@ __all__ = [
     "Causal",
     "Complete",
     "Grid",
+    "HeadEdges",
     "Implicit",
     "Window",
     "as_adjacency",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +29,8 @@ class Adjacency:
     """(targets M, sources N)."""
     parts: tuple[Adjacency, ...] = ()
     """What `graphformer.adjacency.union` made this of; see `kinds`."""
+    of_heads: ClassVar[bool] = False
+    """Whether some edges are there for some heads only."""
 
     # What the kinds supply ---------------------------------------------------------------------
 
@@ -190,6 +192,11 @@ class Adjacency:
         if self.shape != other.shape:
             raise ValueError(
                 f"| and & need adjacencies of one shape, got {self.shape} and {other.shape}"
+            )
+        if self.of_heads or other.of_heads:
+            raise ValueError(
+                "adjacencies whose heads differ cannot be combined: combine the patterns of each "
+                "head first"
             )
         if self.device != other.device:
             raise ValueError(

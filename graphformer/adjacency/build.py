@@ -192,6 +192,8 @@ def batch(adjacencies: Sequence[Adjacency]) -> Adjacency:
     for part in parts:
         if not isinstance(part, Adjacency):
             raise TypeError(f"adjacencies must hold adjacencies, got {type(part).__name__}")
+        if part.of_heads:
+            raise ValueError("adjacencies whose heads differ cannot be batched: batch first")
         if part.device != parts[0].device:
             raise ValueError(f"adjacencies must share a device: {part.device}, {parts[0].device}")
     first = parts[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphformer.adjacency import CSR, Adjacency, Implicit
+from graphformer.adjacency import CSR, Adjacency, HeadEdges, Implicit
 from graphformer.ops.common import EdgeOptions
 
 
@@ -61,6 +61,8 @@ def edge_options(
         raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
     if bias is not None:
         bias = edge_values("bias", bias, adjacency, q).expand(-1, q.shape[1])
+    if isinstance(adjacency, HeadEdges):
+        bias = adjacency.head_bias(bias, q.shape[1], q.dtype)
     if edge_weight is not None:
         edge_weight = edge_values("edge_weight", edge_weight, adjacency, q)
     seed = torch.randint(2**63 - 1, (), device=q.device) if dropout else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from graphformer.adjacency import Adjacency
+from graphformer.adjacency import Adjacency, HeadEdges
 from graphformer.ops.bias import OffsetBias
 from graphformer.ops.checks import checked, edge_aligned, edge_options, edge_values, shapes
 from graphformer.ops.choice import TAKE_RULES, Backend, backend_for
@@ -58,6 +58,8 @@ def attention(
         raise ValueError(f"q and k must have one width above 0, got {shapes(q=q, k=k)}")
     rule = bias if isinstance(bias, OffsetBias) else None
     values = None if isinstance(bias, OffsetBias) else bias
+    if rule is not None and isinstance(adjacency, HeadEdges):  # whose bias is another a head
+        values, rule = rule.on_edges(adjacency), None
     options = edge_options(q, adjacency, values, edge_weight, dropout, return_weights)
     scale = q.shape[2] ** -0.5 if scale is None else scale
     width = min(q.shape[2], v.shape[2])

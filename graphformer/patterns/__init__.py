@@ -7,7 +7,10 @@ with `|` and `&`.
 
 from graphformer.patterns.base import Intersection, Pattern, Union, lengths
 from graphformer.patterns.graph import Dilated, Expander, GlobalNodes, Random, VirtualNode
+from graphformer.patterns.layers import PerHead, PerLayer
+from graphformer.patterns.learned import FixedEdges, Offsets
 from graphformer.patterns.rules import Causal, Complete, Edges, Grid, SelfLoops, Window
+from graphformer.patterns.stored import Learned, load_pattern, save_pattern
 from graphformer.patterns.text import Documents, Prefix
 
 __all__ = [
@@ -17,10 +20,15 @@ __all__ = [
     "Documents",
     "Edges",
     "Expander",
+    "FixedEdges",
     "GlobalNodes",
     "Grid",
     "Intersection",
+    "Learned",
+    "Offsets",
     "Pattern",
+    "PerHead",
+    "PerLayer",
     "Prefix",
     "Random",
     "SelfLoops",
@@ -28,4 +36,6 @@ __all__ = [
     "VirtualNode",
     "Window",
     "lengths",
+    "load_pattern",
+    "save_pattern",
 ]

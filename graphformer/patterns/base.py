@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, reduce
-from operator import and_
-from typing import Any
+from operator import and_, or_
+from typing import Any, ClassVar
 
 import torch
 
@@ -21,13 +21,55 @@ class Pattern:
         """Return who attends to whom in `batch`."""
         raise NotImplementedError
 
-    def __or__(self, other: Pattern) -> Union:
+    def __or__(self, other: Pattern) -> Pattern:
         """The edges of either."""
+        if isinstance(other, Several):
+            return NotImplemented  # it combines each of its patterns
         return Union((*_parts(self), *_parts(other)))
 
-    def __and__(self, other: Pattern) -> Intersection:
+    def __and__(self, other: Pattern) -> Pattern:
         """The edges of both."""
+        if isinstance(other, Several):
+            return NotImplemented
         return Intersection((self, other))
+
+
+class Several(Pattern):
+    """Patterns side by side; what is combined with them is combined with each."""
+
+    patterns: tuple[Pattern, ...]
+    outer: ClassVar[bool] = False
+    """Whether they hold those of another kind, when both are combined."""
+
+    def __or__(self, other: Pattern) -> Pattern:
+        """The edges of either, pattern by pattern."""
+        return self._each(other, or_)
+
+    def __ror__(self, other: Pattern) -> Pattern:
+        """The edges of either, pattern by pattern."""
+        return self._each(other, lambda own, given: given | own)
+
+    def __and__(self, other: Pattern) -> Pattern:
+        """The edges of both, pattern by pattern."""
+        return self._each(other, and_)
+
+    def __rand__(self, other: Pattern) -> Pattern:
+        """The edges of both, pattern by pattern."""
+        return self._each(other, lambda own, given: given & own)
+
+    def _each(self, other: Pattern, combine: Callable[[Pattern, Pattern], Pattern]) -> Pattern:
+        make: Callable[[tuple[Pattern, ...]], Pattern] = type(self)
+        if isinstance(other, Several) and other.outer and not self.outer:
+            return NotImplemented
+        if not isinstance(other, type(self)):
+            return make(tuple(combine(own, other) for own in self.patterns))
+        if len(other.patterns) != len(self.patterns):
+            raise ValueError(
+                f"{type(self).__name__} of {len(self.patterns)} patterns cannot be combined with "
+                f"one of {len(other.patterns)}"
+            )
+        pairs = zip(self.patterns, other.patterns, strict=True)
+        return make(tuple(combine(own, given) for own, given in pairs))
 
 
 @dataclass(frozen=True)
@@ -106,3 +148,9 @@ def _check_parts(pattern: Union | Intersection) -> None:
     object.__setattr__(pattern, "patterns", tuple(pattern.patterns))
     if not pattern.patterns:
         raise ValueError(f"{type(pattern).__name__} needs at least one pattern, got none")
+    several = [part for part in pattern.patterns if isinstance(part, Several)]
+    if several:
+        raise ValueError(
+            f"{type(pattern).__name__} makes one adjacency, but {type(several[0]).__name__} makes "
+            "several: combine them with | and &, or put the union inside"
+        )

@@ -37,7 +37,7 @@ class Expander(Pattern):
 
     def __call__(self, batch: Any) -> Adjacency:
         """Return an expander over each sample."""
-        return rule(_by_size, _expander, lengths(batch), self.degree, self.seed, _device(batch))
+        return rule(by_size, _expander, lengths(batch), self.degree, self.seed, device_of(batch))
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Random(Pattern):
 
     def __call__(self, batch: Any) -> Adjacency:
         """Return random edges within each sample."""
-        return rule(_by_size, _random, lengths(batch), self.degree, self.seed, _device(batch))
+        return rule(by_size, _random, lengths(batch), self.degree, self.seed, device_of(batch))
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Dilated(Pattern):
 
     def __call__(self, batch: Any) -> Adjacency:
         """Return the band with gaps over each sample."""
-        return rule(_by_size, _dilated, lengths(batch), self.radius, self.dilation, _device(batch))
+        return rule(by_size, _dilated, lengths(batch), self.radius, self.dilation, device_of(batch))
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class GlobalNodes(Pattern):
         sizes = lengths(batch)
         starts = np.cumsum([0, *sizes])
         nodes = [range(a, a + min(self.count, n)) for a, n in zip(starts, sizes, strict=False)]
-        return rule(_stars, sizes, tuple(int(i) for part in nodes for i in part), _device(batch))
+        return rule(_stars, sizes, tuple(int(i) for part in nodes for i in part), device_of(batch))
 
 
 @dataclass(frozen=True)
@@ -120,13 +120,13 @@ class VirtualNode(Pattern):
         return rule(_stars, lengths(batch), nodes, mask.device)
 
 
-def _device(batch: Any) -> torch.device:
+def device_of(batch: Any) -> torch.device:
     """Where the batch lies: explicit edges have to be there too."""
     found = (getattr(batch, name, None) for name in ("x", "edge_index", "pos"))
     return next((x.device for x in found if isinstance(x, Tensor)), torch.device("cpu"))
 
 
-def _by_size(make: Any, sizes: tuple[int, ...], *options: Any) -> CSR:
+def by_size(make: Any, sizes: tuple[int, ...], *options: Any) -> CSR:
     """The disjoint union of what `make(size, *options)` gives, put on the device named last."""
     *settings, device = options
     starts = np.cumsum([0, *sizes])
