@@ -15,6 +15,8 @@ from graphformer.cli.errors import UsageError
 # What a task or a network needs to know of the data, and asks of it unless it is given.
 NETWORKS = ("network", "generator")
 SIZES = ("num_features", "num_edge_features", "num_classes", "vocab_size")
+# What a network may be told besides, where the data knows it.
+HINTS = ("shape", "patch_size")
 
 
 class Parser(LightningArgumentParser):
@@ -62,17 +64,23 @@ def fill_sizes(model: Namespace, data: Namespace) -> pl.LightningDataModule | No
                 f"does not tell: set --{key}.{size}, or choose other data"
             )
         spec.init_args[size] = value
+    for spec in specs.values():
+        for hint in _lacking(spec, HINTS, required=False):
+            spec.init_args[hint] = getattr(module, hint, None)
     return module
 
 
-def _lacking(spec: Namespace) -> list[str]:
-    required = inspect.Parameter.empty
+def _lacking(
+    spec: Namespace, sizes: tuple[str, ...] = SIZES, *, required: bool = True
+) -> list[str]:
     parameters = inspect.signature(import_path(spec.class_path)).parameters
     given = spec.get("init_args") or Namespace()
     return [
         size
-        for size in SIZES
-        if size in parameters and parameters[size].default is required and given.get(size) is None
+        for size in sizes
+        if size in parameters
+        and (parameters[size].default is inspect.Parameter.empty) == required
+        and given.get(size) is None
     ]
 
 

@@ -14,25 +14,9 @@ from graphformer.data.batches import BatchLoader, BatchOrder
 from graphformer.data.files import data_root
 from graphformer.data.idx import FILES, fetch, find_folder, read_idx
 from graphformer.data.module import DataModule
+from graphformer.nn.patches import patchify
 
 Labelled = tuple[Tensor, Tensor]  # images [B, C, height, width] of numbers, labels [B]
-
-
-def patchify(images: Tensor, patch_size: int) -> Tensor:
-    """Cut images [B, C, height, width] into patches [B, rows, columns, C * patch_size**2].
-
-    Raises:
-        ValueError: patch_size does not divide the height and the width.
-    """
-    b, c, height, width = images.shape
-    p = patch_size
-    if p < 1 or height % p or width % p:
-        raise ValueError(
-            f"patch_size is {p}, but the images are {height} x {width}: choose a size that divides "
-            "both."
-        )
-    parts = images.reshape(b, c, height // p, p, width // p, p)
-    return parts.permute(0, 2, 4, 1, 3, 5).reshape(b, height // p, width // p, c * p * p)
 
 
 class Patches:

@@ -1,11 +1,13 @@
 """Builder functions: one Transformer, put together for text, vision and graphs."""
 
 from graphformer.models.baselines import GCN, gcn
+from graphformer.models.encoding import encode, packed, search
 from graphformer.models.generation import generate
 from graphformer.models.graph_attention import GAT, gat, residual_gat
 from graphformer.models.graph_hybrids import exphormer, gps
 from graphformer.models.graph_model import GraphModel
 from graphformer.models.graph_transformers import graph_transformer, graphormer
+from graphformer.models.learned import attention_kept, learn_adjacency
 from graphformer.models.model import Model
 from graphformer.models.recurrent import recurrent_language_model, recurrent_seq2seq
 from graphformer.models.seq2seq import EncoderDecoder, encoder_decoder
@@ -17,7 +19,7 @@ from graphformer.models.text import (
     text_classifier,
     token_tagger,
 )
-from graphformer.models.vision import vit
+from graphformer.models.vision import ViT, vit
 from graphformer.models.words import word_tagger
 
 __all__ = [
@@ -26,7 +28,10 @@ __all__ = [
     "EncoderDecoder",
     "GraphModel",
     "Model",
+    "ViT",
+    "attention_kept",
     "bert",
+    "encode",
     "encoder_decoder",
     "exphormer",
     "gat",
@@ -36,10 +41,13 @@ __all__ = [
     "graph_transformer",
     "graphormer",
     "language_model",
+    "learn_adjacency",
     "llama",
+    "packed",
     "recurrent_language_model",
     "recurrent_seq2seq",
     "residual_gat",
+    "search",
     "sentence_embedder",
     "text_classifier",
     "token_tagger",

@@ -25,6 +25,13 @@ from graphformer.nn.graph import (
 )
 from graphformer.nn.head import Head, Pooling, pool
 from graphformer.nn.latent import LatentAttention
+from graphformer.nn.patches import (
+    Convolutions,
+    GridPositions,
+    PatchEmbedding,
+    patchify,
+    unpatchify,
+)
 from graphformer.nn.positions import Positions, sinusoidal
 from graphformer.nn.readout import AttentionPool, PairHead, SetPool
 from graphformer.nn.record import draw_attention, record_attention
@@ -36,6 +43,9 @@ __all__ = [
     "ALiBi",
     "AttentionPool",
     "Block",
+    "Convolutions",
+    "GridPositions",
+    "PatchEmbedding",
     "DecoderBlock",
     "DistanceBias",
     "EdgeFeatureAttention",
@@ -69,6 +79,8 @@ __all__ = [
     "TypeBias",
     "balance_loss",
     "draw_attention",
+    "patchify",
+    "unpatchify",
     "pool",
     "record_attention",
     "rotate",

@@ -10,9 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphformer.nn.patches import GridPositions, resize_table
+
+PARTS = ("encoder.", "image.", "text.")
+"""How networks call the parts of theirs that are networks of their own."""
+
 
 def load_pretrained(network: nn.Module, run: str | os.PathLike[str]) -> list[str]:
     """Load the weights of a checkpoint's network, but for heads that do not fit.
+
+    A network that is a part of the checkpoint's, such as its `encoder`, gets the weights of that
+    part. Positions learned on a grid of another shape are interpolated.
 
     Args:
         network: whose weights are replaced.
@@ -27,8 +35,8 @@ def load_pretrained(network: nn.Module, run: str | os.PathLike[str]) -> list[str
             another shape.
     """
     path = _find(Path(run).expanduser())
-    stored = _network_weights(path)
     own = network.state_dict()
+    stored = _resized(_inner(_network_weights(path), own), network)
     fits = {n: w for n, w in stored.items() if n in own and own[n].shape == w.shape}
     shapes = {
         name: f"{name} ({_shape(stored[name])} there, {_shape(own[name])} here)"
@@ -73,6 +81,27 @@ def _network_weights(path: Path) -> dict[str, Tensor]:
     if not found:
         raise ValueError(f"pretrained is {path}, which holds no weights of a network.")
     return found
+
+
+def _inner(stored: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of the part that the network is, if not the whole."""
+    body = {name for name in own if not _is_head(name)}
+    for part in PARTS:
+        inner = {n.removeprefix(part): w for n, w in stored.items() if n.startswith(part)}
+        if body and not body <= stored.keys() and body <= inner.keys():
+            return inner
+    return stored
+
+
+def _resized(stored: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """The weights with positions for the network's own grids."""
+    resized = dict(stored)
+    for name, module in network.named_modules():
+        table = stored.get(f"{name}.table")
+        if isinstance(module, GridPositions) and table is not None:
+            rows, columns, _ = module.table.shape
+            resized[f"{name}.table"] = resize_table(table, (rows, columns))
+    return resized
 
 
 def _is_head(name: str) -> bool:
