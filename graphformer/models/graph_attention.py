@@ -11,7 +11,7 @@ from graphformer.adjacency import Adjacency
 from graphformer.models.graph_model import GraphModel
 from graphformer.nn import FeedForward, GraphAttention
 from graphformer.nn.dropout import Dropout
-from graphformer.nn.edges import EdgeOptions
+from graphformer.nn.edges import EdgeOptions, KindBias
 from graphformer.nn.encodings import GraphEmbedding
 from graphformer.nn.graph import EgoSeparation, Jump, ResidualBlock, joined, stack
 from graphformer.nn.readout import Pairs, Readout, graph_head
@@ -28,20 +28,20 @@ class GAT(nn.Module):
         layers: list[GraphAttention],
         *,
         dropout: float,
+        edges: list[EdgeOptions],
         head: nn.Module | None = None,
         jump: Jump = "last",
     ) -> None:
         super().__init__()
-        self.layers, self.head = nn.ModuleList(layers), head
+        self.layers, self.edges, self.head = nn.ModuleList(layers), nn.ModuleList(edges), head
         self.dropout, self.jump = Dropout(dropout), jump
 
     def forward(self, batch: Any, adjacency: Adjacency) -> Tensor:
         """Features `batch.x` [N, F] -> logits [N, K], or what the head makes of all layers."""
-        *hidden, last = self.layers
         states = [batch.x]
-        for layer in hidden:
-            states.append(F.elu(layer(self.dropout(states[-1]), adjacency)))
-        states.append(last(self.dropout(states[-1]), adjacency))
+        for layer, edges in zip(self.layers, self.edges, strict=True):
+            x = layer(self.dropout(states[-1]), adjacency, **edges(batch, adjacency))
+            states.append(F.elu(x) if layer is not self.layers[-1] else x)
         if self.head is None:
             return states[-1]
         return self.head(joined(states[1:], self.jump), batch)
@@ -57,6 +57,9 @@ def gat(
     out_heads: int = 1,
     dropout: float = 0.6,
     v2: bool = False,
+    num_edge_features: int = 0,
+    num_edge_kinds: int = 0,
+    weighted: bool = False,
     pool: Readout | None = None,
     pairs: Pairs | None = None,
     jump: Jump = "last",
@@ -73,6 +76,9 @@ def gat(
             the last layer is as the others and a head makes the answers.
         dropout: on each layer's input and attention weights.
         v2: score as GATv2.
+        num_edge_features: width of `batch.edge_attr`, which the scores hear; 0 for none.
+        num_edge_kinds: parts of the union that the adjacency is, each with a bias of its own.
+        weighted: multiply logits by `batch.edge_weight`.
         pool: answer for graphs: how their nodes are pooled.
         pairs: answer for pairs of nodes, as `PairHead` does.
         jump: which layers the head reads: the last, all side by side, or the largest of all.
@@ -85,16 +91,34 @@ def gat(
     """
     width = dim * num_heads
     widths = [num_features] + [width] * (depth - 1)
-    layers = [GraphAttention(w, dim, num_heads, v2=v2, dropout=dropout) for w in widths[:-1]]
-    if pool is None and pairs is None and jump == "last":
-        layers.append(
-            GraphAttention(widths[-1], num_classes, out_heads, concat=False, v2=v2, dropout=dropout)
+
+    plain = pool is None and pairs is None and jump == "last"
+    shapes = [(in_dim, dim, num_heads) for in_dim in widths]
+    if plain:
+        shapes[-1] = (widths[-1], num_classes, out_heads)
+    layers = [
+        GraphAttention(
+            *shape,
+            concat=not plain or number < depth - 1,
+            v2=v2,
+            dropout=dropout,
+            edge_dim=num_edge_features or None,
         )
-        return GAT(layers, dropout=dropout)
-    layers.append(GraphAttention(widths[-1], dim, num_heads, v2=v2, dropout=dropout))
+        for number, shape in enumerate(shapes)
+    ]
+    edges = [
+        EdgeOptions(
+            [KindBias(num_edge_kinds, heads)] if num_edge_kinds else [],
+            features=bool(num_edge_features),
+            weighted=weighted,
+        )
+        for *_, heads in shapes
+    ]
+    if plain:
+        return GAT(layers, dropout=dropout, edges=edges)
     out_dim = width * depth if jump == "cat" else width
     head = graph_head(out_dim, num_classes, pool=pool, pairs=pairs, num_heads=num_heads)
-    return GAT(layers, dropout=dropout, head=head, jump=jump)
+    return GAT(layers, dropout=dropout, edges=edges, head=head, jump=jump)
 
 
 def residual_gat(
@@ -107,6 +131,9 @@ def residual_gat(
     hidden_dim: int | None = None,
     v2: bool = False,
     separate_ego: bool = False,
+    num_edge_features: int = 0,
+    num_edge_kinds: int = 0,
+    weighted: bool = False,
     num_node_types: int = 0,
     encodings: list[str] | None = None,
     pool: Readout | None = None,
@@ -127,6 +154,7 @@ def residual_gat(
         v2: score as GATv2.
         separate_ego: keep a node's own features beside the message ("GAT-sep"); then its edges
             should have no self-loops, which they should have otherwise.
+        num_edge_features, num_edge_kinds, weighted: as in `gat`.
         num_node_types: types of nodes in `batch.node_type`.
         encodings: of nodes, named as in the data, such as "laplacian:8".
         pool, pairs, jump: as in `gat`.
@@ -142,7 +170,10 @@ def residual_gat(
 
     def block() -> ResidualBlock:
         width = dim // num_heads
-        heads: nn.Module = GraphAttention(dim, width, num_heads, v2=v2, dropout=attention_dropout)
+        edge_dim = num_edge_features or None
+        heads: nn.Module = GraphAttention(
+            dim, width, num_heads, v2=v2, dropout=attention_dropout, edge_dim=edge_dim
+        )
         heads = EgoSeparation(heads, dim) if separate_ego else heads
         mlp = FeedForward(dim, hidden_dim, dropout=dropout)
         return ResidualBlock(heads, mlp, nn.LayerNorm(dim), dropout=dropout)
@@ -159,4 +190,6 @@ def residual_gat(
         dropout=dropout,
     )
     head = graph_head(out_dim, num_classes, pool=pool, pairs=pairs, num_heads=num_heads)
-    return GraphModel(embedding, transformer, head, EdgeOptions())
+    biases = [KindBias(num_edge_kinds, num_heads)] if num_edge_kinds else []
+    edges = EdgeOptions(biases, features=bool(num_edge_features), weighted=weighted)
+    return GraphModel(embedding, transformer, head, edges)

@@ -192,6 +192,7 @@ class GraphAttention(nn.Module):
         negative_slope: of the LeakyReLU.
         dropout: probability of dropping an attention weight in training.
         bias: whether to add one to the output (and, with `v2`, to the maps).
+        edge_dim: width F of features of edges that the scores hear; None for none.
 
     Source: Veličković et al., 2018; Brody et al., 2022.
     """
@@ -207,6 +208,7 @@ class GraphAttention(nn.Module):
         negative_slope: float = 0.2,
         dropout: float = 0.0,
         bias: bool = True,
+        edge_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.heads = (num_heads, out_dim)
@@ -215,14 +217,16 @@ class GraphAttention(nn.Module):
         width = num_heads * out_dim
         self.source = nn.Linear(in_dim, width, bias=bias and v2)
         self.target = nn.Linear(in_dim, width, bias=bias) if v2 else None
-        # GAT scores source and target apart, GATv2 their sum.
-        self.score = nn.Parameter(torch.empty(1 if v2 else 2, num_heads, out_dim))
+        self.edge = nn.Linear(edge_dim, width, bias=False) if edge_dim is not None else None
+        # GAT scores target, source and edge apart, GATv2 their sum.
+        scores = 1 if v2 else 2 if edge_dim is None else 3
+        self.score = nn.Parameter(torch.empty(scores, num_heads, out_dim))
         self.bias = nn.Parameter(torch.zeros(width if concat else out_dim)) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw all maps by Glorot's rule, as the papers do; biases start at zero."""
-        for linear in (self.source, self.target):
+        for linear in (self.source, self.target, self.edge):
             if linear is not None:
                 nn.init.xavier_uniform_(linear.weight)
                 if linear.bias is not None:
@@ -238,6 +242,9 @@ class GraphAttention(nn.Module):
         adjacency: Adjacency | Tensor,
         source: Tensor | None = None,
         *,
+        edge_attr: Tensor | None = None,
+        bias: Tensor | None = None,
+        edge_weight: Tensor | None = None,
         backend: Backend = "auto",
         return_weights: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
@@ -247,30 +254,51 @@ class GraphAttention(nn.Module):
             x: the targets, [M, C]; or as in PyG the pair of sources and targets.
             adjacency: M targets by N sources, or an `edge_index` as for `as_adjacency`.
             source: the sources, [N, C]; `x` itself by default.
-            backend, return_weights: as in `gf.additive_attention`.
+            edge_attr: features of the edges, [E, F], for a module with `edge_dim`.
+            bias, edge_weight, backend, return_weights: as in `gf.additive_attention`.
 
         Returns:
             [M, H * out_dim], or [M, out_dim] of averaged heads; with `return_weights` the pair
             of it and the weights [E, H].
+
+        Raises ValueError for features of edges without `edge_dim`, or the other way round.
         """
         x, source, adjacency = _ends(x, adjacency, source)
+        if (edge_attr is None) != (self.edge is None):
+            raise ValueError(
+                "edge_attr goes with a module that has edge_dim, and only with such a one: got "
+                f"edge_attr={'None' if edge_attr is None else 'a tensor'} and "
+                f"edge_dim={None if self.edge is None else self.edge.in_features}"
+            )
         options: dict[str, Any] = {
             "negative_slope": self.negative_slope,
             "dropout": self.dropout if self.training else 0.0,
+            "bias": bias,
+            "edge_weight": edge_weight,
             "backend": backend,
             "return_weights": return_weights,
         }
         v = self.source(x if source is None else source).unflatten(1, self.heads)
         if self.target is not None:
             q = self.target(x).unflatten(1, self.heads)
-            result = gatv2_attention(q, v, v, self.score[0], adjacency, **options)
+            key = None if self.edge is None else self.edge(edge_attr).unflatten(1, self.heads)
+            result = gatv2_attention(q, v, v, self.score[0], adjacency, edge_key=key, **options)
         else:
             q = v if source is None else self.source(x).unflatten(1, self.heads)
             # Autocast leaves products with parameters in float32.
             target_score = (q * self.score[0]).sum(-1).to(v.dtype)
             source_score = (v * self.score[1]).sum(-1).to(v.dtype)
-            result = additive_attention(target_score, source_score, v, adjacency, **options)
+            score = None if edge_attr is None else self._edge_score(edge_attr).to(v.dtype)
+            result = additive_attention(
+                target_score, source_score, v, adjacency, edge_score=score, **options
+            )
         out, weights = result if isinstance(result, tuple) else (result, None)
         out = out.flatten(1) if self.concat else out.mean(1)
         out = out if self.bias is None else out + self.bias
         return out if weights is None else (out, weights)
+
+    def _edge_score(self, edge_attr: Tensor) -> Tensor:
+        """a_e . W_e e_ij, [E, H], without the mapped features [E, H, D]."""
+        assert self.edge is not None
+        weight = self.edge.weight.unflatten(0, self.heads)
+        return edge_attr @ torch.einsum("hdf,hd->fh", weight, self.score[2])

@@ -54,6 +54,20 @@ BUILD = {
         [],
     ),
     "gat-pairs": (lambda: models.gat(F_IN, 1, 4, 2, 2, pairs="dot", dropout=0), []),
+    "gat-rich": (
+        lambda: models.gat(
+            F_IN, CLASSES, 4, 3, 2, out_heads=3, dropout=0, num_edge_features=F_EDGE,
+            num_edge_kinds=2, weighted=True,
+        ),
+        [],
+    ),
+    "residual-rich": (
+        lambda: models.residual_gat(
+            F_IN, CLASSES, 12, 3, 3, dropout=0, v2=True, num_edge_features=F_EDGE,
+            num_edge_kinds=2, weighted=True,
+        ),
+        [],
+    ),
     "residual": (lambda: models.residual_gat(F_IN, CLASSES, 12, 3, 3, dropout=0), []),
     "residual-sep": (
         lambda: models.residual_gat(

@@ -160,9 +160,10 @@ def test_state_dict_round_trip():
     assert torch.equal(first(x, gf.causal(7)), second(x, gf.causal(7)))
 
 
-def graph_pair(cls, *, concat, v2, bias=True, in_dim=5):
-    mine = gf.nn.GraphAttention(in_dim, 7, 3, concat=concat, v2=v2, bias=bias).double()
-    other = cls(in_dim, 7, 3, concat=concat, bias=bias, add_self_loops=False).double()
+def graph_pair(cls, *, concat, v2, bias=True, in_dim=5, edge_dim=None):
+    same = {"concat": concat, "bias": bias, "edge_dim": edge_dim}
+    mine = gf.nn.GraphAttention(in_dim, 7, 3, v2=v2, **same).double()
+    other = cls(in_dim, 7, 3, add_self_loops=False, **same).double()
     if v2:
         pairs = [
             (mine.source.weight, other.lin_l.weight),
@@ -178,11 +179,15 @@ def graph_pair(cls, *, concat, v2, bias=True, in_dim=5):
         pairs = [(mine.source.weight, other.lin.weight)]
     if bias:
         pairs.append((mine.bias, other.bias))
+    if edge_dim:
+        pairs.append((mine.edge.weight, other.lin_edge.weight))
     copy(pairs)
     if not v2:  # ours holds both scores in one
         with torch.no_grad():
             other.att_dst.copy_(mine.score[:1])
-            other.att_src.copy_(mine.score[1:])
+            other.att_src.copy_(mine.score[1:2])
+            if edge_dim:
+                other.att_edge.copy_(mine.score[2:])
     return mine, other, pairs
 
 
@@ -201,6 +206,42 @@ def test_graph_attention_is_pygs(cls, v2, concat, bias):
         other(x, edges).square().sum().backward()
         torch.testing.assert_close(mine.score.grad[:1], other.att_dst.grad)
         torch.testing.assert_close(mine.score.grad[1:], other.att_src.grad)
+
+
+@pytest.mark.parametrize(("cls", "v2"), [(pyg.GATConv, False), (pyg.GATv2Conv, True)])
+def test_features_of_edges_are_pygs(cls, v2):
+    mine, other, pairs = graph_pair(cls, concat=True, v2=v2, edge_dim=2)
+    adjacency = gf.from_edge_index(random_edges(13, 13, 41), 13)
+    x, features = randn(13, 5), randn(adjacency.num_edges, 2)
+    assert_same(
+        lambda x, features: mine(x, adjacency, edge_attr=features),
+        lambda x, features: other(x, adjacency.edge_index, features),
+        pairs,
+        [x, features],
+    )
+
+
+def test_features_of_edges_go_with_their_width():
+    adjacency, x = gf.window(7, 1), torch.randn(7, 5)
+    with pytest.raises(ValueError, match="edge_attr=None and edge_dim=2"):
+        gf.nn.GraphAttention(5, 7, 3, edge_dim=2)(x, adjacency)
+    with pytest.raises(ValueError, match="edge_attr=a tensor and edge_dim=None"):
+        gf.nn.GraphAttention(5, 7, 3)(x, adjacency, edge_attr=torch.randn(adjacency.num_edges, 2))
+
+
+@pytest.mark.parametrize("v2", [False, True])
+def test_an_edge_weight_and_a_bias_change_the_logits(v2):
+    layer = gf.nn.GraphAttention(5, 7, 3, v2=v2)
+    adjacency, x = gf.window(7, 2), torch.randn(7, 5)
+    _, before = layer(x, adjacency, return_weights=True)
+    bias = torch.zeros(adjacency.num_edges, 3)
+    bias[adjacency.edge_index[0] == 4] = -torch.inf
+    _, after = layer(x, adjacency, bias=bias, return_weights=True)
+    assert (after[adjacency.edge_index[0] == 4] == 0).all()
+    _, even = layer(x, adjacency, edge_weight=bias.zero_(), return_weights=True)
+    degree = torch.bincount(adjacency.edge_index[1])[adjacency.edge_index[1]]
+    torch.testing.assert_close(even, (1 / degree).unsqueeze(1).expand_as(even))
+    assert not torch.allclose(before, after)
 
 
 @pytest.mark.parametrize(("cls", "v2"), [(pyg.GATConv, False), (pyg.GATv2Conv, True)])
