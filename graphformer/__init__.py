@@ -26,17 +26,20 @@ _ADJACENCY = [
     "window",
 ]
 _OPS = ["additive_attention", "attention"]
-_MODULES = ["adjacency", "data", "models", "nn", "ops", "patterns", "pyg", "tasks"]
+_MODULES = ["adjacency", "data", "models", "nn", "ops", "patterns", "pretrained", "pyg", "tasks"]
 _HOME = {
     **dict.fromkeys(_ADJACENCY, "graphformer.adjacency"),
     **dict.fromkeys(_OPS, "graphformer.ops"),
     "Transformer": "graphformer.nn",
     "accelerate": "graphformer.pyg",
+    "attention_kept": "graphformer.models.learned",
+    "from_pretrained": "graphformer.pretrained",
+    "learn_adjacency": "graphformer.models.learned",
 }
 __all__ = [*_HOME, *_MODULES, "__version__"]
 
 if TYPE_CHECKING:
-    from graphformer import adjacency, data, models, nn, ops, patterns, pyg, tasks
+    from graphformer import adjacency, data, models, nn, ops, patterns, pretrained, pyg, tasks
     from graphformer.adjacency import (
         Adjacency,
         as_adjacency,
@@ -50,8 +53,10 @@ if TYPE_CHECKING:
         union,
         window,
     )
+    from graphformer.models.learned import attention_kept, learn_adjacency
     from graphformer.nn import Transformer
     from graphformer.ops import additive_attention, attention
+    from graphformer.pretrained import from_pretrained
     from graphformer.pyg import accelerate
 
 

@@ -13,7 +13,7 @@ import graphformer
 PACKAGE = Path(graphformer.__file__).parent
 FLOORS = {
     "adjacency": 0, "patterns": 1, "ops": 1, "nn": 2, "data": 2, "models": 3,
-    "pyg": 3, "tasks": 4, "cli": 5,
+    "pretrained": 3, "pyg": 3, "tasks": 4, "cli": 5,
 }  # fmt: skip
 # `__init__` is the face of the house: lazy, so that it stands on no floor.
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file != PACKAGE / "__init__.py")

@@ -7,7 +7,6 @@ from graphformer.models.graph_attention import GAT, gat, residual_gat
 from graphformer.models.graph_hybrids import exphormer, gps
 from graphformer.models.graph_model import GraphModel
 from graphformer.models.graph_transformers import graph_transformer, graphormer
-from graphformer.models.learned import attention_kept, learn_adjacency
 from graphformer.models.model import Model
 from graphformer.models.recurrent import recurrent_language_model, recurrent_seq2seq
 from graphformer.models.seq2seq import EncoderDecoder, encoder_decoder
@@ -29,7 +28,6 @@ __all__ = [
     "GraphModel",
     "Model",
     "ViT",
-    "attention_kept",
     "bert",
     "encode",
     "encoder_decoder",
@@ -41,7 +39,6 @@ __all__ = [
     "graph_transformer",
     "graphormer",
     "language_model",
-    "learn_adjacency",
     "llama",
     "packed",
     "recurrent_language_model",

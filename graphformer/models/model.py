@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from graphformer.adjacency import Adjacency
+from graphformer.models.encoding import encode
 from graphformer.models.generation import generate
 from graphformer.nn import MixtureOfExperts, Transformer
+from graphformer.patterns import Learned, Pattern, PerLayer
+
+Patterns = Pattern | Sequence[Pattern]
+Edges = Adjacency | Pattern | Sequence[Adjacency | Pattern]
 
 
 class Model(nn.Module):
@@ -20,32 +28,97 @@ class Model(nn.Module):
         embedding: makes nodes [N, C] of a batch.
         transformer: [N, C] and an adjacency to [N, C].
         head: makes answers of the nodes and the batch; None answers with the nodes.
+        adjacency: who attends to whom where a call does not say it; see `with_adjacency`.
+
+    What comes from a checkpoint, by `from_pretrained`, also has its `tokenizer`, its `config`, the
+    text of other `files` of its folder, the `prompt` that comes before texts to encode, a `pooler`
+    where BERT has one beside its nodes, and the names of weights that are `fresh`.
     """
 
+    adjacency: Pattern | None
+
     def __init__(
-        self, embedding: nn.Module, transformer: Transformer, head: nn.Module | None = None
+        self,
+        embedding: nn.Module,
+        transformer: Transformer,
+        head: nn.Module | None = None,
+        *,
+        adjacency: Patterns | None = None,
     ) -> None:
         super().__init__()
         self.embedding, self.transformer, self.head = embedding, transformer, head
+        self.pooler: nn.Module | None = None
+        self.tokenizer: Any = None
+        self.config: dict[str, Any] | None = None
+        self.files: dict[str, str] = {}
+        self.fresh: list[str] = []
+        self.prompt = ""
+        self.adjacency = None if adjacency is None else self._checked(adjacency)
         initialise(self, depth=len(transformer.blocks))
 
-    def forward(
-        self, batch: Any, adjacency: Adjacency | Sequence[Adjacency], **options: Any
-    ) -> Tensor:
+    def forward(self, batch: Any, adjacency: Edges | None = None, **options: Any) -> Tensor:
         """Answer for each node, [N, K], or each sample, [B, K], as the head has it.
 
         Args:
             batch: what the embedding and the head read; `batch.pos`, if there is one, is where the
                 nodes are, for positions that act within attention.
-            adjacency: who attends to whom, N x N, or one such for each block.
+            adjacency: who attends to whom, N x N, or the pattern that says it of a batch, or one
+                such for each block; by default the model's own.
             options: those of the Transformer (`source`, `source_adjacency`, `bias`, `cache` ...).
+
+        Raises ValueError without an adjacency where the model has none of its own.
         """
+        edges = self._edges(batch, self.adjacency if adjacency is None else adjacency)
         positions = getattr(batch, "pos", None)
-        x = self.transformer(self.embedding(batch), adjacency, positions, **options)
+        x = self.transformer(self.embedding(batch), edges, positions, **options)
         return x if self.head is None else self.head(x, batch)
+
+    def with_adjacency(self, pattern: Patterns) -> Self:
+        """This model with another adjacency: the same weights, shared, over other edges.
+
+        Whatever trains one of the two trains both; the model itself keeps the adjacency it had.
+
+        Args:
+            pattern: who attends to whom from now on, or one pattern a block.
+
+        Raises ValueError for another number of patterns than blocks.
+        """
+        other = copy.copy(self)
+        other._modules = dict(self._modules)
+        other.adjacency = self._checked(pattern)
+        return other
+
+    def _checked(self, pattern: Patterns) -> Pattern:
+        if isinstance(pattern, Learned):
+            pattern = pattern.pattern
+        if isinstance(pattern, Pattern) and not isinstance(pattern, PerLayer):
+            return pattern
+        several = pattern if isinstance(pattern, PerLayer) else PerLayer(tuple(pattern))
+        depth = len(self.transformer.blocks)
+        if len(several.patterns) != depth:
+            raise ValueError(
+                f"pattern must be one, or one a block: got {len(several.patterns)} for {depth} "
+                "blocks"
+            )
+        return several
+
+    def _edges(self, batch: Any, adjacency: Edges | None) -> Any:
+        """The adjacency of the batch, or one a block."""
+        if adjacency is None:
+            raise ValueError(
+                "adjacency is missing: pass a pattern such as graphformer.patterns.Complete(), or "
+                "give the model one of its own by model.with_adjacency(pattern)"
+            )
+        if isinstance(adjacency, Pattern):
+            return adjacency(batch)
+        if isinstance(adjacency, Sequence):
+            return [each(batch) if isinstance(each, Pattern) else each for each in adjacency]
+        return adjacency
 
     def generate(self, prompts: Any, *, max_new_tokens: int, **options: Any) -> Any:
         """Continue texts token by token; see `graphformer.models.generate` for the options.
+
+        The adjacency is the model's own, if it has one, and `Causal()` otherwise.
 
         Args:
             prompts: token ids of one text, or of several of whatever lengths.
@@ -54,7 +127,20 @@ class Model(nn.Module):
         Returns:
             The ids with their prompt, a list; a list of such lists for several prompts.
         """
+        if self.adjacency is not None:
+            several = isinstance(self.adjacency, PerLayer)
+            options.setdefault("adjacency", self.adjacency.patterns if several else self.adjacency)
         return generate(self, prompts, max_new_tokens=max_new_tokens, **options)
+
+    def encode(self, texts: str | Sequence[str], **options: Any) -> Tensor:
+        """Vectors of texts, [texts, C]; see `graphformer.models.encode` for the options."""
+        return encode(self, texts, **options)
+
+    def save_pretrained(self, path: str | os.PathLike[str]) -> None:
+        """Write a folder that `transformers` opens; see `graphformer.pretrained`."""
+        from graphformer.pretrained import save_pretrained  # which knows the builders
+
+        save_pretrained(self, path)
 
 
 RESIDUAL = ("attention.out.weight", "mlp.3.weight", "mlp.out.weight", "mlp.down")

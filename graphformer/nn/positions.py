@@ -42,19 +42,29 @@ class Positions(nn.Module):
         max_length: how many places a learned encoding has, along each axis.
         axes: 1 for sequences, 2 for grids.
         learned: whether to learn it.
+        offset: rows of a learned table that come before the first place, as RoBERTa has them.
 
     Source: Vaswani et al., 2017; on grids: He et al., 2022 (MAE), appendix A.
     """
 
-    def __init__(self, dim: int, max_length: int = 0, *, axes: int = 1, learned: bool = True):
+    def __init__(
+        self,
+        dim: int,
+        max_length: int = 0,
+        *,
+        axes: int = 1,
+        learned: bool = True,
+        offset: int = 0,
+    ) -> None:
         super().__init__()
         if dim % (1 if learned else 2 * axes):
             raise ValueError(f"dim must be a multiple of {2 * axes} for {axes} axes, got {dim}")
         if learned and max_length < 1:
             raise ValueError(f"max_length must be at least 1 to learn places, got {max_length}")
-        self.dim, self.max_length, self.axes = dim, max_length, axes
+        self.dim, self.max_length, self.axes, self.offset = dim, max_length, axes, offset
+        rows = max_length + offset
         self.tables = (
-            nn.ModuleList(nn.Embedding(max_length, dim) for _ in range(axes)) if learned else None
+            nn.ModuleList(nn.Embedding(rows, dim) for _ in range(axes)) if learned else None
         )
 
     def forward(self, positions: Tensor) -> Tensor:
@@ -72,6 +82,7 @@ class Positions(nn.Module):
             width = self.dim // self.axes
             return torch.cat([sinusoidal(column, width) for column in columns], dim=-1)
         self._check(places)
+        columns = tuple(column + self.offset for column in columns) if self.offset else columns
         parts = (table(column) for table, column in zip(self.tables, columns, strict=True))
         return reduce(torch.add, parts)
 

@@ -1,0 +1,83 @@
+"""BERT, RoBERTa and DistilBERT: the same numbers as in `transformers`, both ways."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from checkpoints import VOCAB, compare
+
+import graphformer as gf
+from graphformer import patterns
+
+SIZES: dict[str, dict[str, Any]] = {
+    "Bert": {
+        "vocab_size": VOCAB,
+        "hidden_size": 26,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 37,
+        "max_position_embeddings": 19,
+        "type_vocab_size": 2,
+        "num_labels": 5,
+        "hidden_act": "gelu_new",
+        "layer_norm_eps": 1e-5,
+    },
+    "Roberta": {
+        "vocab_size": VOCAB,
+        "hidden_size": 22,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 31,
+        "max_position_embeddings": 19,
+        "type_vocab_size": 1,
+        "num_labels": 5,
+        "pad_token_id": 1,
+        "layer_norm_eps": 1e-5,
+    },
+    "DistilBert": {
+        "vocab_size": VOCAB,
+        "dim": 33,
+        "n_layers": 2,
+        "n_heads": 3,
+        "hidden_dim": 41,
+        "max_position_embeddings": 19,
+        "num_labels": 5,
+    },
+}
+HEADS = ("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")
+PAD = {"Bert": 0, "Roberta": 1, "DistilBert": 0}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("family", SIZES)
+def test_equal_to_transformers(make, tmp_path, family: str, head: str, dtype: torch.dtype):
+    theirs = make(f"{family}{head}", f"{family}Config", dtype, **SIZES[family])
+    theirs.save_pretrained(tmp_path / "there", max_shard_size="12KB")
+    assert len(list((tmp_path / "there").glob("*.safetensors"))) > 1
+    for source in (theirs, tmp_path / "there"):
+        ours = gf.from_pretrained(source)
+        assert ours.adjacency == patterns.Complete()
+        assert next(ours.parameters()).dtype == dtype
+        theirs.zero_grad()
+        compare(theirs, ours, pad=PAD[family], tolerance=2e-5 if dtype == torch.float32 else 1e-11)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("family", SIZES)
+def test_there_and_back(make, transformers, tmp_path, family: str, head: str):
+    theirs = make(f"{family}{head}", f"{family}Config", **SIZES[family])
+    gf.from_pretrained(theirs).save_pretrained(tmp_path / "here")
+    again, report = getattr(transformers, f"{family}{head}").from_pretrained(
+        tmp_path / "here", output_loading_info=True
+    )
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    expected = theirs.state_dict()
+    assert again.state_dict().keys() == expected.keys()
+    for name, tensor in again.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+    ids = torch.tensor([[5, 7, 11, 13, 17]])
+    assert torch.equal(again(input_ids=ids)[0], theirs(input_ids=ids)[0])
