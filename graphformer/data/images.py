@@ -4,105 +4,275 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from graphformer.data.augment import Augmentation, mixup
 from graphformer.data.batches import BatchLoader, BatchOrder
 from graphformer.data.files import data_root
 from graphformer.data.idx import FILES, fetch, find_folder, read_idx
 from graphformer.data.module import DataModule
 from graphformer.nn.patches import patchify
 
-Labelled = tuple[Tensor, Tensor]  # images [B, C, height, width] of numbers, labels [B]
+Labelled = tuple[Any, Tensor]  # images [B, C, height, width] or a sequence of such, labels [B]
 
 
-class Patches:
-    """Images cut into patches once; a batch is one gather and one scaling by mean and deviation."""
+class Images:
+    """Images of one or of several sizes; a batch is scaled, changed by chance, cut into patches.
+
+    Args:
+        images: [B, C, height, width], or a sequence of [C, height, width] each.
+        labels: [B].
+        patch_size: side of a patch; must divide all sides.
+        mean, std: of each channel, [C].
+        augmentation: changes of training images.
+    """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, patch_size: int, mean: float, std: float
+        self,
+        images: Tensor | Sequence[Tensor],
+        labels: Tensor,
+        patch_size: int,
+        mean: np.ndarray,
+        std: np.ndarray,
+        augmentation: Augmentation | None = None,
     ) -> None:
-        patches = patchify(images, patch_size)
-        self.shape = (patches.shape[1], patches.shape[2])
         # In numpy: torch's threads cost more than they gain in a batch, the more so on busy cores.
-        self.patches, self.labels = patches.flatten(1, 2).contiguous().numpy(), labels.long()
-        self.mean, self.std = mean, std
-        rows, columns = torch.arange(self.shape[0]), torch.arange(self.shape[1])
-        self.pos = torch.cartesian_prod(rows, columns)
+        self.images = images.numpy() if isinstance(images, Tensor) else images
+        self.labels, self.patch_size = labels.long(), patch_size
+        self.mean, self.std = (np.asarray(a, np.float32)[:, None, None] for a in (mean, std))
+        self.augmentation = augmentation
+        self._places: dict[tuple[int, int], Tensor] = {}
+        if isinstance(images, Tensor):
+            patchify(images[:1], patch_size)  # says so where they cannot be cut
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: Tensor) -> Data:
-        patches = self.patches[index.numpy()].astype(np.float32)
-        patches -= self.mean
-        patches /= self.std
-        samples = len(index)
-        return Data(
-            x=torch.from_numpy(patches).flatten(0, 1),
-            y=self.labels[index],
-            pos=self.pos.repeat(samples, 1),
-            lengths=(len(self.pos),) * samples,
-            shapes=[self.shape] * samples,
-        )
+        chosen = index.numpy()
+        groups, order = self._scaled(chosen)
+        mixed: dict[str, Any] = {}
+        if self.augmentation is not None:
+            generator = self.augmentation.generator(chosen)
+            groups = [self.augmentation(group, generator) for group in groups]
+            if self.augmentation.alpha is not None:
+                if len(groups) > 1:
+                    raise ValueError(
+                        "augment 'mixup' adds images of one size, but these are of several: give "
+                        "size, or leave mixup out."
+                    )
+                groups[0], other, share = mixup(groups[0], generator, self.augmentation.alpha)
+                mixed = {"y_other": self.labels[index][other], "share": share}
+        batch = pack(groups, order, self.patch_size, self._places)
+        batch.y = self.labels[index]
+        batch.update(mixed)
+        return batch
+
+    def _scaled(self, chosen: np.ndarray) -> tuple[list[Tensor], list[list[int]]]:
+        """The images [b, C, height, width] of each size, and where each belongs in the batch."""
+        if isinstance(self.images, np.ndarray):
+            return [self._scale(self.images[chosen])], [list(range(len(chosen)))]
+        images = [self.images[int(i)].numpy() for i in chosen]
+        order: dict[tuple[int, ...], list[int]] = {}
+        for place, image in enumerate(images):
+            order.setdefault(image.shape, []).append(place)
+        groups = [self._scale(np.stack([images[i] for i in own])) for own in order.values()]
+        return groups, list(order.values())
+
+    def _scale(self, images: np.ndarray) -> Tensor:
+        scaled = images.astype(np.float32)
+        scaled -= self.mean
+        scaled /= self.std
+        return torch.from_numpy(scaled)
+
+
+def pack(
+    groups: Sequence[Tensor],
+    order: Sequence[Sequence[int]],
+    patch_size: int,
+    kept: dict[tuple[int, int], Tensor] | None = None,
+) -> Data:
+    """Images as one batch of patches: x, pos, lengths and shapes.
+
+    Args:
+        groups: images [b, C, height, width] of one size each.
+        order: where each group's images belong in the batch.
+        patch_size: side of a patch.
+        kept: places [n, 2] of each shape, made once.
+    """
+    kept = {} if kept is None else kept
+    grids: dict[int, Tensor] = {}
+    for group, own in zip(groups, order, strict=True):
+        patches = patchify(group, patch_size)
+        shape = (patches.shape[1], patches.shape[2])
+        if shape not in kept:
+            kept[shape] = torch.cartesian_prod(*map(torch.arange, shape))
+        if len(groups) == 1:
+            return Data(
+                x=patches.flatten(0, 2),
+                pos=kept[shape].repeat(len(patches), 1),
+                lengths=(len(kept[shape]),) * len(patches),
+                shapes=[shape] * len(patches),
+            )
+        grids |= dict(zip(own, patches, strict=True))
+    images = [grids[i] for i in range(len(grids))]
+    shapes = [(image.shape[0], image.shape[1]) for image in images]
+    return Data(
+        x=torch.cat([image.flatten(0, 1) for image in images]),
+        pos=torch.cat([kept[shape] for shape in shapes]),
+        lengths=tuple(len(kept[shape]) for shape in shapes),
+        shapes=shapes,
+    )
 
 
 class PatchImages(DataModule):
-    """Batches of images as patch nodes, from arrays that fit into memory.
+    """Batches of images as patch nodes.
 
     A batch has x [N, C * patch_size**2], pos [N, 2] (row, column), `lengths`, `shapes` and y [B].
-    `num_features`, `num_classes` and `shape` (rows, columns of patches) are there after `setup`.
-    Training batches are shuffled anew each epoch, by `seed`.
+    `num_features`, `num_classes` and, where all images have one size, `shape` (rows, columns of
+    patches) are there after `setup`. Training batches are shuffled anew each epoch, by `seed`.
+
+    Args:
+        patch_size: side of a patch.
+        batch_size: images a batch.
+        val_size: images to validate on, taken from those to train on.
+        augment: changes of training images, see `graphformer.data.augment.Augmentation`.
+        label_fraction: share of the training images to keep, as much of every class.
+        num_workers: processes that make batches.
+        seed: of the split, the order and the changes.
     """
 
     num_features: int
     num_classes: int
-    shape: tuple[int, int]
+    shape: tuple[int, int] | None
 
     def __init__(
-        self, *, patch_size: int, batch_size: int, val_size: int, num_workers: int, seed: int
+        self,
+        *,
+        patch_size: int,
+        batch_size: int,
+        val_size: int,
+        augment: Sequence[str] = (),
+        label_fraction: float = 1.0,
+        num_workers: int = 0,
+        seed: int = 0,
     ) -> None:
         super().__init__()
+        if not 0 < label_fraction <= 1:
+            raise ValueError(f"label_fraction is {label_fraction}: expected above 0, up to 1.")
         self.patch_size, self.batch_size, self.val_size = patch_size, batch_size, val_size
-        self.num_workers, self.seed = num_workers, seed
-        self._parts: dict[str, Patches] = {}
+        self.label_fraction, self.num_workers, self.seed = label_fraction, num_workers, seed
+        self.augmentation = Augmentation(augment, seed) if augment else None
+        self.mean = self.std = np.zeros(0)
+        self._parts: dict[str, Images] = {}
 
     @abstractmethod
     def read(self) -> tuple[Labelled, Labelled]:
         """Return (images, labels) for training and validation together, and for testing."""
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the images, split off those for validation, and cut them into patches."""
+        """Read the images, split off those for validation."""
         if self._parts:
             return
         (images, labels), test = self.read()
-        if not 0 < self.val_size < len(labels):
-            raise ValueError(
-                f"val_size is {self.val_size}: expected 1 to {len(labels) - 1}, as there are "
-                f"{len(labels)} images to train and validate on."
-            )
-        order = torch.from_numpy(np.random.default_rng(self.seed).permutation(len(labels)))
-        val, train = order[: self.val_size], order[self.val_size :]
+        val, train = split_off(len(labels), self.val_size, self.seed)
+        train = train[some_of_each(labels[train], self.label_fraction, self.seed)]
         self.num_classes = int(torch.cat([labels, test[1]]).max()) + 1
-        self._pack(train=(images[train], labels[train]), val=(images[val], labels[val]), test=test)
+        self._pack(
+            train=(_rows(images, train), labels[train]),
+            val=(_rows(images, val), labels[val]),
+            test=test,
+        )
 
     def _pack(self, **parts: Labelled) -> None:
-        pixels = parts["train"][0][:10_000].double()  # in random order, and enough for a mean
-        mean, std = pixels.mean().item(), pixels.std().item()
+        self.mean, self.std = pixel_statistics(parts["train"][0])
         for part, (images, labels) in parts.items():
-            # A constant image set has deviation 0, and would turn into NaN.
-            self._parts[part] = Patches(images, labels, self.patch_size, mean, std or 1.0)
-        self.shape = self._parts["train"].shape
-        self.num_features = self._parts["train"].patches.shape[-1]
+            changes = self.augmentation if part == "train" else None
+            self._parts[part] = Images(
+                images, labels, self.patch_size, self.mean, self.std, changes
+            )
+        images = parts["train"][0]
+        self.num_features = len(self.mean) * self.patch_size**2
+        self.shape = None
+        if isinstance(images, Tensor):
+            height, width = images.shape[2:]
+            self.shape = (height // self.patch_size, width // self.patch_size)
 
     def batches(self, part: str) -> BatchLoader:
         """Return the batches of a part."""
         images, shuffle = self._parts[part], part == "train"
         order = BatchOrder(len(images), self.batch_size, shuffle=shuffle, seed=self.seed)
         return BatchLoader(images, order, num_workers=self.num_workers)
+
+    def pixels(self, x: Tensor) -> Tensor:
+        """Patches [..., C * patch_size**2] of a batch as they were before scaling, from 0 to 1."""
+        area = self.patch_size**2
+        mean, std = (
+            torch.from_numpy(np.repeat(np.asarray(a, np.float32), area))
+            for a in (self.mean, self.std)
+        )
+        return ((x * std + mean) / self.largest).clamp(0, 1)
+
+    largest: float = 255.0
+    """The brightest value of a pixel."""
+
+
+def split_off(count: int, part: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Numbers of the `part` images drawn to validate on, and of the others."""
+    if not 0 < part < count:
+        raise ValueError(
+            f"val_size is {part}: expected 1 to {count - 1}, as there are {count} images to train "
+            "and validate on."
+        )
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(count))
+    return order[:part], order[part:]
+
+
+def some_of_each(labels: Tensor, fraction: float, seed: int) -> Tensor:
+    """Which items to keep, [k] ascending: a share of every class, at least one, by chance."""
+    if fraction == 1:
+        return torch.arange(len(labels))
+    generator = np.random.default_rng((seed, 2))
+    kept = []
+    for label in labels.unique().tolist():
+        own = np.flatnonzero(labels.numpy() == label)
+        kept.append(generator.permutation(own)[: max(1, round(fraction * len(own)))])
+    return torch.from_numpy(np.sort(np.concatenate(kept)))
+
+
+def pixel_statistics(images: Tensor | Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation of each channel, [C], over the first images; deviation 1 if constant."""
+    if isinstance(images, Tensor):
+        pixels = images[:10_000].transpose(0, 1).flatten(1).double()  # enough for a mean
+    else:
+        some = [images[i].flatten(1).double() for i in range(min(len(images), 200))]
+        pixels = torch.cat(some, dim=1)
+    std = pixels.std(1)
+    # A constant image set has deviation 0, and would turn into NaN.
+    return pixels.mean(1).numpy(), torch.where(std > 0, std, 1.0).numpy()
+
+
+def _rows(images: Tensor | Sequence[Tensor], index: Tensor) -> Tensor | Sequence[Tensor]:
+    return images[index] if isinstance(images, Tensor) else Subset(images, index)
+
+
+class Subset(Sequence[Tensor]):
+    """Some images of a sequence, read when they are asked for."""
+
+    def __init__(self, images: Sequence[Tensor], index: Tensor) -> None:
+        self.images, self.index = images, index.tolist()
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, i: Any) -> Any:
+        return self.images[self.index[i]]
 
 
 class IdxImages(PatchImages):
@@ -126,6 +296,8 @@ class IdxImages(PatchImages):
         root: str | None = None,
         base_url: str | None = None,
         val_size: int = 5000,
+        augment: Sequence[str] = (),
+        label_fraction: float = 1.0,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
@@ -133,6 +305,8 @@ class IdxImages(PatchImages):
             patch_size=patch_size,
             batch_size=batch_size,
             val_size=val_size,
+            augment=augment,
+            label_fraction=label_fraction,
             num_workers=num_workers,
             seed=seed,
         )
@@ -163,6 +337,8 @@ class Digits(PatchImages):
     `test_size` images are for testing and `val_size` for validation, drawn by `seed`.
     """
 
+    largest = 16.0
+
     def __init__(
         self,
         patch_size: int = 1,
@@ -170,6 +346,8 @@ class Digits(PatchImages):
         *,
         val_size: int = 180,
         test_size: int = 360,
+        augment: Sequence[str] = (),
+        label_fraction: float = 1.0,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
@@ -177,6 +355,8 @@ class Digits(PatchImages):
             patch_size=patch_size,
             batch_size=batch_size,
             val_size=val_size,
+            augment=augment,
+            label_fraction=label_fraction,
             num_workers=num_workers,
             seed=seed,
         )

@@ -59,9 +59,11 @@ class Classification(Task):
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Mean loss over the batch's labels, []."""
         logits, y = self._outputs(batch, "train")
-        total = F.cross_entropy(
-            logits, y, ignore_index=IGNORED, reduction="sum", label_smoothing=self.label_smoothing
-        )
+        loss = {"reduction": "sum", "label_smoothing": self.label_smoothing}
+        total = F.cross_entropy(logits, y, ignore_index=IGNORED, **loss)
+        if getattr(batch, "share", None) is not None:  # mixup
+            other = F.cross_entropy(logits, batch.y_other, **loss)
+            total = batch.share * total + (1 - batch.share) * other
         return self.training_loss(total, (y != IGNORED).sum(), rows=y.shape[0])
 
     def validation_step(self, batch: Data, batch_idx: int) -> None:

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch.nn.functional import unfold
 
 from graphformer.data import Digits, IdxImages, MissingDataError
 from graphformer.data.idx import NAMES, SOURCES, find_folder, read_idx
-from graphformer.data.images import patchify
+from graphformer.data.images import Images, patchify, pixel_statistics
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -64,7 +65,7 @@ def test_packing_loses_no_image_and_normalises(toy: Path) -> None:
     raw = torch.from_numpy(read_idx(toy / NAMES[2]).copy())[:, None].float()
     test = list(data.test_dataloader())
     packed = torch.cat([batch.x for batch in test]).view(17, 15, 4)
-    back = packed * test[0].x.new_tensor(data._parts["test"].std) + data._parts["test"].mean
+    back = 255 * data.pixels(packed)
     torch.testing.assert_close(back, patchify(raw, 2).flatten(1, 2), atol=1e-3, rtol=0)
     assert torch.cat([batch.y for batch in test]).tolist() == [i % 7 for i in range(17)]
     train = torch.cat([batch.x for batch in data.train_dataloader()])
@@ -161,6 +162,42 @@ def test_damaged_files_are_refused(content: bytes, message: str, tmp_path: Path)
 def test_senseless_val_size_is_refused(toy: Path) -> None:
     with pytest.raises(ValueError, match="val_size is 53: expected 1 to 52"):
         IdxImages("toy", 2, root=str(toy), val_size=53).setup()
+
+
+def test_a_share_of_the_labels_is_drawn_from_every_class(toy: Path) -> None:
+    def labels(**settings: Any) -> list[int]:
+        data = IdxImages("toy", 2, 5, root=str(toy), val_size=11, **settings)
+        data.setup()
+        return sorted(torch.cat([batch.y for batch in data.train_dataloader()]).tolist())
+
+    some = labels(label_fraction=0.2)
+    assert set(some) == set(range(7))
+    assert len(some) < 10
+    assert labels(label_fraction=0.2) == some
+    assert len(labels()) == 42
+    with pytest.raises(ValueError, match="label_fraction is 0"):
+        labels(label_fraction=0)
+
+
+def test_images_of_several_sizes_are_packed_in_the_order_asked_for() -> None:
+    sizes = [(4, 6), (2, 2), (4, 6), (6, 2)]
+    images = [torch.full((3, *size), float(i)) for i, size in enumerate(sizes)]
+    labels = torch.tensor([5, 3, 2, 7])
+    samples = Images(images, labels, 2, np.zeros(3), np.ones(3))
+    batch = samples[torch.tensor([2, 1, 3])]
+    assert batch.shapes == [(2, 3), (1, 1), (3, 1)]
+    assert batch.lengths == (6, 1, 3)
+    assert batch.x[:, 0].tolist() == [2.0] * 6 + [1.0] + [3.0] * 3
+    assert batch.pos[7:].tolist() == [[0, 0], [1, 0], [2, 0]]
+    assert batch.y.tolist() == [2, 3, 7]
+
+
+def test_channels_are_scaled_apart_and_constants_stay_finite() -> None:
+    images = torch.stack([torch.rand(7, 4, 4), 100 + 10 * torch.rand(7, 4, 4), torch.ones(7, 4, 4)])
+    mean, std = pixel_statistics(images.transpose(0, 1))
+    assert mean.shape == (3,)
+    assert 100 < mean[1] < 110
+    assert std[2] == 1.0
 
 
 def test_fashion_mnist_is_read(real_data: Callable[[str], Path]) -> None:
