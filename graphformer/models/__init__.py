@@ -7,6 +7,7 @@ from graphformer.models.graph_attention import GAT, gat, residual_gat
 from graphformer.models.graph_hybrids import exphormer, gps
 from graphformer.models.graph_model import GraphModel
 from graphformer.models.graph_transformers import graph_transformer, graphormer
+from graphformer.models.mae import MaskedAutoencoder, mae
 from graphformer.models.model import Model
 from graphformer.models.recurrent import recurrent_language_model, recurrent_seq2seq
 from graphformer.models.seq2seq import EncoderDecoder, encoder_decoder
@@ -26,6 +27,7 @@ __all__ = [
     "GCN",
     "EncoderDecoder",
     "GraphModel",
+    "MaskedAutoencoder",
     "Model",
     "ViT",
     "bert",
@@ -40,6 +42,7 @@ __all__ = [
     "graphormer",
     "language_model",
     "llama",
+    "mae",
     "packed",
     "recurrent_language_model",
     "recurrent_seq2seq",

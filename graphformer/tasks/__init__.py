@@ -7,6 +7,7 @@ from graphformer.tasks.denoising import Denoising
 from graphformer.tasks.language import LanguageModeling
 from graphformer.tasks.link import EdgeClassification, LinkPrediction
 from graphformer.tasks.masked import MaskedLanguageModeling
+from graphformer.tasks.reconstruction import MaskedImageModeling
 from graphformer.tasks.regression import Regression
 from graphformer.tasks.replaced import ReplacedTokenDetection
 from graphformer.tasks.seq2seq import SequenceToSequence
@@ -17,6 +18,7 @@ __all__ = [
     "EdgeClassification",
     "LanguageModeling",
     "LinkPrediction",
+    "MaskedImageModeling",
     "MaskedLanguageModeling",
     "Regression",
     "ReplacedTokenDetection",
