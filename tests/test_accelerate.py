@@ -29,6 +29,7 @@ from torch_geometric.nn import (
 from torch_geometric.utils import to_torch_csr_tensor
 
 import graphformer as gf
+import graphformer.pyg
 from graphformer.pyg import FusedGATConv, FusedGATv2Conv, FusedTransformerConv
 from graphformer.pyg.edges import _known
 
@@ -550,3 +551,16 @@ def test_compiled(kind):
     edge_index = edges()
     for _ in range(2):
         torch.testing.assert_close(compiled(x, edge_index), ours(x, edge_index))
+
+
+@pytest.mark.parametrize("name", ["GATConv", "GATv2Conv", "TransformerConv"])
+def test_one_import_in_place_of_pygs(name):
+    import torch_geometric.nn
+
+    mine, theirs = (
+        getattr(module, name)(5, 7, heads=3, edge_dim=2)
+        for module in (graphformer.pyg, torch_geometric.nn)
+    )
+    theirs.load_state_dict(mine.state_dict())
+    x, edge_index, edge_attr = torch.randn(11, 5), torch.randint(11, (2, 31)), torch.randn(31, 2)
+    torch.testing.assert_close(mine(x, edge_index, edge_attr), theirs(x, edge_index, edge_attr))

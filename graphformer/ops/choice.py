@@ -34,7 +34,7 @@ DENSE = {"cpu": 0.3, "cuda": 0.1}
 On a CPU the fused kernel and the masked product cost the same at 0.2 to 0.4, depending on widths.
 """
 RAGGED = 32_768
-"""Samples of several sizes, with fewer pairs of nodes a size than this, go through the fused kernel.
+"""Samples of several sizes with fewer pairs of nodes a size go through the fused kernel on a CPU.
 
 A dense product takes a call for each size. On 2 cores the fused kernel was 1.4 to 8 times faster
 with up to 17,000 pairs a size (sentences, molecules), as fast with 50,000 to 100,000, and 1.3 to
