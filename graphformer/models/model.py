@@ -32,7 +32,8 @@ class Model(nn.Module):
 
     What comes from a checkpoint, by `from_pretrained`, also has its `tokenizer`, its `config`, the
     text of other `files` of its folder, the `prompt` that comes before texts to encode, a `pooler`
-    where BERT has one beside its nodes, and the names of weights that are `fresh`.
+    where BERT has one beside its nodes, the `defaults` of `generate`, and the names of weights that
+    are `fresh`.
     """
 
     adjacency: Pattern | None
@@ -53,6 +54,7 @@ class Model(nn.Module):
         self.files: dict[str, str] = {}
         self.fresh: list[str] = []
         self.prompt = ""
+        self.defaults: dict[str, Any] = {}
         self.adjacency = None if adjacency is None else self._checked(adjacency)
         initialise(self, depth=len(transformer.blocks))
 
@@ -130,6 +132,7 @@ class Model(nn.Module):
         if self.adjacency is not None:
             several = isinstance(self.adjacency, PerLayer)
             options.setdefault("adjacency", self.adjacency.patterns if several else self.adjacency)
+        options = self.defaults | options
         return generate(self, prompts, max_new_tokens=max_new_tokens, **options)
 
     def encode(self, texts: str | Sequence[str], **options: Any) -> Tensor:

@@ -105,6 +105,6 @@ def _scaled(
     """Long wavelengths divided by the factor, short ones kept, those between blended."""
     if low_freq_factor is None:
         return frequency / factor
-    turns = original_max_position_embeddings * frequency / (2 * math.pi)
+    turns = original_max_position_embeddings / (2 * math.pi / frequency)
     kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0, 1)
     return (1 - kept) * frequency / factor + kept * frequency

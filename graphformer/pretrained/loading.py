@@ -81,12 +81,29 @@ def from_pretrained(
     _load(model, tensors, actual, family, config, kind, dtype, torch.device(device), head != "auto")
     config.values["architectures"] = [family.classes.get(kind, family.classes["none"])]
     model.config = config.values
+    model.defaults = _generation(config, family, source if folder is None else folder)
     if folder is not None:
         model.tokenizer = load_tokenizer(folder)
         model.files = side_files(folder)
     if sentences and folder is not None:
         sentence_head(model, folder)
     return model.eval()
+
+
+def _generation(config: Config, family: Family, source: Any) -> dict[str, Any]:
+    """What texts end with, and how much what was said counts against a token."""
+    settings = dict(config.values) if "eos_token_id" in config.values else {}
+    settings.setdefault("eos_token_id", family.eos)
+    if not isinstance(source, Path):
+        stated = getattr(source, "generation_config", None)
+        settings |= {} if stated is None else stated.to_dict()
+    elif (source / "generation_config.json").is_file():
+        settings = read_json(source / "generation_config.json")
+    ends = settings.get("eos_token_id")
+    ends = [ends] if isinstance(ends, int) else ends
+    found: dict[str, Any] = {"eos_id": ends} if ends else {}
+    penalty = settings.get("repetition_penalty")
+    return found if penalty is None else found | {"repetition_penalty": penalty}
 
 
 def _of_folder(folder: Path) -> tuple[Config, Tensors]:
@@ -131,7 +148,7 @@ def _family(config: Config) -> Family:
 
 
 def _kind(config: Config, family: Family, head: Heads) -> Kind:
-    heads = [*family.classes, *(["embedding"] if "masked_lm" in family.classes else [])]
+    heads = [*family.classes, "embedding"]
     if head != "auto":
         if head not in heads:
             raise ValueError(f"head must be auto or one of {', '.join(heads)}, got {head!r}.")

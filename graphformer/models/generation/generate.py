@@ -43,7 +43,7 @@ def generate(
     repetition_penalty: float = 1.0,
     num_beams: int = 1,
     length_penalty: float = 1.0,
-    eos_id: int | None = None,
+    eos_id: int | Sequence[int] | None = None,
     stop: Sequence[Sequence[int]] = (),
     seed: int | None = None,
     stream: Stream | None = None,
@@ -66,7 +66,7 @@ def generate(
         repetition_penalty: above 1 makes tokens that were there before less likely.
         num_beams: above 1 looks for the most likely text with so many beams, without drawing.
         length_penalty: of beams, whose log-probability is divided by their length to this power.
-        eos_id: the token that ends a text; it is kept.
+        eos_id: the token that ends a text, or several of which each does; it is kept.
         stop: sequences of tokens that end a text; they are kept.
         seed: of the draws; None draws differently each time.
         stream: called with a text's number and its new token at once; a text ends if it returns

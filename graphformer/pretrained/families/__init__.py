@@ -3,11 +3,18 @@
 from graphformer.pretrained.families.bert import BERT
 from graphformer.pretrained.families.distilbert import DISTILBERT
 from graphformer.pretrained.families.family import Family, Kind, Table
+from graphformer.pretrained.families.gpt2 import GPT2
+from graphformer.pretrained.families.llama import LLAMA, MISTRAL, QWEN2, QWEN3
 from graphformer.pretrained.families.roberta import ROBERTA, XLM_ROBERTA
 
 FAMILIES: dict[str, Family] = {
     "bert": BERT,
     "distilbert": DISTILBERT,
+    "gpt2": GPT2,
+    "llama": LLAMA,
+    "mistral": MISTRAL,
+    "qwen2": QWEN2,
+    "qwen3": QWEN3,
     "roberta": ROBERTA,
     "xlm-roberta": XLM_ROBERTA,
 }

@@ -35,6 +35,7 @@ class Family(NamedTuple):
         known: patterns of names that mean nothing here: buffers, and heads of other kinds.
         tied: whether the head has the embedding's weights unless the config says otherwise.
         views: the shapes in which tensors marked `^V` are stored, by their name.
+        eos: the token that ends a text where no config names one.
     """
 
     prefix: str
@@ -46,6 +47,7 @@ class Family(NamedTuple):
     known: tuple[str, ...] = ()
     tied: bool = False
     views: Callable[[Config], dict[str, tuple[int, ...]]] | None = None
+    eos: int | None = None
 
     def kind(self, architecture: str) -> Kind | None:
         """The kind of head that a class of `transformers` has; None if it is not known."""
