@@ -2,12 +2,14 @@
 
 from graphformer.data.batches import BatchLoader
 from graphformer.data.budgets import BudgetOrder
+from graphformer.data.captions import CaptionFile
 from graphformer.data.conllu import DependencyTrees
 from graphformer.data.documents import TextRecords
 from graphformer.data.features import SparseFeatures
 from graphformer.data.files import MissingDataError
+from graphformer.data.folders import ImageFolder
 from graphformer.data.graphs import MoleculeNet, TUDataset
-from graphformer.data.images import Digits, IdxImages
+from graphformer.data.images import Digits, IdxImages, ImageArrays
 from graphformer.data.labelled import LabelledText
 from graphformer.data.library import StandardLibrary
 from graphformer.data.links import PlanetoidLinks
@@ -16,6 +18,7 @@ from graphformer.data.neighbors import NeighborNodes
 from graphformer.data.nodes import DigitsGraph, HeterophilousGraph, Planetoid
 from graphformer.data.pairs import SymbolPairs, TextPairs
 from graphformer.data.ragged import Ragged, RaggedPairs
+from graphformer.data.scenes import Scenes
 from graphformer.data.synthetic import RingTransfer
 from graphformer.data.text import TextFile
 from graphformer.data.tokens import Bytes, Characters, Tokenizer
@@ -28,12 +31,15 @@ __all__ = [
     "BatchLoader",
     "BudgetOrder",
     "Bytes",
+    "CaptionFile",
     "Characters",
     "DependencyTrees",
     "Digits",
     "DigitsGraph",
     "HeterophilousGraph",
     "IdxImages",
+    "ImageArrays",
+    "ImageFolder",
     "LabelledText",
     "ListOps",
     "MissingDataError",
@@ -42,6 +48,7 @@ __all__ = [
     "Planetoid",
     "Ragged",
     "RaggedPairs",
+    "Scenes",
     "StandardLibrary",
     "SymbolPairs",
     "TUDataset",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from graphformer.data.batches import BatchLoader, BatchOrder
 from graphformer.data.files import data_root
 from graphformer.data.idx import FILES, fetch, find_folder, read_idx
 from graphformer.data.module import DataModule
+from graphformer.data.records import find_file
 from graphformer.nn.patches import patchify
 
 Labelled = tuple[Any, Tensor]  # images [B, C, height, width] or a sequence of such, labels [B]
@@ -151,6 +153,8 @@ class PatchImages(DataModule):
     num_features: int
     num_classes: int
     shape: tuple[int, int] | None
+    largest: float = 255.0
+    """The brightest value of a pixel."""
 
     def __init__(
         self,
@@ -173,22 +177,26 @@ class PatchImages(DataModule):
         self._parts: dict[str, Images] = {}
 
     @abstractmethod
-    def read(self) -> tuple[Labelled, Labelled]:
-        """Return (images, labels) for training and validation together, and for testing."""
+    def read(self) -> dict[str, Labelled]:
+        """Return images and labels of the parts 'train', 'test' and perhaps 'val'.
+
+        Without 'val', `val_size` images are drawn from those for training.
+        """
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the images, split off those for validation."""
+        """Read the images, and split off those for validation."""
         if self._parts:
             return
-        (images, labels), test = self.read()
-        val, train = split_off(len(labels), self.val_size, self.seed)
-        train = train[some_of_each(labels[train], self.label_fraction, self.seed)]
-        self.num_classes = int(torch.cat([labels, test[1]]).max()) + 1
-        self._pack(
-            train=(_rows(images, train), labels[train]),
-            val=(_rows(images, val), labels[val]),
-            test=test,
-        )
+        parts = dict(self.read())
+        images, labels = parts["train"]
+        if "val" not in parts:
+            val, train = split_off(len(labels), self.val_size, self.seed)
+            parts["val"] = (_rows(images, val), labels[val])
+            images, labels = _rows(images, train), labels[train]
+        kept = some_of_each(labels, self.label_fraction, self.seed)
+        parts["train"] = (_rows(images, kept), labels[kept])
+        self.num_classes = int(max(labels.max() for _, labels in parts.values())) + 1
+        self._pack(**parts)
 
     def _pack(self, **parts: Labelled) -> None:
         self.mean, self.std = pixel_statistics(parts["train"][0])
@@ -212,15 +220,16 @@ class PatchImages(DataModule):
 
     def pixels(self, x: Tensor) -> Tensor:
         """Patches [..., C * patch_size**2] of a batch as they were before scaling, from 0 to 1."""
-        area = self.patch_size**2
-        mean, std = (
-            torch.from_numpy(np.repeat(np.asarray(a, np.float32), area))
-            for a in (self.mean, self.std)
-        )
-        return ((x * std + mean) / self.largest).clamp(0, 1)
+        return restore_pixels(x, self.mean, self.std, self.patch_size) / self.largest
 
-    largest: float = 255.0
-    """The brightest value of a pixel."""
+
+def restore_pixels(x: Tensor, mean: np.ndarray, std: np.ndarray, patch_size: int) -> Tensor:
+    """Undo the scaling of patches [..., C * patch_size**2] by mean and deviation of channels."""
+    by_pixel = (
+        torch.from_numpy(np.repeat(np.asarray(a, np.float32), patch_size**2)) for a in (mean, std)
+    )
+    offset, scale = by_pixel
+    return (x * scale + offset).clamp(min=0)
 
 
 def split_off(count: int, part: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -319,7 +328,7 @@ class IdxImages(PatchImages):
         folder = find_folder(data_root(self.root), self.dataset)
         fetch(folder, self.dataset, base_url=self.base_url)
 
-    def read(self) -> tuple[Labelled, Labelled]:
+    def read(self) -> dict[str, Labelled]:
         """Return the files' images and labels."""
         self.prepare_data()
         folder = find_folder(data_root(self.root), self.dataset)
@@ -328,7 +337,10 @@ class IdxImages(PatchImages):
             for part in ("train", "test")
         ]
         (train, train_labels), (test, test_labels) = parts
-        return (train.unsqueeze(1), train_labels), (test.unsqueeze(1), test_labels)
+        return {
+            "train": (train.unsqueeze(1), train_labels),
+            "test": (test.unsqueeze(1), test_labels),
+        }
 
 
 class Digits(PatchImages):
@@ -363,7 +375,7 @@ class Digits(PatchImages):
         self.save_hyperparameters(logger=False)
         self.test_size = test_size
 
-    def read(self) -> tuple[Labelled, Labelled]:
+    def read(self) -> dict[str, Labelled]:
         """Return the digits, those for testing drawn at random."""
         images, labels = read_digits()
         if not 0 < self.test_size < len(labels) - 1:
@@ -376,10 +388,83 @@ class Digits(PatchImages):
         order = torch.from_numpy(generator.permutation(len(labels)))
         test, rest = order[: self.test_size], order[self.test_size :]
         images = images.unsqueeze(1)
-        return (images[rest], labels[rest]), (images[test], labels[test])
+        return {"train": (images[rest], labels[rest]), "test": (images[test], labels[test])}
 
 
-def read_digits() -> Labelled:
+class ImageArrays(PatchImages):
+    """Images from a file of numpy arrays, as patch nodes.
+
+    Args:
+        path: an .npz file with x_train, y_train, x_test and y_test, as Keras' mnist.npz has them;
+            images are [B, height, width], or [B, height, width, C] with 1, 3 or 4 channels.
+        patch_size, batch_size, val_size, augment, label_fraction, num_workers, seed: of
+            `PatchImages`.
+        largest: the brightest value of a pixel.
+        root: the data root.
+
+    Raises:
+        MissingDataError: there is no such file.
+        ValueError: it lacks an array, or one has another shape.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        patch_size: int = 4,
+        batch_size: int = 128,
+        *,
+        val_size: int = 5000,
+        largest: float = 255.0,
+        augment: Sequence[str] = (),
+        label_fraction: float = 1.0,
+        root: str | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            patch_size=patch_size,
+            batch_size=batch_size,
+            val_size=val_size,
+            augment=augment,
+            label_fraction=label_fraction,
+            num_workers=num_workers,
+            seed=seed,
+        )
+        path, root = os.fspath(path), None if root is None else os.fspath(root)
+        self.save_hyperparameters(logger=False)
+        self.path, self.root, self.largest = path, root, largest
+
+    def read(self) -> dict[str, Labelled]:
+        """Return the file's images and labels."""
+        file = find_file(self.path, self.root)
+        with np.load(file) as arrays:
+            lacking = {f"{a}_{part}" for a in "xy" for part in ("train", "test")} - set(arrays)
+            if lacking:
+                raise ValueError(
+                    f"{file} lacks the array {', '.join(sorted(lacking))}; it has "
+                    f"{', '.join(arrays) or 'none'}."
+                )
+            return {
+                part: (
+                    _channels_first(arrays[f"x_{part}"], file),
+                    torch.from_numpy(arrays[f"y_{part}"].astype(np.int64).reshape(-1)),
+                )
+                for part in ("train", "test")
+            }
+
+
+def _channels_first(images: np.ndarray, file: Path) -> Tensor:
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
+        raise ValueError(
+            f"{file} holds images of shape {images.shape}: expected [B, height, width], or with 1, "
+            "3 or 4 channels behind."
+        )
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+
+def read_digits() -> tuple[Tensor, Tensor]:
     """Return scikit-learn's digits: images [1797, 8, 8] of values 0 to 16, and labels [1797]."""
     from sklearn.datasets import load_digits  # slow to import, and few need it
 

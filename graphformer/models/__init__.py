@@ -1,6 +1,8 @@
 """Builder functions: one Transformer, put together for text, vision and graphs."""
 
 from graphformer.models.baselines import GCN, gcn
+from graphformer.models.captioning import RecurrentCaptioner, captioner, recurrent_captioner
+from graphformer.models.cnn import cnn
 from graphformer.models.encoding import encode, packed, search
 from graphformer.models.generation import generate
 from graphformer.models.graph_attention import GAT, gat, residual_gat
@@ -29,9 +31,12 @@ __all__ = [
     "GraphModel",
     "MaskedAutoencoder",
     "Model",
+    "RecurrentCaptioner",
     "ViT",
     "bert",
     "encode",
+    "captioner",
+    "cnn",
     "encoder_decoder",
     "exphormer",
     "gat",
@@ -44,6 +49,7 @@ __all__ = [
     "llama",
     "mae",
     "packed",
+    "recurrent_captioner",
     "recurrent_language_model",
     "recurrent_seq2seq",
     "residual_gat",

@@ -108,7 +108,13 @@ class AttentiveDecoder(nn.Module):
         self.cell = CELLS[cell](dim + source_dim, dim)
 
     def forward(
-        self, x: Tensor, sizes: Sequence[int], source: Tensor, source_sizes: Sequence[int]
+        self,
+        x: Tensor,
+        sizes: Sequence[int],
+        source: Tensor,
+        source_sizes: Sequence[int],
+        *,
+        weights: list[Tensor] | None = None,
     ) -> Tensor:
         """States and contexts of the targets, [M, C + C'].
 
@@ -117,6 +123,7 @@ class AttentiveDecoder(nn.Module):
             sizes: targets a sample.
             source: the encoder's nodes, [N, C'].
             source_sizes: nodes a sample.
+            weights: gets what each sample's targets attend to, [m, n].
         """
         # Longest first: those that still run are always the first ones.
         order = sorted(range(len(sizes)), key=lambda i: -sizes[i])
@@ -128,25 +135,38 @@ class AttentiveDecoder(nn.Module):
         values = torch.cat(nodes)
         keys = self.key(values)
         steps: list[list[Tensor]] = [[] for _ in order]
+        seen: list[list[Tensor]] = [[] for _ in order]
         for t in range(max(sizes, default=0)):
             count = sum(size > t for size in sizes)
             state = tuple(s[:count] for s in state) if isinstance(state, tuple) else state[:count]
             read = [len(part) for part in nodes[:count]]
             across = adjacencies.complete([1] * count, read)
             own = slice(sum(read))
-            context = self._attend(_hidden(state), keys[own], values[own], across)
+            context, shares = self._attend(
+                _hidden(state), keys[own], values[own], across, weights is not None
+            )
+            if shares is not None:
+                for row, share in enumerate(shares.detach().split(read)):
+                    seen[row].append(share)
             y = torch.stack([part[t] for part in targets[:count]])
             state = self.cell(torch.cat([y, context], dim=1), state)
             for row, out in enumerate(torch.cat([_hidden(state), context], dim=1)):
                 steps[row].append(out)
         placed = dict(zip(order, steps, strict=True))
+        if weights is not None:
+            rows = dict(zip(order, seen, strict=True))
+            weights += [torch.stack(rows[i]) for i in range(len(order))]
         return torch.stack([out for i in range(len(order)) for out in placed[i]])
 
-    def _attend(self, state: Tensor, keys: Tensor, values: Tensor, across: Adjacency) -> Tensor:
+    def _attend(
+        self, state: Tensor, keys: Tensor, values: Tensor, across: Adjacency, told: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Contexts [b, C'], and, if they are to be told, the weights [n]."""
         q, k, v = (part.unsqueeze(1) for part in (self.query(state), keys, values))
-        out = gatv2_attention(q, k, v, self.score, across)
-        assert isinstance(out, Tensor)
-        return out.squeeze(1)
+        result = gatv2_attention(q, k, v, self.score, across, return_weights=told)
+        if isinstance(result, tuple):
+            return result[0].squeeze(1), result[1].squeeze(1)
+        return result.squeeze(1), None
 
 
 class RecurrentSeq2Seq(nn.Module):

@@ -47,6 +47,7 @@ class EncoderDecoder(nn.Module):
             x=batch.source,
             lengths=tuple(map(int, batch.source_lengths)),
             pos=getattr(batch, "source_pos", None),
+            shapes=getattr(batch, "source_shapes", None),
             num_nodes=len(batch.source),
         )
         return self.encoder(source, self.source_adjacency(source))

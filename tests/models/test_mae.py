@@ -85,13 +85,13 @@ def test_it_learns_to_tell_a_patch_from_another():
     batch = packed(images)
     adjacency = gf.complete(batch.lengths)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    for step in range(150):
+    for step in range(60):
         visible = visible_of(batch, step)
         loss = (model(batch, adjacency, visible) - batch.x)[~visible].square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert loss < 0.2
+    assert loss < 0.5  # 2.5 by the mean of all
 
 
 def test_a_classifier_starts_from_the_encoder(tmp_path):

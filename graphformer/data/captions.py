@@ -1,0 +1,227 @@
+"""Images with sentences that describe them, for captioning and for image and text side by side."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from graphformer.data.augment import Augmentation
+from graphformer.data.batches import BatchLoader, BatchOrder
+from graphformer.data.files import MissingDataError
+from graphformer.data.folders import ImageFiles, find_folder
+from graphformer.data.images import Images, pixel_statistics, restore_pixels
+from graphformer.data.loading import divide
+from graphformer.data.ragged import Ragged
+from graphformer.data.records import field, find_file, read_json_lines, read_table
+from graphformer.data.text import Vocabulary
+from graphformer.data.vocabularies import make_tokenizer
+
+Captioned = tuple[Any, Sequence[str]]
+"""Images, [B, C, height, width] or a sequence of [C, height, width], and a sentence each."""
+
+
+class CaptionSamples:
+    """Images and their sentences, as sources and targets of an encoder-decoder.
+
+    A batch is one of the sentences, with x [M] (what a decoder reads: <bos>, then the sentence) and
+    y [M] (what it shall answer: the sentence, then <eos>), pos [M] and `lengths`, and has the
+    images' `source` [N, F], `source_pos` [N, 2], `source_lengths` and `source_shapes`.
+
+    Args:
+        images: without labels that matter.
+        captions: token ids of each sentence.
+        start, end: the ids of <bos> and <eos>.
+    """
+
+    def __init__(
+        self, images: Images, captions: Sequence[np.ndarray], *, start: int, end: int
+    ) -> None:
+        read = [np.concatenate([[start], caption]) for caption in captions]
+        answer = [np.concatenate([caption, [end]]) for caption in captions]
+        self.images, self.texts = images, Ragged(read, answer)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Tensor) -> Data:
+        batch, image = self.texts[index], self.images[index]
+        batch.source, batch.source_pos = image.x, image.pos
+        batch.source_lengths, batch.source_shapes = image.lengths, image.shapes
+        return batch
+
+
+class CaptionedImages(Vocabulary):
+    """Images and sentences in three parts, with a vocabulary of words; see `CaptionSamples`.
+
+    `num_features`, `vocab_size` and, where all images have one size, `shape` are there after
+    `setup`.
+
+    Args:
+        patch_size: side of a patch.
+        batch_size: pairs a batch.
+        augment: changes of training images, see `graphformer.data.augment.Augmentation`.
+        vocabulary: as for `TextPairs`.
+        max_length: sentences are cut after so many tokens.
+        seed: of the order and the changes.
+    """
+
+    largest = 255.0
+
+    def __init__(
+        self,
+        *,
+        patch_size: int,
+        batch_size: int,
+        augment: Sequence[str],
+        vocabulary: str,
+        max_length: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.patch_size, self.batch_size, self.seed = patch_size, batch_size, seed
+        self.vocabulary, self.max_length = vocabulary, max_length
+        self.augmentation = Augmentation(augment, seed) if augment else None
+        self.parts: dict[str, Captioned] = {}
+        self.mean = self.std = np.zeros(0)
+        self.num_features = 0
+        self.shape: tuple[int, int] | None = None
+
+    @abstractmethod
+    def read(self) -> dict[str, Captioned]:
+        """Return the parts 'train', 'val' and 'test'."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read images and sentences; learn the vocabulary unless a checkpoint gave one."""
+        if not self.parts:
+            self.parts = self.read()
+            images = self.parts["train"][0]
+            self.mean, self.std = pixel_statistics(images)
+            self.num_features = len(self.mean) * self.patch_size**2
+            if isinstance(images, Tensor):
+                height, width = images.shape[2:]
+                self.shape = (height // self.patch_size, width // self.patch_size)
+        if self.tokenizer is None:
+            self.tokenizer = make_tokenizer(self.vocabulary, self.parts["train"][1])
+
+    def batches(self, part: str) -> BatchLoader:
+        """Return the batches of a part, shuffled where it is the training part."""
+        tokenizer = self.need_tokenizer()
+        captions = list(self.parts[part][1])
+        ids = [row.numpy()[: self.max_length] for row in tokenizer.encode_many(captions)]
+        samples = CaptionSamples(
+            self.images(part), ids, start=tokenizer.need("bos"), end=tokenizer.need("eos")
+        )
+        order = BatchOrder(len(ids), self.batch_size, shuffle=part == "train", seed=self.seed)
+        return BatchLoader(samples, order)
+
+    def images(self, part: str) -> Images:
+        """The images of a part, whose labels are their numbers."""
+        images = self.parts[part][0]
+        changes = self.augmentation if part == "train" else None
+        numbers = torch.arange(len(images))
+        return Images(images, numbers, self.patch_size, self.mean, self.std, changes)
+
+    def pixels(self, x: Tensor) -> Tensor:
+        """Patches [..., C * patch_size**2] of a batch as they were before scaling, from 0 to 1."""
+        return restore_pixels(x, self.mean, self.std, self.patch_size) / self.largest
+
+
+class CaptionFile(CaptionedImages):
+    """Images in a folder, and beside them a file that has a sentence for each.
+
+    Args:
+        path: .jsonl with fields, or .tsv with columns, perhaps .gz: a file name and a sentence.
+        folder: of the images; that of `path` by default.
+        val_path, test_path: files of the same form; else fractions of `path`, by chance.
+        image, caption: names of fields in JSON lines, numbers of columns from 0 in a table.
+        patch_size, batch_size, augment, vocabulary, max_length, seed: of `CaptionedImages`.
+        size: height and width that images are scaled to; None keeps each as it is, but for what
+            its sides have beyond a multiple of `patch_size`.
+        channels: 3 for colour, 1 for grey.
+        val_fraction, test_fraction: of the division, where there is but one file.
+        root: the data root.
+
+    Raises:
+        MissingDataError: the file or an image is not there.
+        ValueError: naming the file, and the line, that is not as it should be.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        folder: str | None = None,
+        val_path: str | None = None,
+        test_path: str | None = None,
+        *,
+        image: str = "image",
+        caption: str = "caption",
+        patch_size: int = 8,
+        batch_size: int = 64,
+        augment: Sequence[str] = (),
+        vocabulary: str = "wordpiece",
+        max_length: int = 64,
+        size: tuple[int, int] | None = None,
+        channels: int = 3,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        root: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            patch_size=patch_size,
+            batch_size=batch_size,
+            augment=augment,
+            vocabulary=vocabulary,
+            max_length=max_length,
+            seed=seed,
+        )
+        path, root = os.fspath(path), None if root is None else os.fspath(root)
+        self.save_hyperparameters(logger=False)
+        self.paths = {"train": path, "val": val_path, "test": test_path}
+        self.folder, self.fields, self.root = folder, (image, caption), root
+        self.size, self.channels = size, channels
+        self.fractions = (val_fraction, test_fraction)
+
+    def read(self) -> dict[str, Captioned]:
+        """Return the pairs of each file; images are read when they are asked for."""
+        parts = {p: self._pairs(path) for p, path in self.paths.items() if path is not None}
+        return {
+            part: (
+                ImageFiles(
+                    [file for file, _ in pairs],
+                    size=self.size,
+                    channels=self.channels,
+                    multiple=self.patch_size,
+                ),
+                [caption for _, caption in pairs],
+            )
+            for part, pairs in divide(parts, self.fractions, self.seed).items()
+        }
+
+    def _pairs(self, path: str) -> list[tuple[Path, str]]:
+        file = find_file(path, self.root)
+        folder = file.parent if self.folder is None else find_folder(self.folder, self.root)
+        if ".jsonl" in file.suffixes:
+            records = read_json_lines(file)
+            rows = [
+                (n, str(field(r, self.fields[0], file, n)), str(field(r, self.fields[1], file, n)))
+                for n, r in records
+            ]
+        else:
+            first, second = (int(f) if f.isdigit() else i for i, f in enumerate(self.fields))
+            table = read_table(file, max(first, second) + 1)
+            rows = [(n, row[first], row[second]) for n, row in table]
+        for number, name, _ in rows:
+            if not (folder / name).is_file():
+                raise MissingDataError(f"{file}, line {number}: there is no image {folder / name}.")
+        if not rows:
+            raise ValueError(f"{file} holds no images and sentences.")
+        return [(folder / name, caption) for _, name, caption in rows]
