@@ -74,10 +74,14 @@ def canonical(name: str, family: Family) -> str:
 
 
 def understood(name: str, family: Family) -> bool:
-    """Whether a canonical name is one that the family has, used by this model or not."""
+    """Whether a canonical name is of a part that the family has, but not this model: a head.
+
+    Blocks are none: what they hold besides what the config asks for would make a difference.
+    """
     tables: list[Table] = [family.trunk, *family.heads.values()]
-    patterns = [canonical(theirs, family) for table in tables for theirs in table.values()]
-    return any(_matches(pattern, name) for pattern in (*patterns, *family.known))
+    names = [theirs for table in tables for theirs in table.values() if "#" not in theirs]
+    patterns = [*(canonical(theirs, family) for theirs in names), *family.known]
+    return any(_matches(pattern, name) for pattern in patterns)
 
 
 def _entry(table: Table, name: str) -> str:
