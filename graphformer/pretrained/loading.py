@@ -75,8 +75,9 @@ def from_pretrained(
     sentences = folder is not None and head == "auto" and (folder / "modules.json").is_file()
     kind = "embedding" if sentences else _kind(config, family, head)
     actual = _canonical_names(tensors, family, config)
+    tied = _tied(config, family, kind, tensors, actual)
     with torch.device("meta"):
-        model = family.build(config, kind, _tied(config, family, kind, tensors, actual))
+        model = family.build(config, kind, tied)
     _drop_pooler(model, actual)
     _load(model, tensors, actual, family, config, kind, dtype, torch.device(device), head != "auto")
     config.values["architectures"] = [family.classes.get(kind, family.classes["none"])]
