@@ -36,7 +36,7 @@ class Parser(LightningArgumentParser):
 
     def _without_sizes(self, added: list[str]) -> list[str]:
         for action in self._actions:
-            if action.dest in SIZES:
+            if action.dest in (*SIZES, "settings"):
                 action.required = False
         return added
 

@@ -26,6 +26,7 @@ def restore_task(path: Path) -> Task:
     parser = Parser()
     parser.add_subclass_arguments(Task, "model")
     task: Task = parser.instantiate_classes(parser.parse_object({"model": settings})).model
+    task.configure_model()
     task.load_state_dict(_load(path)["state_dict"])
     return task.eval()
 

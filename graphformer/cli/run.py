@@ -35,6 +35,7 @@ from graphformer.cli.explain import explain
 from graphformer.cli.folders import make_run_folder
 from graphformer.cli.loggers import make_loggers
 from graphformer.cli.parser import Parser, fill_sizes
+from graphformer.cli.pretrained import fill_pretrained
 from graphformer.cli.vocabulary import StoreTokenizer
 from graphformer.tasks import Task
 
@@ -99,6 +100,7 @@ class CLI(LightningCLI):
     def instantiate_classes(self) -> None:
         """Build data, model and trainer."""
         config = self.config[self.command.name]
+        fill_pretrained(config.model, config.data)
         data = fill_sizes(config.model, config.data)
         super().instantiate_classes()
         self.datamodule = data or self.datamodule
@@ -131,6 +133,8 @@ class CLI(LightningCLI):
             raise UsageError(
                 f"the run of {ckpt} is finished: raise --trainer.max_epochs or --trainer.max_steps"
             )
+        if model.lora is not None and self.folder is not None:
+            model.save_adapter(self.folder / "adapter")
         output.print_fit(self.trainer, self.folder)
 
     def validate(self, model: Task, datamodule: pl.LightningDataModule) -> None:

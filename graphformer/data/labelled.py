@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from graphformer.data.batches import BatchLoader
+from graphformer.data.checkpoint_tokenizer import PretrainedTokenizer
 from graphformer.data.loading import budget_loader, divide
 from graphformer.data.ragged import Ragged
 from graphformer.data.records import field, find_file, read_records, read_table
 from graphformer.data.sources import find_sources, open_archives
 from graphformer.data.text import Vocabulary
+from graphformer.data.tokens import Tokenizer
 from graphformer.data.vocabularies import make_tokenizer
 
 Sample = tuple[str, str]  # a text and its label
@@ -33,8 +35,8 @@ class LabelledText(Vocabulary):
         classes: of a folder or archive: class -> pattern of its files' names.
         lines: whether a file of a class has a text a line, rather than one.
         encoding: of files of classes and tables.
-        vocabulary: "characters", "bytes", a file of `graphformer tokenize`, or "bpe" or
-            "wordpiece" to learn one from the training part.
+        vocabulary: "characters", "bytes", a file of `graphformer tokenize`, the folder of a
+            checkpoint, or "bpe" or "wordpiece" to learn one from the training part.
         vocabulary_size: the most tokens to learn.
         max_length: the most tokens a text; what follows is cut off.
         cls: whether <cls> comes before each text.
@@ -100,13 +102,20 @@ class LabelledText(Vocabulary):
     def batches(self, part: str) -> BatchLoader:
         """Return the batches of a part, shuffled where it is the training part."""
         tokenizer, samples = self.need_tokenizer(), self.parts[part]
-        before = [tokenizer.need("cls")] if self.cls else []
-        ids = tokenizer.encode_many([text for text, _ in samples])
-        rows = [np.array([*before, *row.tolist()], np.int64)[: self.max_length] for row in ids]
+        rows = self._rows(tokenizer, [text for text, _ in samples])
         number = {label: i for i, label in enumerate(self.labels)}
         y = None if self.label is None else [number[label] for _, label in samples]
         budget = {"max_tokens": self.max_tokens, "max_edges": self.max_edges, "seed": self.seed}
         return budget_loader(Ragged(rows, y), part, **budget)  # type: ignore[arg-type]
+
+    def _rows(self, tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
+        """The ids of each text; a checkpoint's tokenizer puts its own special tokens around it."""
+        if isinstance(tokenizer, PretrainedTokenizer):
+            own = tokenizer.ids(texts, max_length=self.max_length)
+            return [np.array(row, np.int64) for row in own]
+        before = [tokenizer.need("cls")] if self.cls else []
+        ids = tokenizer.encode_many(texts)
+        return [np.array([*before, *row.tolist()], np.int64)[: self.max_length] for row in ids]
 
     def _parts(self) -> dict[str, list[Sample]]:
         given = {part: path for part, path in self.paths.items() if path is not None}

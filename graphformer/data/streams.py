@@ -11,7 +11,9 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
+from graphformer.data.checkpoint_tokenizer import PretrainedTokenizer
 from graphformer.data.files import cache_root
 from graphformer.data.tokens import Tokenizer
 
@@ -92,7 +94,7 @@ def _encode(
         sizes.characters += sum(map(len, texts))
         sizes.bytes += sum(len(text.encode("utf-8", "surrogateescape")) for text in texts)
         rows, stops = [], []
-        for ids, is_end in zip(tokenizer.encode_many(texts), ends, strict=True):
+        for ids, is_end in zip(_plain(tokenizer, texts), ends, strict=True):
             row = ids.numpy().astype(dtype)
             rows.append(np.append(row, dtype.type(eos)) if is_end and eos is not None else row)
             done += len(rows[-1])
@@ -144,3 +146,10 @@ def _write(
         except OSError:
             if not folder.is_dir():  # else another process was quicker
                 raise
+
+
+def _plain(tokenizer: Tokenizer, texts: list[str]) -> list[Tensor]:
+    """The ids of pieces of a text, without what a checkpoint's tokenizer puts around each text."""
+    if isinstance(tokenizer, PretrainedTokenizer):
+        return tokenizer.plain(texts)
+    return tokenizer.encode_many(texts)

@@ -13,6 +13,7 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from graphformer.data.checkpoint_tokenizer import PretrainedTokenizer, read_pretrained_tokenizer
 from graphformer.data.files import MissingDataError
 from graphformer.data.tokens import SPECIAL_TOKENS, Bytes, Characters, Tokenizer
 
@@ -82,7 +83,7 @@ def make_tokenizer(
 
     Args:
         vocabulary: one of `KINDS`, or the path of what `graphformer tokenize` wrote, or of the
-            folder of a run.
+            folder of a run, or of a checkpoint of Hugging Face's.
         texts: what is learned from.
         vocab_size: the most tokens to learn, of "bpe" and "wordpiece".
         special: whether "characters" and "bytes" get special tokens; the others always do.
@@ -99,7 +100,10 @@ def make_tokenizer(
         )
     path = Path(vocabulary).expanduser()
     if path.is_dir():
-        return load_tokenizer(path / "tokenizer.json")
+        ours = None
+        if (path / "config.json").is_file():
+            ours = read_pretrained_tokenizer(path)
+        return load_tokenizer(path / "tokenizer.json") if ours is None else ours
     if path.suffix == ".json":
         return load_tokenizer(path)
     raise ValueError(
@@ -135,6 +139,9 @@ def restore_tokenizer(state: dict[str, Any]) -> Tokenizer:
     """Return the tokenizer whose `state` a checkpoint holds."""
     if "json" not in state:  # a checkpoint of version 0.1
         return Bytes() if state["kind"] == "bytes" else Characters(state["characters"])
+    if "roles" in state:
+        backend = tokenizers.Tokenizer.from_str(state["json"])
+        return PretrainedTokenizer(backend, state["roles"], max_length=state["max_length"])
     spec = json.loads(state["json"])
     vocabulary = spec["model"]["vocab"]
     special = [token["content"] for token in spec["added_tokens"] if token["special"]]

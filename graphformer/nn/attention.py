@@ -173,6 +173,8 @@ def _ends(
 
 def _linear(x: Tensor, linear: nn.Linear, rows: slice) -> Tensor:
     """Some rows of a linear map."""
+    if type(linear) is not nn.Linear:  # such as one with an adapter
+        return linear(x)[..., rows]
     return F.linear(x, linear.weight[rows], None if linear.bias is None else linear.bias[rows])
 
 

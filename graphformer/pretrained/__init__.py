@@ -1,7 +1,19 @@
 """Public weights on the graph core: from Hugging Face's folders and models, and back to them."""
 
+from graphformer.pretrained.attention import register_with_transformers
+from graphformer.pretrained.builders import classifier, decoder, kind_of, tagger
 from graphformer.pretrained.loading import from_pretrained
 from graphformer.pretrained.saving import save_pretrained
 from graphformer.pretrained.tokenizer import PretrainedTokenizer, load_tokenizer
 
-__all__ = ["PretrainedTokenizer", "from_pretrained", "load_tokenizer", "save_pretrained"]
+__all__ = [
+    "PretrainedTokenizer",
+    "classifier",
+    "decoder",
+    "from_pretrained",
+    "kind_of",
+    "load_tokenizer",
+    "register_with_transformers",
+    "save_pretrained",
+    "tagger",
+]

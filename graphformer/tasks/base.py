@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+import os
+from typing import TYPE_CHECKING, Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from graphformer.patterns import Pattern
+from graphformer.tasks.finetuning import add_lora, freeze, layer_rates
 from graphformer.tasks.optimization import make_optimizer, schedule_factor
 from graphformer.tasks.pretrained import load_pretrained
 
@@ -39,8 +41,13 @@ class Task(pl.LightningModule):
         schedule: what follows the warm-up, down to `min_lr_ratio` at the last step.
         warmup_steps: optimiser steps of linear warm-up.
         min_lr_ratio: last learning rate as a fraction of `lr`.
-        pretrained: a checkpoint, or the folder of a run, whose weights training starts from; heads
-            that do not fit stay as they are.
+        pretrained: a checkpoint, the folder of a run, or a folder of Hugging Face's, whose weights
+            training starts from; heads that do not fit stay as they are.
+        frozen_blocks: how many of the first blocks are not trained.
+        frozen_embedding: whether the embedding is not trained.
+        layer_decay: the learning rate of each layer as a fraction of the next one's.
+        lora: trains adapters of low rank, and the head, instead of all weights: settings of
+            `peft.LoraConfig`, such as {"r": 8, "lora_alpha": 16}.
     """
 
     def __init__(
@@ -56,6 +63,10 @@ class Task(pl.LightningModule):
         warmup_steps: int = 0,
         min_lr_ratio: float = 0.0,
         pretrained: str | None = None,
+        frozen_blocks: int = 0,
+        frozen_embedding: bool = False,
+        layer_decay: float = 1.0,
+        lora: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -68,12 +79,49 @@ class Task(pl.LightningModule):
         self.warmup_steps = warmup_steps
         self.min_lr_ratio = min_lr_ratio
         self.pretrained = pretrained
+        self.layer_decay, self.lora = layer_decay, lora
+        if lora is not None and (frozen_blocks or frozen_embedding):
+            raise ValueError(
+                "lora freezes all weights but the adapters and the head: leave out frozen_blocks "
+                "and frozen_embedding"
+            )
+        if frozen_blocks or frozen_embedding:
+            freeze(network, blocks=frozen_blocks, embedding=frozen_embedding)
+        if layer_decay != 1.0:
+            layer_rates(network, layer_decay)  # says now what it could not do later
+        self._adapter: tuple[Any, ...] = ()  # not a module of this one: the network holds it
         self._label_counts: list[Tensor] = []
 
     def setup(self, stage: str) -> None:
         """Start from pretrained weights, if any; those of a run that is resumed come later."""
         if stage == "fit" and self.pretrained is not None:
             load_pretrained(self.network, self.pretrained)
+
+    def configure_model(self) -> None:
+        """Put adapters in, if any: after pretrained weights, before those of a checkpoint."""
+        if self.lora is not None and not self._adapter:
+            self._adapter = (add_lora(self.network, self.lora),)
+
+    def save_adapter(self, folder: str | os.PathLike[str]) -> None:
+        """Write the adapters, and the head, as peft does.
+
+        Raises ValueError for a task without adapters.
+        """
+        self._need_adapter().save_pretrained(os.fspath(folder))
+
+    def merge_adapter(self) -> nn.Module:
+        """Merge the adapters into the network's weights, by peft; the network, then without them.
+
+        Raises ValueError for a task without adapters.
+        """
+        self.network = self._need_adapter().merge_and_unload()
+        self._adapter, self.lora = (), None
+        return self.network
+
+    def _need_adapter(self) -> Any:
+        if not self._adapter:
+            raise ValueError("there are no adapters: give the task lora, and train it")
+        return self._adapter[0]
 
     def forward(self, batch: Data) -> Tensor:
         """Outputs of the network, [N, K] or [B, K]."""
@@ -121,6 +169,7 @@ class Task(pl.LightningModule):
             lr=self.lr,
             weight_decay=self.weight_decay,
             betas=self.betas,
+            rates=None if self.layer_decay == 1.0 else layer_rates(self.network, self.layer_decay),
             fused=self.trainer.precision != "16-mixed",  # the loss scaler unscales on its own
         )
         factor = schedule_factor(

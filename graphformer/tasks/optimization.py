@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
-def decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+def decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups that decay matrices, and neither biases, norms nor embeddings.
 
     A parameter that several modules share is an embedding if any of them is one.
@@ -33,19 +34,23 @@ def make_optimizer(
     lr: float,
     weight_decay: float,
     betas: tuple[float, float],
+    rates: Mapping[Tensor, float] | None = None,
     fused: bool = True,
 ) -> Optimizer:
     """AdamW with decay on matrices only (Loshchilov & Hutter 2019), or Adam with L2 on everything.
 
-    Adam's decay is the penalty of older recipes such as GAT's, which spares no parameter.
+    Adam's decay is the penalty of older recipes such as GAT's, which spares no parameter. The
+    learning rate of a parameter in `rates` is multiplied by that.
     """
     if name == "adam":
         trained = [p for p in network.parameters() if p.requires_grad]
-        return torch.optim.Adam(
-            trained, lr=lr, weight_decay=weight_decay, betas=betas, fused=fused or None
-        )
-    groups = [group for group in decay_groups(network, weight_decay) if group["params"]]
-    return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=fused or None)
+        groups: list[dict[str, Any]] = [{"params": trained, "weight_decay": weight_decay}]
+    else:
+        groups = [group for group in decay_groups(network, weight_decay) if group["params"]]
+    if rates is not None:
+        groups = [part for group in groups for part in _by_rate(group, rates, lr)]
+    kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+    return kind(groups, lr=lr, betas=betas, fused=fused or None)
 
 
 def schedule_factor(
@@ -66,6 +71,16 @@ def schedule_factor(
         return min_lr_ratio + (1.0 - min_lr_ratio) * left
 
     return factor
+
+
+def _by_rate(
+    group: dict[str, Any], rates: Mapping[Tensor, float], lr: float
+) -> list[dict[str, Any]]:
+    """A group in parts, each with the learning rate of its parameters."""
+    parts: dict[float, list[Tensor]] = {}
+    for parameter in group["params"]:
+        parts.setdefault(rates.get(parameter, 1.0), []).append(parameter)
+    return [{**group, "params": params, "lr": lr * rate} for rate, params in parts.items()]
 
 
 def _parameters(network: nn.Module) -> Iterator[tuple[nn.Module, Tensor]]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphformer import pretrained
 from graphformer.nn.patches import GridPositions, resize_table
 
 PARTS = ("encoder.", "image.", "text.")
@@ -24,7 +25,8 @@ def load_pretrained(network: nn.Module, run: str | os.PathLike[str]) -> list[str
 
     Args:
         network: whose weights are replaced.
-        run: a checkpoint, or the folder of a run, of which the best is taken, or else the last.
+        run: a checkpoint, or the folder of a run, of which the best is taken, or else the last; or
+            a folder of Hugging Face's.
 
     Returns:
         The names of the network's tensors that keep the values they had: its head's.
@@ -34,9 +36,12 @@ def load_pretrained(network: nn.Module, run: str | os.PathLike[str]) -> list[str
         ValueError: naming all tensors, other than the heads', that lack, are too many, or have
             another shape.
     """
-    path = _find(Path(run).expanduser())
     own = network.state_dict()
-    stored = _resized(_inner(_network_weights(path), own), network)
+    if is_public(run):
+        stored = _public_weights(Path(run).expanduser(), network)
+    else:
+        stored = _network_weights(_find(Path(run).expanduser()))
+    stored = _resized(_inner(stored, own), network)
     fits = {n: w for n, w in stored.items() if n in own and own[n].shape == w.shape}
     shapes = {
         name: f"{name} ({_shape(stored[name])} there, {_shape(own[name])} here)"
@@ -59,6 +64,24 @@ def load_pretrained(network: nn.Module, run: str | os.PathLike[str]) -> list[str
         )
     network.load_state_dict(fits, strict=False)
     return sorted(own.keys() - fits.keys())
+
+
+def is_public(run: str | os.PathLike[str]) -> bool:
+    """Whether this is a folder of Hugging Face's, rather than a run or a checkpoint of ours."""
+    path = Path(run).expanduser()
+    return (path / "config.json").is_file() and not (path / "checkpoints").is_dir()
+
+
+def _public_weights(folder: Path, network: Any) -> dict[str, Tensor]:
+    """The weights of a folder with the head that the network has, but for those it lacks."""
+    settings = getattr(network, "config", None) or {}
+    kind: Any = pretrained.kind_of(settings) or "none"
+    classes = settings.get("id2label")
+    model = pretrained.from_pretrained(
+        folder, head=kind, num_classes=None if classes is None else len(classes)
+    )
+    drawn = (*model.fresh, *(n for n in model.state_dict() if n.startswith("pooler.")))
+    return {name: weight for name, weight in model.state_dict().items() if name not in drawn}
 
 
 def _find(path: Path) -> Path:

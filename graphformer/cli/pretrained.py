@@ -1,0 +1,36 @@
+"""What a checkpoint of Hugging Face's says of a run's model and data."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from graphformer.cli.parser import import_path
+from graphformer.tasks.pretrained import is_public
+
+
+def fill_pretrained(model: Namespace, data: Namespace) -> None:
+    """Take the network's `settings` and the data's `vocabulary` from `model.pretrained`.
+
+    Only for a folder of Hugging Face's: its weights mean nothing with another vocabulary.
+    """
+    path = model.init_args.get("pretrained")
+    if path is None or not is_public(path):
+        return
+    folder = Path(path).expanduser().absolute()
+    network = model.init_args.get("network")
+    if network is not None and "settings" in _parameters(network.class_path):
+        if network.get("init_args") is None:
+            network["init_args"] = Namespace()
+        text = (folder / "config.json").read_text(encoding="utf-8")
+        network.init_args["settings"] = json.loads(text)
+    if "vocabulary" in _parameters(data.class_path) and (folder / "tokenizer.json").is_file():
+        data.init_args["vocabulary"] = str(folder)
+
+
+def _parameters(class_path: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(import_path(class_path)).parameters

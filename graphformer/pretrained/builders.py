@@ -1,0 +1,82 @@
+"""Networks with the architecture of a checkpoint, for `graphformer fit --model.pretrained FOLDER`.
+
+Their `settings` are what the checkpoint's config.json says; the command fills them in. Weights are
+drawn: the task's `pretrained` loads them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphformer.models import Model
+from graphformer.pretrained.config import Config
+from graphformer.pretrained.families import FAMILIES, Kind
+from graphformer.pretrained.loading import _family
+
+
+def classifier(settings: dict[str, Any], num_classes: int) -> Model:
+    """A classifier of texts, with the architecture of a checkpoint.
+
+    Args:
+        settings: of the checkpoint's config.json.
+        num_classes: K.
+
+    Returns:
+        A model from token ids [N] to logits [B, K].
+
+    Raises ValueError for an architecture that is not known, or that has no such head.
+    """
+    return _build(settings, "classification", num_classes)
+
+
+def tagger(settings: dict[str, Any], num_classes: int) -> Model:
+    """A classifier of every token, with the architecture of a checkpoint.
+
+    Args:
+        settings: of the checkpoint's config.json.
+        num_classes: K.
+
+    Returns:
+        A model from token ids [N] to logits [N, K].
+
+    Raises ValueError for an architecture that is not known, or that has no such head.
+    """
+    return _build(settings, "tagging", num_classes)
+
+
+def decoder(settings: dict[str, Any]) -> Model:
+    """A language model with the architecture of a checkpoint.
+
+    Args:
+        settings: of the checkpoint's config.json.
+
+    Returns:
+        A model from token ids [N] to logits [N, K].
+
+    Raises ValueError for an architecture that is not known, or that has no such head.
+    """
+    return _build(settings, "causal_lm")
+
+
+def kind_of(settings: dict[str, Any]) -> Kind | None:
+    """The kind of head that a model with these settings has; None where they do not say."""
+    family = FAMILIES.get(str(settings.get("model_type")))
+    names = settings.get("architectures") or [""]
+    return None if family is None else family.kind(names[0])
+
+
+def _build(settings: dict[str, Any], kind: Kind, num_classes: int | None = None) -> Model:
+    config = Config(dict(settings), "settings")
+    family = _family(config)
+    if kind not in family.classes:
+        raise ValueError(
+            f"settings are of a {settings['model_type']!r} model, which has no head for "
+            f"{kind!r}: it knows {', '.join(family.classes)}"
+        )
+    if num_classes is not None:
+        config.values["id2label"] = {str(i): f"LABEL_{i}" for i in range(num_classes)}
+        config.values["label2id"] = {f"LABEL_{i}": i for i in range(num_classes)}
+    config.values["architectures"] = [family.classes[kind]]
+    model = family.build(config, kind, bool(config.get("tie_word_embeddings", family.tied)))
+    model.config = config.values
+    return model
