@@ -20,6 +20,9 @@ USAGE = """usage: graphformer COMMAND ...
   tokenize   learn a vocabulary: graphformer tokenize --kind bpe --out vocabulary.json FILES
   generate   continue a text:   graphformer generate --ckpt PATH --prompt "Once upon"
   evaluate   ask a language model questions: graphformer evaluate --ckpt PATH --tasks FILE ...
+  probe      classify images by frozen features: graphformer probe --ckpt PATH --method knn
+  draw       pictures of attention, reconstructions, words, retrieval, curves as PNG
+  sparsify   other adjacencies for a trained model: graphformer sparsify --model PATH --patterns ...
   list       show tasks, patterns, networks, data sets and experiments
   demo       train one Transformer on images, text and a graph
 
@@ -28,7 +31,8 @@ Any setting of the YAML files can be overridden, as in `--model.lr 1e-3 --traine
 is trained already. `graphformer COMMAND --help` lists everything.
 """
 COMMANDS = (
-    "fit", "validate", "test", "predict", "tokenize", "generate", "evaluate", "list", "demo",
+    "fit", "validate", "test", "predict", "tokenize", "generate", "evaluate", "probe", "draw",
+    "sparsify", "list", "demo",
 )  # fmt: skip
 MANY = ("--folds", "--seeds", "--jobs")
 
@@ -63,7 +67,7 @@ def _dispatch(arguments: list[str]) -> int:
         from graphformer.cli import demo
 
         return int(demo.main(arguments[1:]) or 0)
-    if command in ("tokenize", "generate", "evaluate"):
+    if command in ("tokenize", "generate", "evaluate", "probe", "draw", "sparsify"):
         return int(import_module(f"graphformer.cli.{command}").main(arguments[1:]))
     if command == "fit" and any(word.partition("=")[0] in MANY for word in arguments):
         from graphformer.cli.repeat import repeat

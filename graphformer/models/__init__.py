@@ -2,6 +2,7 @@
 
 from graphformer.models.baselines import GCN, gcn
 from graphformer.models.captioning import RecurrentCaptioner, captioner, recurrent_captioner
+from graphformer.models.clip import CLIP, clip
 from graphformer.models.cnn import cnn
 from graphformer.models.encoding import encode, packed, search
 from graphformer.models.generation import generate
@@ -27,6 +28,7 @@ from graphformer.models.words import word_tagger
 __all__ = [
     "GAT",
     "GCN",
+    "CLIP",
     "EncoderDecoder",
     "GraphModel",
     "MaskedAutoencoder",
@@ -36,6 +38,7 @@ __all__ = [
     "bert",
     "encode",
     "captioner",
+    "clip",
     "cnn",
     "encoder_decoder",
     "exphormer",

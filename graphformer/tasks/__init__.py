@@ -2,6 +2,7 @@
 
 from graphformer.tasks.base import Task
 from graphformer.tasks.classification import Classification
+from graphformer.tasks.clip import ImageTextContrast
 from graphformer.tasks.contrastive import SentenceContrast
 from graphformer.tasks.denoising import Denoising
 from graphformer.tasks.language import LanguageModeling
@@ -16,6 +17,7 @@ __all__ = [
     "Classification",
     "Denoising",
     "EdgeClassification",
+    "ImageTextContrast",
     "LanguageModeling",
     "LinkPrediction",
     "MaskedImageModeling",

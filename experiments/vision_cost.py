@@ -1,0 +1,217 @@
+"""What complete and grid adjacency cost over images of growing size; beside timm; MAE's memory.
+
+    python experiments/vision_cost.py [--out experiments/results/vision] [--sides 28 64 128]
+
+Writes cost.json, README.md and cost.png there. Peers that are not installed are named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphformer import models
+from graphformer.cli.measure import peak_memory
+from graphformer.data.images import pack
+from graphformer.patterns import Complete, GlobalNodes, Grid, Pattern
+from graphformer.tasks.reconstruction import choose_visible
+
+PATTERNS: dict[str, Pattern] = {
+    "complete": Complete(),
+    "grid 1": Grid(1),
+    "grid 2": Grid(2),
+    "grid 1 + global": Grid(1) | GlobalNodes(1),
+}
+
+
+def median_seconds(step: Callable[[], Any], repeats: int) -> float:
+    """The median time of some calls, after one that does not count."""
+    step()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def images(count: int, side: int, patch_size: int, channels: int = 1) -> Any:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn(count, channels, side, side, generator=generator)
+    return pack([pixels], [list(range(count))], patch_size)
+
+
+def trained(model: torch.nn.Module, run: Callable[[], Tensor]) -> Callable[[], None]:
+    """A training step without the optimiser: forward, backward, gradients forgotten."""
+
+    def step() -> None:
+        run().square().mean().backward()
+        model.zero_grad(set_to_none=True)
+
+    return step
+
+
+def growth(sides: list[int], repeats: int) -> list[dict[str, Any]]:
+    """Edges, time and memory of a training step of a ViT, patch 4, by the images' side."""
+    torch.manual_seed(0)
+    model = models.vit(16, 10, 64, 4, 4, positions="sincos")
+    rows = []
+    for side in sides:
+        batch = images(8, side, 4)
+        for name, pattern in PATTERNS.items():
+            adjacency = pattern(batch)
+            step = trained(model, lambda b=batch, a=adjacency: model(b, a))  # type: ignore[misc]
+            rows.append(
+                {
+                    "side": side,
+                    "nodes": batch.lengths[0],
+                    "adjacency": name,
+                    "edges": adjacency.num_edges // 8,
+                    "seconds": median_seconds(step, repeats),
+                    "memory": peak_memory(step),
+                }
+            )
+            print(rows[-1], flush=True)
+    return rows
+
+
+def beside_timm(repeats: int) -> dict[str, Any]:
+    """A step of our ViT over timm's of the same shape: 64 x 64, patch 8, width 192, 6 blocks."""
+    try:
+        import timm
+    except ModuleNotFoundError:
+        return {"missing": "timm is not installed: pip install timm"}
+    shape: dict[str, Any] = {"embed_dim": 192, "depth": 6, "num_heads": 3}
+    peer = timm.models.VisionTransformer(img_size=64, patch_size=8, num_classes=10, **shape)
+    model = models.vit(192, 10, 192, 6, 3, pool="class", positions="learned", shape=(8, 8))
+    pixels = torch.randn(16, 3, 64, 64)
+    batch = images(16, 64, 8, channels=3)
+    adjacency = Complete()(batch)
+    steps = [
+        trained(model, lambda: model(batch, adjacency)),
+        trained(peer, lambda: peer(pixels)),
+    ]
+    for step in steps:
+        step()
+    times: list[list[float]] = [[], []]
+    for _ in range(repeats):  # by turns, so that both meet the same disturbances
+        for number, step in enumerate(steps):
+            start = time.perf_counter()
+            step()
+            times[number].append(time.perf_counter() - start)
+    ours, theirs = map(statistics.median, times)
+    ratio = statistics.median(a / b for a, b in zip(*times, strict=True))
+    sizes = [sum(p.numel() for p in m.parameters()) for m in (model, peer)]
+    return {
+        "timm": timm.__version__,
+        "ours": ours,
+        "theirs": theirs,
+        "ratio": ratio,
+        "weights": sizes,
+    }
+
+
+def mae_memory(repeats: int) -> dict[str, Any]:
+    """A training step of a masked autoencoder on a quarter of the patches, and on all of them."""
+    torch.manual_seed(0)
+    model = models.mae(48, 192, 6, 3, decoder_dim=96, decoder_depth=1)
+    batch = images(16, 64, 4, channels=3)
+    adjacency = Complete()(batch)
+    quarter = choose_visible(batch.lengths, 0.75, np.random.default_rng(0))
+    found = {}
+    for name, visible in (("quarter", quarter), ("all", torch.ones_like(quarter))):
+        step = trained(model, lambda v=visible: model(batch, adjacency, v))  # type: ignore[misc]
+        found[name] = {"seconds": median_seconds(step, repeats), "memory": peak_memory(step)}
+    return found
+
+
+def report(found: dict[str, Any], folder: Path) -> None:
+    lines = [
+        "# What adjacencies cost over images",
+        "",
+        f"`python experiments/vision_cost.py`, threads: {found['threads']}, torch "
+        f"{torch.__version__}.",
+        "A training step (forward and backward) of 8 grey images, patch 4, width 64, 4 blocks.",
+        "",
+        "| side | nodes | adjacency | edges an image | ms a step | MiB above start |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in found["growth"]:
+        lines.append(
+            f"| {row['side']} | {row['nodes']:,} | {row['adjacency']} | {row['edges']:,} | "
+            f"{1e3 * row['seconds']:.0f} | {row['memory'] / 2**20:.0f} |"
+        )
+    lines += ["", "![Cost against the images' side](cost.png)", ""]
+    peer = found["timm"]
+    if "missing" in peer:
+        lines.append(f"Beside timm: {peer['missing']}.")
+    else:
+        lines.append(
+            f"Beside timm {peer['timm']}, the same shape (64 x 64 colour, patch 8, width 192, 6 "
+            f"blocks, 16 images): {1e3 * peer['ours']:.0f} ms a step to "
+            f"{1e3 * peer['theirs']:.0f}, median ratio {peer['ratio']:.2f}."
+        )
+    quarter, whole = found["mae"]["quarter"], found["mae"]["all"]
+    lines += [
+        "",
+        f"Masked autoencoder, 64 x 64 colour, patch 4, width 192, 6 blocks, 16 images: "
+        f"{1e3 * quarter['seconds']:.0f} ms and {quarter['memory'] / 2**20:.0f} MiB a step with a "
+        f"quarter of the patches encoded, {1e3 * whole['seconds']:.0f} ms and "
+        f"{whole['memory'] / 2**20:.0f} MiB with all.",
+        "",
+    ]
+    (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = [("edges", 1.0, "edges an image"), ("seconds", 1e3, "ms a step")]
+    panels.append(("memory", 2**-20, "MiB above start"))
+    for axes, (key, factor, title) in zip(figure.subplots(1, 3), panels, strict=True):
+        for name in PATTERNS:
+            own = [row for row in rows if row["adjacency"] == name]
+            sides, values = [r["side"] for r in own], [factor * r[key] for r in own]
+            axes.plot(sides, values, marker="o", label=name)
+        axes.set(xscale="log", yscale="log", xlabel="side in pixels", title=title)
+        axes.set_xticks(sorted({row["side"] for row in rows}), minor=False)
+        axes.get_xaxis().set_major_formatter("{x:.0f}")
+        axes.minorticks_off()
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What adjacencies cost over images.")
+    parser.add_argument("--out", type=Path, default=Path("experiments/results/vision"))
+    parser.add_argument("--sides", type=int, nargs="+", default=[28, 64, 128])
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    found = {
+        "threads": torch.get_num_threads(),
+        "growth": growth(options.sides, options.repeats),
+        "timm": beside_timm(2 * options.repeats),
+        "mae": mae_memory(options.repeats),
+    }
+    (options.out / "cost.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    report(found, options.out)
+    draw(found["growth"], options.out / "cost.png")
+    print(f"wrote {options.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Recorded attention as matrices, and what all blocks together attend to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from graphformer.nn.record import Recorded
+
+
+def dense_attention(record: Recorded) -> Tensor:
+    """The recorded weights, mean over heads, as a matrix [M, N]; 0 where there is no edge."""
+    weights = record.weights.detach().float().mean(1)
+    matrix = weights.new_zeros(record.adjacency.shape)
+    source, target = record.adjacency.edge_index
+    return matrix.index_put((target, source), weights)
+
+
+def rollout(records: Sequence[Recorded]) -> Tensor:
+    """How much of each first node is in each last one, [N, N], if attention and residuals mix them.
+
+    The product over blocks of (A + I) / 2, rows normalised.
+
+    Args:
+        records: of the blocks in order, N x N each.
+
+    Source: Abnar and Zuidema, 2020, "Quantifying attention flow in transformers".
+    """
+    flow: Tensor | None = None
+    for record in records:
+        attention = dense_attention(record)
+        mixed = attention + torch.eye(len(attention), device=attention.device)
+        mixed = mixed / mixed.sum(1, keepdim=True)
+        flow = mixed if flow is None else mixed @ flow
+    if flow is None:
+        raise ValueError("records must hold at least one attention, got none")
+    return flow
