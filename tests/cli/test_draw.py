@@ -83,7 +83,7 @@ def test_attention_and_curves_of_a_classifier(trained, workplace):
         assert main(["draw", "--ckpt", str(trained.folder), "--what", what]) == 0
         assert min(size(workplace / f"{what}.png")) > 150
     curves = read_curves(trained.folder)
-    assert {"train/loss", "val/loss", "val/accuracy"} <= curves.keys()
+    assert {"val/loss", "val/accuracy"} <= curves.keys()
     assert read_curves(trained.last) == curves
 
 
