@@ -34,6 +34,7 @@ _HOME = {
     "accelerate": "graphformer.pyg",
     "attention_kept": "graphformer.models.learned",
     "from_pretrained": "graphformer.pretrained",
+    "register_with_transformers": "graphformer.pretrained",
     "learn_adjacency": "graphformer.models.learned",
 }
 __all__ = [*_HOME, *_MODULES, "__version__"]
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from graphformer.models.learned import attention_kept, learn_adjacency
     from graphformer.nn import Transformer
     from graphformer.ops import additive_attention, attention
-    from graphformer.pretrained import from_pretrained
+    from graphformer.pretrained import from_pretrained, register_with_transformers
     from graphformer.pyg import accelerate
 
 

@@ -2,6 +2,7 @@
 
 from graphformer.pretrained.attention import register_with_transformers
 from graphformer.pretrained.builders import classifier, decoder, kind_of, tagger
+from graphformer.pretrained.images import packed_images
 from graphformer.pretrained.loading import from_pretrained
 from graphformer.pretrained.saving import save_pretrained
 from graphformer.pretrained.tokenizer import PretrainedTokenizer, load_tokenizer
@@ -13,6 +14,7 @@ __all__ = [
     "from_pretrained",
     "kind_of",
     "load_tokenizer",
+    "packed_images",
     "register_with_transformers",
     "save_pretrained",
     "tagger",

@@ -15,7 +15,7 @@ from graphformer.pretrained.config import Config
 from graphformer.pretrained.families import FAMILIES, Family, Kind
 from graphformer.pretrained.names import Place, canonical, places, rows_of, understood
 from graphformer.pretrained.sentence import sentence_head
-from graphformer.pretrained.tensors import Held, Stored, Tensors, read_json
+from graphformer.pretrained.tensors import Held, Joined, Stored, Tensors, read_json
 from graphformer.pretrained.tokenizer import load_tokenizer, side_files
 
 Heads = Literal[
@@ -27,6 +27,7 @@ Heads = Literal[
     "tagging",
     "answers",
     "embedding",
+    "distilled",
 ]
 
 
@@ -76,6 +77,8 @@ def from_pretrained(
     kind = "embedding" if sentences else _kind(config, family, head)
     actual = _canonical_names(tensors, family, config)
     tied = _tied(config, family, kind, tensors, actual)
+    if family.joins is not None:
+        tensors, actual = _join(tensors, actual, family, config)
     with torch.device("meta"):
         model = family.build(config, kind, tied)
     _drop_pooler(model, actual)
@@ -129,7 +132,8 @@ def _of_model(model: Any) -> tuple[Config, Tensors]:
         raise TypeError(
             f"source must be a folder or a model of transformers, got {type(model).__name__}."
         )
-    values = json.loads(model.config.to_json_string(use_diff=False))
+    settings: Any = model.config
+    values = json.loads(settings.to_json_string(use_diff=False))
     values["architectures"] = [type(model).__name__]
     return Config(values, f"the config of {type(model).__name__}"), Held(model.state_dict())
 
@@ -149,7 +153,7 @@ def _family(config: Config) -> Family:
 
 
 def _kind(config: Config, family: Family, head: Heads) -> Kind:
-    heads = [*family.classes, "embedding"]
+    heads = [*family.classes, *(["embedding"] if family.texts else [])]
     if head != "auto":
         if head not in heads:
             raise ValueError(f"head must be auto or one of {', '.join(heads)}, got {head!r}.")
@@ -175,6 +179,23 @@ def _canonical_names(tensors: Tensors, family: Family, config: Config) -> dict[s
             )
         actual[general] = name
     return actual
+
+
+def _join(
+    tensors: Tensors, actual: dict[str, str], family: Family, config: Config
+) -> tuple[Tensors, dict[str, str]]:
+    """The tensors with those that are stored in other parts than ours put together."""
+    assert family.joins is not None
+    names, make, _ = family.joins
+    _complain(config, {"missing": [name for name in names if name not in actual]})
+    parts = {}
+    for name in names:
+        stored = actual[name]
+        parts[name] = torch.empty(tensors.shape(stored), dtype=tensors.dtype(stored))
+        tensors.read(stored, parts[name])
+    made = {f"{name} (joined)": tensor for name, tensor in make(config, parts).items()}
+    others = {name: stored for name, stored in actual.items() if name not in names}
+    return Joined(tensors, made), others | {name.split(" ")[0]: name for name in made}
 
 
 def _tied(
@@ -309,7 +330,7 @@ def _draw(model: nn.Module, names: set[str], std: float) -> None:
         if not names.intersection(own):
             continue
         if not isinstance(module, nn.Linear):
-            module.reset_parameters()  # type: ignore[operator]
+            module.reset_parameters()
             continue
         for name, parameter in module.named_parameters(recurse=False):
             if f"{path}.{name}" in names and name == "bias":

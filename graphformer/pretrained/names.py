@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from graphformer.pretrained.families import Family, Kind, Table
+
+Views = Mapping[str, tuple[int, ...]]
 
 
 class Part(NamedTuple):
@@ -36,7 +37,7 @@ class Place(NamedTuple):
     parts: tuple[Part, ...]
 
 
-def places(model: nn.Module, family: Family, kind: Kind, views: dict) -> Iterator[Place]:
+def places(model: nn.Module, family: Family, kind: Kind, views: Views) -> Iterator[Place]:
     """Every parameter of a model, and where it lies in a checkpoint of the family.
 
     Args:
@@ -94,19 +95,20 @@ def _entry(table: Table, name: str) -> str:
 
 
 def _parts(
-    model: nn.Module, parameter: nn.Parameter, name: str, theirs: str, views: dict
+    model: nn.Module, parameter: nn.Parameter, name: str, theirs: str, views: Views
 ) -> list[Part]:
     theirs, _, mark = theirs.partition("^")
     transposed = mark == "T" and parameter.ndim == 2
-    expanded = list(_expanded(theirs))
+    named = list(zip(*map(_expanded, theirs.split("|")), strict=True))
+    if parameter.ndim == 0:
+        return [Part(named[0], (0, 0), (), False)]
     parts, first = [], 0
-    for size, text in zip(_sizes(model, name, len(expanded), parameter), expanded, strict=True):
-        rows = (first, first + size)
+    for size, options in zip(_sizes(model, name, len(named), parameter), named, strict=True):
         shape = (size, *parameter.shape[1:])
         if mark == "V":
-            shape = views[text]
-        parts.append(Part(tuple(text.split("|")), rows, shape[::-1] if transposed else shape,
-                          transposed))  # fmt: skip
+            shape = next(view for end, view in views.items() if options[0].endswith(end))
+        shape = shape[::-1] if transposed else shape
+        parts.append(Part(options, (first, first + size), shape, transposed))
         first += size
     return parts
 
@@ -124,7 +126,7 @@ def _expanded(text: str) -> Iterator[str]:
 def _sizes(model: nn.Module, name: str, count: int, parameter: Tensor) -> list[int]:
     """The rows of each tensor that is part of one of ours: queries, keys, values, or halves."""
     if count == 3:
-        attention = model.get_submodule(name.rsplit(".", 2)[0])
+        attention: Any = model.get_submodule(name.rsplit(".", 2)[0])
         return [heads * attention.head_dim for heads in attention.heads]
     return [len(parameter) // count] * count
 
@@ -141,16 +143,15 @@ def _matches(pattern: str, name: str) -> bool:
 
 def stored(parameter: Tensor, part: Part) -> Tensor:
     """What is written of a parameter for a part of it."""
+    if not part.shape:
+        return parameter.detach().clone()
     rows = parameter.detach()[part.rows[0] : part.rows[1]]
     return (rows.T if part.transposed else rows.reshape(part.shape)).contiguous()
 
 
 def rows_of(parameter: Tensor, part: Part) -> Tensor:
     """The rows of a parameter that a part is, in the shape of what is stored."""
+    if not part.shape:
+        return parameter
     rows = parameter[part.rows[0] : part.rows[1]]
     return rows.T if part.transposed else rows.view(part.shape)
-
-
-def empty_like(parameter: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Memory for a parameter."""
-    return torch.empty(parameter.shape, dtype=dtype, device=device)

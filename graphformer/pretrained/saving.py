@@ -54,11 +54,15 @@ def state_for_transformers(model: Model) -> dict[str, Tensor]:
     family = FAMILIES[config.need("model_type")]
     kind = family.kind(config.need("architectures")[0]) or "none"
     views = {} if family.views is None else family.views(config)
-    return {
+    tensors = {
         part.names[0]: stored(place.parameter, part)
         for place in places(model, family, kind, views)
         for part in place.parts
     }
+    if family.joins is None:
+        return tensors
+    _, _, parted = family.joins
+    return parted(tensors, "" if kind == "none" or not family.prefix else f"{family.prefix}.")
 
 
 def _write(model: Model, folder: Path) -> None:

@@ -93,7 +93,8 @@ class Stored:
         if target.numel():
             with open(entry.file, "rb", buffering=0) as file:
                 file.seek(entry.offset)
-                _fill(file, memoryview(target.detach().view(-1).view(torch.uint8).numpy()))
+                raw: Any = target.detach().view(-1).view(torch.uint8).numpy()
+                _fill(file, memoryview(raw))
         if not direct:
             out.copy_(target)
 
@@ -119,6 +120,37 @@ class Held:
     def read(self, name: str, out: Tensor) -> None:
         """Copy it to `out`, of the same shape and of whatever type."""
         out.copy_(self.tensors[name])
+
+
+class Joined:
+    """Tensors of which some are replaced by what was made of them.
+
+    Args:
+        tensors: the others.
+        made: those in place of them, by names of their own.
+    """
+
+    def __init__(self, tensors: Tensors, made: Mapping[str, Tensor]) -> None:
+        self.tensors, self.made = tensors, Held(made)
+
+    def names(self) -> list[str]:
+        """What there is."""
+        return [*self.tensors.names(), *self.made.names()]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor."""
+        return self._home(name).shape(name)
+
+    def dtype(self, name: str) -> torch.dtype:
+        """The type of its numbers."""
+        return self._home(name).dtype(name)
+
+    def read(self, name: str, out: Tensor) -> None:
+        """Copy it to `out`, of the same shape and of whatever type."""
+        self._home(name).read(name, out)
+
+    def _home(self, name: str) -> Tensors:
+        return self.made if name in self.made.tensors else self.tensors
 
 
 def read_json(file: Path) -> Any:

@@ -210,9 +210,8 @@ def test_no_folder_and_no_config(folder):
 
 def test_a_chosen_head_is_drawn_where_it_lacks(folder):
     model = gf.from_pretrained(folder, head="classification", num_classes=7)
-    assert model.fresh == [
-        "head.transform.0.weight", "head.transform.0.bias", "head.linear.weight", "head.linear.bias",
-    ]  # fmt: skip
+    parts = ("transform.0.weight", "transform.0.bias", "linear.weight", "linear.bias")
+    assert model.fresh == [f"head.{part}" for part in parts]
     assert model(gf.models.packed([[3, 5], [7, 11, 13]])).shape == (2, 7)
     assert 0.01 < model.head.linear.weight.std() < 0.03
     assert not model.head.linear.bias.any()

@@ -6,9 +6,11 @@ from graphformer.pretrained.families.family import Family, Kind, Table
 from graphformer.pretrained.families.gpt2 import GPT2
 from graphformer.pretrained.families.llama import LLAMA, MISTRAL, QWEN2, QWEN3
 from graphformer.pretrained.families.roberta import ROBERTA, XLM_ROBERTA
+from graphformer.pretrained.families.vit import DEIT, VIT
 
 FAMILIES: dict[str, Family] = {
     "bert": BERT,
+    "deit": DEIT,
     "distilbert": DISTILBERT,
     "gpt2": GPT2,
     "llama": LLAMA,
@@ -16,6 +18,7 @@ FAMILIES: dict[str, Family] = {
     "qwen2": QWEN2,
     "qwen3": QWEN3,
     "roberta": ROBERTA,
+    "vit": VIT,
     "xlm-roberta": XLM_ROBERTA,
 }
 

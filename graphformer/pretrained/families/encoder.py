@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from graphformer.models import Model
-from graphformer.models.parts import token_head
+from graphformer.models.parts import token_head, tokens_of
 from graphformer.nn import (
     Dropout,
     Embedding,
@@ -90,7 +90,7 @@ def with_head(
         dropout: before the classes of tokens.
     """
     embedding, transformer = parts
-    dim, count = embedding.features.embedding_dim, config.num_labels
+    dim, count = tokens_of(embedding).embedding_dim, config.num_labels
     heads: dict[Kind, Callable[[], nn.Module | None]] = {
         "none": lambda: None,
         "embedding": lambda: Pooling("mean"),

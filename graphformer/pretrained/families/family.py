@@ -9,9 +9,19 @@ from graphformer.models import Model
 from graphformer.pretrained.config import Config
 
 Kind = Literal[
-    "none", "masked_lm", "causal_lm", "classification", "tagging", "answers", "embedding"
+    "none",
+    "masked_lm",
+    "causal_lm",
+    "classification",
+    "tagging",
+    "answers",
+    "embedding",
+    "distilled",
 ]
-"""What a model answers: nodes, tokens (the next two), samples, nodes' classes, spans, vectors."""
+"""What a model answers: nodes, tokens (the next two), samples, nodes' classes, spans, vectors.
+
+The last one is the head of DeiT that also asks the token which learned from a teacher.
+"""
 
 Table = Mapping[str, str]
 """Our names of tensors, and theirs.
@@ -35,6 +45,9 @@ class Family(NamedTuple):
         known: patterns of names that mean nothing here: buffers, and heads of other kinds.
         tied: whether the head has the embedding's weights unless the config says otherwise.
         views: the shapes in which tensors marked `^V` are stored, by their name.
+        joins: tensors that together are others here: their names, what makes ours of them, by a
+            config, and what makes them of ours, by a prefix of names.
+        texts: whether its nodes are those of texts, which vectors are made of.
         eos: the token that ends a text where no config names one.
     """
 
@@ -47,6 +60,8 @@ class Family(NamedTuple):
     known: tuple[str, ...] = ()
     tied: bool = False
     views: Callable[[Config], dict[str, tuple[int, ...]]] | None = None
+    joins: tuple[tuple[str, ...], Callable[..., Any], Callable[..., Any]] | None = None
+    texts: bool = True
     eos: int | None = None
 
     def kind(self, architecture: str) -> Kind | None:

