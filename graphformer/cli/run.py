@@ -35,6 +35,7 @@ from graphformer.cli.explain import explain
 from graphformer.cli.folders import make_run_folder
 from graphformer.cli.loggers import make_loggers
 from graphformer.cli.parser import Parser, fill_sizes
+from graphformer.cli.pictures import LogPictures
 from graphformer.cli.pretrained import fill_pretrained
 from graphformer.cli.vocabulary import StoreTokenizer
 from graphformer.tasks import Task
@@ -174,6 +175,7 @@ class CLI(LightningCLI):
             ExactResume(),
             Interrupt(self.folder),
             StoreTokenizer(self.folder),
+            LogPictures(),
         ]
         chosen = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks]
         has_own = any(isinstance(callback, ModelCheckpoint) for callback in chosen)

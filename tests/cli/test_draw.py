@@ -87,6 +87,15 @@ def test_attention_and_curves_of_a_classifier(trained, workplace):
     assert read_curves(trained.last) == curves
 
 
+def test_the_picture_is_logged_to_tensorboard(run_of):
+    pytest.importorskip("tensorboard", reason="pictures are logged where TensorBoard is installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run_of("mae")))
+    events.Reload()
+    assert events.Tags()["images"] == ["reconstruction"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
