@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -33,6 +34,8 @@ class CLIP(nn.Module):
         image_adjacency: who attends to whom in an image; may be replaced at any time.
         scale: what similarities are multiplied by at first; it is learned, and at most 100.
 
+    One from a checkpoint also has its `tokenizer`, its `config` and the text of other `files`.
+
     Source: Radford et al., 2021, "Learning transferable visual models from natural language".
     """
 
@@ -47,6 +50,9 @@ class CLIP(nn.Module):
         super().__init__()
         self.image, self.text, self.image_adjacency = image, text, image_adjacency
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+        self.tokenizer: Any = None
+        self.config: dict[str, Any] | None = None
+        self.files: dict[str, str] = {}
 
     @property
     def scale(self) -> Tensor:
@@ -56,6 +62,12 @@ class CLIP(nn.Module):
     def forward(self, batch: Any, adjacency: Adjacency) -> tuple[Tensor, Tensor]:
         """The vectors of images and of texts, [B, C] each; `adjacency` is that of the texts."""
         return self.encode_image(images_of(batch)), self.encode_text(texts_of(batch), adjacency)
+
+    def save_pretrained(self, path: str | os.PathLike[str]) -> None:
+        """Write a folder that `transformers` opens; see `graphformer.pretrained`."""
+        from graphformer.pretrained import save_pretrained  # which knows the builders
+
+        save_pretrained(self, path)
 
     def encode_image(self, batch: Any) -> Tensor:
         """Vectors [B, C] of length one of a batch of patches."""

@@ -15,13 +15,15 @@ from graphformer.adjacency import Adjacency, causal, complete, from_edge_index
 from graphformer.ops import attention
 from graphformer.patterns import Complete, Pattern
 
+CARRIED = "_graphformer_edges"
+"""Where what we give as a mask has its edges: `transformers` wants a tensor of four axes."""
 REFUSED = ("softcap", "s_aux", "position_bias", "head_mask", "output_attentions", "cache")
 """Options of an attention that would change what it gives, and that ours does not have."""
 
 
 @dataclass(frozen=True, eq=False)
 class Edges:
-    """Who attends to whom in a padded batch, in place of a mask.
+    """Who attends to whom in a padded batch.
 
     Attributes:
         adjacency: over the rows that are named.
@@ -32,10 +34,6 @@ class Edges:
     adjacency: Adjacency
     targets: Tensor | None = None
     sources: Tensor | None = None
-
-    def contiguous(self) -> Edges:
-        """Itself: `generate` asks all masks for it."""
-        return self
 
 
 def register_with_transformers(
@@ -68,7 +66,7 @@ def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Any,
+    attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
     is_causal: bool | None = None,
@@ -85,12 +83,12 @@ def _attend(
         raise ValueError(f"graphformer's attention has no {refused[0]}: use another one")
     count, _, rows, _ = query.shape
     columns = key.shape[2]
-    edges = attention_mask
-    if edges is None:
+    edges = getattr(attention_mask, CARRIED, None)
+    if attention_mask is None:
         wanted = getattr(module, "is_causal", True) if is_causal is None else is_causal
         edges = _rule(bool(wanted) and rows > 1, (count, rows, columns), None, 0, pattern)
-    elif isinstance(edges, Tensor):
-        edges = _of_mask(edges, (count, rows, columns), pattern)
+    elif edges is None:
+        edges = _of_mask(attention_mask, (count, rows, columns), pattern)
     q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
     k, v = (x if edges.sources is None else x[edges.sources] for x in (k, v))
     q = q if edges.targets is None else q[edges.targets]
@@ -112,8 +110,8 @@ def _edges(
     *,
     pattern: Pattern | None,
     **options: Any,
-) -> Edges:
-    """What takes the place of a mask, made once for all layers that share it."""
+) -> Tensor:
+    """What takes the place of a mask, made once for all layers: empty, but for its edges."""
     from transformers import masking_utils as masks
 
     shape = batch_size, q_length, kv_length
@@ -121,8 +119,11 @@ def _edges(
     rules = {masks.causal_mask_function: True, masks.bidirectional_mask_function: False}
     padding = masks.prepare_padding_mask(attention_mask, kv_length, start)
     device = options.get("device", "cpu" if padding is None else padding.device)
+    mask = torch.empty(0, 0, 0, 0, dtype=torch.bool, device=device)
     if mask_function in rules and start == 0:
-        return _rule(rules[mask_function], shape, padding, first, pattern, device=device)
+        edges = _rule(rules[mask_function], shape, padding, first, pattern, device=device)
+        setattr(mask, CARRIED, edges)
+        return mask
     dense = masks.sdpa_mask(
         batch_size=batch_size,
         q_length=q_length,
@@ -139,7 +140,8 @@ def _edges(
         },
     )
     valid = None if padding is None else padding[:, start : start + kv_length].bool()
-    return _of_mask(dense, shape, pattern, valid=valid, shift=first - start)
+    setattr(mask, CARRIED, _of_mask(dense, shape, pattern, valid=valid, shift=first - start))
+    return mask
 
 
 def _rule(

@@ -8,25 +8,39 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from graphformer.models import Model
+from graphformer.nn import Head
+from graphformer.nn.head import Pool
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families import FAMILIES, Kind
 from graphformer.pretrained.loading import _family
 
 
-def classifier(settings: dict[str, Any], num_classes: int) -> Model:
+def classifier(settings: dict[str, Any], num_classes: int, pool: Pool | None = None) -> Model:
     """A classifier of texts, with the architecture of a checkpoint.
 
     Args:
         settings: of the checkpoint's config.json.
         num_classes: K.
+        pool: how a text's nodes become one, before one linear map; by default the head that the
+            architecture has for classes, which for BERT reads the first node alone. "mean" is what
+            sentence encoders were trained with, and what a sparse adjacency wants.
 
     Returns:
         A model from token ids [N] to logits [B, K].
 
     Raises ValueError for an architecture that is not known, or that has no such head.
     """
-    return _build(settings, "classification", num_classes)
+    if pool is None:
+        return _build(settings, "classification", num_classes)
+    model = _build(settings, "none")
+    dim = model.embedding.features.embedding_dim  # type: ignore[union-attr]
+    model.head, model.pooler = Head(dim, num_classes, pool=pool), None  # type: ignore[arg-type]
+    nn.init.normal_(model.head.linear.weight, std=0.02)
+    nn.init.zeros_(model.head.linear.bias)
+    return model
 
 
 def tagger(settings: dict[str, Any], num_classes: int) -> Model:

@@ -228,7 +228,8 @@ def _output(family: Family, kind: Kind) -> str | None:
 
 def _drop_pooler(model: Model, actual: dict[str, str]) -> None:
     """Leave out the part for a text's vector where a checkpoint was saved without it."""
-    if model.pooler is not None and not any(name.startswith("pooler.") for name in actual):
+    pooler = getattr(model, "pooler", None)
+    if pooler is not None and not any(name.startswith("pooler.") for name in actual):
         model.pooler = None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from graphformer.models import Model
+from graphformer.models.clip import CLIP
 from graphformer.nn import Pooling
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families import FAMILIES
@@ -19,7 +20,7 @@ from graphformer.pretrained.sentence import sentence_files
 from graphformer.pretrained.tensors import INDEX, WHOLE
 
 
-def save_pretrained(model: Model, path: str | os.PathLike[str]) -> None:
+def save_pretrained(model: Model | CLIP, path: str | os.PathLike[str]) -> None:
     """Write a model that came from a checkpoint as a folder that `transformers` opens.
 
     The folder appears when it is whole; files of a folder that is there already are replaced one
@@ -48,7 +49,7 @@ def save_pretrained(model: Model, path: str | os.PathLike[str]) -> None:
             folder.replace(target)
 
 
-def state_for_transformers(model: Model) -> dict[str, Tensor]:
+def state_for_transformers(model: Model | CLIP) -> dict[str, Tensor]:
     """The tensors of a model from a checkpoint, by the names that `transformers` gives them."""
     config = Config(dict(model.config or {}), "model.config")
     family = FAMILIES[config.need("model_type")]
@@ -65,7 +66,7 @@ def state_for_transformers(model: Model) -> dict[str, Tensor]:
     return parted(tensors, "" if kind == "none" or not family.prefix else f"{family.prefix}.")
 
 
-def _write(model: Model, folder: Path) -> None:
+def _write(model: Model | CLIP, folder: Path) -> None:
     from safetensors.torch import save_file
 
     tensors = state_for_transformers(model)
@@ -75,8 +76,9 @@ def _write(model: Model, folder: Path) -> None:
     config.pop("torch_dtype", None)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     files = dict(model.files)
-    if isinstance(model.head, Pooling):
-        files = {**sentence_files(model.head, config["hidden_size"]), **files}
+    head = getattr(model, "head", None)
+    if isinstance(head, Pooling):
+        files = {**sentence_files(head, config["hidden_size"]), **files}
     for name, text in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")

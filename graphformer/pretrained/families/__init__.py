@@ -1,6 +1,7 @@
 """The families of models whose weights are known, by the `model_type` of their config."""
 
 from graphformer.pretrained.families.bert import BERT
+from graphformer.pretrained.families.clip import CLIP
 from graphformer.pretrained.families.distilbert import DISTILBERT
 from graphformer.pretrained.families.family import Family, Kind, Table
 from graphformer.pretrained.families.gpt2 import GPT2
@@ -10,6 +11,7 @@ from graphformer.pretrained.families.vit import DEIT, VIT
 
 FAMILIES: dict[str, Family] = {
     "bert": BERT,
+    "clip": CLIP,
     "deit": DEIT,
     "distilbert": DISTILBERT,
     "gpt2": GPT2,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from graphformer.models import Model
 from graphformer.pretrained.config import Config
 
 Kind = Literal[
@@ -52,7 +51,7 @@ class Family(NamedTuple):
     """
 
     prefix: str
-    build: Callable[[Config, Kind, bool], Model]
+    build: Callable[[Config, Kind, bool], Any]
     trunk: Table
     heads: Mapping[Kind, Table]
     classes: Mapping[Kind, str]

@@ -1,0 +1,92 @@
+"""CLIP: the same vectors as in `transformers`, both ways."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import graphformer as gf
+
+TOWER = {"num_hidden_layers": 2, "num_attention_heads": 2}
+SIZES: dict[str, Any] = {
+    "text_config": {
+        **TOWER, "hidden_size": 22, "intermediate_size": 31, "vocab_size": 97,
+        "max_position_embeddings": 13, "bos_token_id": 95, "eos_token_id": 96, "pad_token_id": 1,
+    },
+    "vision_config": {
+        **TOWER, "hidden_size": 26, "intermediate_size": 37, "image_size": 15, "patch_size": 5,
+    },
+    "projection_dim": 11,
+}  # fmt: skip
+TEXTS = [[95, 7, 13, 96], [95, 3, 4, 5, 8, 15, 96], [95, 96]]
+
+
+def vectors(ours: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    texts = gf.models.packed(TEXTS)
+    adjacency = ours.text.adjacency(texts)
+    patches = gf.pretrained.packed_images(images, 5)
+    return ours.encode_image(patches), ours.encode_text(texts, adjacency)
+
+
+def expected(theirs: Any, images: torch.Tensor) -> Any:
+    longest = max(map(len, TEXTS))
+    ids = torch.tensor([text + [96] * (longest - len(text)) for text in TEXTS])
+    mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in TEXTS])
+    return theirs(input_ids=ids, attention_mask=mask, pixel_values=images)
+
+
+def test_equal_to_transformers(make, tmp_path):
+    theirs = make("CLIPModel", "CLIPConfig", **SIZES)
+    theirs.save_pretrained(tmp_path)
+    images = torch.randn(3, 3, 15, 15)
+    for source in (theirs, tmp_path):
+        ours = gf.from_pretrained(source)
+        out = expected(theirs, images)
+        image, text = vectors(ours, images)
+        torch.testing.assert_close(image, out.image_embeds, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(text, out.text_embeds, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            ours.scale * image @ text.T, out.logits_per_image, rtol=1e-4, atol=1e-4
+        )
+        theirs.zero_grad()
+        (out.logits_per_image * torch.arange(9.0).view(3, 3)).sum().backward()
+        ((ours.scale * image @ text.T) * torch.arange(9.0).view(3, 3)).sum().backward()
+        for grad, other in (
+            (ours.text.embedding.features.weight.grad,
+             theirs.text_model.embeddings.token_embedding.weight.grad),
+            (ours.image.embedding.features.weight.grad,
+             theirs.vision_model.embeddings.patch_embedding.weight.grad.flatten(1)),
+            (ours.log_scale.grad, theirs.logit_scale.grad),
+        ):  # fmt: skip
+            torch.testing.assert_close(grad, other, rtol=1e-3, atol=1e-3)
+
+
+def test_there_and_back(make, transformers, tmp_path):
+    theirs = make("CLIPModel", "CLIPConfig", torch.float64, **SIZES)
+    gf.from_pretrained(theirs).save_pretrained(tmp_path)
+    again, report = transformers.CLIPModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    images = torch.randn(3, 3, 15, 15, dtype=torch.float64)
+    found, wanted = expected(again, images), expected(theirs, images)
+    torch.testing.assert_close(found.logits_per_image, wanted.logits_per_image)
+
+
+def test_a_patch_sees_its_neighbours_alone(make):
+    ours = gf.from_pretrained(make("CLIPModel", "CLIPConfig", **SIZES))
+    images = torch.randn(3, 3, 15, 15)
+    whole, _ = vectors(ours, images)
+    ours.image_adjacency = gf.patterns.Grid(radius=1)
+    near, _ = vectors(ours, images)
+    assert not torch.allclose(near, whole, atol=1e-3)
+    assert F.cosine_similarity(near, whole).min() > -1
+
+
+def test_a_scale_above_what_ours_takes_is_an_error(make):
+    theirs = make("CLIPModel", "CLIPConfig", **SIZES)
+    theirs.logit_scale.data.fill_(5.0)
+    with pytest.raises(ValueError, match=r"stands for 148\.4, but this library takes at most 100"):
+        gf.from_pretrained(theirs)
