@@ -20,6 +20,7 @@ from graphformer.data.pairs import SymbolPairs, TextPairs
 from graphformer.data.ragged import Ragged, RaggedPairs
 from graphformer.data.scenes import Scenes
 from graphformer.data.synthetic import RingTransfer
+from graphformer.data.tagged import TaggedText
 from graphformer.data.text import TextFile
 from graphformer.data.tokens import Bytes, Characters, Tokenizer
 from graphformer.data.vocabularies import load_tokenizer, train_tokenizer
@@ -52,6 +53,7 @@ __all__ = [
     "StandardLibrary",
     "SymbolPairs",
     "TUDataset",
+    "TaggedText",
     "TextFile",
     "TextPairs",
     "TextRecords",

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from graphformer.patterns import Pattern
-from graphformer.tasks.finetuning import add_lora, freeze, layer_rates
+from graphformer.tasks.finetuning import add_lora, freeze, layer_rates, merge_lora
 from graphformer.tasks.optimization import make_optimizer, schedule_factor
 from graphformer.tasks.pretrained import load_pretrained
 
@@ -114,7 +114,7 @@ class Task(pl.LightningModule):
 
         Raises ValueError for a task without adapters.
         """
-        self.network = self._need_adapter().merge_and_unload()
+        self.network = merge_lora(self._need_adapter())
         self._adapter, self.lora = (), None
         return self.network
 

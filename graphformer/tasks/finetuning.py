@@ -90,6 +90,18 @@ def load_lora(network: nn.Module, folder: str | os.PathLike[str]) -> Any:
     return _peft().PeftModel.from_pretrained(network, os.fspath(folder))
 
 
+def merge_lora(adapted: Any) -> nn.Module:
+    """The network of peft's model, the adapters merged into its weights and gone."""
+    network = adapted.get_base_model()
+    unset = network.__dict__.get("config", True) is None
+    if unset:  # peft takes any attribute of that name for settings
+        del network.config
+    merged: nn.Module = adapted.merge_and_unload()
+    if unset:
+        merged.config = None  # type: ignore[assignment]
+    return merged
+
+
 def _peft() -> Any:
     try:
         import peft
