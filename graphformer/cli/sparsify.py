@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from graphformer.cli.tradeoff import Figures
     from graphformer.patterns import Pattern
 
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 LEARN_TOKENS = 1024  # at once: attention weights of all layers are kept
 
 
@@ -49,12 +51,21 @@ def main(argv: Sequence[str]) -> int:
         subject.probe(batches(sizes[0])[0])
         show = _progress()
         figures = list(
-            trade_off(subject, patterns, batches, sizes, rounds=arguments.rounds, progress=show)
+            trade_off(
+                subject,
+                patterns,
+                batches,
+                sizes,
+                rounds=arguments.rounds,
+                clock=CLOCKS[arguments.clock],
+                progress=show,
+            )
         )
         show("")
     _print(figures, subject.measure)
     _write(figures, subject.measure, len(texts), arguments)
-    title = f"{Path(arguments.model).name}: what sparser attention costs, and what it saves"
+    name = arguments.name or Path(arguments.model).name
+    title = f"{name}: what sparser attention costs, and what it saves"
     picture = arguments.out / "tradeoff.png"
     draw_trade_off(figures, subject.measure, title, picture)
     print(f"written: {arguments.out / 'results.json'}, {picture}")
@@ -214,7 +225,8 @@ def _write(figures: list[Figures], measure: str, texts: int, arguments: argparse
     import torch
 
     report = {
-        "model": Path(arguments.model).name,
+        "model": arguments.name or Path(arguments.model).name,
+        "clock": arguments.clock,
         "data": arguments.data,
         "texts": texts,
         "seed": arguments.seed,
@@ -252,6 +264,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--learn-texts", type=int, default=16, help="on so many texts, which are not measured")
     add("--batch-tokens", type=int, default=4096, help="of a batch")
     add("--rounds", type=int, default=5, help="of timing")
+    add("--clock", choices=list(CLOCKS), default="wall", help="cpu: on a machine that is busy")
+    add("--name", help="of the model, for the picture")
     add("--out", type=Path, default=Path("sparsify"), help="folder of the figures and the picture")
     add("--root", help="the data root")
     add("--seed", type=int, default=0, help="of the choice of texts")
