@@ -6,6 +6,7 @@ import os
 from abc import abstractmethod
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from graphformer.data.module import DataModule
 from graphformer.data.pyg import collection, load_pyg
 from graphformer.data.seeds import run_seed
 
+Scale = Literal["standard", "quantile"]
 _MOLECULE_FILES = {
     "ESOL": "delaney-processed.csv",
     "FreeSolv": "SAMPL.csv",
@@ -121,7 +123,9 @@ class TUDataset(GraphBatches):
 
     Morris et al. 2020, https://arxiv.org/abs/2007.08663. `node_attributes` adds the continuous
     node attributes where there are some; where there are no features at all, x is one 1 a node.
-    The raw files are `root`/tu/<name>/raw/*.txt; PyG fetches them where they are missing.
+    `scale` changes the continuous attributes, by what the training part has: "standard" gives them
+    mean 0 and deviation 1, "quantile" a normal distribution, which outliers do not spoil. The raw
+    files are `root`/tu/<name>/raw/*.txt; PyG fetches them where they are missing.
 
     Raises:
         MissingDataError: a file is not there and cannot be fetched.
@@ -135,6 +139,7 @@ class TUDataset(GraphBatches):
         fold: int = 0,
         num_folds: int = 10,
         node_attributes: bool = True,
+        scale: Scale | None = None,
         root: str | None = None,
         seed: int | None = 0,
         encodings: list[str] | None = None,
@@ -149,7 +154,20 @@ class TUDataset(GraphBatches):
             encodings=encodings,
         )
         self.save_hyperparameters(logger=False)
-        self.dataset, self.node_attributes = name, node_attributes
+        if scale not in (None, *get_args(Scale)):
+            raise ValueError(f"scale is {scale!r}: expected None, {' or '.join(get_args(Scale))}.")
+        self.dataset, self.node_attributes, self.scale = name, node_attributes, scale
+        self.num_attributes = 0
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the graphs, deal them out and scale their attributes."""
+        if self._parts:
+            return
+        super().setup(stage)
+        if self.scale is not None and self.num_attributes:
+            scale_columns(
+                [part.graphs for part in self._parts.values()], self.num_attributes, self.scale
+            )
 
     def read(self) -> list[Data]:
         """Return the collection's graphs."""
@@ -164,6 +182,7 @@ class TUDataset(GraphBatches):
             use_node_attr=self.node_attributes,
         )
         graphs = list(found)
+        self.num_attributes = found.num_node_attributes if self.node_attributes else 0
         for graph in graphs:
             if graph.x is None:
                 graph.x = torch.ones(graph.num_nodes, 1)
@@ -218,6 +237,21 @@ class MoleculeNet(GraphBatches):
         files = [_MOLECULE_FILES[self.dataset]]
         found = load_pyg(datasets.MoleculeNet, root, folder, files, name=self.dataset)
         return [_one_hot_molecule(molecule) for molecule in found]
+
+
+def scale_columns(parts: list[list[Data]], count: int, scale: Scale) -> None:
+    """Scale the first `count` columns of x [N, F] in all parts, as the first part has them."""
+    from sklearn.preprocessing import QuantileTransformer, StandardScaler
+
+    values = torch.cat([graph.x[:, :count] for graph in parts[0]]).numpy()
+    scaler = StandardScaler()
+    if scale == "quantile":
+        kept = min(1000, len(values))
+        scaler = QuantileTransformer(n_quantiles=kept, output_distribution="normal", random_state=0)
+    scaler.fit(values)
+    for graph in (graph for part in parts for graph in part if graph.num_nodes):
+        scaled = torch.from_numpy(scaler.transform(graph.x[:, :count].numpy()))
+        graph.x = torch.cat([scaled.to(graph.x.dtype), graph.x[:, count:]], dim=1)
 
 
 def make_folds(y: Tensor, num_folds: int, seed: int) -> Tensor:

@@ -17,7 +17,7 @@ from graphformer.data import (
     TUDataset,
 )
 from graphformer.data import pyg as pyg_files
-from graphformer.data.graphs import make_folds
+from graphformer.data.graphs import make_folds, scale_columns
 from graphformer.data.nodes import nearest_neighbors
 
 
@@ -263,3 +263,32 @@ def test_esol_is_a_regression(linked_data: Callable[..., Path]) -> None:
     assert data.num_classes == 0
     assert torch.equal(batch.x.sum(1), torch.full((batch.num_nodes,), 9.0))
     assert batch.edge_attr.shape == (batch.num_edges, data.num_edge_features)
+
+
+@pytest.mark.parametrize("scale", ["standard", "quantile"])
+def test_attributes_are_scaled_by_the_training_part_alone(scale: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    sizes = [[7, 11, 0, 13], [5]]
+    parts = [
+        [Data(x=torch.rand(n, 3, generator=generator).exp() * 5, num_nodes=n) for n in part]
+        for part in sizes
+    ]
+    parts[0][1].x[3, 0] = 798.0
+    before = [[graph.x.clone() for graph in part] for part in parts]
+    scale_columns(parts, 2, scale)
+    trained = torch.cat([graph.x for graph in parts[0]])
+    if scale == "standard":
+        torch.testing.assert_close(trained[:, :2].mean(0), torch.zeros(2), atol=1e-5, rtol=0)
+        torch.testing.assert_close(trained[:, :2].std(0, correction=0), torch.ones(2))
+    else:
+        assert trained[:, 0].median().abs() < 0.2, "the outlier moves nothing"
+    torch.testing.assert_close(trained[:, 2], torch.cat([x[:, 2] for x in before[0]]))
+    again = [before[0][1].clone(), before[1][0]]
+    other = [[Data(x=x) for x in before[0]], [Data(x=again[1] * 100)]]
+    scale_columns(other, 2, scale)
+    assert torch.equal(other[0][1].x, parts[0][1].x), "the other part has no say"
+
+
+def test_an_unknown_scale_is_refused() -> None:
+    with pytest.raises(ValueError, match="scale is 'log': expected None, standard or quantile"):
+        TUDataset(scale="log")  # type: ignore[arg-type]
