@@ -61,12 +61,12 @@ def subclasses(source: Path, base: str) -> dict[str, str]:
 
 
 def builders(source: Path) -> dict[str, str]:
-    """The functions that a package exports."""
+    """The functions that a package exports, but for those that make no network."""
     exported = _imported_names(source / "__init__.py")
     return {
         node.name: _doc_line(node)
         for node in _definitions(source)
-        if isinstance(node, ast.FunctionDef) and node.name in exported
+        if isinstance(node, ast.FunctionDef) and node.name in exported and _makes_network(node)
     }
 
 
@@ -75,6 +75,11 @@ def _definitions(source: Path) -> Iterator[_Definition]:
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, _Definition):
                 yield node
+
+
+def _makes_network(node: ast.FunctionDef) -> bool:
+    answer = "" if node.returns is None else ast.unparse(node.returns)
+    return answer not in ("Any", "Tensor") and not answer.startswith("tuple")
 
 
 def _imported_names(init: Path) -> set[str]:
