@@ -275,13 +275,13 @@ class Subset(Sequence[Tensor]):
     """Some images of a sequence, read when they are asked for."""
 
     def __init__(self, images: Sequence[Tensor], index: Tensor) -> None:
-        self.images, self.index = images, index.tolist()
+        self.images, self.numbers = images, index.tolist()
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.numbers)
 
     def __getitem__(self, i: Any) -> Any:
-        return self.images[self.index[i]]
+        return self.images[self.numbers[i]]
 
 
 class IdxImages(PatchImages):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -118,6 +119,7 @@ class Scenes(CaptionedImages):
             raise ValueError(f"source is {source!r}: expected 'clothes' or 'digits'.")
         if min(rows, columns) < 2:
             raise ValueError(f"rows and columns are {rows} and {columns}: expected 2 or more.")
+        root = None if root is None else os.fspath(root)
         self.save_hyperparameters(logger=False)
         self.source, self.root = source, root
         self.sizes = {"train": num_samples, "val": val_size, "test": test_size}
@@ -174,7 +176,9 @@ class Scenes(CaptionedImages):
     def _compose(
         self, part: str, number: int, things: dict[int, np.ndarray]
     ) -> tuple[Tensor, list[Scene]]:
-        images, scenes, known = [], [], set()
+        images: list[np.ndarray] = []
+        scenes: list[Scene] = []
+        known: set[str] = set()
         for i in itertools.count():
             if len(scenes) == self.sizes[part] or i == 20 * self.sizes[part]:
                 break

@@ -14,7 +14,7 @@ from graphformer.models.generation import Source, evaluating, generate
 from graphformer.models.model import Model
 from graphformer.models.parts import text_trunk, token_head
 from graphformer.models.recurrent import AttentiveDecoder, Cell
-from graphformer.models.seq2seq import EncoderDecoder
+from graphformer.models.seq2seq import EncoderDecoder, encode_source
 from graphformer.models.vision import ViT, vit
 from graphformer.nn import Head
 from graphformer.patterns import Causal, Complete, Pattern, lengths
@@ -90,7 +90,9 @@ class RecurrentCaptioner(nn.Module):
         self.encoder, self.tokens, self.decoder, self.head = encoder, tokens, decoder, head
         self.source_adjacency = source_adjacency
 
-    encode = EncoderDecoder.encode
+    def encode(self, batch: Any) -> Tensor:
+        """The encoder's nodes of `batch.source`, [N, C']."""
+        return encode_source(self.encoder, self.source_adjacency, batch)
 
     def forward(
         self,

@@ -43,14 +43,7 @@ class EncoderDecoder(nn.Module):
 
     def encode(self, batch: Any) -> Tensor:
         """The encoder's nodes of `batch.source`, [N, C']."""
-        source = SimpleNamespace(
-            x=batch.source,
-            lengths=tuple(map(int, batch.source_lengths)),
-            pos=getattr(batch, "source_pos", None),
-            shapes=getattr(batch, "source_shapes", None),
-            num_nodes=len(batch.source),
-        )
-        return self.encoder(source, self.source_adjacency(source))
+        return encode_source(self.encoder, self.source_adjacency, batch)
 
     def generate(
         self, prompts: Any, *, max_new_tokens: int, start_id: int, **options: Any
@@ -78,6 +71,18 @@ class EncoderDecoder(nn.Module):
             self.decoder, starts, max_new_tokens=max_new_tokens, source=source, **options
         )
         return answers if several else answers[0]
+
+
+def encode_source(encoder: nn.Module, pattern: Pattern, batch: Any) -> Tensor:
+    """What an encoder makes of `batch.source`, of texts or images, [N, C']."""
+    source = SimpleNamespace(
+        x=batch.source,
+        lengths=tuple(map(int, batch.source_lengths)),
+        pos=getattr(batch, "source_pos", None),
+        shapes=getattr(batch, "source_shapes", None),
+        num_nodes=len(batch.source),
+    )
+    return encoder(source, pattern(source))
 
 
 def _source_batch(texts: list[list[int]], device: torch.device) -> Any:

@@ -41,6 +41,8 @@ class ImageTextContrast(Task):
     Source: Radford et al., 2021, figure 3; Gao et al., 2021 (GradCache).
     """
 
+    network: CLIP
+
     def __init__(
         self,
         network: CLIP,

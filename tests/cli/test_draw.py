@@ -148,6 +148,26 @@ def test_a_masked_autoencoder_is_probed_by_its_encoder(run_of, workplace, capsys
     assert "Scenes has no label for each image" in capsys.readouterr().err
 
 
+def test_retrieval_zero_shot_and_exact_match_are_told(run_of, workplace, capsys):
+    assert main(["test", "--ckpt", str(run_of("clip"))]) == 0
+    out = capsys.readouterr().out
+    for name in ("image_recall@1", "text_recall@10", "zero_shot", "loss"):
+        assert f"test/{name}" in out
+    assert main(["test", "--ckpt", str(run_of("recurrent"))]) == 0
+    assert "test/exact_match" in capsys.readouterr().out
+
+
+def test_gradients_of_batches_that_never_meet_are_refused(workplace, capsys):
+    task, network, rest = MODELS["clip"]
+    text = (
+        f"model:\n  class_path: {task}\n  init_args:\n"
+        f"    network: {{class_path: graphformer.models.{network}}}\n"
+    )
+    (workplace / "clip.yaml").write_text(text + rest.lstrip("\n"))
+    assert main(["fit", "-c", "clip.yaml", "--trainer.accumulate_grad_batches", "2"]) == 2
+    assert "micro_batch_size" in capsys.readouterr().err
+
+
 def test_rollout_mixes_attention_with_residuals():
     torch.manual_seed(0)
     model = models.vit(12, 7, 12, 2, 3, pool="class").eval()
