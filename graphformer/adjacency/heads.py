@@ -76,7 +76,7 @@ class HeadEdges(CSR):
     def to(self, device: torch.device | str) -> CSR:
         """Return this adjacency on `device`."""
         moved = super().to(device)
-        if moved is self or self.heads is None:
+        if not isinstance(moved, HeadEdges) or moved is self or self.heads is None:
             return moved
         return replace(moved, heads=self.heads.to(device))
 

@@ -119,7 +119,7 @@ def _texts(arguments: argparse.Namespace) -> tuple[list[str], list[int] | None]:
         if arguments.label is not None:
             raise UsageError(f"sparsify: --label is for .jsonl and .tsv files, got {name}")
         sources = find_sources(name, "**/*.txt", arguments.root)
-        kind = arguments.documents or ("line" if sources[0].path.suffix == ".txt" else "file")
+        kind: Any = arguments.documents or ("line" if sources[0].path.suffix == ".txt" else "file")
         text = ""
         for piece, ends in read_pieces(sources, 0, total_size(sources), documents=kind):
             text += piece

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from graphformer.adjacency import Adjacency, as_adjacency
-from graphformer.models.model import Model
+from graphformer.models.model import Edges, Model
 from graphformer.nn import Transformer
 from graphformer.nn.edges import EdgeOptions, wanted
 
@@ -40,14 +39,15 @@ class GraphModel(Model):
         self.local, self.local_attr = local, local_attr
 
     def forward(
-        self, batch: Any, adjacency: Adjacency | Sequence[Adjacency], **options: Any
+        self, batch: Any, adjacency: Edges | Tensor | None = None, **options: Any
     ) -> Tensor:
         """Answer for each node, sample or pair of nodes, as the head has it: [..., K].
 
         Args:
             batch: PyG's `Data` or `Batch`, with what embedding, edges and head read.
-            adjacency: who attends to whom, N x N, an `edge_index`, or one adjacency a block for
-                a model that reads nothing from edges.
+            adjacency: who attends to whom, N x N, an `edge_index`, the pattern that says it of a
+                batch, or one such a block for a model that reads nothing from edges; by default
+                the model's own.
             options: those of the Transformer.
 
         Raises ValueError for what the batch lacks, and for several adjacencies where the model
@@ -55,16 +55,17 @@ class GraphModel(Model):
         """
         if isinstance(adjacency, Tensor):
             adjacency = as_adjacency(adjacency, batch.num_nodes)
-        if isinstance(adjacency, Adjacency):
-            options |= self.edges(batch, adjacency)
+        edges = self._edges(batch, self.adjacency if adjacency is None else adjacency)
+        if isinstance(edges, Adjacency):
+            options |= self.edges(batch, edges)
         elif not self.edges.empty:
             raise ValueError(
                 f"adjacency must be one for all blocks of a model with edge values, got "
-                f"{len(adjacency)}"
+                f"{len(edges)}"
             )
         if self.local:
             why = "the model passes messages along edges"
             options["local_edges"] = wanted(batch, "edge_index", why)
         if self.local_attr:
             options["local_attr"] = wanted(batch, "edge_attr", "messages hear from edge features")
-        return super().forward(batch, adjacency, **options)
+        return super().forward(batch, edges, **options)

@@ -130,8 +130,8 @@ class Model(nn.Module):
             The ids with their prompt, a list; a list of such lists for several prompts.
         """
         if self.adjacency is not None:
-            several = isinstance(self.adjacency, PerLayer)
-            options.setdefault("adjacency", self.adjacency.patterns if several else self.adjacency)
+            own = self.adjacency
+            options.setdefault("adjacency", own.patterns if isinstance(own, PerLayer) else own)
         options = self.defaults | options
         return generate(self, prompts, max_new_tokens=max_new_tokens, **options)
 

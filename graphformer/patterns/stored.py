@@ -86,7 +86,7 @@ def _spec(pattern: Pattern) -> dict[str, Any]:
     name = type(pattern).__name__
     if _known().get(name) is not type(pattern):
         raise TypeError(f"pattern must be one of graphformer.patterns to be stored, got {name}")
-    settings = {field.name: getattr(pattern, field.name) for field in fields(pattern)}  # type: ignore[arg-type]
+    settings = {field.name: getattr(pattern, field.name) for field in fields(pattern)}
     if "patterns" in settings:
         settings["patterns"] = [_spec(part) for part in settings["patterns"]]
     return {"class_path": name, "init_args": settings}

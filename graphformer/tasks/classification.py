@@ -59,7 +59,7 @@ class Classification(Task):
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Mean loss over the batch's labels, []."""
         logits, y = self._outputs(batch, "train")
-        loss = {"reduction": "sum", "label_smoothing": self.label_smoothing}
+        loss: dict[str, Any] = {"reduction": "sum", "label_smoothing": self.label_smoothing}
         total = F.cross_entropy(logits, y, ignore_index=IGNORED, **loss)
         if getattr(batch, "share", None) is not None:  # mixup
             other = F.cross_entropy(logits, batch.y_other, **loss)

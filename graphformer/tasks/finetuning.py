@@ -48,7 +48,7 @@ def layer_rates(network: nn.Module, decay: float) -> dict[Tensor, float]:
     if not 0 < decay <= 1:
         raise ValueError(f"layer_decay must be above 0 and at most 1, got {decay}")
     depth = _depth(network)
-    rates = {}
+    rates: dict[Tensor, float] = {}
     for name, parameter in network.named_parameters():
         block = _BLOCK.search(name)
         layer = int(block[1]) + 1 if block else 0 if _EMBEDDING.search(name) else depth + 1
