@@ -222,20 +222,29 @@ def plain_errors() -> Iterator[None]:
     except (MisconfigurationException, graphformer.data.MissingDataError) as error:
         raise UsageError(_first_line(error)) from error
     except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
-        if not _is_ours(error):
+        # jsonargparse wraps what a class says of its arguments into one of its own.
+        ours = next((cause for cause in _causes(error) if _is_ours(cause)), None)
+        if ours is None:
             raise
-        raise UsageError(_first_line(error)) from error
+        raise UsageError(_first_line(ours)) from error
 
 
 def _flat(config: Any) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in ("config", "ckpt", "output")}
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def _is_ours(error: Exception) -> bool:
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, what it came from, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _is_ours(error: BaseException) -> bool:
     """Whether the library itself raised it: then the message says what to do."""
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and Path(frames[-1].filename).is_relative_to(_OURS)

@@ -17,7 +17,7 @@ from graphformer.data.augment import Augmentation
 from graphformer.data.batches import BatchLoader, BatchOrder
 from graphformer.data.files import MissingDataError
 from graphformer.data.folders import ImageFiles, find_folder
-from graphformer.data.images import Images, pixel_statistics, restore_pixels
+from graphformer.data.images import Images, common_size, pixel_statistics, restore_pixels
 from graphformer.data.loading import divide
 from graphformer.data.ragged import Ragged
 from graphformer.data.records import field, find_file, read_json_lines, read_table
@@ -105,9 +105,9 @@ class CaptionedImages(Vocabulary):
             images = self.parts["train"][0]
             self.mean, self.std = pixel_statistics(images)
             self.num_features = len(self.mean) * self.patch_size**2
-            if isinstance(images, Tensor):
-                height, width = images.shape[2:]
-                self.shape = (height // self.patch_size, width // self.patch_size)
+            sides = common_size(images)
+            if sides is not None:
+                self.shape = (sides[0] // self.patch_size, sides[1] // self.patch_size)
         if self.tokenizer is None:
             self.tokenizer = make_tokenizer(self.vocabulary, self.parts["train"][1])
 

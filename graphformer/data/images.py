@@ -205,12 +205,11 @@ class PatchImages(DataModule):
             self._parts[part] = Images(
                 images, labels, self.patch_size, self.mean, self.std, changes
             )
-        images = parts["train"][0]
         self.num_features = len(self.mean) * self.patch_size**2
+        sides = common_size(parts["train"][0])
         self.shape = None
-        if isinstance(images, Tensor):
-            height, width = images.shape[2:]
-            self.shape = (height // self.patch_size, width // self.patch_size)
+        if sides is not None:
+            self.shape = (sides[0] // self.patch_size, sides[1] // self.patch_size)
 
     def batches(self, part: str) -> BatchLoader:
         """Return the batches of a part."""
@@ -265,6 +264,14 @@ def pixel_statistics(images: Tensor | Sequence[Tensor]) -> tuple[np.ndarray, np.
     std = pixels.std(1)
     # A constant image set has deviation 0, and would turn into NaN.
     return pixels.mean(1).numpy(), torch.where(std > 0, std, 1.0).numpy()
+
+
+def common_size(images: Tensor | Sequence[Tensor]) -> tuple[int, int] | None:
+    """The height and width that all of the images have; None where they may differ."""
+    if isinstance(images, Tensor):
+        return images.shape[2], images.shape[3]
+    whole = images.images if isinstance(images, Subset) else images
+    return getattr(whole, "size", None)
 
 
 def _rows(images: Tensor | Sequence[Tensor], index: Tensor) -> Tensor | Sequence[Tensor]:
