@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,12 +71,13 @@ def _cloud(axis: Axes, figures: Sequence[Figures], measure: str, colors: dict[st
         linestyle="--",
         zorder=1,
     )
-    middle = sum(e.milliseconds for e in own) / len(own)
-    for each in own:
+    middle = (min(e.milliseconds for e in own) + max(e.milliseconds for e in own)) / 2
+    heights = _spread([e.quality for e in own])
+    for each, height in zip(own, heights, strict=True):
         axis.scatter(
             each.milliseconds,
             each.quality,
-            s=60 + 340 * each.memory / most,
+            s=60 + 240 * each.memory / most,
             color=colors[each.pattern],
             alpha=0.85,
             edgecolors="white",
@@ -85,17 +87,28 @@ def _cloud(axis: Axes, figures: Sequence[Figures], measure: str, colors: dict[st
         axis.annotate(
             f"{each.pattern}\n{each.edges:.0f} edges a token",
             (each.milliseconds, each.quality),
-            xytext=(-11 if right else 11, -3),
-            textcoords="offset points",
+            xytext=(-34 if right else 34, height),
+            textcoords=("offset points", "data"),
             ha="right" if right else "left",
-            va="top" if each is max(own, key=lambda e: e.quality) else "center",
+            va="center",
             fontsize=8,
             color=INK,
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7, "shrinkB": 7},
         )
     axis.margins(0.18, 0.16)
     axis.set_xlabel("milliseconds a text")
     axis.set_ylabel(BETTER[measure])
     axis.set_title(f"at {longest} tokens; a larger point takes more memory", color=INK)
+
+
+def _spread(values: Sequence[float], gap: float = 0.085) -> list[float]:
+    """Heights for labels: near the values, but a share of their range apart."""
+    step = gap * (max(values) - min(values) or 1.0)
+    order = sorted(range(len(values)), key=lambda number: values[number], reverse=True)
+    heights = list(values)
+    for above, below in pairwise(order):
+        heights[below] = min(heights[below], heights[above] - step)
+    return heights
 
 
 def _front(own: Sequence[Figures], measure: str) -> list[Figures]:
