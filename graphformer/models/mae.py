@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from graphformer import adjacency as adjacencies
-from graphformer.adjacency import Adjacency, Complete
+from graphformer.adjacency import Adjacency, Complete, HeadEdges
 from graphformer.models.model import initialise
-from graphformer.models.vision import PatchPositions, ViT, patch_embedding
+from graphformer.models.vision import PatchPositions, ViT, of_each_head, patch_embedding
 from graphformer.nn import Transformer
 from graphformer.nn.patches import GridPositions
 from graphformer.patterns import lengths
@@ -90,6 +90,8 @@ def induced(adjacency: Adjacency, keep: Tensor, sizes: tuple[int, ...]) -> Adjac
     """
     if isinstance(adjacency, Complete):
         return adjacencies.complete(sizes).to(adjacency.device)
+    if isinstance(adjacency, HeadEdges):
+        return HeadEdges.of(*(induced(part, keep, sizes) for part in of_each_head(adjacency)))
     number = keep.cumsum(0) - 1
     edges = adjacency.edge_index
     edges = number[edges[:, keep[edges].all(0)]]

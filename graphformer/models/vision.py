@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from graphformer import adjacency as adjacencies
-from graphformer.adjacency import Adjacency, Complete
+from graphformer.adjacency import Adjacency, Complete, HeadEdges
 from graphformer.models.model import Edges, Model
 from graphformer.nn import Head, Positions, Transformer
 from graphformer.nn.patches import Convolutions, GridPositions, PatchEmbedding
@@ -128,6 +128,8 @@ def with_tokens(adjacency: Adjacency, sizes: tuple[int, ...], count: int) -> Adj
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)
 def _joined(adjacency: Adjacency, sizes: tuple[int, ...], count: int) -> Adjacency:
+    if isinstance(adjacency, HeadEdges):
+        return HeadEdges.of(*(_joined(part, sizes, count) for part in of_each_head(adjacency)))
     wider = tuple(size + count for size in sizes)
     if isinstance(adjacency, Complete) and adjacency.lengths == sizes:
         return adjacencies.complete(wider).to(adjacency.device)
@@ -138,6 +140,15 @@ def _joined(adjacency: Adjacency, sizes: tuple[int, ...], count: int) -> Adjacen
     shifted = adjacencies.from_edge_index(edges, nodes)
     tokens = GlobalNodes(count)(SimpleNamespace(lengths=wider, x=edges))
     return shifted | tokens
+
+
+def of_each_head(adjacency: HeadEdges) -> list[Adjacency]:
+    """The edges that each head has, as adjacencies of their own."""
+    assert adjacency.heads is not None
+    edges = adjacency.edge_index
+    return [
+        adjacencies.from_edge_index(edges[:, own], adjacency.shape) for own in adjacency.heads.T
+    ]
 
 
 def patch_embedding(

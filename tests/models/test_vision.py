@@ -61,6 +61,18 @@ def test_a_class_token_joins_any_adjacency_as_a_global_node():
         with_tokens(gf.complete(11), sizes, 2)
 
 
+def test_each_head_keeps_its_own_edges_beside_the_tokens():
+    shapes, sizes = [(2, 3), (1, 4)], (6, 4)
+    near, loops = gf.grid(shapes), gf.window(sizes, 0)
+    joined = with_tokens(gf.adjacency.HeadEdges.of(near, loops), sizes, 1)
+    expected = [with_tokens(part, sizes, 1).to_mask() for part in (near, loops)]
+    found = [torch.zeros(12, 12, dtype=torch.bool) for _ in range(2)]
+    source, target = joined.edge_index
+    for mask, own in zip(found, joined.heads.T, strict=True):
+        mask[target[own], source[own]] = True
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
 def test_the_class_token_answers_and_hears_of_every_patch():
     torch.manual_seed(0)
     model = models.vit(12, 7, 12, 1, 3, pool="class").eval()
