@@ -53,7 +53,7 @@ BUILD = {
     ),
     "vit": (lambda: models.vit(13, 7, 12, 2, 3), images, gf.complete([6, 5, 4]), (3, 7)),
     "vit-sines": (
-        lambda: models.vit(13, 7, 12, 2, 3, learned_positions=False),
+        lambda: models.vit(13, 7, 12, 2, 3, positions="sincos"),
         images,
         gf.grid([(2, 3), (1, 5), (2, 2)]),
         (3, 7),

@@ -105,8 +105,8 @@ def _results(module, function, inputs, adjacency, **options):  # type: ignore[no
     named = {n: x.detach().clone().requires_grad_() for n, x in named.items()}
     outputs = getattr(module, function)(*leaves, adjacency, **(options | named))
     outputs = [x for x in outputs if x is not None]
-    torch.manual_seed(5)
-    loss = sum((x * torch.randn(x.shape).to(x)).sum() for x in outputs)
+    generator = torch.Generator().manual_seed(5)  # not torch's own, which threads share
+    loss = sum((x * torch.randn(x.shape, generator=generator).to(x)).sum() for x in outputs)
     return outputs, torch.autograd.grad(loss, [*leaves, *named.values()])
 
 
