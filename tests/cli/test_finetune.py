@@ -100,6 +100,14 @@ def test_a_pool_of_ones_own(folder: Path):
     assert torch.equal(network.state_dict()[name], from_pretrained(folder).state_dict()[name])
 
 
+@pytest.mark.parametrize("given", [[], ["--model.pretrained", "nowhere"]])
+def test_a_network_made_after_a_folder_needs_one(folder: Path, given: list[str], capsys):
+    fit("--model.pretrained", str(folder))
+    assert main(["fit", "-c", "tune.yaml", *given]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "the network classifier is made after a folder of Hugging Face's" in said
+
+
 def test_loading_says_what_does_not_fit(folder: Path):
     kept = load_pretrained(tagger(SETTINGS, 5), folder)
     assert kept == ["head.linear.bias", "head.linear.weight"]
