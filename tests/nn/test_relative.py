@@ -63,12 +63,12 @@ def test_t5_buckets(bidirectional, num_buckets, max_distance):
 
 
 def test_t5_bias_is_looked_up_for_each_pair_and_learned():
-    module = RelativeBias(3, num_buckets=14, max_distance=37)
+    module = RelativeBias(3, num_buckets=14, max_distance=37).double()  # sums of many terms
     weight = module.buckets.weight
     expected = weight[[[t5_bucket(j - i, True, 14, 37) for j in range(53)] for i in range(53)]]
     got = dense(module, 53)
     torch.testing.assert_close(got, expected.permute(2, 0, 1))
-    cotangent = torch.randn(got.shape)
+    cotangent = torch.randn(got.shape, dtype=got.dtype)
     (mine,) = torch.autograd.grad((got * cotangent).sum(), weight)
     (other,) = torch.autograd.grad((expected.permute(2, 0, 1) * cotangent).sum(), weight)
     torch.testing.assert_close(mine, other)
