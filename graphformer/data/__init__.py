@@ -9,7 +9,7 @@ from graphformer.data.features import SparseFeatures
 from graphformer.data.files import MissingDataError
 from graphformer.data.folders import ImageFolder
 from graphformer.data.graphs import MoleculeNet, TUDataset
-from graphformer.data.images import Digits, IdxImages, ImageArrays
+from graphformer.data.image_sets import Digits, IdxImages, ImageArrays
 from graphformer.data.labelled import LabelledText
 from graphformer.data.library import StandardLibrary
 from graphformer.data.links import PlanetoidLinks

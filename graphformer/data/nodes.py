@@ -18,7 +18,7 @@ from graphformer.data.checks import check_finite
 from graphformer.data.encodings import encode
 from graphformer.data.features import SparseFeatures
 from graphformer.data.files import data_root
-from graphformer.data.images import read_digits
+from graphformer.data.image_sets import read_digits
 from graphformer.data.module import DataModule
 from graphformer.data.pyg import collection, load_pyg
 

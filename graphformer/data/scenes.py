@@ -15,7 +15,8 @@ from torch import Tensor
 from graphformer.data.captions import Captioned, CaptionedImages
 from graphformer.data.files import data_root
 from graphformer.data.idx import FILES, fetch, find_folder, read_idx
-from graphformer.data.images import Images, read_digits
+from graphformer.data.image_sets import read_digits
+from graphformer.data.images import Images
 
 CELL = 16  # pixels of a side
 COUNTS = ("a", "two", "three")

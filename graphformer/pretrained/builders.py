@@ -15,7 +15,7 @@ from graphformer.nn import Head
 from graphformer.nn.head import Pool
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families import FAMILIES, Kind
-from graphformer.pretrained.loading import _family
+from graphformer.pretrained.loading import family_of
 
 
 def classifier(settings: dict[str, Any], num_classes: int, pool: Pool | None = None) -> Model:
@@ -81,7 +81,7 @@ def kind_of(settings: dict[str, Any]) -> Kind | None:
 
 def _build(settings: dict[str, Any], kind: Kind, num_classes: int | None = None) -> Model:
     config = Config(dict(settings), "settings")
-    family = _family(config)
+    family = family_of(config)
     if kind not in family.classes:
         raise ValueError(
             f"settings are of a {settings['model_type']!r} model, which has no head for "

@@ -69,7 +69,7 @@ def from_pretrained(
         config, tensors = _of_model(source)
     else:
         config, tensors = _of_folder(folder)
-    family = _family(config)
+    family = family_of(config)
     if num_classes is not None:
         config.values |= {"id2label": {str(i): f"LABEL_{i}" for i in range(num_classes)}}
         config.values |= {"label2id": {f"LABEL_{i}": i for i in range(num_classes)}}
@@ -123,7 +123,7 @@ def _of_folder(folder: Path) -> tuple[Config, Tensors]:
     if not isinstance(values, dict):
         raise ValueError(f"{file} is no table of settings.")
     config = Config(values, str(file))
-    _family(config)  # before anything is said about files
+    family_of(config)  # before anything is said about files
     return config, Stored(folder)
 
 
@@ -138,7 +138,8 @@ def _of_model(model: Any) -> tuple[Config, Tensors]:
     return Config(values, f"the config of {type(model).__name__}"), Held(model.state_dict())
 
 
-def _family(config: Config) -> Family:
+def family_of(config: Config) -> Family:
+    """The family of a config's `model_type`; ValueError, which lists them, for one not known."""
     name = config.values.get("model_type")
     if name not in FAMILIES:
         raise ValueError(
