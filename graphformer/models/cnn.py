@@ -43,7 +43,7 @@ def cnn(
         raise ValueError("cnn needs patch_size, the side of the data's patches")
     stem = Convolutions(num_features, dim, patch_size, channels=channels, depth=stem_depth)
     positions = Positions(dim, axes=2, learned=False)
-    embedding = PatchEmbedding(stem, positions if depth else None, dropout=dropout)
+    embedding = PatchEmbedding(stem, positions, dropout=dropout)
     transformer = Transformer(dim, depth, num_heads, dropout=dropout)
     head: nn.Module | None = None
     if num_classes is not None:
