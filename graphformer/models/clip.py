@@ -156,7 +156,6 @@ def clip(
         Transformer(dim, depth, num_heads, dropout=dropout, attention_dropout=dropout),
         Head(dim, embedding_dim, pool="first" if pool == "class" else "mean", bias=False),
         tokens=int(pool == "class"),
-        dim=dim,
     )
     width = dim if text_dim is None else text_dim
     trunk = text_trunk(

@@ -12,7 +12,7 @@ from graphformer import adjacency as adjacencies
 from graphformer.adjacency import Adjacency, Complete, HeadEdges
 from graphformer.models.model import initialise
 from graphformer.models.vision import PatchPositions, ViT, of_each_head, patch_embedding
-from graphformer.nn import Transformer
+from graphformer.nn import Transformer, weight_std
 from graphformer.nn.patches import GridPositions
 from graphformer.patterns import lengths
 
@@ -41,9 +41,9 @@ class MaskedAutoencoder(nn.Module):
         super().__init__()
         self.encoder, self.decoder, self.widen = encoder, decoder, widen
         self.positions, self.head = positions, head
-        self.mask_token = nn.Parameter(0.02 * torch.randn(widen.out_features))
+        self.mask_token = nn.Parameter(weight_std(decoder.dim) * torch.randn(decoder.dim))
         for part in (decoder, widen, head):
-            initialise(part, depth=len(decoder.blocks))
+            initialise(part, dim=decoder.dim, depth=len(decoder.blocks))
 
     def forward(self, batch: Any, adjacency: Adjacency, visible: Tensor | None = None) -> Tensor:
         """Tell all patches of images from the visible ones: [N, F].
@@ -132,7 +132,6 @@ def mae(
         patch_embedding(num_features, dim, **places),
         Transformer(dim, depth, num_heads),
         tokens=int(pool == "class"),
-        dim=dim,
     )
     own = patch_embedding(num_features, decoder_dim, **places).positions
     assert own is not None

@@ -14,7 +14,7 @@ from typing_extensions import Self
 from graphformer.adjacency import Adjacency
 from graphformer.models.encoding import encode
 from graphformer.models.generation import generate
-from graphformer.nn import MixtureOfExperts, Transformer
+from graphformer.nn import MixtureOfExperts, Transformer, weight_std
 from graphformer.patterns import Learned, Pattern, PerLayer
 
 Patterns = Pattern | Sequence[Pattern]
@@ -56,7 +56,7 @@ class Model(nn.Module):
         self.prompt = ""
         self.defaults: dict[str, Any] = {}
         self.adjacency = None if adjacency is None else self._checked(adjacency)
-        initialise(self, depth=len(transformer.blocks))
+        initialise(self, dim=transformer.dim, depth=len(transformer.blocks))
 
     def forward(self, batch: Any, adjacency: Edges | None = None, **options: Any) -> Tensor:
         """Answer for each node, [N, K], or each sample, [B, K], as the head has it.
@@ -150,21 +150,22 @@ RESIDUAL = ("attention.out.weight", "mlp.3.weight", "mlp.out.weight", "mlp.down"
 """How the weights are called whose output joins the residual stream."""
 
 
-def initialise(network: nn.Module, *, depth: int, std: float = 0.02) -> None:
-    """Draw weights as GPT-2: normal of deviation 0.02, smaller where residuals add up.
+def initialise(network: nn.Module, *, dim: int, depth: int) -> None:
+    """Draw weights as GPT-2: normal, narrower where maps are wide and where residuals add up.
 
     Biases start at zero and norms as they are; so do tensors that belong to no linear map,
     embedding or mixture of experts.
 
     Args:
         network: whose weights are drawn.
+        dim: width C of its nodes, which gives the deviation (`nn.weight_std`).
         depth: the number of its blocks.
-        std: the deviation.
 
     Source: Radford et al., 2019 (GPT-2), section 2.3.
     """
+    std = weight_std(dim)
     for module in network.modules():
-        if isinstance(module, nn.Linear | nn.Embedding):
+        if isinstance(module, nn.Linear | nn.Embedding | nn.EmbeddingBag):
             nn.init.normal_(module.weight, std=std)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)

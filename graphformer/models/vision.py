@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from graphformer import adjacency as adjacencies
 from graphformer.adjacency import Adjacency, Complete, HeadEdges
 from graphformer.models.model import Edges, Model
-from graphformer.nn import Head, Positions, Transformer
+from graphformer.nn import Head, Positions, Transformer, weight_std
 from graphformer.nn.patches import Convolutions, GridPositions, PatchEmbedding
 from graphformer.patterns import GlobalNodes, lengths
 
@@ -46,12 +46,12 @@ class ViT(Model):
         head: nn.Module | None = None,
         *,
         tokens: int = 0,
-        dim: int = 0,
         norm: nn.Module | None = None,
     ) -> None:
         super().__init__(embedding, transformer, head)
         self.norm = norm
-        self.tokens = nn.Parameter(0.02 * torch.randn(tokens, dim)) if tokens else None
+        dim = transformer.dim
+        self.tokens = nn.Parameter(weight_std(dim) * torch.randn(tokens, dim)) if tokens else None
         if getattr(head, "pool", None) == "first" and not tokens:
             raise ValueError("pool 'first' reads the class token: give the model tokens")
 
@@ -256,4 +256,4 @@ def vit(
     head = None
     if num_classes is not None:
         head = Head(dim, num_classes, pool="first" if pool == "class" else "mean")
-    return ViT(embedding, transformer, head, tokens=(pool == "class") + registers, dim=dim)
+    return ViT(embedding, transformer, head, tokens=(pool == "class") + registers)

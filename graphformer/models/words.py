@@ -27,6 +27,4 @@ def word_tagger(vocab_size: int, num_classes: int, dim: int = 128, **parts: Any)
     """
     embedding, transformer = text_trunk(1, dim, **parts)
     embedding.features = nn.EmbeddingBag(vocab_size, dim, mode="sum")
-    model = Model(embedding, transformer, Head(dim, num_classes))
-    nn.init.normal_(embedding.features.weight, std=0.02)
-    return model
+    return Model(embedding, transformer, Head(dim, num_classes))

@@ -37,6 +37,7 @@ from graphformer.nn.readout import AttentionPool, PairHead, SetPool
 from graphformer.nn.record import draw_attention, record_attention
 from graphformer.nn.relative import ALiBi, RelativeBias
 from graphformer.nn.rotary import Rotary, rotate
+from graphformer.nn.start import weight_std
 from graphformer.nn.transformer import Transformer
 
 __all__ = [
@@ -81,6 +82,7 @@ __all__ = [
     "draw_attention",
     "patchify",
     "unpatchify",
+    "weight_std",
     "pool",
     "record_attention",
     "rotate",

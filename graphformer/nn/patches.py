@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graphformer.nn.dropout import Dropout
+from graphformer.nn.start import weight_std
 from graphformer.patterns import lengths
 from graphformer.patterns.base import wanted
 
@@ -87,7 +88,7 @@ class GridPositions(nn.Module):
         rows, columns = shape
         if min(rows, columns) < 1:
             raise ValueError(f"shape must be at least 1 x 1, got {rows} x {columns}")
-        self.table = nn.Parameter(0.02 * torch.randn(rows, columns, dim))
+        self.table = nn.Parameter(weight_std(dim) * torch.randn(rows, columns, dim))
 
     def forward(self, positions: Tensor, shapes: Sequence[Shape], sizes: Sequence[int]) -> Tensor:
         """Encode places [N, 2] in images of these shapes, `sizes` nodes of each: [N, C]."""

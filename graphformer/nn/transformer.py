@@ -92,7 +92,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(block(number) for number in range(depth))
         self.norm = norm(dim) if norm_first else nn.Identity()
         self.relative = relative
-        self.source_dim, self.checkpoint = source_dim, checkpoint
+        self.dim, self.source_dim, self.checkpoint = dim, source_dim, checkpoint
 
     def forward(
         self,

@@ -104,7 +104,6 @@ def build(config: Config, kind: Kind, tied: bool) -> TwoTowers:
         blocks(image),
         Head(dim, width, pool="first", bias=False),
         tokens=1,
-        dim=dim,
         norm=nn.LayerNorm(dim, eps=image.get("layer_norm_eps", 1e-5)),
     )
     eye.adjacency = Complete()

@@ -109,7 +109,7 @@ def build(config: Config, kind: Kind, tied: bool, *, tokens: int = 1) -> Model:
         "distilled": lambda: Distilled(dim, config.num_labels),
     }
     embedding = PatchEmbedding(features, GridPositions(dim, grid(config)), dropout=dropout)
-    model = ViT(embedding, transformer, heads[kind](), tokens=tokens, dim=dim)
+    model = ViT(embedding, transformer, heads[kind](), tokens=tokens)
     model.adjacency = Complete()
     if kind == "none":
         model.pooler = Pooler(dim)
