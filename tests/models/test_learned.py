@@ -31,7 +31,7 @@ def model() -> models.Model:
     model = models.language_model(11, dim=12, depth=DEPTH, num_heads=HEADS, positions="rotary")
     with torch.no_grad():  # sharper than at random
         for block in model.transformer.blocks:
-            block.attention.qkv.weight.mul_(40)
+            block.attention.qkv.weight.mul_(5)
     return model.with_adjacency(Complete()).eval()
 
 
