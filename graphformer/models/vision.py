@@ -206,6 +206,8 @@ def vit(
     max_length: int = 64,
     stem: Stem = "linear",
     patch_size: int | None = None,
+    channels: Sequence[int] | None = None,
+    stem_depth: int = 0,
     dropout: float = 0.0,
     checkpoint: bool = False,
 ) -> ViT:
@@ -225,6 +227,8 @@ def vit(
         stem: "linear" maps each patch (a convolution with its size as kernel and stride);
             "convolutional" halves the whole image's sides by strided kernels that overlap.
         patch_size: side of a patch, for convolutions.
+        channels: of those that halve the sides, log2(patch_size) of them.
+        stem_depth: convolutions after each of these.
         dropout: on embeddings, attention weights and residuals.
 
     Returns:
@@ -242,6 +246,8 @@ def vit(
         max_length=max_length,
         stem=stem,
         patch_size=patch_size,
+        channels=channels,
+        stem_depth=stem_depth,
         dropout=dropout,
     )
     transformer = Transformer(
