@@ -75,8 +75,9 @@ class Scenes(CaptionedImages):
 
     The test part's scenes put kinds of things together that training never puts together in that
     way (a share `held_out` of all pairs of kinds with a relation), from images that training never
-    shows, and no two of them are described alike. A fifth of the training scenes shows but one
-    group of things. A scene depends on the seed, its part and its number alone.
+    shows, and no two of them are described alike. What is above is never left or right as well. A
+    fifth of the training scenes shows but one group of things. A scene depends on the seed, its
+    part and its number alone.
 
     Args:
         source: "clothes" (Fashion-MNIST, as `IdxImages` finds it) or "digits" (scikit-learn's).
@@ -205,16 +206,25 @@ class Scenes(CaptionedImages):
         """Two groups, each in a row of its own; or in a column, for "left of"."""
         allowed = self.combinations[part]
         first, relation, second = allowed[generator.integers(len(allowed))]
-        rows, columns = self.grid if relation == "above" else self.grid[::-1]
+        while True:
+            groups = self._lines(generator, (first, second), turned=relation == "left of")
+            if not _apart(*groups, axis=1 if relation == "above" else 0):
+                return Scene(groups, relation)
+
+    def _lines(
+        self, generator: np.random.Generator, kinds: tuple[int, int], *, turned: bool
+    ) -> tuple[Group, Group]:
+        """Groups of these kinds in two rows, the first above; turned, in two columns."""
+        rows, columns = self.grid[::-1] if turned else self.grid
         lines = np.sort(generator.permutation(rows)[:2])
-        groups = []
-        for kind, line in zip((first, second), lines, strict=True):
+
+        def group(kind: int, line: int) -> Group:
             count = 1 + generator.integers(min(len(COUNTS), columns))
             places = generator.permutation(columns)[:count]
             cells = [(int(line), int(place)) for place in places]
-            turned = cells if relation == "above" else [(r, c) for c, r in cells]
-            groups.append(_group(kind, turned, generator))
-        return Scene(tuple(groups), relation)
+            return _group(kind, [(r, c) for c, r in cells] if turned else cells, generator)
+
+        return group(kinds[0], lines[0]), group(kinds[1], lines[1])
 
     def _things(self) -> dict[str, dict[int, np.ndarray]]:
         """Pictures of each kind, [n, 14, 14] or [n, 16, 16] from 0 to 1, to train and test with."""
@@ -251,6 +261,12 @@ def paint(
             x = column * CELL + generator.integers(room + 1)
             canvas[:, y : y + len(picture), x : x + len(picture)] = tint * picture
     return np.round(255 * canvas).astype(np.uint8)
+
+
+def _apart(first: Group, second: Group, axis: int) -> bool:
+    """Whether one group is all before the other in this axis too, which might be said as well."""
+    a, b = ([cell[axis] for cell in group.cells] for group in (first, second))
+    return max(a) < min(b) or max(b) < min(a)
 
 
 def _group(kind: int, cells: list[tuple[int, int]], generator: np.random.Generator) -> Group:

@@ -14,7 +14,7 @@ from typing_extensions import Self
 from graphformer.adjacency import Adjacency
 from graphformer.models.encoding import encode
 from graphformer.models.generation import generate
-from graphformer.nn import MixtureOfExperts, Transformer, weight_std
+from graphformer.nn import Head, MixtureOfExperts, Transformer, weight_std
 from graphformer.patterns import Learned, Pattern, PerLayer
 
 Patterns = Pattern | Sequence[Pattern]
@@ -153,8 +153,8 @@ RESIDUAL = ("attention.out.weight", "mlp.3.weight", "mlp.out.weight", "mlp.down"
 def initialise(network: nn.Module, *, dim: int, depth: int) -> None:
     """Draw weights as GPT-2: normal, narrower where maps are wide and where residuals add up.
 
-    Biases start at zero and norms as they are; so do tensors that belong to no linear map,
-    embedding or mixture of experts.
+    Biases start at zero, and so do heads that sum over nodes, whose answers would otherwise grow
+    with the sample. Norms stay as they are, and tensors of no linear map, embedding or mixture.
 
     Args:
         network: whose weights are drawn.
@@ -174,3 +174,6 @@ def initialise(network: nn.Module, *, dim: int, depth: int) -> None:
     for name, weight in network.named_parameters():
         if name.endswith(RESIDUAL):
             nn.init.normal_(weight, std=std / math.sqrt(2 * max(depth, 1)))
+    for module in network.modules():
+        if isinstance(module, Head) and module.pool == "sum":
+            nn.init.zeros_(module.linear.weight)
