@@ -42,13 +42,15 @@ def main(argv: Sequence[str]) -> int:
 
 def _answer(ckpt: Path, questions: list, arguments: argparse.Namespace) -> dict[str, float]:
     from graphformer.cli.restore import restore_task, restore_text_tokenizer
+    from graphformer.models import EncoderDecoder, Model
+    from graphformer.models.recurrent import RecurrentModel
     from graphformer.tasks.prompting import choose, grade, write_answers
 
     task, tokenizer = restore_task(ckpt), restore_text_tokenizer(ckpt)
     if arguments.options is not None:
         longest = arguments.max_length
         return choose(task.network, task.adjacency, tokenizer, questions, max_length=longest)
-    if not hasattr(task.network, "generate"):
+    if not isinstance(task.network, EncoderDecoder | Model | RecurrentModel):
         raise UsageError(f"evaluate: the network of {ckpt} generates no text: give --options")
     answers = write_answers(
         task.network,
@@ -88,9 +90,15 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--extract", help="regular expression of what counts in an answer")
     parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest token")
-    parser.add_argument("--max-length", type=int, help="the most tokens the model takes")
+    parser.add_argument("--max-length", type=int, help="look at so many tokens, the last ones")
     parser.add_argument("--stop", default="\n\n", help="an answer ends here")
     parser.add_argument("--show", action="store_true", help="print the answers")
     parser.add_argument("--seed", type=int, default=0, help="of the examples drawn")
     parser.add_argument("--root", help="the data root")
-    return parser.parse_args(list(argv))
+    arguments = parser.parse_args(list(argv))
+    for name, least in (("shots", 0), ("limit", 1), ("max_length", 1)):
+        given = getattr(arguments, name)
+        if given is not None and given < least:
+            option = name.replace("_", "-")
+            raise UsageError(f"evaluate: --{option} must be {least} or more, got {given}")
+    return arguments

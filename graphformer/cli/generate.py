@@ -20,20 +20,23 @@ def main(argv: Sequence[str]) -> int:
     from graphformer.cli.arguments import find_checkpoint
     from graphformer.cli.restore import restore_task, restore_text_tokenizer
     from graphformer.cli.run import plain_errors
+    from graphformer.models import EncoderDecoder, Model
+    from graphformer.models.generation import decoding_options
+    from graphformer.models.recurrent import RecurrentModel
 
     with plain_errors():
         ckpt = find_checkpoint(arguments.ckpt, "generate")
         task, tokenizer = restore_task(ckpt), restore_text_tokenizer(ckpt)
-        if not hasattr(task.network, "generate"):
+        if not isinstance(task.network, EncoderDecoder | Model | RecurrentModel):
             raise UsageError(f"generate: the network of {ckpt} writes no text")
         prompts = [tokenizer.encode(prompt).tolist() for prompt in arguments.prompt]
         if not all(prompts):
             raise UsageError("generate: --prompt is empty: give the model something to go on from")
         options = _options(arguments, tokenizer)
-        if hasattr(task.network, "decoder"):
+        if isinstance(task.network, EncoderDecoder):
             _answer(task.network, prompts, tokenizer, arguments.stop, options)
         else:
-            options["adjacency"] = task.adjacency
+            options |= decoding_options(task.network, task.adjacency)
             _continue(task.network, prompts, tokenizer, arguments, options)
     return 0
 
@@ -59,9 +62,8 @@ def _continue(
     options: dict[str, Any],
 ) -> None:
     """Print each prompt with what follows it; a single one while it is written."""
-    from graphformer.models.generation import max_length
+    from graphformer.models import generate
 
-    options["context"] = max_length(network)  # past it, the model looks at the last tokens only
     alone = len(prompts) == 1 and arguments.num_beams == 1
     show = _write if alone else _keep_quiet
     texts = [
@@ -69,10 +71,10 @@ def _continue(
         for ids, prompt in zip(prompts, arguments.prompt, strict=True)
     ]
     if arguments.num_beams > 1:
-        for text, ids in zip(texts, network.generate(prompts, **options), strict=True):
+        for text, ids in zip(texts, generate(network, prompts, **options), strict=True):
             text.ids = ids
     else:
-        network.generate(prompts, stream=lambda i, token: texts[i].add(token), **options)
+        generate(network, prompts, stream=lambda i, token: texts[i].add(token), **options)
     for number, text in enumerate(texts):
         if alone:
             text.finish()

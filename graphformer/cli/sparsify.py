@@ -104,20 +104,18 @@ def _texts(arguments: argparse.Namespace) -> tuple[list[str], list[int] | None]:
     """The texts of all files, shuffled, and the number of each one's label, if it has one."""
     import random
 
-    from graphformer.data.records import field, find_file, read_records
+    from graphformer.data.records import find_file, text_fields
     from graphformer.data.sources import find_sources, read_pieces, total_size
 
     found: list[tuple[str, str]] = []
     for name in arguments.data:
-        if name.removesuffix(".gz").endswith((".jsonl", ".tsv")):
+        if name.removesuffix(".gz").endswith((".jsonl", ".tsv", ".csv")):
             file = find_file(name, arguments.root)
-            fields = (arguments.text, arguments.label or arguments.text)
-            for number, record in read_records(file):
-                text, label = (str(field(record, key, file, number)) for key in fields)
-                found.append((text, label))
+            rows = text_fields(file, arguments.text, arguments.label or arguments.text)
+            found += [(text, label) for _, text, label in rows]
             continue
         if arguments.label is not None:
-            raise UsageError(f"sparsify: --label is for .jsonl and .tsv files, got {name}")
+            raise UsageError(f"sparsify: --label is for .jsonl, .tsv and .csv files, got {name}")
         sources = find_sources(name, "**/*.txt", arguments.root)
         kind: Any = arguments.documents or ("line" if sources[0].path.suffix == ".txt" else "file")
         text = ""

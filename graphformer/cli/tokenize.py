@@ -46,8 +46,8 @@ def _texts(arguments: argparse.Namespace) -> Iterator[str]:
     for name in arguments.files:
         sources = find_sources(name, arguments.glob, arguments.root)
         if arguments.template is not None:
-            path = sources[0].path
-            yield from (fill(arguments.template, r, path, n) for n, r in read_records(path))
+            for path in (source.path for source in sources):
+                yield from (fill(arguments.template, r, path, n) for n, r in read_records(path))
             continue
         size, done = total_size(sources), 0
         for text, _ in read_pieces(sources, 0, size, raw=arguments.kind == "bytes"):
@@ -75,11 +75,13 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--sentinels", type=int, default=0, help="add <extra_0> ... for T5")
     parser.add_argument("--lowercase", action="store_true", help="wordpiece: ignore case")
     parser.add_argument("--glob", default="**/*.txt", help="which files of a folder or archive")
-    parser.add_argument("--template", help="JSON lines: the text, with fields in braces")
+    parser.add_argument("--template", help="of records: their text, with fields in braces")
     parser.add_argument("--root", help="the data root")
     arguments = parser.parse_args(list(argv))
     if arguments.out.suffix != ".json":
         raise UsageError(f"tokenize: --out must end in .json, got {arguments.out}")
     if arguments.sentinels < 0:
         raise UsageError(f"tokenize: --sentinels must be 0 or more, got {arguments.sentinels}")
+    if arguments.lowercase and arguments.kind != "wordpiece":
+        raise UsageError(f"tokenize: --lowercase is for --kind wordpiece, got {arguments.kind}")
     return arguments

@@ -20,7 +20,7 @@ from graphformer.data.folders import ImageFiles, find_folder
 from graphformer.data.images import Images, common_size, pixel_statistics, restore_pixels
 from graphformer.data.loading import divide
 from graphformer.data.ragged import Ragged
-from graphformer.data.records import field, find_file, read_json_lines, read_table
+from graphformer.data.records import find_file, read_table, text_fields
 from graphformer.data.text import Vocabulary
 from graphformer.data.vocabularies import make_tokenizer
 
@@ -210,11 +210,7 @@ class CaptionFile(CaptionedImages):
         file = find_file(path, self.root)
         folder = file.parent if self.folder is None else find_folder(self.folder, self.root)
         if ".jsonl" in file.suffixes:
-            records = read_json_lines(file)
-            rows = [
-                (n, str(field(r, self.fields[0], file, n)), str(field(r, self.fields[1], file, n)))
-                for n, r in records
-            ]
+            rows = list(text_fields(file, *self.fields))
         else:
             first, second = (int(f) if f.isdigit() else i for i, f in enumerate(self.fields))
             table = read_table(file, max(first, second) + 1)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from graphformer.data.records import field, find_file, read_records
+from graphformer.data.records import find_file, read_records, text_field
 from graphformer.data.sources import Source, fingerprint
 from graphformer.data.text import Text
 
@@ -17,9 +17,9 @@ class TextRecords(Text):
     """Blocks of tokens from records, each of which is a document.
 
     Args:
-        path: .jsonl, or .tsv with a header; perhaps .gz.
-        val_path, test_path: files of the same form. Without `val_path` the last `val_fraction` of
-            the records validates; without `test_path` the validation part is the test part.
+        path: .jsonl, or .tsv or .csv with a header; perhaps .gz.
+        val_path, test_path: files of the same form. Without `val_path` every so many-th record
+            validates; without `test_path` the validation part is the test part.
         template: the text of a record, its fields in braces.
         block_size: tokens a block.
         batch_size: blocks a batch.
@@ -28,7 +28,8 @@ class TextRecords(Text):
             run, or "bpe" or "wordpiece" to learn one from the training part.
         vocabulary_size: the most tokens to learn.
         across_documents: attend across documents unless the pattern `Documents` forbids it.
-        val_fraction: see above.
+        val_fraction: how many of the records validate, without `val_path`: 1 in 2, 3, 4 ...
+        encoding: of the files.
         root: the data root.
         seed: of the places that are drawn.
 
@@ -51,6 +52,7 @@ class TextRecords(Text):
         vocabulary_size: int = 8192,
         across_documents: bool = False,
         val_fraction: float = 0.1,
+        encoding: str = "utf-8",
         root: str | None = None,
         seed: int = 0,
     ) -> None:
@@ -65,9 +67,14 @@ class TextRecords(Text):
             seed=seed,
         )
         path, root = os.fspath(path), None if root is None else os.fspath(root)
+        if val_path is None and not 0 < val_fraction <= 0.5:
+            raise ValueError(
+                f"val_fraction is {val_fraction}: expected above 0 and at most 0.5, or a val_path."
+            )
         self.paths = {"train": path, "val": val_path, "test": test_path or val_path}
         self.save_hyperparameters(logger=False)
         self.template, self.root, self.val_fraction = template, root, val_fraction
+        self.encoding = encoding
 
     def prepare_data(self) -> None:
         """Look for the files."""
@@ -78,7 +85,7 @@ class TextRecords(Text):
     def pieces(self, part: str) -> Iterator[tuple[str, bool]]:
         """Yield a part's records, each a document."""
         file = self._file(part)
-        for number, record in read_records(file):
+        for number, record in read_records(file, encoding=self.encoding):
             if self._belongs(part, number):
                 yield fill(self.template, record, file, number), True
 
@@ -87,12 +94,13 @@ class TextRecords(Text):
         file = self._file(part)
         whole = [Source(file, None, file.stat().st_size)]
         share = (part == "train", self.val_fraction) if self._is_shared(part) else None
-        return f"{fingerprint(whole, 0, whole[0].size)} {self.template!r} {share}"
+        about = (self.template, self.encoding, share)
+        return f"{fingerprint(whole, 0, whole[0].size)} {about!r}"
 
     def _belongs(self, part: str, number: int) -> bool:
         if not self._is_shared(part):
             return True
-        every = max(2, round(1 / self.val_fraction))  # spread over the file: it may be sorted
+        every = round(1 / self.val_fraction)  # spread over the file: it may be sorted
         return (number % every == 0) != (part == "train")
 
     def _is_shared(self, part: str) -> bool:
@@ -107,10 +115,16 @@ def fill(template: str, record: dict[str, Any], path: Path, number: int) -> str:
     """Return the template with a record's fields in place of their names in braces.
 
     Raises:
-        ValueError: naming the file and line whose record lacks a field.
+        ValueError: naming the file and line whose record lacks a field, or a template that is none.
     """
-    parts = []
-    for literal, name, _, _ in string.Formatter().parse(template):
-        value = "" if name is None else str(field(record, name, path, number))
-        parts.append(literal + value)
-    return "".join(parts)
+    try:
+        pieces = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(
+            f"template is {template!r} ({error}): write fields as {{name}}, and braces that are "
+            "none of a field twice."
+        ) from None
+    return "".join(
+        literal + ("" if name is None else text_field(record, name, path, number))
+        for literal, name, _, _ in pieces
+    )

@@ -13,7 +13,7 @@ from graphformer.data.batches import BatchLoader
 from graphformer.data.checkpoint_tokenizer import PretrainedTokenizer
 from graphformer.data.loading import budget_loader, divide
 from graphformer.data.ragged import Ragged
-from graphformer.data.records import field, find_file, read_records, read_table
+from graphformer.data.records import decode, find_file, text_fields
 from graphformer.data.sources import find_sources, open_archives
 from graphformer.data.text import Vocabulary
 from graphformer.data.tokens import Tokenizer
@@ -28,13 +28,13 @@ class LabelledText(Vocabulary):
     A batch has x [N] (token ids), pos [N], `lengths`, and y [B] where there are labels.
 
     Args:
-        path: .jsonl or .tsv (perhaps .gz), or a folder or zip archive with `classes`.
+        path: .jsonl, .tsv or .csv (perhaps .gz), or a folder or zip archive with `classes`.
         val_path, test_path: files of the same form; else fractions of `path`, by chance.
         text, label: names of fields; in a table without a header the numbers of columns, from 0.
             Without a label, texts only.
         classes: of a folder or archive: class -> pattern of its files' names.
         lines: whether a file of a class has a text a line, rather than one.
-        encoding: of files of classes and tables.
+        encoding: of the files.
         vocabulary: "characters", "bytes", a file of `graphformer tokenize`, the folder of a
             checkpoint, or "bpe" or "wordpiece" to learn one from the training part.
         vocabulary_size: the most tokens to learn.
@@ -127,15 +127,8 @@ class LabelledText(Vocabulary):
         if self.classes is not None:
             return self._read_classes(path, self.classes)
         file = find_file(path, self.root)
-        names = (self.text,) if self.label is None else (self.text, self.label)
-        if ".tsv" in file.suffixes and all(name.isdigit() for name in names):
-            columns = [int(name) for name in names]
-            rows = read_table(file, max(columns) + 1, self.encoding)
-            return ((row[columns[0]], row[columns[-1]]) for _, row in rows)
-        return (
-            (str(field(record, names[0], file, n)), str(field(record, names[-1], file, n)))
-            for n, record in read_records(file)
-        )
+        label = self.text if self.label is None else self.label
+        return ((x, y) for _, x, y in text_fields(file, self.text, label, self.encoding))
 
     def _read_classes(self, path: str, classes: dict[str, str]) -> Iterable[Sample]:
         sources = find_sources(path, "**/*", self.root)
@@ -149,6 +142,7 @@ class LabelledText(Vocabulary):
             with open_archives(matching) as archives:
                 for source in matching:
                     with source.open(archives) as file:
-                        text = file.read().decode(self.encoding)
-                    texts = text.splitlines() if self.lines else [text]
+                        text = decode(file.read(), self.encoding, source.name)
+                    text = text.replace("\r\n", "\n")
+                    texts = text.split("\n") if self.lines else [text]
                     yield from ((text, name) for text in texts if text.strip())

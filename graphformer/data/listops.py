@@ -103,8 +103,8 @@ class ListOps(DataModule):
 
     def batches(self, part: str) -> BatchLoader:
         """Return the batches of a part, shuffled where it is the training part."""
-        x, y, edges = (list(column) for column in zip(*self.parts[part], strict=True))
-        samples = Ragged(x, y, edges)
+        parts = self.parts[part]
+        samples = Ragged([x for x, _, _ in parts], [y for _, y, _ in parts], [e for *_, e in parts])
         budget = {"max_tokens": self.max_tokens, "max_edges": self.max_edges, "seed": self.seed}
         return budget_loader(samples, part, **budget, pairs=True)  # type: ignore[arg-type]
 

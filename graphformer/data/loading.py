@@ -37,7 +37,14 @@ def budget_loader(
     """Return batches within a budget of tokens and edges, shuffled for the part 'train'.
 
     What counts as edges are the samples' own, or else, or with `pairs`, all pairs of tokens.
+
+    Raises ValueError for a part without samples, and for a sample larger than the budget.
     """
+    if not len(samples):
+        raise ValueError(
+            f"The {part} part of the data has no samples: give it more, a file of its own, or "
+            "another share."
+        )
     order = BudgetOrder(
         samples.lengths,
         edges=None if pairs else samples.num_edges,
@@ -53,6 +60,8 @@ def divide(
     parts: dict[str, list[_Sample]], fractions: tuple[float, float], seed: int
 ) -> dict[str, list[_Sample]]:
     """Complete the parts 'train', 'val' and 'test' by samples from 'train', by chance but seeded.
+
+    A part with a fraction gets a sample at least, if there are enough to leave one to train on.
 
     Args:
         parts: the parts that there are; 'train' must be.
@@ -73,7 +82,8 @@ def divide(
     order = np.random.default_rng(seed).permutation(len(samples))
     divided, begin = dict(parts), 0
     for part, fraction in share.items():
-        end = begin + round(fraction * len(samples))
+        least = int(fraction > 0 and len(samples) > len(share))
+        end = begin + max(least, round(fraction * len(samples)))
         divided[part] = [samples[i] for i in np.sort(order[begin:end])]
         begin = end
     return {**divided, "train": [samples[i] for i in np.sort(order[begin:])]}

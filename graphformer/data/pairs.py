@@ -11,7 +11,7 @@ from graphformer.data.batches import BatchLoader
 from graphformer.data.loading import budget_loader, divide
 from graphformer.data.module import DataModule
 from graphformer.data.ragged import RaggedPairs
-from graphformer.data.records import field, find_file, read_json_lines, read_table
+from graphformer.data.records import find_file, text_fields
 from graphformer.data.text import Vocabulary
 from graphformer.data.vocabularies import make_tokenizer
 
@@ -23,9 +23,10 @@ class TextPairs(Vocabulary):
     <eos>), pos [M] and `lengths`, and the sources' `source` [N], `source_pos`, `source_lengths`.
 
     Args:
-        path: .tsv or .jsonl, perhaps .gz.
+        path: a table (.csv with commas, else with tabs) or .jsonl, perhaps .gz.
         val_path, test_path: files of the same form; else fractions of `path`, by chance.
-        source, target: numbers of columns from 0 in a table, names of fields in JSON lines.
+        source, target: names of fields; in a table without a header the numbers of columns, from 0.
+        encoding: of the files.
         vocabulary: of both texts: "characters", "bytes", a file of `graphformer tokenize`, or
             "bpe" or "wordpiece" to learn one from the training part.
         vocabulary_size: the most tokens to learn.
@@ -48,6 +49,7 @@ class TextPairs(Vocabulary):
         *,
         source: str = "0",
         target: str = "1",
+        encoding: str = "utf-8",
         vocabulary: str = "bpe",
         vocabulary_size: int = 8192,
         max_length: int = 128,
@@ -62,7 +64,8 @@ class TextPairs(Vocabulary):
         path, root = os.fspath(path), None if root is None else os.fspath(root)
         self.paths = {"train": path, "val": val_path, "test": test_path}
         self.save_hyperparameters(logger=False)
-        self.source, self.target, self.root, self.seed = source, target, root, seed
+        self.source, self.target, self.encoding = source, target, encoding
+        self.root, self.seed = root, seed
         self.vocabulary, self.vocabulary_size = vocabulary, vocabulary_size
         self.max_length, self.max_tokens, self.max_edges = max_length, max_tokens, max_edges
         self.fractions = (val_fraction, test_fraction)
@@ -101,15 +104,7 @@ class TextPairs(Vocabulary):
 
     def _read(self, path: str) -> list[tuple[str, str]]:
         file = find_file(path, self.root)
-        names = (self.source, self.target)
-        if ".jsonl" in file.suffixes:
-            records = read_json_lines(file)
-            return [
-                (str(field(record, names[0], file, n)), str(field(record, names[1], file, n)))
-                for n, record in records
-            ]
-        first, second = (_column(name) for name in names)
-        return [(r[first], r[second]) for _, r in read_table(file, max(first, second) + 1)]
+        return [(x, y) for _, x, y in text_fields(file, self.source, self.target, self.encoding)]
 
 
 class SymbolPairs(DataModule):
@@ -176,11 +171,3 @@ class SymbolPairs(DataModule):
         return budget_loader(
             samples, part, max_tokens=self.max_tokens, max_edges=None, seed=self.seed
         )
-
-
-def _column(name: str) -> int:
-    if not name.isdigit():
-        raise ValueError(
-            f"source and target are numbers of columns in a table, from 0, got {name!r}."
-        )
-    return int(name)

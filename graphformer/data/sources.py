@@ -167,7 +167,7 @@ def _split(text: str, documents: Documents | None) -> Iterator[tuple[str, bool]]
     if documents is None:
         yield text, False
         return
-    parts = text.splitlines() if documents == "line" else re.split(r"\n[ \t\r]*\n", text)
+    parts = re.split(r"\n" if documents == "line" else r"\n[ \t\r]*\n", text)
     for part in parts:
         if part.strip():
             yield part.strip("\n"), True
@@ -183,13 +183,13 @@ def _texts(
     opened: Archives | None = None,
 ) -> Iterator[str]:
     """The text in pieces that end behind a newline, or behind a blank line."""
-    end = b"\n\n" if blank else b"\n"
+    ends = (b"\n\n", b"\n\r\n") if blank else (b"\n",)
     buffer, position = b"", start
     for piece in read_bytes(sources, start, stop, opened):
         buffer += piece
         if len(buffer) < _CHUNK:
             continue
-        cut = buffer.rfind(end) + len(end) if end in buffer else 0
+        cut = max((buffer.rfind(end) + len(end) for end in ends if end in buffer), default=0)
         if not cut and len(buffer) > _LONGEST:
             cut = next(i for i in range(len(buffer) - 1, 0, -1) if buffer[i] & 0xC0 != 0x80)
         if cut:
@@ -203,7 +203,8 @@ def _decode(data: bytes, sources: Sequence[Source], position: int, raw: bool) ->
     if raw:
         return data.decode("utf-8", errors="surrogateescape")
     try:
-        return data.decode("utf-8").replace("\r\n", "\n")
+        # Marks of the byte order, which some editors put first, are no text.
+        return data.decode("utf-8").replace("\r\n", "\n").replace("\ufeff", "")
     except UnicodeDecodeError as error:
         at = position + error.start
         for source in sources:

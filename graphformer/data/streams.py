@@ -63,7 +63,7 @@ def encode_on_disk(
         content: what tells this text from any other, such as its checksum.
     """
     dtype = token_dtype(tokenizer.vocab_size)
-    key = hashlib.sha256(f"1 {content} {tokenizer.state()['json']}".encode()).hexdigest()
+    key = hashlib.sha256(f"2 {content} {tokenizer.state()['json']}".encode()).hexdigest()
     folder = cache_root() / "tokens" / key
     if not folder.is_dir():
         _write(folder, pieces, tokenizer, dtype)

@@ -132,7 +132,7 @@ class RecurrentCaptioner(nn.Module):
             options: as of `graphformer.models.generate`, such as `eos_id` and `num_beams`.
         """
         with evaluating(self), torch.inference_mode():
-            source = Source(self.encode(batch), tuple(map(int, batch.source_lengths)))
+            source = Source(self.encode(batch), tuple(map(int, batch.source_lengths)), batch.source)
         starts = [[start_id]] * len(source.lengths)
         options = {"adjacency": Causal(), **options, "cache": False, "source": source}
         return generate(self, starts, max_new_tokens=max_new_tokens, **options)

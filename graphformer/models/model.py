@@ -130,8 +130,7 @@ class Model(nn.Module):
             The ids with their prompt, a list; a list of such lists for several prompts.
         """
         if self.adjacency is not None:
-            own = self.adjacency
-            options.setdefault("adjacency", own.patterns if isinstance(own, PerLayer) else own)
+            options.setdefault("adjacency", self.adjacency)
         options = self.defaults | options
         return generate(self, prompts, max_new_tokens=max_new_tokens, **options)
 

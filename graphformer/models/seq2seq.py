@@ -65,7 +65,7 @@ class EncoderDecoder(nn.Module):
             texts, several = as_texts(prompts)
             batch = _source_batch(texts, next(self.parameters()).device)
         with evaluating(self), torch.inference_mode():
-            source = Source(self.encode(batch), batch.source_lengths)
+            source = Source(self.encode(batch), batch.source_lengths, batch.source)
         starts = [[start_id]] * len(source.lengths)
         answers: list[list[int]] = generate(
             self.decoder, starts, max_new_tokens=max_new_tokens, source=source, **options

@@ -15,12 +15,17 @@ from torch import Tensor, nn
 from graphformer.data.documents import fill
 from graphformer.data.ragged import Ragged
 from graphformer.data.records import field, read_records
-from graphformer.models import EncoderDecoder, Model
+from graphformer.models import EncoderDecoder, generate
+from graphformer.models.generation import decoding_options
+from graphformer.models.generation import max_length as own_length
 from graphformer.patterns import Pattern
 from graphformer.tasks.answers import bleu, exact_match, token_f1
 
 if TYPE_CHECKING:
     from graphformer.data import Tokenizer
+
+
+_AT_ONCE = 64  # prompts that are answered side by side
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ def with_shots(
     Raises:
         ValueError: there are not enough examples.
     """
+    if shots < 0:
+        raise ValueError(f"shots is {shots}: expected 0 or more.")
     generator, result = np.random.default_rng(seed), []
     for question in questions:
         others = [example for example in examples if example.prompt != question.prompt]
@@ -104,7 +111,8 @@ def score_options(
         pattern: who attends to whom; causal.
         tokenizer: of the network.
         question: with options.
-        max_length: the most tokens that the network takes; a longer prompt loses its beginning.
+        max_length: the most tokens that the network takes, by default as many as it has positions
+            for; a longer prompt loses its beginning.
 
     Raises:
         ValueError: an option, or the prompt, is empty.
@@ -113,7 +121,8 @@ def score_options(
     options = [ids.numpy() for ids in tokenizer.encode_many([f" {o}" for o in question.options])]
     if not len(prompt) or not all(map(len, options)):
         raise ValueError(f"A prompt or option has no tokens: {question.prompt!r}.")
-    rows = [np.concatenate([prompt, option])[-(max_length or 1 << 62) - 1 :] for option in options]
+    longest = max_length or own_length(network) or 1 << 62
+    rows = [np.concatenate([prompt, option])[-longest - 1 :] for option in options]
     device = next(network.parameters()).device
     batch = Ragged([row[:-1] for row in rows])[torch.arange(len(rows))].to(device)
     log_p = network(batch, pattern(batch)).float().log_softmax(-1)
@@ -168,26 +177,32 @@ def write_answers(
         tokenizer: of the network.
         prompts: none empty.
         max_new_tokens: the most tokens of an answer.
-        max_length: the most tokens that the network takes; a longer text loses its beginning.
+        max_length: as for `score_options`.
         temperature: 0 for the likeliest tokens.
-        stop: an answer ends where it has this.
+        stop: an answer ends where it has this; nothing ends it if it is empty.
         seed: of the draws.
     """
     options: dict[str, Any] = {
-        "adjacency": pattern,
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
         "eos_id": tokenizer.eos_id,
         "seed": seed,
     }
     ids = [row.tolist() for row in tokenizer.encode_many(list(prompts))]
-    if isinstance(network, EncoderDecoder):
-        answers = network.generate(ids, start_id=tokenizer.need("bos"), **options)
-        texts = [tokenizer.decode(out) for out in cast("list[list[int]]", answers)]
-    else:
-        written = cast(Model, network).generate(ids, context=max_length, **options)
-        texts = [tokenizer.decode(out[len(row) :]) for out, row in zip(written, ids, strict=True)]
-    return [text.split(stop)[0].strip() for text in texts]
+    if not isinstance(network, EncoderDecoder):
+        options |= decoding_options(network, pattern)
+        options["context"] = max_length or options["context"]
+    texts = []
+    for start in range(0, len(ids), _AT_ONCE):
+        rows = ids[start : start + _AT_ONCE]
+        if isinstance(network, EncoderDecoder):
+            begin = tokenizer.need("bos")
+            written = network.generate(rows, start_id=begin, adjacency=pattern, **options)
+            texts += [tokenizer.decode(out) for out in cast("list[list[int]]", written)]
+        else:
+            written = generate(network, rows, **options)
+            texts += [tokenizer.decode(w[len(row) :]) for w, row in zip(written, rows, strict=True)]
+    return [text.split(stop)[0].strip() if stop else text.strip() for text in texts]
 
 
 def grade(
@@ -200,6 +215,9 @@ def grade(
         references: the right answers.
         extract: a regular expression, whose first group (or all of it) in either text is what
             counts for exact match and F1; the last place where it is found.
+
+    Raises:
+        ValueError: `extract` is no regular expression.
     """
     pairs = [(_extract(a, extract), _extract(r, extract)) for a, r in zip(answers, references,
              strict=True)]  # fmt: skip
@@ -211,7 +229,10 @@ def grade(
 
 
 def _extract(text: str, pattern: str | None) -> str:
-    found: list[Any] = [] if pattern is None else list(re.finditer(pattern, text))
+    try:
+        found: list[Any] = [] if pattern is None else list(re.finditer(pattern, text))
+    except re.error as error:
+        raise ValueError(f"extract is {pattern!r}, no regular expression: {error}.") from None
     if not found:
         return text if pattern is None else ""
     return str(found[-1].group(1 if found[-1].re.groups else 0))

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryF1Score
 
+from graphformer.models.generation.choosing import draw_tokens
 from graphformer.patterns import Complete, Pattern
 from graphformer.tasks.base import IGNORED, Task
 from graphformer.tasks.masked import Masking, logits_of, make_masking
@@ -117,6 +118,4 @@ class ReplacedTokenDetection(Task):
 @torch.no_grad()
 def _draw(logits: Tensor, generator: np.random.Generator) -> Tensor:
     """Draw a token a row from logits [n, K], by where a uniform number falls; [n]."""
-    chance = torch.from_numpy(generator.random((len(logits), 1))).to(logits)
-    reached = logits.softmax(-1).cumsum(-1)
-    return torch.searchsorted(reached, chance).squeeze(1).clamp(max=logits.shape[1] - 1)
+    return draw_tokens(logits.softmax(-1), torch.from_numpy(generator.random(len(logits))))

@@ -49,15 +49,17 @@ def test_files_and_folders_of_classes(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("a/neg/1.txt", "dull\n\nslow")
         archive.writestr("a/neg/2.txt", "caf\xe9".encode("latin-1"))
-        archive.writestr("a/pos/1.txt", "fine")
+        archive.writestr("a/pos/1.txt", "fi\x85ne".encode("latin-1"))  # \x85 ends no line
     path, classes = str(tmp_path / "a.zip"), {"neg": "neg/*.txt", "pos": "pos/*.txt"}
     fractions = {"val_path": path, "test_path": path, "encoding": "latin-1", "vocabulary": "bytes"}
     whole = LabelledText(path, classes=classes, **fractions)
     whole.setup()
-    assert texts(whole, "train") == [("café", 0), ("dull\n\nslow", 0), ("fine", 1)]
+    assert texts(whole, "train") == [("café", 0), ("dull\n\nslow", 0), ("fi\x85ne", 1)]
     lines = LabelledText(path, classes=classes, lines=True, **fractions)
     lines.setup()
-    assert texts(lines, "test") == [("café", 0), ("dull", 0), ("fine", 1), ("slow", 0)]
+    assert texts(lines, "test") == [("café", 0), ("dull", 0), ("fi\x85ne", 1), ("slow", 0)]
+    with pytest.raises(ValueError, match=r"a.zip, a/neg/2.txt: not utf-8 text; convert"):
+        LabelledText(path, classes=classes).setup()
     with pytest.raises(ValueError, match="no file in .* matches 'no/.*' of the class 'neg'"):
         LabelledText(path, classes={"neg": "no/*"}).setup()
     with pytest.raises(MissingDataError, match="none.zip"):
@@ -92,6 +94,18 @@ def test_texts_without_labels(tmp_path: Path) -> None:
     batch = next(iter(data.train_dataloader()))
     assert batch.y is None
     assert len(batch.lengths) == 9
+
+
+def test_few_texts_have_one_in_each_part(tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("text\tlabel\n" + "a\tb\n" * 3)
+    data = LabelledText(str(tmp_path / "a.tsv"), vocabulary="bytes")
+    data.setup()
+    assert [len(data.parts[part]) for part in ("train", "val", "test")] == [1, 1, 1]
+    (tmp_path / "a.tsv").write_text("text\tlabel\n" + "a\tb\n" * 2)
+    data = LabelledText(str(tmp_path / "a.tsv"), vocabulary="bytes")
+    data.setup()
+    with pytest.raises(ValueError, match="The val part of the data has no samples"):
+        data.val_dataloader()
 
 
 def test_wrong_lines_and_fractions_are_explained(tmp_path: Path) -> None:

@@ -4,13 +4,20 @@ import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from graphformer.data import MissingDataError, SymbolPairs, TextPairs, TextRecords
-from graphformer.data.records import find_file, read_json_lines, read_records, read_table
+from graphformer.data.records import (
+    find_file,
+    read_json_lines,
+    read_records,
+    read_table,
+    text_fields,
+)
 
 
 def write(path: Path, text: str) -> Path:
@@ -59,6 +66,43 @@ def test_tables_are_checked_line_by_line(tmp_path: Path) -> None:
     path.write_bytes(b"no gzip")
     with pytest.raises(ValueError, match="not a whole gzip file"):
         list(read_table(path, 2))
+
+
+def test_tables_with_commas_have_quotes(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", 'x,y\r\n"a, ""b""\nc",1\r\n\r\nd,2\r\n')
+    rows = [(2, {"x": 'a, "b"\nc', "y": "1"}), (5, {"x": "d", "y": "2"})]
+    assert list(read_records(path)) == rows
+    with pytest.raises(ValueError, match=r"a.csv, line 2: expected 3 columns separated by commas"):
+        list(read_table(write(path, "a,b,c\nd,e\n"), 3))
+
+
+def test_marks_of_the_byte_order_and_other_encodings(tmp_path: Path) -> None:
+    mark = "\ufeff"
+    assert list(read_json_lines(write(tmp_path / "a.jsonl", mark + '{"a": 1}'))) == [(1, {"a": 1})]
+    for ending, comma in ((".tsv", "\t"), (".csv", ",")):
+        path = write(tmp_path / f"a{ending}", f"{mark}a{comma}b\né{comma}{mark}c")
+        assert list(read_records(path)) == [(2, {"a": "é", "b": f"{mark}c"})]
+        path.write_bytes(f"a{comma}b\né{comma}c".encode("latin-1"))
+        assert list(read_records(path, encoding="latin-1")) == [(2, {"a": "é", "b": "c"})]
+        with pytest.raises(ValueError, match=f"a{ending}, line 2: not utf-8 text; convert"):
+            list(read_records(path))
+        with pytest.raises(ValueError, match="encoding is 'latin-x', which is none that Python"):
+            list(read_records(path, encoding="latin-x"))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("null", "line 1: the field 'a' is null: fill it in"),
+        ('["b"]', "line 1: expected a text in the field 'a', got a list"),
+        ('{"b": 1}', "line 1: expected a text in the field 'a', got an object"),
+        (r'"b\ud83d"', "line 1: the field 'a' has half of a character at place 1"),
+    ],
+)
+def test_what_is_no_text_is_refused(tmp_path: Path, value: str, message: str) -> None:
+    path = write(tmp_path / "a.jsonl", f'{{"a": {value}, "c": "d"}}')
+    with pytest.raises(ValueError, match=message):
+        list(text_fields(path, "c", "a"))
 
 
 def test_missing_files_say_where_they_were_looked_for(tmp_path: Path) -> None:
@@ -123,8 +167,27 @@ def test_pairs_from_json_lines_and_of_limited_length(tmp_path: Path) -> None:
     assert sorted(lengths) == list(range(1, 12))
     lengths = [n for batch in data.test_dataloader() for n in batch.source_lengths]
     assert sorted(lengths) == [*range(1, 12), *[11] * 8]
-    with pytest.raises(ValueError, match="numbers of columns"):
-        TextPairs(str(write(tmp_path / "a.tsv", "a\tb")), source="de").setup()
+    path = write(tmp_path / "a.tsv", "de\ten\nx\ty\n")
+    with pytest.raises(ValueError, match="line 2: there is no field '1', only 'de', 'en'"):
+        TextPairs(str(path), source="de").setup()
+    named = TextPairs(str(path), source="en", target="de", vocabulary="bytes")
+    named.setup()
+    assert named.parts["train"] == [("y", "x")]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"val_fraction": 0.0}, "val_fraction is 0.0: expected above 0"),
+        ({"template": "{a"}, r"template is '\{a' \(.*\): write fields as \{name\}"),
+    ],
+)
+def test_wrong_shares_and_templates_are_named(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    path = write(tmp_path / "a.jsonl", '{"a": 1}\n')
+    with pytest.raises(ValueError, match=message):
+        list(TextRecords(str(path), **options).pieces("train"))
 
 
 @pytest.mark.parametrize("task", ["reverse", "sort"])

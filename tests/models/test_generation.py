@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from graphformer import models, patterns
-from graphformer.models.generation.choosing import narrowed
-from graphformer.models.generation.decoding import CachedTexts, WholeTexts
+from graphformer.models.generation import decoding_options
+from graphformer.models.generation.choosing import draw_tokens, narrowed
+from graphformer.models.generation.decoding import CachedTexts, WholeTexts, reach
 
 VOCAB = 31
 PROMPTS = [[1, 2, 3], [4, 5, 6, 7, 8], [9], [10, 11, 12], [3, 4, 5, 6, 7, 8, 30]]
@@ -100,6 +101,59 @@ def test_draws_are_repeatable_and_follow_the_model():
     expected = model(batch, patterns.Causal()(batch))[-1].softmax(-1)
     share = torch.bincount(torch.tensor(last), minlength=5) / len(last)
     torch.testing.assert_close(share, expected.float(), rtol=0, atol=0.04)
+
+
+@pytest.mark.parametrize("model", [decoder(), translator()], ids=["decoder", "translator"])
+def test_what_is_drawn_for_a_prompt_does_not_depend_on_the_others(model):
+    options = {"max_new_tokens": 7, "seed": 5, "eos_id": 4}
+    if model.__class__.__name__ == "EncoderDecoder":
+        options["start_id"] = 0
+    together = model.generate(PROMPTS, **options)
+    assert together == [model.generate(prompt, **options) for prompt in PROMPTS]
+    assert together[::-1] == model.generate(PROMPTS[::-1], **options)
+    twice = model.generate([PROMPTS[1], PROMPTS[0], PROMPTS[1]], **options)
+    assert twice[:2] == [together[1], together[0]]
+    assert twice[2] != twice[0]
+
+
+def test_draws_keep_what_is_likely_at_any_temperature():
+    probability = torch.tensor([[0.0, 0.25, 0.0, 0.5, 0.0]]).expand(4, -1)
+    chance = torch.tensor([0.0, 1 / 3 - 1e-9, 1 / 3 + 1e-9, 1 - 2**-53], dtype=torch.float64)
+    assert draw_tokens(probability, chance).tolist() == [1, 1, 3, 3]
+    model = decoder()
+    options = {"max_new_tokens": 5, "seed": 1}
+    cold = model.generate(PROMPTS, temperature=1e-30, **options)
+    assert cold == model.generate(PROMPTS, temperature=0, **options)
+    model.head.linear.weight.data[3] = torch.nan
+    with pytest.raises(ValueError, match=r"not numbers \(NaN\): its training has diverged"):
+        model.generate(PROMPTS, **options)
+    with pytest.raises(ValueError, match="seed must be 0 or more, or None, got -1"):
+        model.generate(PROMPTS, max_new_tokens=5, seed=-1)
+
+
+def test_how_to_decode_is_told_by_the_pattern():
+    model, causal = decoder("learned", max_length=41), patterns.Causal()
+    layers = (WINDOW, causal & patterns.Documents(), causal)
+    assert decoding_options(model, patterns.PerLayer(layers)) == {
+        "adjacency": layers,
+        "context": 41,
+        "cache": True,
+    }
+    assert reach(WINDOW & patterns.Documents()) == reach(WINDOW) == 3
+    sparse = causal & (patterns.Dilated(2, 3) | patterns.GlobalNodes())
+    assert not decoding_options(model, sparse)["cache"]
+    options = {"max_new_tokens": 5, "temperature": 0}
+    text = models.generate(model, PROMPTS[4], **decoding_options(model, sparse), **options)
+    batch = SimpleNamespace(x=torch.tensor(text[:-1]), pos=torch.arange(11), lengths=(11,))
+    assert int(model(batch, sparse(batch))[-1].argmax()) == text[-1]
+    assert models.generate(model, PROMPTS, adjacency=patterns.PerLayer(layers), **options) == (
+        models.generate(model, PROMPTS, adjacency=layers, cache=False, **options)
+    )
+    recurrent = models.recurrent_language_model(VOCAB, 12)
+    assert not decoding_options(recurrent, patterns.Complete())["cache"]
+    for ahead in (patterns.Complete(), causal | patterns.Dilated(2, 50)):
+        with pytest.raises(ValueError, match="tokens see what follows them, so it cannot write"):
+            decoding_options(model, ahead)
 
 
 def test_top_k_and_top_p_leave_the_likeliest():
@@ -204,6 +258,10 @@ def test_beams_are_cached_and_each_prompts_own():
         for texts in (model.generate(PROMPTS, **options, length_penalty=0.0), greedy)
     ]
     assert sum(scores[0]) > sum(scores[1])
+    options = {"max_new_tokens": 7, "num_beams": 3, "eos_id": 4, "adjacency": WINDOW}
+    near = model.generate(PROMPTS, **options)
+    assert near == model.generate(PROMPTS, cache=False, **options)
+    assert near != together
     both = translator()
     options = {"max_new_tokens": 5, "num_beams": 3, "start_id": 0}
     assert both.generate(PROMPTS, **options) == both.generate(PROMPTS, cache=False, **options)

@@ -33,7 +33,8 @@ def beam_search(
     """The most likely continuation of each text, by log-probability over length^penalty.
 
     Every prompt has `num_beams` beams. A text that ends leaves them; the search goes on until so
-    many have ended that no beam can do better. The length is that of what was added.
+    many have ended, and the best beam is not better than any of these as it is now. The length is
+    that of what was added.
 
     Source: Sutskever et al., 2014, section 3.2; Wu et al., 2016, section 7.
     """

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +20,8 @@ class Chooser:
         top_k, top_p: None keeps all.
         repetition_penalty: divides positive logits of seen tokens, and multiplies negative ones.
         seed: of the draws; None draws differently each time.
-        device: where the logits lie.
+        marks: numbers of each text; a text's draws depend on the seed and these alone, so that
+            they are the same in whatever batch it is.
 
     Raises ValueError for numbers out of range.
 
@@ -33,7 +37,7 @@ class Chooser:
         top_p: float | None,
         repetition_penalty: float,
         seed: int | None,
-        device: torch.device,
+        marks: Sequence[tuple[int, ...]],
     ) -> None:
         if temperature < 0:
             raise ValueError(f"temperature must be 0 or more, got {temperature}")
@@ -45,11 +49,11 @@ class Chooser:
             raise ValueError(f"repetition_penalty must be above 0, got {repetition_penalty}")
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         self.penalty = repetition_penalty
-        self.generator = torch.Generator(device)
-        if seed is None:
-            self.generator.seed()
-        else:
-            self.generator.manual_seed(seed)
+        if seed is not None and seed < 0:
+            raise ValueError(f"seed must be 0 or more, or None, got {seed}")
+        own = np.random.SeedSequence(seed).entropy
+        draws = marks if temperature else ()
+        self.generators = [np.random.default_rng((own, *mark)) for mark in draws]
         self.seen: Tensor | None = None
 
     def start(self, texts: list[list[int]], vocab_size: int, device: torch.device) -> None:
@@ -65,8 +69,11 @@ class Chooser:
         if self.temperature == 0:
             tokens = logits.argmax(-1)
         else:
-            logits = narrowed(logits.float() / self.temperature, self.top_k, self.top_p)
-            tokens = logits.softmax(-1).multinomial(1, generator=self.generator).squeeze(-1)
+            # The likeliest one's logit is 0, so that no temperature makes infinities of all.
+            logits = (logits - logits.amax(-1, keepdim=True)).float() / self.temperature
+            chance = [generator.random() for generator in self.generators]
+            probability = narrowed(logits, self.top_k, self.top_p).softmax(-1)
+            tokens = draw_tokens(probability, torch.tensor(chance, dtype=torch.float64))
         self.note(tokens)
         return tokens
 
@@ -85,6 +92,28 @@ class Chooser:
     def select(self, rows: Tensor) -> None:
         """Go on with some of the texts."""
         self.seen = None if self.seen is None else self.seen[rows]
+        if self.generators:
+            self.generators = [self.generators[row] for row in rows.tolist()]
+
+
+def draw_tokens(probability: Tensor, chance: Tensor) -> Tensor:
+    """The token, int64 [B], of each row of probabilities [B, K] where a number in [0, 1) falls.
+
+    Args:
+        probability: of each token; they need not add up to 1.
+        chance: the numbers, float64 [B].
+
+    Raises ValueError for probabilities that are NaN.
+    """
+    reached = probability.double().cumsum(-1)
+    whole = reached[:, -1:]
+    if bool(whole.isnan().any()):
+        raise ValueError(
+            "the network's outputs are not numbers (NaN): its training has diverged, so take an "
+            "earlier checkpoint or train with a lower lr"
+        )
+    falls = chance.to(whole.device).unsqueeze(1) * whole
+    return torch.searchsorted(reached, falls, right=True).squeeze(1)
 
 
 def narrowed(logits: Tensor, top_k: int | None, top_p: float | None) -> Tensor:

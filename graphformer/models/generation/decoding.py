@@ -6,18 +6,29 @@ from collections.abc import Sequence
 from itertools import accumulate
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol
+from zlib import crc32
 
 import torch
 from torch import Tensor, nn
 
 from graphformer import adjacency as adjacencies
+from graphformer.models.generation.prompts import max_length
 from graphformer.nn import KeyValues
-from graphformer.patterns import Causal, Pattern, Prefix, Window
+from graphformer.patterns import (
+    Causal,
+    Documents,
+    Intersection,
+    Pattern,
+    PerLayer,
+    Prefix,
+    Window,
+)
 
 if TYPE_CHECKING:
     from graphformer.models.model import Model
 
 Patterns = Pattern | Sequence[Pattern]
+_PROBE = 257  # tokens of a text whose edges tell whether a pattern looks ahead
 
 
 class Decoding(Protocol):
@@ -34,10 +45,20 @@ class Decoding(Protocol):
 
 
 class Source:
-    """What an encoder has read for each text: its nodes [N, C]."""
+    """What an encoder has read for each text.
 
-    def __init__(self, nodes: Tensor, lengths: Sequence[int]) -> None:
+    Args:
+        nodes: what it made of it, [N, C].
+        lengths: nodes a text.
+        given: what it was given, [N] or [N, F]; tells texts apart, whose draws depend on it.
+    """
+
+    def __init__(self, nodes: Tensor, lengths: Sequence[int], given: Tensor | None = None) -> None:
         self.nodes, self.lengths = nodes, tuple(lengths)
+        self.marks = [0] * len(self.lengths)
+        if given is not None:
+            rows = given.detach().cpu().split(self.lengths)
+            self.marks = [crc32(row.numpy().tobytes()) for row in rows]
 
     def options(self, lengths: Sequence[int]) -> dict[str, Any]:
         """The options of a Transformer whose texts have these lengths."""
@@ -47,7 +68,9 @@ class Source:
     def select(self, rows: Tensor) -> Source:
         """The nodes of some texts."""
         parts, chosen = self.nodes.split(self.lengths), rows.tolist()
-        return Source(torch.cat([parts[i] for i in chosen]), [self.lengths[i] for i in chosen])
+        kept = Source(torch.cat([parts[i] for i in chosen]), [self.lengths[i] for i in chosen])
+        kept.marks = [self.marks[i] for i in chosen]
+        return kept
 
 
 class WholeTexts:
@@ -224,14 +247,51 @@ def reach(pattern: Pattern) -> int | None:
         return None
     if isinstance(pattern, Window) and pattern.causal:
         return pattern.radius + 1
+    if isinstance(pattern, Intersection):  # a text that is written is one document
+        parts = [part for part in pattern.patterns if not isinstance(part, Documents)]
+        if parts:
+            return min((r for r in map(reach, parts) if r is not None), default=None)
     raise ValueError(
         f"the pattern {pattern} cannot be decoded with a cache: choose Causal, Prefix or a causal "
         "Window, or pass cache=False"
     )
 
 
+def decoding_options(network: nn.Module, pattern: Patterns) -> dict[str, Any]:
+    """How to generate with a network as it was trained: adjacency, context, and whether to cache.
+
+    Raises ValueError for a pattern that shows tokens what follows them.
+    """
+    patterns = per_block(pattern)
+    several = [patterns] if isinstance(patterns, Pattern) else patterns
+    is_model = hasattr(network, "transformer")  # others do not attend
+    batch = text_batch([[0] * _PROBE], [0], torch.device("cpu"))
+    for each in several if is_model else ():
+        source, target = each(batch).edge_index
+        if bool((source > target).any()):
+            raise ValueError(
+                f"the network was trained over {each}, where tokens see what follows them, so it "
+                "cannot write: train one over a causal pattern, such as Causal"
+            )
+    cache = is_model and all(map(_is_reach_known, several))
+    return {"adjacency": patterns, "context": max_length(network), "cache": cache}
+
+
+def per_block(pattern: Patterns) -> Patterns:
+    """The pattern, or one a block of a `PerLayer`."""
+    return pattern.patterns if isinstance(pattern, PerLayer) else pattern
+
+
+def _is_reach_known(pattern: Pattern) -> bool:
+    try:
+        reach(pattern)
+    except ValueError:
+        return False
+    return True
+
+
 def text_batch(texts: Sequence[list[int]], prefixes: Sequence[int], device: torch.device) -> Any:
-    """Texts as a batch: ids `x`, places `pos`, `lengths` and `prefix_lengths`."""
+    """Texts as a batch: ids `x`, places `pos`, `lengths`, `prefix_lengths` and `documents`."""
     lengths = tuple(map(len, texts))
     return SimpleNamespace(
         x=torch.tensor([token for text in texts for token in text], device=device),
@@ -239,6 +299,7 @@ def text_batch(texts: Sequence[list[int]], prefixes: Sequence[int], device: torc
         lengths=lengths,
         num_nodes=sum(lengths),
         prefix_lengths=tuple(prefixes),
+        documents=lengths,
     )
 
 

@@ -19,9 +19,16 @@ from graphformer.models.generation.decoding import (
     Patterns,
     Source,
     WholeTexts,
+    per_block,
 )
 from graphformer.models.generation.ending import Ending
-from graphformer.models.generation.prompts import Prompts, as_texts, check_ids, check_length
+from graphformer.models.generation.prompts import (
+    Prompts,
+    as_texts,
+    check_ids,
+    check_length,
+    text_marks,
+)
 from graphformer.patterns import Causal
 
 if TYPE_CHECKING:
@@ -68,7 +75,8 @@ def generate(
         length_penalty: of beams, whose log-probability is divided by their length to this power.
         eos_id: the token that ends a text, or several of which each does; it is kept.
         stop: sequences of tokens that end a text; they are kept.
-        seed: of the draws; None draws differently each time.
+        seed: of the draws; None draws differently each time. What is drawn for a prompt does not
+            depend on the others; equal ones draw differently.
         stream: called with a text's number and its new token at once; a text ends if it returns
             True. Not for beams.
         context: how many tokens of a text the network looks at, the last ones; all by default.
@@ -88,6 +96,7 @@ def generate(
     texts, several = as_texts(prompts)
     check_ids(network, texts)
     check_length(network, texts, max_new_tokens, context)
+    marks = text_marks(texts, None if source is None else source.marks)
     # Texts of one length lie side by side in the cache.
     order = sorted(range(len(texts)), key=lambda i: (_source_length(source, i), len(texts[i])))
     texts = [texts[i] for i in order]
@@ -100,12 +109,12 @@ def generate(
         top_p=top_p,
         repetition_penalty=repetition_penalty,
         seed=seed,
-        device=device,
+        marks=[marks[i] for i in order],
     )
     ending = Ending(eos_id, stop, max_new_tokens)
     several_rows = len(texts) * num_beams > 1 and device.type == "cpu"
     with evaluating(network), hastened(network) if several_rows else nullcontext():
-        decoding = _decoding(network, texts, adjacency, context, source, cache)
+        decoding = _decoding(network, texts, per_block(adjacency), context, source, cache)
         if num_beams > 1:
             if top_k is not None or top_p is not None or stream is not None:
                 raise ValueError(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
+from zlib import crc32
 
+import numpy as np
 from torch import Tensor, nn
 
 from graphformer.nn import Positions
@@ -24,6 +27,22 @@ def as_texts(prompts: Prompts) -> tuple[list[list[int]], bool]:
     if not all(texts):
         raise ValueError("prompts must each hold at least one token, got an empty one")
     return texts, several
+
+
+def text_marks(
+    texts: Sequence[Sequence[int]], sources: Sequence[int] | None = None
+) -> list[tuple[int, int, int]]:
+    """Numbers that tell a text from others, in whatever batch it is: for its draws.
+
+    They are those of its tokens, of its source, and how many equal texts come before it.
+    """
+    seen: Counter[tuple[int, int]] = Counter()
+    marks = []
+    for number, text in enumerate(texts):
+        own = crc32(np.array(text, np.int64).tobytes()), 0 if sources is None else sources[number]
+        marks.append((*own, seen[own]))
+        seen[own] += 1
+    return marks
 
 
 def check_ids(network: nn.Module, texts: list[list[int]]) -> None:
