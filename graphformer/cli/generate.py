@@ -191,4 +191,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--num-beams", type=int, default=1, help="above 1: beam search")
     parser.add_argument("--stop", action="append", default=[], help="ends a text; may be repeated")
     parser.add_argument("--seed", type=int, help="of the draws")
-    return parser.parse_args(list(argv))
+    arguments = parser.parse_args(list(argv))
+    if not all(arguments.stop):
+        raise UsageError("generate: --stop is empty: give the text that ends what is written")
+    return arguments

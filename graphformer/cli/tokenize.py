@@ -33,7 +33,12 @@ def main(argv: Sequence[str]) -> int:
         )
     except (MissingDataError, ValueError) as error:
         raise UsageError(f"tokenize: {error}".rstrip(".")) from error
-    tokenizer.save(arguments.out)
+    try:
+        tokenizer.save(arguments.out)
+    except OSError as error:
+        raise UsageError(
+            f"tokenize: cannot write --out {arguments.out}: {error.strerror}"
+        ) from error
     print(f"{tokenizer.vocab_size:,} tokens ({arguments.kind}) in {arguments.out}")
     return 0
 

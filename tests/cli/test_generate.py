@@ -79,6 +79,8 @@ def test_several_prompts_and_stop_strings(checkpoint, capsys):
     [
         (["--prompt", "Ω"], "the character 'Ω'"),
         (["--prompt", ""], "--prompt is empty"),
+        (["--prompt", "to", "--stop", ""], "--stop is empty"),
+        (["--prompt", "to", "--seed", "-3"], "seed must be 0 or more, or None, got -3"),
         (["--prompt", "to", "--top-p", "3"], "top_p must be above 0"),
         (["--prompt", "to", "--max-new-tokens", "x"], "--max-new-tokens"),
         ([], "--prompt"),
@@ -92,6 +94,20 @@ def test_bad_input_is_one_line(checkpoint, capsys, arguments, expected):
     assert expected in captured.err
     assert captured.err.count("\n") == 1
     assert captured.out == ""
+
+
+def test_cells_write_and_what_sees_ahead_does_not(checkpoint, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(checkpoint.parent.parent.parent)
+    options = ["--trainer.max_steps", "2", "--trainer.default_root_dir", str(tmp_path)]
+    cells = ["--model.network", "recurrent_language_model"]
+    cells += ["--model.network.dim", "6", "--model.network.depth", "1"]
+    for name, arguments in (("cells", cells), ("ahead", ["--adjacency", "Complete"])):
+        assert main(["fit", "-c", "words.yaml", *options, *arguments]) == 0
+        (max(tmp_path.glob("words/*"))).rename(tmp_path / name)
+    out = run(capsys, tmp_path / "cells", "--prompt", "to", "--max-new-tokens", "5")
+    assert len(out) == len("to") + 5 + 1
+    assert main(["generate", "--ckpt", str(tmp_path / "ahead"), "--prompt", "to"]) == 2
+    assert "trained over Complete(), where tokens see what follows" in capsys.readouterr().err
 
 
 def test_a_model_that_writes_nothing(trained, capsys):

@@ -70,6 +70,10 @@ def test_vocabularies_are_learned_from_folders_and_records(workplace: Path) -> N
     assert load_tokenizer("v.json").vocab_size == 3 + 6
     assert main([*arguments, "a.jsonl", "--template", "{q}?"]) == 0
     assert load_tokenizer("v.json").vocab_size == 4 + 6
+    (workplace / "folder" / "b.csv").write_text("q,r\nabc,x\n")
+    (workplace / "folder" / "c.csv").write_text("q\nde\n")
+    assert main([*arguments, "folder", "--glob", "*.csv", "--template", "{q}"]) == 0
+    assert load_tokenizer("v.json").vocab_size == 5 + 6
 
 
 @pytest.mark.parametrize(
@@ -81,6 +85,8 @@ def test_vocabularies_are_learned_from_folders_and_records(workplace: Path) -> N
         (["--out", "v.json", "--kind", "words", "text.txt"], "invalid choice: 'words'"),
         (["--out", "v.json", "--vocab-size", "7", "text.txt"], "vocab_size is 7: kind 'bpe'"),
         (["--out", "v.json", "--sentinels", "-1", "text.txt"], "--sentinels must be 0 or more"),
+        (["--out", "v.json", "--lowercase", "text.txt"], "--lowercase is for --kind wordpiece"),
+        (["--out", "text.txt/v.json", "text.txt"], "cannot write --out text.txt/v.json: File exi"),
     ],
 )
 def test_wrong_usage_of_tokenize_is_one_line(
@@ -131,8 +137,16 @@ def test_questions_are_answered_by_options_and_by_text(
         assert name in shown
     assert main([*asked, "--answer", "wrong"]) == 2
     assert "a.jsonl, line 1: there is no field 'wrong'" in capsys.readouterr().err
-    assert main([*asked, "--options", "options", "--shots", "9"]) == 2
-    assert "shots is 9, but there are only 2" in capsys.readouterr().err
+    for arguments, message in [
+        (["--options", "options", "--shots", "9"], "shots is 9, but there are only 2"),
+        (["--extract", "("], "extract is '(', no regular expression"),
+        (["--shots", "-1"], "--shots must be 0 or more, got -1"),
+        (["--limit", "0"], "--limit must be 1 or more, got 0"),
+    ]:
+        assert main([*asked, *arguments]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
 
 
 def test_wrong_usage_of_evaluate_is_one_line(

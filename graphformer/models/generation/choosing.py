@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,7 +52,7 @@ class Chooser:
         self.penalty = repetition_penalty
         if seed is not None and seed < 0:
             raise ValueError(f"seed must be 0 or more, or None, got {seed}")
-        own = np.random.SeedSequence(seed).entropy
+        own = secrets.randbits(64) if seed is None else seed
         draws = marks if temperature else ()
         self.generators = [np.random.default_rng((own, *mark)) for mark in draws]
         self.seen: Tensor | None = None
