@@ -1,12 +1,9 @@
-"""`accelerate`: the same model as PyG's, in outputs, gradients and all that is not speed."""
+"""The fused layers give what PyG's give: outputs, gradients and all that is not speed."""
 
 from __future__ import annotations
 
 import copy
 import gc
-import io
-import logging
-import pickle
 import warnings
 import weakref
 
@@ -15,83 +12,13 @@ import torch
 from awkward import hub, random_edges
 from torch import nn
 from torch_geometric import EdgeIndex
-from torch_geometric.data import HeteroData
-from torch_geometric.nn import (
-    GAT,
-    GATConv,
-    GATv2Conv,
-    GCNConv,
-    HeteroConv,
-    Sequential,
-    TransformerConv,
-    to_hetero,
-)
+from torch_geometric.nn import GAT, GATConv, GATv2Conv, TransformerConv
 from torch_geometric.utils import to_torch_csr_tensor
+from twins import DE, LAYERS, LOOPS, C, E, F, H, M, N, assert_same, edges, outputs, randn, twins
 
 import graphformer as gf
 import graphformer.pyg
-from graphformer.pyg import FusedGATConv, FusedGATv2Conv, FusedTransformerConv
 from graphformer.pyg.edges import _known
-
-N, M, E, F, C, H, DE = 23, 17, 97, 7, 5, 3, 11
-LAYERS = {GATConv: FusedGATConv, GATv2Conv: FusedGATv2Conv, TransformerConv: FusedTransformerConv}
-LOOPS = (GATConv, GATv2Conv)
-
-
-def edges(sources: int = N, targets: int = N, count: int = E) -> torch.Tensor:
-    """Random edges in random order, with duplicates and, where possible, self-loops."""
-    generator = torch.Generator().manual_seed(3)
-    rows = [torch.randint(size, (count,), generator=generator) for size in (sources, targets)]
-    edge_index = torch.stack(rows)
-    edge_index[:, :5] = edge_index[:, 5:10]
-    edge_index[1, 11:13] = edge_index[0, 11:13] = min(sources, targets) - 2
-    return edge_index
-
-
-def randn(*shape: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-def twins(model: nn.Module) -> tuple[nn.Module, nn.Module]:
-    """A model in float64 and its accelerated copy."""
-    model = model.double()
-    return model, gf.accelerate(copy.deepcopy(model), quiet=True)
-
-
-def outputs(model: nn.Module, inputs: list[torch.Tensor], run) -> list[torch.Tensor]:
-    """The outputs of `run(model, *inputs)`, and all gradients of a function of the first."""
-    model.zero_grad()
-    inputs = [x.clone().requires_grad_() for x in inputs]
-    results = run(model, *inputs)
-    results = list(results) if isinstance(results, tuple) else [results]
-    weight = randn(*results[0].shape, seed=5)
-    loss = (results[0] * weight).sum() + sum(x.square().sum() for x in results[1:])
-    loss.backward()
-    grads = [x.grad for x in inputs] + [p.grad for p in model.parameters()]
-    return [x.detach() for x in results] + [g for g in grads if g is not None]
-
-
-def assert_same(model: nn.Module, inputs: list[torch.Tensor], run) -> None:
-    theirs, ours = twins(model)
-    expected, got = outputs(theirs, inputs, run), outputs(ours, inputs, run)
-    assert len(expected) == len(got) > 1
-    for a, b in zip(got, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
-
-
-@pytest.fixture
-def fused(monkeypatch):
-    """Make PyG's own road an error, so that no test passes on it by accident."""
-
-    def refuse(*args, **kwargs):
-        raise AssertionError("PyG's own forward ran")
-
-    def arm():
-        for kind in LAYERS:
-            monkeypatch.setattr(kind, "propagate", refuse)
-
-    return arm
 
 
 @pytest.mark.parametrize("kind", LAYERS)
@@ -301,150 +228,6 @@ def test_lazy_layers():
         assert conv.lin_edge.weight.shape == (H * C, DE)
 
 
-@pytest.mark.parametrize("kind", LAYERS)
-def test_same_object_state_and_class_tree(kind):
-    conv = kind(F, C, heads=H, edge_dim=DE)
-    before = {name: p.data_ptr() for name, p in conv.state_dict().items()}
-    seen = []
-    conv.register_forward_hook(lambda *args: seen.append(args))
-    ours = gf.accelerate(conv, quiet=True)
-    assert ours is conv
-    assert type(ours) is LAYERS[kind]
-    assert isinstance(ours, kind)
-    assert {name: p.data_ptr() for name, p in ours.state_dict().items()} == before
-    ours(torch.randn(N, F), edges(), torch.randn(E, DE))
-    assert len(seen) == 1
-    kind(F, C, heads=H, edge_dim=DE).load_state_dict(ours.state_dict())
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_copies_and_pickles(kind, fused):
-    conv = gf.accelerate(kind(F, C, heads=H), quiet=True)
-    x, edge_index = torch.randn(N, F), edges()
-    expected = conv(x, edge_index)
-    file = io.BytesIO()
-    torch.save(conv, file)
-    file.seek(0)
-    copies = [
-        copy.deepcopy(conv),
-        pickle.loads(pickle.dumps(conv)),
-        torch.load(file, weights_only=False),
-    ]
-    fused()
-    for other in copies:
-        assert type(other) is LAYERS[kind]
-        torch.testing.assert_close(other(x, edge_index), expected, rtol=0, atol=0)
-
-
-def test_applied_again_it_changes_nothing(capsys):
-    model = gf.accelerate(GAT(F, H * C, 2, heads=H))
-    assert "replaced 2 of 2 attention layers in GAT" in capsys.readouterr().err
-    kinds = [type(m) for m in model.modules()]
-    assert [type(m) for m in gf.accelerate(model).modules()] == kinds
-    said = capsys.readouterr().err
-    assert "replaced 0 of 2" in said
-    assert "fused before: convs.0 (FusedGATConv)" in said
-
-
-class Weighted(GATConv):
-    def message(self, x_j, alpha):
-        return 2 * alpha.unsqueeze(-1) * x_j
-
-
-def test_what_is_left_and_why(capsys):
-    own = GATConv(F, F)
-    own.message = lambda x_j, alpha: x_j
-    model = nn.ModuleDict(
-        {
-            "subclass": Weighted(F, F),
-            "own": own,
-            "flow": GATv2Conv(F, F, flow="target_to_source"),
-            "mean": TransformerConv(F, F, aggr="mean"),
-            "gcn": GCNConv(F, F),
-            "good": GATConv(F, F),
-        }
-    )
-    gf.accelerate(model)
-    said = capsys.readouterr().err
-    assert "graphformer: replaced 1 of 5 attention layers in ModuleDict: good (GATConv)" in said
-    assert "left subclass (Weighted): a subclass" in said
-    assert "left own (GATConv): its own message" in said
-    assert "left flow (GATv2Conv): flow is 'target_to_source'" in said
-    assert "left mean (TransformerConv): aggr is 'mean'" in said
-    assert "GCNConv x 1" in said
-    kinds = {name: type(module) for name, module in model.items()}
-    assert kinds.pop("good") is FusedGATConv
-    assert not set(kinds.values()) & set(LAYERS.values())
-
-
-def test_said_once_where_a_log_is_on(caplog, capsys):
-    with caplog.at_level(logging.INFO, logger="graphformer"):
-        gf.accelerate(GCNConv(F, C))
-    assert "found no GATConv, GATv2Conv or TransformerConv in GCNConv" in caplog.text
-    assert not capsys.readouterr().err
-
-
-def test_quiet_and_wrong_type(capsys):
-    gf.accelerate(GATConv(F, C), quiet=True)
-    assert not capsys.readouterr().err
-    with pytest.raises(TypeError, match="model must be a torch.nn.Module, got str"):
-        gf.accelerate("GAT")
-
-
-@pytest.mark.parametrize("v2", [False, True])
-def test_whole_models(v2):
-    edge_index = edges()
-    gat = GAT(F, H * C, 3, out_channels=2, heads=H, v2=v2, edge_dim=DE, jk="cat", norm="LayerNorm")
-    inputs = [randn(N, F), randn(E, DE, seed=1)]
-    assert_same(gat, inputs, lambda m, x, e: m(x, edge_index, edge_attr=e))
-    chain = Sequential(
-        "x, edge_index",
-        [
-            (GATConv(F, C, heads=H), "x, edge_index -> x"),
-            nn.ELU(),
-            nn.Linear(H * C, F),
-            (TransformerConv(F, C), "x, edge_index -> x"),
-        ],
-    )
-    assert_same(chain, inputs[:1], lambda m, x: m(x, edge_index))
-
-
-def hetero() -> HeteroData:
-    data = HeteroData()
-    data["user"].x, data["item"].x = randn(N, F), randn(M, F, seed=2)
-    data["user", "buys", "item"].edge_index = edges(N, M)
-    data["item", "bought_by", "user"].edge_index = edges(N, M).flip(0)
-    return data
-
-
-def test_heterogeneous_models():
-    data = hetero()
-    options = {"add_self_loops": False, "heads": H}
-    conv = HeteroConv(
-        {
-            ("user", "buys", "item"): GATConv((F, F), C, **options),
-            ("item", "bought_by", "user"): GATv2Conv((F, F), C, **options),
-        }
-    )
-    inputs = [data["user"].x, data["item"].x]
-
-    def run(m, user, item):
-        out = m({"user": user, "item": item}, data.edge_index_dict)
-        return out["user"], out["item"]
-
-    assert_same(conv, inputs, run)
-    whole = to_hetero(GAT((F, F), C, 2, add_self_loops=False), data.metadata(), aggr="sum")
-    assert_same(whole, inputs, run)
-
-
-def test_to_hetero_of_an_accelerated_model():
-    data = hetero()
-    model = gf.accelerate(GAT((F, F), C, 2, add_self_loops=False), quiet=True).double()
-    whole = to_hetero(model, data.metadata())
-    assert sum(isinstance(m, FusedGATConv) for m in whole.modules()) == 4
-    assert whole(data.x_dict, data.edge_index_dict)["item"].shape == (M, C)
-
-
 def test_an_adjacency_is_made_once_and_forgotten(monkeypatch):
     from graphformer.pyg import edges as module
 
@@ -511,25 +294,6 @@ def test_dropout_keeps_the_expectation():
     mean = torch.stack([conv(x, edge_index) for _ in range(2003)]).mean(0)
     conv.eval()
     torch.testing.assert_close(mean, conv(x, edge_index), rtol=0.05, atol=0.15)
-
-
-def test_the_same_loss_curve():
-    torch.manual_seed(7)
-    theirs, ours = twins(GAT(F, H * C, 2, out_channels=4, heads=H))
-    x, edge_index, y = randn(N, F), edges(), torch.arange(N) % 4
-    curves = []
-    for model in (theirs, ours):
-        optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
-        curve = []
-        for _ in range(31):
-            loss = nn.functional.cross_entropy(model(x, edge_index), y)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            curve.append(loss.detach())
-        curves.append(torch.stack(curve))
-    torch.testing.assert_close(*curves, rtol=1e-7, atol=1e-7)
-    assert curves[0][-1] < 0.7 * curves[0][0]
 
 
 def test_traced_models_keep_their_edges_free():
