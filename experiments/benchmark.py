@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from bench import cuda, peers, report, suites
+from bench import cases, cuda, peers, report, suites
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         about["calls of torch-scatter"] = suites.check_roads()
     for peer, why in about["absent"].items():
         console.print(f"absent: [bold]{peer}[/]: {why}")
-    chosen = suites.Options(quick=options.quick, device=options.device)
+    chosen = cases.Options(quick=options.quick, device=options.device)
     results = report.read(options.out, about)
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True) as progress:
@@ -115,7 +115,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def say(console: Console, suite: str, case: suites.Case) -> None:
+def say(console: Console, suite: str, case: cases.Case) -> None:
     """One line a case: ratios, and targets that it carries."""
     found = {
         peer: f"{entry['both ratio']['median']:.2f}"

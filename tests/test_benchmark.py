@@ -14,7 +14,7 @@ EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 sys.path.insert(0, str(EXPERIMENTS))
 
 import benchmark  # noqa: E402
-from bench import cuda, graphs, memory, peers, report, suites, timing  # noqa: E402
+from bench import cases, cuda, graphs, memory, peers, report, suites, timing  # noqa: E402
 
 
 def work(width: int = 5) -> peers.Work:
@@ -58,7 +58,7 @@ def test_a_wrong_kernel_is_not_timed(monkeypatch):
     monkeypatch.setitem(
         peers.ATTENTION, peers.PYG, lambda work: lambda q, k, v: 1.01 * v + 0 * q * k
     )
-    case = suites.compare("tiny", work(), "attention", [peers.OURS, peers.PYG, peers.PLAIN], QUICK)
+    case = cases.compare("tiny", work(), "attention", [peers.OURS, peers.PYG, peers.PLAIN], QUICK)
     assert case.refused[peers.PYG].startswith("wrong: output differs by")
     assert set(case.peers) == {peers.OURS, peers.PLAIN}
     assert case.ratio(peers.PYG) is None
@@ -66,20 +66,20 @@ def test_a_wrong_kernel_is_not_timed(monkeypatch):
 
 def test_an_absent_peer_is_named(monkeypatch):
     monkeypatch.setattr(peers, "HAS_SCATTER", False)
-    case = suites.compare("tiny", work(), "attention", [peers.OURS, peers.SEGMENT], QUICK)
+    case = cases.compare("tiny", work(), "attention", [peers.OURS, peers.SEGMENT], QUICK)
     assert case.refused == {peers.SEGMENT: "torch-scatter is not installed"}
     assert peers.absent("cuda")[peers.DGL]
 
 
-QUICK = suites.Options(quick=True)
+QUICK = cases.Options(quick=True)
 
 
 def tiny(options):
     names = [peers.OURS, peers.PLAIN]
     for count in (23, 41, 83):
         size = peers.Work(graphs.uniform(count, 5), count, 2, 3)
-        case = suites.compare(f"{count} nodes", size, "attention", names, options)
-        case.targets = [suites.Target("tiny", 1e9, case.ratio(peers.PLAIN), note="never")]
+        case = cases.compare(f"{count} nodes", size, "attention", names, options)
+        case.targets = [cases.Target("tiny", 1e9, case.ratio(peers.PLAIN), note="never")]
         case.facts = {"a fact": {"part": 0.25}}
         yield case
 
@@ -106,11 +106,11 @@ def test_a_run_writes_its_files_and_keeps_other_suites(monkeypatch, tmp_path, ca
 
 
 def test_targets_are_met_or_not():
-    assert suites.Target("w", 2.0, 2.5).met
-    assert not suites.Target("w", 2.0, 1.5).met
-    assert suites.Target("w", 2.0, 1.5, below=True).met
-    assert suites.Target("w", 2.0, None).met is None
-    assert report.target_line(suites.Target("w", 2.0, None))[2] == "not measured"
+    assert cases.Target("w", 2.0, 2.5).met
+    assert not cases.Target("w", 2.0, 1.5).met
+    assert cases.Target("w", 2.0, 1.5, below=True).met
+    assert cases.Target("w", 2.0, None).met is None
+    assert report.target_line(cases.Target("w", 2.0, None))[2] == "not measured"
 
 
 def test_the_command_line():

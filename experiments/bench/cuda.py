@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 import graphformer as gf
 from bench import graphs, peers, suites
+from bench.cases import GIB, Case, Options, Target, compare
 from bench.peers import (
     ANEMOI,
     COMPILED,
@@ -24,7 +25,6 @@ from bench.peers import (
     TRITON,
     Work,
 )
-from bench.suites import GIB, Case, Options, Target, compare
 from bench.timing import check, forward_backward, interleaved, ratios
 from graphformer.ops import flex
 

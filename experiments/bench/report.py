@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.cases import Case, Target
 from bench.peers import DGL, MASK, OURS, PLAIN, PYG, PYG_SCATTER, SEGMENT
-from bench.suites import Case, Target
 
 COLOURS = {
     OURS: "C3",
