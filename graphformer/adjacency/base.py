@@ -29,6 +29,8 @@ class Adjacency:
     """(targets M, sources N)."""
     parts: tuple[Adjacency, ...] = ()
     """What `graphformer.adjacency.union` made this of; see `kinds`."""
+    distinct: bool = True
+    """False if a source may appear in a row several times; such edges have no mask."""
     of_heads: ClassVar[bool] = False
     """Whether some edges are there for some heads only."""
 
@@ -123,6 +125,7 @@ class Adjacency:
     ) -> networkx.DiGraph:
         """Return a DiGraph with an arc source -> target for every edge.
 
+        Edges that appear several times, kept apart by `coalesce=False`, make it a MultiDiGraph.
         A square adjacency has nodes 0 .. N-1. A bipartite one has its sources as nodes 0 .. N-1
         (`bipartite=0`) and its targets as nodes N .. N+M-1 (`bipartite=1`).
 
@@ -136,15 +139,17 @@ class Adjacency:
 
         targets, sources = self.shape
         source, target = self.edge_index.tolist()
-        graph = networkx.DiGraph()
+        graph = networkx.DiGraph() if self.distinct else networkx.MultiDiGraph()
         if targets == sources:
             graph.add_nodes_from(range(sources))
         else:
             graph.add_nodes_from(range(sources), bipartite=0)
             graph.add_nodes_from(range(sources, sources + targets), bipartite=1)
             target = [sources + i for i in target]
-        arcs = list(zip(source, target, strict=True))
-        graph.add_edges_from(arcs)
+        arcs: list[tuple[int, ...]] = list(zip(source, target, strict=True))
+        keys = graph.add_edges_from(arcs)
+        if not self.distinct:
+            arcs = [(*arc, key) for arc, key in zip(arcs, keys, strict=True)]
         for name, values in (nodes or {}).items():
             networkx.set_node_attributes(graph, _by_key(name, values, list(graph)), name)
         for name, values in (edges or {}).items():
@@ -167,14 +172,10 @@ class Adjacency:
         return self.to_csr().append(missing, missing) if len(missing) else self
 
     def __or__(self, other: Adjacency) -> Adjacency:
-        """The edges of either; ordered by target, then source, unless one holds the other."""
-        smaller, larger = self._by_size(other)
-        csr = smaller.to_csr()
-        missing = ~larger.contains(csr.target, csr.indices.long())
-        if not missing.any():
-            return larger
-        extra = torch.stack([csr.indices[missing].long(), csr.target[missing]])
-        return _ordered(torch.cat([larger.edge_index, extra], dim=1), self.shape)
+        """The edges of either; `a | b | c` is `graphformer.adjacency.union([a, b, c])`."""
+        from graphformer.adjacency.union import joined
+
+        return joined(self, other)
 
     def __and__(self, other: Adjacency) -> Adjacency:
         """The edges of both; ordered by target, then source, unless one holds the other."""

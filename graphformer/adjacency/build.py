@@ -136,7 +136,7 @@ def from_networkx(G: networkx.Graph) -> CSR:
 
     A directed arc u -> v lets v attend to u. An undirected edge runs both ways; those turned
     round come after all the others in the edge order. Parallel edges are coalesced. What nodes
-    and edges carry is read by `networkx_values`.
+    and edges carry is read by `networkx_values`. Raises TypeError for anything but a graph.
     """
     edges, _ = _arcs(G)
     return CSR.from_edges(edges, (len(G), len(G)))
@@ -155,20 +155,32 @@ def networkx_values(
         of: whose attribute it is.
         default: where the attribute is missing.
 
-    Raises KeyError where it is missing without a default, ValueError where parallel edges differ.
+    Raises KeyError where it is missing without a default, ValueError where parallel edges differ,
+    and for values that are no numbers or of several lengths.
     """
+    if of not in ("nodes", "edges"):
+        raise ValueError(f"of must be 'nodes' or 'edges', got {of!r}")
     edges, found = _arcs(G)
     if of == "nodes":
         found = [values for _, values in G.nodes(data=True)]
     missing = sum(name not in values for values in found)
     if missing and default is None:
         raise KeyError(f"{missing} of {len(found)} {of} have no {name!r}: give a default")
-    listed = torch.tensor([values.get(name, default) for values in found])
+    values = [value.get(name, default) for value in found]
+    try:
+        listed = torch.tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{name!r} of {of} must be numbers, or sequences of them of one length, got such as "
+            f"{values[0]!r} ({error}): turn it into numbers first"
+        ) from None
     return listed if of == "nodes" else edge_values(from_networkx(G), edges, listed)
 
 
 def _arcs(G: networkx.Graph) -> tuple[Tensor, list[dict[str, Any]]]:
     """All arcs [2, E], undirected edges both ways, parallel ones apart, and what they carry."""
+    if not hasattr(G, "is_directed"):
+        raise TypeError(f"G must be a networkx graph, got {type(G).__name__}")
     number = {node: i for i, node in enumerate(G.nodes)}
     found = list(G.edges(data=True))
     edges = torch.tensor([(number[u], number[v]) for u, v, _ in found], dtype=torch.int64)
@@ -204,7 +216,7 @@ def batch(adjacencies: Sequence[Adjacency]) -> Adjacency:
         shift = torch.tensor([[sources], [targets]], device=part.device)
         columns.append(part.edge_index + shift)
         targets, sources = targets + part.shape[0], sources + part.shape[1]
-    distinct = all(getattr(part, "distinct", True) for part in parts)
+    distinct = all(part.distinct for part in parts)
     edges = CSR.from_edges(torch.cat(columns, dim=1), (targets, sources), coalesce=distinct)
     return replace(edges, given=_given(parts))
 

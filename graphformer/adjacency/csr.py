@@ -41,9 +41,7 @@ class CSR(Adjacency):
     given: Tensor | None = None
     """The edge that each edge of a caller's list with duplicates became, int64; else None."""
     distinct: bool = True
-    """False if a source may appear in a row several times; such edges have no mask."""
     parts: tuple[Adjacency, ...] = ()
-    """What `graphformer.adjacency.union` made this of; see `kinds`."""
 
     @classmethod
     def from_edges(

@@ -15,8 +15,7 @@ def union(adjacencies: Sequence[Adjacency]) -> Adjacency:
     """The edges of any of the adjacencies; its `kinds` tell which have each edge.
 
     Ordered by target, then source, unless one adjacency holds all others: then it is that one.
-    Costs a sort of all edges, whatever the number of parts. `a | b` gives the same edges, and
-    remembers nothing.
+    Costs a sort of all edges, whatever the number of parts, where `a | b | c` costs two sorts.
 
     Args:
         adjacencies: of one shape, on one device.
@@ -27,14 +26,23 @@ def union(adjacencies: Sequence[Adjacency]) -> Adjacency:
     parts = tuple(adjacencies)
     if not parts:
         raise ValueError("adjacencies must hold at least one adjacency, got none")
+    return replace(_whole(parts), parts=parts)
+
+
+def joined(a: Adjacency, b: Adjacency) -> Adjacency:
+    """The union of two adjacencies; where one is a union itself, its parts become parts."""
+    return replace(_whole((a, b)), parts=(*(a.parts or (a,)), *(b.parts or (b,))))
+
+
+def _whole(parts: tuple[Adjacency, ...]) -> Any:
+    """The edges of all parts, without the memory of what they came from."""
     for part in parts:
         parts[0]._by_size(part)  # checks types, shapes and devices
     largest = max(parts, key=lambda part: part.num_edges)
     extra = [_missing(part, largest) for part in parts if part is not largest]
-    whole: Any = largest
     if any(edges.shape[1] for edges in extra):
-        whole = _ordered(torch.cat([largest.edge_index, *extra], dim=1), largest.shape)
-    return replace(whole, parts=parts)
+        return _ordered(torch.cat([largest.edge_index, *extra], dim=1), largest.shape)
+    return largest
 
 
 def _missing(part: Adjacency, whole: Adjacency) -> torch.Tensor:

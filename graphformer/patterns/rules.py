@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graphformer import adjacency
@@ -75,6 +75,7 @@ class Edges(Pattern):
         return remembered(edge_index, (self, nodes), lambda: self._make(edge_index, nodes))
 
     def _make(self, edge_index: Any, num_nodes: int) -> Adjacency:
-        edges: Adjacency = adjacency.from_edge_index(edge_index, num_nodes)
-        edges = edges | edges.T if self.undirected else edges
+        edges: Any = adjacency.from_edge_index(edge_index, num_nodes)
+        if self.undirected:  # edges of one kind, whichever way they were given
+            edges = replace(edges | edges.T, parts=())
         return edges.with_self_loops() if self.self_loops else edges

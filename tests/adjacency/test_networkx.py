@@ -67,3 +67,24 @@ def test_a_wrong_number_of_values():
         gf.complete(3).to_networkx(nodes={"x": [1, 2]})
     with pytest.raises(ValueError, match="weight must have 9 values, got 2"):
         gf.complete(3).to_networkx(edges={"weight": [1, 2]})
+
+
+def test_edges_kept_apart_make_a_multigraph():
+    adjacency = gf.from_edge_index(torch.tensor([[0, 0, 1], [1, 1, 0]]), 2, coalesce=False)
+    graph = adjacency.to_networkx(edges={"weight": [0.25, 0.75, 1.0]})
+    assert graph.is_multigraph()
+    found = [weight for *_, weight in graph.edges(data="weight")]
+    assert found == [0.25, 0.75, 1.0]
+
+
+def test_values_that_are_no_numbers_and_graphs_that_are_none():
+    graph = networkx.path_graph(3, create_using=networkx.DiGraph)
+    for node, (kind, x) in zip(graph, [("a", [1.0]), ("b", [1.0, 2.0]), ("c", [3.0])], strict=True):
+        graph.nodes[node].update(kind=kind, x=x, y=None)
+    for name in ("kind", "x", "y"):
+        with pytest.raises(ValueError, match=f"{name!r} of nodes must be numbers, or sequences"):
+            networkx_values(graph, name, of="nodes", default=0.0)
+    with pytest.raises(ValueError, match="of must be 'nodes' or 'edges', got 'node'"):
+        networkx_values(graph, "x", of="node")
+    with pytest.raises(TypeError, match="G must be a networkx graph, got list"):
+        gf.from_networkx([(0, 1)])

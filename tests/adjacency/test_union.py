@@ -43,6 +43,18 @@ def test_a_part_that_holds_all_others_stays_a_rule():
     assert gf.complete(7).parts == ()
 
 
+def test_operators_remember_their_operands():
+    a, b, c = parts()
+    for whole in (a | b | c, a | (b | c)):
+        assert whole.parts == (a, b, c)
+        assert torch.equal(whole.kinds, union([a, b, c]).kinds)
+        assert torch.equal(whole.edge_index, union([a, b, c]).edge_index)
+    loops = (a | a.T).with_self_loops() | c
+    assert loops.num_edges == (a | a.T | gf.window(11, 0) | c).num_edges, "no edge is lost"
+    assert len(loops.parts) == 3
+    assert (gf.complete(7) | gf.window(7, 1)).kernel == "complete"
+
+
 def test_no_union_has_one_kind():
     adjacency = gf.from_edge_index(random_edges(7, 7, 11), 7)
     assert adjacency.kinds.shape == (11, 1)
