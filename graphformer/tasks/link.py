@@ -168,10 +168,17 @@ class Hits(Metric):
 
 
 def hide_edges(edges: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Draw a share of the edges [2, P], one at least: those that stay and those drawn."""
-    order = torch.randperm(edges.shape[1], device=edges.device)
-    count = max(1, round(edges.shape[1] * share))
-    return edges[:, order[count:]], edges[:, order[:count]]
+    """Draw a share of the edges [2, P], one at least: those that stay and those drawn.
+
+    An edge that comes several times, in whatever direction, stays or is drawn with all of them.
+    """
+    low, high = edges.min(0).values, edges.max(0).values
+    pairs, pair = (low * (int(edges.max()) + 1) + high).unique(return_inverse=True)
+    drawn = torch.zeros(len(pairs), dtype=torch.bool, device=edges.device)
+    count = max(1, round(len(pairs) * share))
+    drawn[torch.randperm(len(pairs), device=edges.device)[:count]] = True
+    hidden = drawn[pair]
+    return edges[:, ~hidden], edges[:, hidden]
 
 
 def absent_pairs(edges: Tensor, num_nodes: int, count: int) -> Tensor:

@@ -137,6 +137,16 @@ def test_drawn_pairs_and_hidden_edges() -> None:
     assert absent_pairs(complete, 5, 7).shape == (2, 0)
 
 
+def test_an_edge_given_several_times_is_hidden_with_all_of_them() -> None:
+    torch.manual_seed(0)
+    edges = torch.combinations(torch.arange(11)).T
+    again = torch.cat([edges, edges.flip(0), edges[:, :7]], dim=1)
+    kept, hidden = hide_edges(again, 0.4)
+    assert keys(kept).isdisjoint(keys(hidden))
+    assert len(keys(hidden)) == 22
+    assert kept.shape[1] + hidden.shape[1] == again.shape[1]
+
+
 def test_share_of_predicted_edges_is_checked() -> None:
     with pytest.raises(ValueError, match="predicted must be a share"):
         LinkPrediction(Spy(), predicted=0.0)
