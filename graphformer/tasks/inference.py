@@ -94,6 +94,11 @@ def _check_blocks_alone(network: Model) -> None:
 def _gat_layers(network: GAT) -> list[Layer]:
     if network.head is not None:
         raise ValueError("network must answer for nodes by its last layer, got one with a head")
+    if not all(edges.empty for edges in network.edges):
+        raise ValueError(
+            "network must not read edge values, but this GAT has edge features, kinds or weights: "
+            "write its layers out for `layerwise`"
+        )
     *hidden, last = network.layers
     return [*(_followed_by_elu(layer) for layer in hidden), last]
 
