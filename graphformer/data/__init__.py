@@ -5,6 +5,7 @@ from graphformer.data.budgets import BudgetOrder
 from graphformer.data.captions import CaptionFile
 from graphformer.data.conllu import DependencyTrees
 from graphformer.data.documents import TextRecords
+from graphformer.data.edge_kinds import TUEdges
 from graphformer.data.features import SparseFeatures
 from graphformer.data.files import MissingDataError
 from graphformer.data.folders import ImageFolder
@@ -53,6 +54,7 @@ __all__ = [
     "StandardLibrary",
     "SymbolPairs",
     "TUDataset",
+    "TUEdges",
     "TaggedText",
     "TextFile",
     "TextPairs",

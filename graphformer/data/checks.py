@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-_FLOATS = ("x", "edge_attr", "edge_weight")
+_FLOATS = ("x", "edge_attr", "edge_weight", "y")
 
 
 def check_finite(name: str, graph: Data) -> None:
-    """Refuse features and edge values that are NaN or infinite.
+    """Refuse features, edge values and targets that are NaN or infinite.
 
     Raises:
         ValueError: naming the data, the attribute and the first row that has one.
@@ -28,3 +28,15 @@ def check_finite(name: str, graph: Data) -> None:
                 f"{name}: {attribute} has NaN or infinite values in {len(wrong)} of {len(value)} "
                 f"rows, first in row {int(wrong[0])}: fill them in, or leave these rows out."
             )
+
+
+def one_of(argument: str, value: str, names: list[str]) -> str:
+    """The one of `names` that `value` is, in upper or lower case.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    found = [name for name in names if name.lower() == value.lower()]
+    if not found:
+        raise ValueError(f"{argument} is {value!r}: expected one of {', '.join(names)}.")
+    return found[0]

@@ -17,7 +17,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.utils.smiles import e_map, x_map
 
 from graphformer.data.batches import BatchLoader, BatchOrder
-from graphformer.data.checks import check_finite
+from graphformer.data.checks import check_finite, one_of
 from graphformer.data.encodings import encode
 from graphformer.data.files import data_root
 from graphformer.data.module import DataModule
@@ -29,7 +29,11 @@ _MOLECULE_FILES = {
     "ESOL": "delaney-processed.csv",
     "FreeSolv": "SAMPL.csv",
     "Lipo": "Lipophilicity.csv",
+    "BACE": "bace.csv",
+    "BBBP": "BBBP.csv",
+    "HIV": "HIV.csv",
 }
+_MOLECULE_CLASSES = ("BACE", "BBBP", "HIV")
 
 
 class Graphs:
@@ -56,7 +60,7 @@ class GraphBatches(DataModule):
     `num_classes` (0 for regression) are there after `setup`.
 
     Raises:
-        ValueError: a feature is NaN or infinite.
+        ValueError: a feature or a target is NaN or infinite, or there are fewer graphs than folds.
     """
 
     fold_setting = "fold"
@@ -98,6 +102,11 @@ class GraphBatches(DataModule):
         if self._parts:
             return
         graphs = self.read()
+        if len(graphs) < self.num_folds:
+            raise ValueError(
+                f"num_folds is {self.num_folds}, but {type(self).__name__} has {len(graphs)} "
+                "graphs: take fewer folds."
+            )
         for number, graph in enumerate(graphs):
             check_finite(f"{type(self).__name__}, graph {number}", graph)
         graphs = encode(graphs, self.encodings)
@@ -119,16 +128,19 @@ class GraphBatches(DataModule):
 
 
 class TUDataset(GraphBatches):
-    """A set of the TU Dortmund collection (MUTAG, ENZYMES, PROTEINS, ...) for classification.
+    """A set of the TU Dortmund collection (MUTAG, ENZYMES, PROTEINS, ...).
 
-    Morris et al. 2020, https://arxiv.org/abs/2007.08663. `node_attributes` adds the continuous
-    node attributes where there are some; where there are no features at all, x is one 1 a node.
+    Morris et al. 2020, https://arxiv.org/abs/2007.08663. Sets with attributes of graphs (alchemy,
+    ZINC) are for regression, the others for classification. `node_attributes` and
+    `edge_attributes` add the continuous attributes to the kinds, where there are some; where nodes
+    have no features at all, x is one 1 a node.
     `scale` changes the continuous attributes, by what the training part has: "standard" gives them
     mean 0 and deviation 1, "quantile" a normal distribution, which outliers do not spoil. The raw
     files are `root`/tu/<name>/raw/*.txt; PyG fetches them where they are missing.
 
     Raises:
         MissingDataError: a file is not there and cannot be fetched.
+        ValueError: graphs have neither labels nor attributes.
     """
 
     def __init__(
@@ -139,6 +151,7 @@ class TUDataset(GraphBatches):
         fold: int = 0,
         num_folds: int = 10,
         node_attributes: bool = True,
+        edge_attributes: bool = True,
         scale: Scale | None = None,
         root: str | None = None,
         seed: int | None = 0,
@@ -157,7 +170,8 @@ class TUDataset(GraphBatches):
         if scale not in (None, *get_args(Scale)):
             raise ValueError(f"scale is {scale!r}: expected None, {' or '.join(get_args(Scale))}.")
         self.dataset, self.node_attributes, self.scale = name, node_attributes, scale
-        self.num_attributes = 0
+        self.edge_attributes = edge_attributes
+        self.num_attributes = self.num_edge_attributes = 0
 
     def setup(self, stage: str | None = None) -> None:
         """Read the graphs, deal them out and scale their attributes."""
@@ -172,28 +186,35 @@ class TUDataset(GraphBatches):
     def read(self) -> list[Data]:
         """Return the collection's graphs."""
         root = collection(data_root(self.root), "tu", self.dataset)
-        endings = ["A", "graph_indicator", "graph_labels"]
         found = load_pyg(
             datasets.TUDataset,
             root,
             self.dataset,
-            [f"{self.dataset}_{ending}.txt" for ending in endings],
+            [f"{self.dataset}_{ending}.txt" for ending in ("A", "graph_indicator")],
             name=self.dataset,
             use_node_attr=self.node_attributes,
+            use_edge_attr=self.edge_attributes,
         )
         graphs = list(found)
         self.num_attributes = found.num_node_attributes if self.node_attributes else 0
+        self.num_edge_attributes = found.num_edge_attributes if self.edge_attributes else 0
         for graph in graphs:
-            if graph.x is None:
+            if graph.y is None:
+                raise ValueError(
+                    f"{self.dataset} has neither labels nor attributes of graphs: its raw folder "
+                    f"needs {self.dataset}_graph_labels.txt or {self.dataset}_graph_attributes.txt."
+                )
+            if not graph.num_node_features:
                 graph.x = torch.ones(graph.num_nodes, 1)
         return graphs
 
 
 class MoleculeNet(GraphBatches):
-    """A regression set of MoleculeNet (ESOL, FreeSolv, Lipo): molecules as graphs of atoms.
+    """A set of MoleculeNet with one target: molecules as graphs of atoms.
 
     Wu et al. 2018, https://arxiv.org/abs/1703.00564. x and edge_attr are the atoms' and bonds'
-    kinds, one-hot; y [B] is the measured quantity in its own unit. The raw file is
+    kinds, one-hot. For ESOL, FreeSolv and Lipo y [B] is the measured quantity in its own unit; for
+    BACE, BBBP and HIV it is one of two classes. The raw file is
     `root`/molecules/<name>/raw/*.csv; PyG fetches it where it is missing.
 
     Raises:
@@ -221,10 +242,8 @@ class MoleculeNet(GraphBatches):
             seed=seed,
             encodings=encodings,
         )
-        if name not in _MOLECULE_FILES:
-            raise ValueError(f"name is {name!r}: expected one of {', '.join(_MOLECULE_FILES)}.")
+        self.dataset = one_of("name", name, list(_MOLECULE_FILES))
         self.save_hyperparameters(logger=False)
-        self.dataset = name
 
     def read(self) -> list[Data]:
         """Return the molecules."""
@@ -236,7 +255,8 @@ class MoleculeNet(GraphBatches):
         root: Path = collection(data_root(self.root), "molecules", folder)
         files = [_MOLECULE_FILES[self.dataset]]
         found = load_pyg(datasets.MoleculeNet, root, folder, files, name=self.dataset)
-        return [_one_hot_molecule(molecule) for molecule in found]
+        dtype = torch.long if self.dataset in _MOLECULE_CLASSES else torch.float
+        return [_one_hot_molecule(molecule, dtype) for molecule in found]
 
 
 def scale_columns(parts: list[list[Data]], count: int, scale: Scale) -> None:
@@ -264,12 +284,12 @@ def make_folds(y: Tensor, num_folds: int, seed: int) -> Tensor:
     return folds
 
 
-def _one_hot_molecule(molecule: Data) -> Data:
+def _one_hot_molecule(molecule: Data, dtype: torch.dtype) -> Data:
     return Data(
         x=_one_hot(molecule.x, [len(kinds) for kinds in x_map.values()]),
         edge_index=molecule.edge_index,
         edge_attr=_one_hot(molecule.edge_attr, [len(kinds) for kinds in e_map.values()]),
-        y=molecule.y.flatten(),
+        y=molecule.y.flatten().to(dtype),
     )
 
 

@@ -14,7 +14,7 @@ from torch_geometric.transforms import NormalizeFeatures
 from torch_geometric.utils import to_undirected
 
 from graphformer.data.batches import BatchLoader, BatchOrder
-from graphformer.data.checks import check_finite
+from graphformer.data.checks import check_finite, one_of
 from graphformer.data.encodings import encode
 from graphformer.data.features import SparseFeatures
 from graphformer.data.files import data_root
@@ -102,8 +102,8 @@ class Planetoid(FullGraph):
         self.encodings = encodings
         root = None if root is None else os.fspath(root)
         self.sparse = sparse
-        self.dataset = _one_of("name", name, ["Cora", "CiteSeer", "PubMed"])
-        self.split = _one_of("split", split, ["public", "full"])
+        self.dataset = one_of("name", name, ["Cora", "CiteSeer", "PubMed"])
+        self.split = one_of("split", split, ["public", "full"])
         self.normalize_features, self.root = normalize_features, root
         self.save_hyperparameters(logger=False)
 
@@ -151,7 +151,7 @@ class HeterophilousGraph(FullGraph):
         self.encodings = encodings
         root = None if root is None else os.fspath(root)
         names = ["Roman-empire", "Amazon-ratings", "Minesweeper", "Tolokers", "Questions"]
-        self.dataset = _one_of("name", name, names)
+        self.dataset = one_of("name", name, names)
         if not 0 <= split <= 9:
             raise ValueError(f"split is {split}: expected one of the ten fixed splits, 0 to 9.")
         self.split, self.normalize_features, self.root = split, normalize_features, root
@@ -247,10 +247,3 @@ def _mask(nodes: Tensor, num_nodes: int) -> Tensor:
     mask = torch.zeros(num_nodes, dtype=torch.bool)
     mask[nodes] = True
     return mask
-
-
-def _one_of(argument: str, value: str, names: list[str]) -> str:
-    found = [name for name in names if name.lower() == value.lower()]
-    if not found:
-        raise ValueError(f"{argument} is {value!r}: expected one of {', '.join(names)}.")
-    return found[0]

@@ -88,3 +88,9 @@ def test_awkward_graphs_train(nodes: int, edges: list[list[int]], v2: bool | Non
     assert all(torch.isfinite(p).all() for p in task.parameters())
     (result,) = trainer.test(task, Given(graph), verbose=False)
     assert result["test/loss"] < 10
+
+
+def test_targets_are_checked() -> None:
+    graph = Data(x=torch.ones(3, 2), y=torch.tensor([1.0, float("nan"), 0.0]))
+    with pytest.raises(ValueError, match="y has NaN or infinite values in 1 of 3 rows, first in"):
+        check_finite("it", graph)

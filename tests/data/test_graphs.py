@@ -15,6 +15,7 @@ from graphformer.data import (
     MoleculeNet,
     Planetoid,
     TUDataset,
+    TUEdges,
 )
 from graphformer.data import pyg as pyg_files
 from graphformer.data.graphs import make_folds, scale_columns
@@ -185,6 +186,31 @@ def test_graphs_are_packed_and_folds_cover_everything(toy_tu: Path) -> None:
     assert sorted(tested) == sorted(2 + graph % 3 for graph in range(41))
 
 
+def test_tu_sets_of_other_kinds(toy_tu: Path) -> None:
+    raw = toy_tu / "tu" / "TOY" / "raw"
+    edges = len((raw / "TOY_A.txt").read_text().split("\n")) - 1
+    nodes = len((raw / "TOY_graph_indicator.txt").read_text().split("\n")) - 1
+    options = {"num_folds": 5, "root": str(toy_tu)}
+    (raw / "TOY_edge_attributes.txt").write_text("0.5\n" * edges)
+    (raw / "TOY_node_attributes.txt").write_text("1.5, 2.5\n" * nodes)
+    rich = TUDataset("TOY", **options)
+    rich.setup()
+    assert (rich.num_features, rich.num_edge_features) == (2, 1)
+    bare = TUDataset("TOY", node_attributes=False, edge_attributes=False, **options)
+    bare.setup()
+    assert (bare.num_features, bare.num_edge_features) == (1, 0)
+    (raw / "TOY_graph_labels.txt").unlink()
+    with pytest.raises(ValueError, match="TOY has neither labels nor attributes of graphs"):
+        TUDataset("TOY", **options).setup()
+    (raw / "TOY_graph_attributes.txt").write_text("".join(f"{i}.5, 0\n" for i in range(41)))
+    regression = TUDataset("TOY", 7, **options)
+    regression.setup()
+    assert regression.num_classes == 0
+    assert next(iter(regression.test_dataloader())).y.shape == (7, 2)
+    with pytest.raises(ValueError, match="num_folds is 43, but TUDataset has 41 graphs"):
+        TUDataset("TOY", num_folds=43, root=str(toy_tu)).setup()
+
+
 def test_processed_files_go_to_the_cache_and_follow_the_raw_files(
     toy_tu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,3 +318,38 @@ def test_attributes_are_scaled_by_the_training_part_alone(scale: str) -> None:
 def test_an_unknown_scale_is_refused() -> None:
     with pytest.raises(ValueError, match="scale is 'log': expected None, standard or quantile"):
         TUDataset(scale="log")  # type: ignore[arg-type]
+
+
+def test_molecules_in_two_classes(tmp_path: Path) -> None:
+    pytest.importorskip("rdkit", reason="needs rdkit, the extra 'chem'")
+    raw = tmp_path / "molecules" / "bbbp" / "raw"
+    raw.mkdir(parents=True)
+    rows = [
+        f"{i},name,{i % 2},{smiles}" for i, smiles in enumerate(["CCO", "C", "C#N", "[Na]"] * 3)
+    ]
+    (raw / "BBBP.csv").write_text("\n".join(["num,name,p_np,smiles", *rows, ""]))
+    data = MoleculeNet("bbbp", num_folds=3, root=str(tmp_path))
+    data.setup()
+    batch = next(iter(data.test_dataloader()))
+    assert batch.y.dtype == torch.int64
+    assert data.num_classes == 2
+
+
+def test_kinds_of_edges_are_labels_and_no_features(toy_tu: Path) -> None:
+    raw = toy_tu / "tu" / "TOY" / "raw"
+    with pytest.raises(ValueError, match="TOY has no kinds of edges to tell"):
+        TUEdges("TOY", num_folds=5, root=str(toy_tu)).setup()
+    pairs = [line.split(", ") for line in (raw / "TOY_A.txt").read_text().split("\n")[:-1]]
+    kinds = [(int(a) + int(b)) % 3 for a, b in pairs]
+    (raw / "TOY_edge_labels.txt").write_text("".join(f"{kind}\n" for kind in kinds))
+    (raw / "TOY_edge_attributes.txt").write_text("0.5\n" * len(pairs))
+    data = TUEdges("TOY", 9, num_folds=5, root=str(toy_tu))
+    data.setup()
+    assert (data.num_classes, data.num_edge_features) == (3, 0)
+    seen = 0
+    for batch in (*data.train_dataloader(), *data.val_dataloader(), *data.test_dataloader()):
+        assert torch.equal(batch.edge_label_index, batch.edge_index)
+        assert batch.edge_label.shape == (batch.num_edges,)
+        assert batch.edge_attr is None
+        seen += batch.edge_label.bincount(minlength=3)
+    assert seen.tolist() == np.bincount(kinds).tolist()
