@@ -34,6 +34,15 @@ class Parser(LightningArgumentParser):
         """Add a function's arguments, none of the sizes required."""
         return self._without_sizes(super().add_function_arguments(*args, **kwargs))
 
+    def parse_args(self, args: Any = None, *further: Any, **options: Any) -> Namespace:
+        """Parse, also a null deep within settings.
+
+        There jsonargparse (4.53) writes it out as Python's None and reads that as a text.
+        """
+        if isinstance(args, list):
+            args = [word[:-4] + "null" if word.endswith("=None") else word for word in args]
+        return super().parse_args(args, *further, **options)
+
     def _without_sizes(self, added: list[str]) -> list[str]:
         for action in self._actions:
             if action.dest in (*SIZES, "settings"):

@@ -43,6 +43,9 @@ from graphformer.tasks import Task
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's to heed
 SEED = 42
 _OURS = Path(graphformer.__file__).parent
+_REFUSALS = (
+    ValueError, TypeError, IndexError, RuntimeError, FileNotFoundError, ModuleNotFoundError
+)  # fmt: skip
 
 
 class CLI(LightningCLI):
@@ -221,7 +224,7 @@ def plain_errors() -> Iterator[None]:
         yield
     except (MisconfigurationException, graphformer.data.MissingDataError) as error:
         raise UsageError(_first_line(error)) from error
-    except (ValueError, FileNotFoundError, ModuleNotFoundError) as error:
+    except _REFUSALS as error:
         # jsonargparse wraps what a class says of its arguments into one of its own.
         ours = next((cause for cause in _causes(error) if _is_ours(cause)), None)
         if ours is None:
@@ -245,6 +248,11 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Whether the library itself raised it: then the message says what to do."""
+    """Whether the library itself refuses something: then the message says what to do.
+
+    What goes wrong on a line that raises nothing itself is a mistake of ours, not of the user.
+    """
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and Path(frames[-1].filename).is_relative_to(_OURS)
+    if not frames or not Path(frames[-1].filename).is_relative_to(_OURS):
+        return False
+    return (frames[-1].line or "").startswith("raise ") and bool(str(error))

@@ -33,6 +33,8 @@ class Classification(Task):
         metrics: any of "accuracy", "f1" (macro) and "auroc" (macro, one class against the rest).
         label_smoothing: share of the label that is spread over all classes, in training.
         options: those of `Task`.
+
+    Raises ValueError for less than two classes, and for an unknown metric.
     """
 
     def __init__(
@@ -47,6 +49,11 @@ class Classification(Task):
         **options: Any,
     ) -> None:
         super().__init__(network, adjacency, **options)
+        if num_classes < 2:
+            raise ValueError(
+                f"num_classes must be 2 or more, got {num_classes}: for data without classes take "
+                "the task Regression"
+            )
         self.level = level
         self.label_smoothing = label_smoothing
         # Without groups: Lightning reads each metric alone, and would see a stale state.

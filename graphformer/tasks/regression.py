@@ -65,6 +65,11 @@ class Regression(Task):
 
     def _outputs(self, batch: Data, stage: str) -> tuple[Tensor, Tensor]:
         prediction = check_rows(self(batch).float(), batch.y, self.level)
+        if batch.y.numel() != prediction.numel():
+            raise ValueError(
+                f"the network gave {tuple(prediction.shape)} for targets of shape "
+                f"{tuple(batch.y.shape)}: build it with num_classes, the number of targets"
+            )
         y = batch.y.float().reshape(prediction.shape)
         mask = labelled(batch, stage)
         return (prediction, y) if mask is None else (prediction[mask], y[mask])

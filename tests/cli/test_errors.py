@@ -6,8 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
+import graphformer as gf
 from graphformer.cli import main
+from graphformer.cli.errors import UsageError
+from graphformer.cli.parser import Parser
+from graphformer.cli.run import plain_errors
+from graphformer.tasks import Task
 
 FIT = ["fit", "-c", "tiny.yaml"]
 
@@ -46,6 +52,7 @@ def message(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
             "no configuration file 'tini.yaml': did you mean 'tiny.yaml'?",
         ),
         (["fit", "-c"], "-c needs a value"),
+        ([*FIT, "--model.num_classes", "1"], "num_classes must be 2 or more, got 1"),
         ([*FIT, "--ckpt", "last"], "there is no checkpoint 'last', and none below runs/"),
         (["test", "--ckpt", "no/such.ckpt"], "there is no checkpoint 'no/such.ckpt'"),
         (["test", "--ckpt", "tiny.yaml"], "tiny.yaml is not a readable checkpoint"),
@@ -77,6 +84,25 @@ def test_mistakes_in_a_file(
     assert old in text
     file.write_text(text.replace(old, new))
     assert expected in message(capsys, *FIT)
+
+
+def test_what_the_library_refuses_is_one_line_and_its_own_mistakes_are_not():
+    with pytest.raises(UsageError, match="edge_index names target 9"), plain_errors():
+        gf.from_edge_index(torch.tensor([[0], [9]]), 3)
+    with pytest.raises(TypeError, match="'int' object is not iterable"), plain_errors():
+        gf.window(3, 1).to_networkx(nodes={"x": 5})  # type: ignore[dict-item]
+
+
+def test_a_null_deep_within_settings():
+    parser = Parser()
+    parser.add_subclass_arguments(Task, "model", fail_untyped=False)
+    network = "--model.network"
+    parsed = parser.parse_args(
+        ["--model", "Classification", network, "graphformer.models.gps", f"{network}.pool", "sum"]
+    )
+    assert parsed.model.init_args.network.init_args.pool == "sum"
+    parsed = parser.parse_args([f"{network}.pool", "null"], namespace=parsed)
+    assert parsed.model.init_args.network.init_args.pool is None
 
 
 def test_broken_yaml(workplace: Path, capsys: pytest.CaptureFixture[str]):
