@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import torch_geometric.nn
 from torch import Tensor, nn
+from torch_geometric import nn as pyg
 
 from graphformer.adjacency import Adjacency
+from graphformer.models.graph_model import edges_of
 from graphformer.nn import Head
+from graphformer.nn.encodings import node_features
+from graphformer.patterns import Pattern
 
 
 class GCN(nn.Module):
     """PyG's GCN over the edges of an adjacency, with a linear head; `gcn` builds it."""
 
-    def __init__(self, layers: nn.Module, head: Head | None, *, dropout: float) -> None:
+    def __init__(self, layers: pyg.GCN, head: Head | None, *, dropout: float) -> None:
         super().__init__()
         self.layers, self.head, self.dropout = layers, head, nn.Dropout(dropout)
 
-    def forward(self, batch: Any, adjacency: Adjacency) -> Tensor:
+    def forward(self, batch: Any, adjacency: Adjacency | Pattern | Tensor) -> Tensor:
         """Features `batch.x` [N, F] -> logits [N, K], or [B, K] if pooled."""
-        x: Tensor = self.layers(self.dropout(batch.x), adjacency.edge_index)
+        features = node_features(batch, self.layers.in_channels)
+        x: Tensor = self.layers(self.dropout(features), edges_of(batch, adjacency).edge_index)
         return x if self.head is None else self.head(x, batch)
 
 
@@ -54,13 +58,14 @@ def gcn(
     Source: Kipf and Welling, 2017; Luo et al., 2024, "Classic GNNs are strong baselines".
     """
     plain = pool is None and norm is None and not residual
-    layers = torch_geometric.nn.GCN(
+    layers = pyg.GCN(
         num_features,
         dim,
         depth,
         num_classes if plain else dim,
         dropout=dropout,
         norm=norm,
+        norm_kwargs={"allow_single_element": True} if norm == "batch" else None,
         jk="cat" if residual else None,
     )
     head = None if plain else Head(dim, num_classes, pool=pool)

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graphformer.adjacency import Adjacency
-from graphformer.models.graph_model import GraphModel
+from graphformer.models.graph_model import GraphModel, edges_of
 from graphformer.nn import FeedForward, GraphAttention
 from graphformer.nn.dropout import Dropout
 from graphformer.nn.edges import EdgeOptions, KindBias
-from graphformer.nn.encodings import GraphEmbedding
-from graphformer.nn.graph import EgoSeparation, Jump, ResidualBlock, joined, stack
+from graphformer.nn.encodings import GraphEmbedding, node_features
+from graphformer.nn.graph import EgoSeparation, Jump, ResidualBlock, check_jump, joined, stack
 from graphformer.nn.readout import Pairs, Readout, graph_head
+from graphformer.patterns import Pattern
 
 
 class GAT(nn.Module):
@@ -35,10 +36,12 @@ class GAT(nn.Module):
         super().__init__()
         self.layers, self.edges, self.head = nn.ModuleList(layers), nn.ModuleList(edges), head
         self.dropout, self.jump = Dropout(dropout), jump
+        self.num_features = layers[0].source.in_features
 
-    def forward(self, batch: Any, adjacency: Adjacency) -> Tensor:
+    def forward(self, batch: Any, adjacency: Adjacency | Pattern | Tensor) -> Tensor:
         """Features `batch.x` [N, F] -> logits [N, K], or what the head makes of all layers."""
-        states = [batch.x]
+        adjacency = edges_of(batch, adjacency)
+        states = [node_features(batch, self.num_features)]
         for layer, edges in zip(self.layers, self.edges, strict=True):
             x = layer(self.dropout(states[-1]), adjacency, **edges(batch, adjacency))
             states.append(F.elu(x) if layer is not self.layers[-1] else x)
@@ -87,8 +90,13 @@ def gat(
         A model from features [N, num_features] to logits [N, K], [B, K] if pooled, or [P, K] of
         pairs.
 
+    Raises ValueError for less than one layer, and for an unknown `pool`, `pairs` or `jump`.
+
     Source: Veličković et al., 2018, section 3.3; Brody et al., 2022; Xu et al., 2018 (jumps).
     """
+    if depth < 1:
+        raise ValueError(f"depth must be at least 1, got {depth}")
+    check_jump(jump)
     width = dim * num_heads
     widths = [num_features] + [width] * (depth - 1)
 
@@ -109,7 +117,7 @@ def gat(
     edges = [
         EdgeOptions(
             [KindBias(num_edge_kinds, heads)] if num_edge_kinds else [],
-            features=bool(num_edge_features),
+            features=num_edge_features,
             weighted=weighted,
         )
         for *_, heads in shapes
@@ -191,5 +199,5 @@ def residual_gat(
     )
     head = graph_head(out_dim, num_classes, pool=pool, pairs=pairs, num_heads=num_heads)
     biases = [KindBias(num_edge_kinds, num_heads)] if num_edge_kinds else []
-    edges = EdgeOptions(biases, features=bool(num_edge_features), weighted=weighted)
+    edges = EdgeOptions(biases, features=num_edge_features, weighted=weighted)
     return GraphModel(embedding, transformer, head, edges)

@@ -11,7 +11,7 @@ from graphformer.models.graph_model import GraphModel
 from graphformer.nn import Block, FeedForward, MultiHeadAttention
 from graphformer.nn.edges import DistanceBias, EdgeOptions, FeatureBias, KindBias
 from graphformer.nn.encodings import GraphEmbedding, parse_encodings
-from graphformer.nn.graph import HybridBlock, Jump, stack
+from graphformer.nn.graph import HybridBlock, Jump, NodeNorm, stack
 from graphformer.nn.readout import Pairs, Readout, graph_head
 from graphformer.pyg import accelerate
 
@@ -68,16 +68,16 @@ def gps(
     Source: Rampášek et al., 2022, "Recipe for a general, powerful, scalable graph transformer".
     """
     hidden_dim = 2 * dim if hidden_dim is None else hidden_dim
-    reads_edges = bool(num_edge_features) and local in ("gin", "gat")
+    reads_edges = local in ("gin", "gat")
 
     def block() -> nn.Module:
         heads = MultiHeadAttention(dim, num_heads, dropout=attention_dropout)
         mlp = FeedForward(dim, hidden_dim, activation=nn.ReLU, dropout=dropout)
-        norms = nn.BatchNorm1d(dim), nn.BatchNorm1d(dim)
+        norms = NodeNorm(dim), NodeNorm(dim)
         if local is None:
             return Block(heads, mlp, *norms, norm_first=False, dropout=dropout)
         layer = _local_layer(local, dim, num_heads, num_edge_features)
-        return HybridBlock(layer, heads, mlp, *norms, nn.BatchNorm1d(dim), dropout=dropout)
+        return HybridBlock(layer, heads, mlp, *norms, NodeNorm(dim), dropout=dropout)
 
     transformer, out_dim = stack(dim, depth, num_heads, jump=jump, block=block, norm_first=False)
     embedding = GraphEmbedding(
@@ -97,7 +97,7 @@ def gps(
         head,
         EdgeOptions(biases),
         local=local is not None,
-        local_attr=reads_edges,
+        local_attr=num_edge_features if reads_edges else 0,
     )
 
 

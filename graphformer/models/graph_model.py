@@ -9,7 +9,15 @@ from torch import Tensor, nn
 from graphformer.adjacency import Adjacency, as_adjacency
 from graphformer.models.model import Edges, Model
 from graphformer.nn import Transformer
-from graphformer.nn.edges import EdgeOptions, wanted
+from graphformer.nn.edges import EdgeOptions, edge_features, wanted
+from graphformer.patterns import Pattern
+
+
+def edges_of(batch: Any, adjacency: Adjacency | Pattern | Tensor) -> Adjacency:
+    """Who attends to whom in a batch, of an adjacency, an `edge_index` or a pattern."""
+    if isinstance(adjacency, Pattern):
+        return adjacency(batch)
+    return as_adjacency(adjacency, batch.num_nodes)
 
 
 class GraphModel(Model):
@@ -21,7 +29,7 @@ class GraphModel(Model):
         head: makes answers of the nodes and the batch.
         edges: makes options of attention of what the batch knows about its edges.
         local: whether blocks pass messages along `batch.edge_index` too, whatever the adjacency.
-        local_attr: whether these messages hear from `batch.edge_attr`.
+        local_attr: width of `batch.edge_attr`, from which these messages hear; 0 for not at all.
     """
 
     def __init__(
@@ -32,7 +40,7 @@ class GraphModel(Model):
         edges: EdgeOptions,
         *,
         local: bool = False,
-        local_attr: bool = False,
+        local_attr: int = 0,
     ) -> None:
         super().__init__(embedding, transformer, head)
         self.edges = edges
@@ -67,5 +75,5 @@ class GraphModel(Model):
             why = "the model passes messages along edges"
             options["local_edges"] = wanted(batch, "edge_index", why)
         if self.local_attr:
-            options["local_attr"] = wanted(batch, "edge_attr", "messages hear from edge features")
+            options["local_attr"] = edge_features(batch, self.local_attr)
         return super().forward(batch, edges, **options)

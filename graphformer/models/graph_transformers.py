@@ -67,9 +67,13 @@ def graph_transformer(
         A model from features [N, num_features] to logits [N, K], [B, K] if pooled, or [P, K] of
         pairs.
 
+    Raises ValueError for `edge_bias` without edge features, and for unknown names.
+
     Source: Dwivedi and Bresson, 2021, "A generalization of transformer networks to graphs"; Shi
     et al., 2021 (edge features); Platonov et al., 2023 (ego separation).
     """
+    if edge_bias and not num_edge_features:
+        raise ValueError("edge_bias needs num_edge_features, the width of batch.edge_attr, got 0")
     features = num_edge_features if not edge_bias else 0
 
     def attention(_: int) -> nn.Module:
@@ -104,7 +108,7 @@ def graph_transformer(
         biases.append(KindBias(num_edge_kinds, num_heads))
     if "shortest_path" in (numbers := parse_encodings(encodings)):
         biases.append(DistanceBias(numbers["shortest_path"], num_heads))
-    edges = EdgeOptions(biases, features=bool(features), weighted=weighted)
+    edges = EdgeOptions(biases, features=features, weighted=weighted)
     head = graph_head(out_dim, num_classes, pool=pool, pairs=pairs, num_heads=num_heads)
     return GraphModel(embedding, transformer, head, edges)
 

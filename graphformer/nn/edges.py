@@ -81,7 +81,8 @@ class FeatureBias(nn.Module):
 
     def forward(self, batch: Any, adjacency: Adjacency) -> Tensor:
         """The bias of each edge, [E, H]."""
-        return self.linear(edge_features(batch, adjacency))
+        features = edge_features(batch, self.linear.in_features)
+        return self.linear(edge_values(adjacency, batch.edge_index, features))
 
 
 class DistanceBias(nn.Module):
@@ -140,9 +141,9 @@ class PathBias(nn.Module):
     def forward(self, batch: Any, adjacency: Adjacency) -> Tensor:
         """The bias of each edge, [E, H]."""
         paths, lengths = _paths(batch, self.max_distance, whole=True)
-        features = wanted(batch, "edge_attr", "the model has a bias from features along paths")
+        features = edge_features(batch, self.steps.in_features)
         # Mapped once an edge and looked up a step: no [P, D, F] is made.
-        mapped = self.steps(_wide(features).to(self.steps.weight.dtype))
+        mapped = self.steps(features.to(self.steps.weight.dtype))
         mapped = mapped.unflatten(1, (self.max_distance, self.num_heads))
         edges = _edge_rows(batch, paths)
         total = mapped.new_zeros(paths.shape[1], self.num_heads)
@@ -158,12 +159,13 @@ class EdgeOptions(nn.Module):
 
     Args:
         biases: called as `bias(batch, adjacency)` -> [E, H] or None; they add up.
-        features: whether to pass on `batch.edge_attr`, zeros for edges that have none.
+        features: width of `batch.edge_attr`, which is passed on, zeros for edges that have none;
+            0 to pass on nothing.
         weighted: whether to pass on `batch.edge_weight`, 1 for edges that have none.
     """
 
     def __init__(
-        self, biases: Sequence[nn.Module] = (), *, features: bool = False, weighted: bool = False
+        self, biases: Sequence[nn.Module] = (), *, features: int = 0, weighted: bool = False
     ) -> None:
         super().__init__()
         self.biases = nn.ModuleList(biases)
@@ -181,17 +183,29 @@ class EdgeOptions(nn.Module):
         if biases:
             options["bias"] = torch.stack(biases).sum(0)
         if self.features:
-            options["edge_attr"] = edge_features(batch, adjacency)
+            features = edge_features(batch, self.features)
+            options["edge_attr"] = edge_values(adjacency, batch.edge_index, features)
         if self.weighted:
             weight = wanted(batch, "edge_weight", "the model has edge weights")
             options["edge_weight"] = edge_values(adjacency, batch.edge_index, weight, fill=1)
         return options
 
 
-def edge_features(batch: Any, adjacency: Adjacency) -> Tensor:
-    """`batch.edge_attr` on the edges of an adjacency, [E, F]; zeros for edges that have none."""
+def edge_features(batch: Any, width: int) -> Tensor:
+    """`batch.edge_attr`, [E', F]; ValueError where it is missing or has another width.
+
+    Args:
+        batch: a graph, or several; one feature an edge may be [E'].
+        width: F of the model.
+    """
     features = wanted(batch, "edge_attr", "the model has edge features")
-    return edge_values(adjacency, batch.edge_index, _wide(features))
+    features = features.unsqueeze(1) if features.ndim == 1 else features
+    if features.shape[1] != width:
+        raise ValueError(
+            f"batch.edge_attr has {features.shape[1]} columns, but the model was built for "
+            f"num_edge_features={width}"
+        )
+    return features
 
 
 def distances(batch: Any, adjacency: Adjacency, max_distance: int) -> Tensor:
@@ -219,7 +233,3 @@ def _edge_rows(batch: Any, paths: Tensor) -> Tensor:
     wanted_keys = paths[:-1] * size + paths[1:]
     place = torch.searchsorted(keys, wanted_keys.contiguous()).clamp(max=max(len(keys) - 1, 0))
     return order[place] if len(order) else torch.zeros_like(wanted_keys)
-
-
-def _wide(features: Tensor) -> Tensor:
-    return features.unsqueeze(1) if features.ndim == 1 else features

@@ -85,7 +85,7 @@ class GraphEmbedding(nn.Module):
 
     def forward(self, batch: Any) -> Tensor:
         """Embed the nodes of a batch, [N, C]; ValueError for what it lacks."""
-        x = self.activation(self.features(wanted(batch, "x", "the model embeds node features")))
+        x = self.activation(self.features(node_features(batch, self.features.in_features)))
         if self.laplacian is not None:
             vectors = self._read(batch, "laplacian_pe", "laplacian", self.laplacian.in_features)
             x = x + self.laplacian(_flipped(vectors, batch) if self.training else vectors)
@@ -98,11 +98,21 @@ class GraphEmbedding(nn.Module):
                 degree = wanted(batch, name, f"add the encoding 'degree:{number}' to the data")
                 x = x + table(degree.clamp(max=number))
         if self.types is not None:
-            x = x + self.types(wanted(batch, "node_type", "the model has types of nodes"))
+            x = x + self._of_types(batch, self.types)
         if self.virtual_node is not None:
             mask = wanted(batch, "virtual_mask", "add the encoding 'virtual_node' to the data")
             x = x + mask.unsqueeze(1).to(x.dtype) * self.virtual_node
         return self.dropout(x)
+
+    def _of_types(self, batch: Any, table: nn.Embedding) -> Tensor:
+        types = wanted(batch, "node_type", "the model has types of nodes")
+        try:
+            return table(types)
+        except IndexError:
+            raise IndexError(
+                f"batch.node_type goes up to {int(types.max())}, but the model was built for "
+                f"num_node_types={table.num_embeddings}"
+            ) from None
 
     def _read(self, batch: Any, name: str, encoding: str, width: int) -> Tensor:
         values = wanted(batch, name, f"add the encoding '{encoding}:{width}' to the data")
@@ -112,6 +122,26 @@ class GraphEmbedding(nn.Module):
                 "and model the same encodings"
             )
         return values.to(self.features.weight.dtype)
+
+
+def node_features(batch: Any, width: int) -> Tensor:
+    """`batch.x`, [N, F]; ValueError where it is missing or has another width, or no floats.
+
+    Args:
+        batch: a graph, or several.
+        width: F of the model.
+    """
+    x = wanted(batch, "x", "the model reads node features")
+    if x.ndim != 2 or x.shape[1] != width:
+        raise ValueError(
+            f"batch.x must be [N, {width}], as the model was built for num_features={width}, got "
+            f"shape {tuple(x.shape)}"
+        )
+    if not x.is_floating_point():
+        raise ValueError(
+            f"batch.x must hold floats, got {x.dtype}: cast it, or make categories one-hot"
+        )
+    return x
 
 
 def _linear(width: int | None, dim: int) -> nn.Linear | None:

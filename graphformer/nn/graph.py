@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from graphformer.adjacency import Adjacency, as_adjacency
 from graphformer.nn.dropout import Dropout
@@ -132,6 +133,21 @@ class ResidualBlock(nn.Module):
         return x + self.dropout(self.mlp(self.attention(self.norm(x), adjacency, **options)))
 
 
+class NodeNorm(nn.BatchNorm1d):
+    """Batch normalisation over nodes [N, C]; a lone node is normalised by the running statistics.
+
+    torch refuses a training batch of one row, which a graph of one node may be.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise [N, C]; in training by the nodes at hand, if there are two or more."""
+        if not self.training or len(input) > 1:
+            return super().forward(input)
+        return F.batch_norm(
+            input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+
+
 class HybridBlock(nn.Module):
     """Local message passing along the data's edges beside attention over any adjacency.
 
@@ -201,6 +217,7 @@ class JumpingTransformer(Transformer):
 
     def __init__(self, dim: int, depth: int, num_heads: int, *, jump: Jump, **options: Any) -> None:
         super().__init__(dim, depth, num_heads, **options)
+        check_jump(jump)
         self.jump: Jump = jump
 
     def forward(
@@ -237,11 +254,15 @@ def stack(
         dim, depth, num_heads, options: of the Transformer.
         jump: as in `joined`.
         block: makes each block; by default they are the Transformer's own.
+
+    Raises ValueError for an unknown `jump`, and for one without blocks to jump from.
     """
     number = depth if block is None else 0
     if jump == "last":
         made = Transformer(dim, number, num_heads, **options)
     else:
+        if depth < 1:
+            raise ValueError(f"depth must be at least 1 for jump={jump!r}, got {depth}")
         made = JumpingTransformer(dim, number, num_heads, jump=jump, **options)
     if block is not None:
         made.blocks.extend(block() for _ in range(depth))
@@ -249,14 +270,15 @@ def stack(
 
 
 def joined(states: Sequence[Tensor], jump: Jump) -> Tensor:
-    """The outputs [N, C] of several layers as one: the last, all side by side, or the largest.
-
-    Raises ValueError for an unknown way to `jump`.
-    """
+    """The outputs [N, C] of several layers as one: the last, all side by side, or the largest."""
     if jump == "last":
         return states[-1]
     if jump == "cat":
         return torch.cat(list(states), dim=-1)
-    if jump == "max":
-        return torch.stack(list(states)).amax(0)
-    raise ValueError(f"jump must be 'last', 'cat' or 'max', got {jump!r}")
+    return torch.stack(list(states)).amax(0)
+
+
+def check_jump(jump: Jump) -> None:
+    """Refuse an unknown way to join layers by ValueError."""
+    if jump not in get_args(Jump):
+        raise ValueError(f"jump must be 'last', 'cat' or 'max', got {jump!r}")

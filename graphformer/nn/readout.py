@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -146,8 +146,10 @@ def graph_head(
     Returns:
         A module from x [N, C] and the batch to [N, K], [B, K] or [P, K].
 
-    Raises ValueError where both `pool` and `pairs` are given.
+    Raises ValueError for an unknown `pool` or `pairs`, and where both are given.
     """
+    if pool is not None and pool not in get_args(Readout):
+        raise ValueError(f"pool must be one of {', '.join(get_args(Readout))}, got {pool!r}")
     if pairs is not None:
         if pool is not None:
             raise ValueError(f"pool and pairs exclude each other, got {pool!r} and {pairs!r}")

@@ -140,7 +140,10 @@ def wanted(batch: Any, name: str, pattern: str) -> Any:
     """The field `name` of a batch; ValueError, which names the `pattern`, where it is missing."""
     value = getattr(batch, name, None)
     if value is None:
-        raise ValueError(f"the pattern {pattern} needs batch.{name}, which this batch lacks")
+        hint = ""
+        if hasattr(batch, "to_homogeneous"):
+            hint = ": it has nodes of several kinds, pass batch.to_homogeneous()"
+        raise ValueError(f"the pattern {pattern} needs batch.{name}, which this batch lacks{hint}")
     return value
 
 

@@ -221,10 +221,25 @@ def test_gat_of_old_is_what_it_was():
     assert model.layers[-1].heads == (3, CLASSES)
 
 
-def test_an_edge_index_in_place_of_an_adjacency():
-    data, model = graph(11, 17), models.graph_transformer(F_IN, CLASSES, 12, 2, 3).eval()
+@pytest.mark.parametrize("build", [models.gat, models.gcn, models.graph_transformer])
+def test_an_edge_index_or_a_pattern_in_place_of_an_adjacency(build):
+    data, model = graph(11, 17), build(F_IN, CLASSES, 12).eval()
     expected = model(data, Edges()(data))
     torch.testing.assert_close(model(data, data.edge_index), expected)
+    torch.testing.assert_close(model(data, Edges()), expected)
+
+
+@pytest.mark.parametrize("build", [models.gps, models.exphormer, models.gcn])
+@pytest.mark.parametrize("nodes", [0, 1])
+def test_a_batch_of_one_node_or_none_trains(build, nodes):
+    options = {"norm": "batch"} if build is models.gcn else {}
+    model = build(F_IN, CLASSES, 12, 2, pool="mean", **options)
+    data = Batch.from_data_list([graph(nodes, 0) if nodes else Data(x=torch.zeros(0, F_IN))])
+    data.edge_index = torch.empty(2, 0, dtype=torch.int64)
+    out = model(data, Edges())
+    assert out.shape == (1, CLASSES)
+    out.sum().backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_heterogeneous_graphs_by_their_homogeneous_form():
@@ -232,6 +247,10 @@ def test_heterogeneous_graphs_by_their_homogeneous_form():
     hetero["author"].x, hetero["paper"].x = torch.randn(3, F_IN), torch.randn(5, F_IN)
     hetero["author", "writes", "paper"].edge_index = torch.tensor([[0, 1, 2, 2], [0, 1, 1, 4]])
     hetero["paper", "cites", "paper"].edge_index = torch.tensor([[0, 1], [1, 3]])
+    with pytest.raises(ValueError, match=r"nodes of several kinds, pass batch\.to_homogeneous\(\)"):
+        Edges()(hetero)
+    with pytest.raises(TypeError, match=r"got HeteroData: pass data\.to_homogeneous\(\)"):
+        encode([hetero], ["degree:3"])
     data = hetero.to_homogeneous()
     model = models.graph_transformer(
         F_IN, CLASSES, 12, 2, 3, num_node_types=2, num_edge_types=2
@@ -277,6 +296,14 @@ def test_errors():
         models.residual_gat(F_IN, CLASSES, 12, 2, 5)
     with pytest.raises(ValueError, match="local must be 'gin', 'gcn', 'gat' or None, got 'gcnii'"):
         models.gps(F_IN, CLASSES, 12, local="gcnii")
+    with pytest.raises(ValueError, match="edge_bias needs num_edge_features"):
+        models.graph_transformer(F_IN, CLASSES, edge_bias=True)
+    with pytest.raises(ValueError, match="pool must be one of mean, sum, .*, got 'avg'"):
+        models.graph_transformer(F_IN, CLASSES, pool="avg")
+    with pytest.raises(ValueError, match="jump must be 'last', 'cat' or 'max', got 'sum'"):
+        models.gat(F_IN, CLASSES, jump="sum")
+    with pytest.raises(ValueError, match="depth must be at least 1, got 0"):
+        models.gat(F_IN, CLASSES, depth=0)
     model = models.graphormer(F_IN, CLASSES, 12, 1, 3)
     data = graph(11, 17)
     with pytest.raises(ValueError, match="the model needs the encoding 'shortest_path:5'"):

@@ -78,7 +78,7 @@ def test_options():
     batch = batched()
     adjacency = Edges(self_loops=True)(batch)
     biases = [drawn(TypeBias(4, HEADS)), drawn(FeatureBias(FEATURES, HEADS))]
-    options = EdgeOptions([*biases, KindBias(2, HEADS)], features=True, weighted=True)
+    options = EdgeOptions([*biases, KindBias(2, HEADS)], features=FEATURES, weighted=True)
     assert not options.empty
     found = options(batch, adjacency)
     torch.testing.assert_close(found["bias"], sum(bias(batch, adjacency) for bias in biases))
@@ -87,6 +87,8 @@ def test_options():
     assert torch.equal(found["edge_attr"], dense(batch, batch.edge_attr, 0.0)[target, source])
     assert EdgeOptions()(batch, adjacency) == {}
     assert EdgeOptions().empty
+    with pytest.raises(ValueError, match="has 5 columns, .* built for num_edge_features=7"):
+        EdgeOptions(features=7)(batch, adjacency)
 
 
 def distances(batch):

@@ -19,7 +19,7 @@ from graphformer.nn import (
     MultiHeadAttention,
     ResidualBlock,
 )
-from graphformer.nn.graph import joined
+from graphformer.nn.graph import NodeNorm, joined, stack
 
 DIM, HEADS, FEATURES = 14, 2, 5
 EDGES = random_edges(11, 11, 37)
@@ -115,8 +115,24 @@ def test_jumps_are_pygs(jump):
     states = [randn(7, DIM, seed=i) for i in range(3)]
     torch.testing.assert_close(joined(states, jump), JumpingKnowledge(jump)(states))
     assert joined(states, "last") is states[-1]
+
+
+def test_unknown_jumps_are_refused_before_anything_is_built():
     with pytest.raises(ValueError, match="jump must be 'last', 'cat' or 'max', got 'sum'"):
-        joined(states, "sum")
+        stack(DIM, 2, HEADS, jump="sum")
+    with pytest.raises(ValueError, match="depth must be at least 1 for jump='cat', got 0"):
+        stack(DIM, 0, HEADS, jump="cat")
+
+
+def test_a_lone_node_is_normalised_by_the_running_statistics():
+    norm, plain = NodeNorm(DIM).double(), nn.BatchNorm1d(DIM).double()
+    x = randn(11, DIM)
+    torch.testing.assert_close(norm(x), plain(x))
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    alone, none = norm(x[:1]), norm(x[:0])
+    assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
+    torch.testing.assert_close(alone, norm.eval()(x[:1]))
+    assert none.shape == (0, DIM)
 
 
 def test_a_jumping_transformer_reads_what_each_depth_would_give():

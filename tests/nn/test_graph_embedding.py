@@ -105,3 +105,20 @@ def test_errors_name_what_the_data_lacks():
     embedding = GraphEmbedding(7, 3, encodings=["laplacian:4"])
     with pytest.raises(ValueError, match="has 5 columns, the model wants 4"):
         embedding(batch(laplacian_pe=torch.randn(8, 5)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"x": None}, ValueError, r"batch\.x must be a tensor: the model reads node features"),
+        ({"x": torch.ones(8, 5)}, ValueError, r"built for num_features=7, got shape \(8, 5\)"),
+        ({"x": torch.ones(8, 7).long()}, ValueError, r"must hold floats, got torch\.int64"),
+        ({"node_type": torch.arange(8)}, IndexError, "goes up to 7, .* num_node_types=3"),
+    ],
+)
+def test_features_and_types_that_do_not_fit(fields, error, message):
+    embedding = GraphEmbedding(7, 3, num_node_types=3)
+    data = batch(node_type=torch.zeros(8, dtype=torch.int64))
+    data.update(fields)
+    with pytest.raises(error, match=message):
+        embedding(data)
