@@ -181,7 +181,8 @@ def encode(
     Returns:
         The graphs with the new fields.
 
-    Raises ValueError for unknown encodings, and for edges to nodes that are not there.
+    Raises ValueError for unknown encodings, and for edges to nodes that are not there, TypeError
+    for graphs with nodes of several kinds.
     """
     transforms = transforms_of(encodings)
     made = [copy(graph) for graph in graphs]
@@ -197,6 +198,11 @@ def encode(
 
 def _edges(data: Data) -> EdgeIndex:
     """The edges [2, E]; compiled walks would read wild memory for nodes that are not there."""
+    if hasattr(data, "to_homogeneous"):
+        raise TypeError(
+            f"encodings need a graph with nodes of one kind, got {type(data).__name__}: pass "
+            "data.to_homogeneous()"
+        )
     edge_index = data.get("edge_index")
     if edge_index is None or not edge_index.numel():
         return np.empty((2, 0), dtype=np.int64)

@@ -40,12 +40,14 @@ def laplacian_eigenvectors(edge_index: NDArray[np.int64], num_nodes: int, k: int
     count, component = sparse.csgraph.connected_components(adjacency, directed=False)
     order = np.argsort(component, kind="stable")
     sizes = np.bincount(component, minlength=count)
+    ends = np.cumsum(sizes)
     out = np.zeros((num_nodes, k))
-    for nodes in np.split(order, np.cumsum(sizes)[:-1]) if count else []:
-        if len(nodes) > 1:
-            within = adjacency[nodes][:, nodes] if count > 1 else adjacency
-            vectors = _component(within, min(k, len(nodes) - 1))
-            out[nodes, : vectors.shape[1]] = vectors
+    if count > 1:  # component after component, so that each is a block
+        adjacency = adjacency[order][:, order]
+    for first, last in zip(ends - sizes, ends, strict=True):
+        if last - first > 1:
+            vectors = _component(adjacency[first:last, first:last], min(k, last - first - 1))
+            out[order[first:last], : vectors.shape[1]] = vectors
     return out
 
 

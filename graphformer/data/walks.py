@@ -173,6 +173,8 @@ def _spread(vector, active, count, indptr, neighbors, share, forward, after, lis
         node = active[number]
         value = vector[node] * share[node] if forward else vector[node]
         vector[node] = 0.0
+        if value == 0.0:  # too small for a number; zero tells that a node is not listed yet
+            continue
         for place in range(indptr[node], indptr[node + 1]):
             other = neighbors[place]
             if after[other] == 0.0:

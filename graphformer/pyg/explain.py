@@ -23,10 +23,14 @@ class AttentionWeights(ExplainerAlgorithm):
 
     Args:
         reduce: how heads and layers become one number an edge.
+
+    Raises ValueError for an unknown `reduce`.
     """
 
     def __init__(self, reduce: Literal["max", "mean", "min"] = "max") -> None:
         super().__init__()
+        if reduce not in ("max", "mean", "min"):
+            raise ValueError(f"reduce must be 'max', 'mean' or 'min', got {reduce!r}")
         self.reduce = reduce
 
     def forward(

@@ -99,3 +99,8 @@ def test_models_without_our_attention():
         Explainer(Theirs(), AttentionWeights(), **SETTINGS)(X, EDGES)
     with pytest.raises(ValueError, match="does not support the given explanation settings"):
         Explainer(Ours(), AttentionWeights(), **{**SETTINGS, "node_mask_type": "object"})
+
+
+def test_an_unknown_way_to_reduce():
+    with pytest.raises(ValueError, match="reduce must be 'max', 'mean' or 'min', got 'median'"):
+        AttentionWeights("median")
