@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from graphformer.data.files import cache_root
+from graphformer.data.files import cache_root, one_at_a_time
 
 Graph = tuple[NDArray[np.int64], int]
 """edge_index [2, E] and the number of nodes."""
@@ -34,22 +34,36 @@ def stored(encoding: Any, graphs: Sequence[Graph], num_workers: int | None = Non
     """What an encoding gives for each graph: from the disk if it is there, else made and put there.
 
     The file is named after the encoding and the bytes of all graphs, and appears only when it is
-    whole; one that cannot be read is made anew.
+    whole; one that cannot be read is made anew. Of several processes that want the same, one makes
+    it and the others wait.
 
     Args:
         encoding: has `fields(edge_index, num_nodes)`, and a `repr` that tells its settings.
         graphs: the graphs.
         num_workers: processes; by default as many as there are cores, if it is worth it.
     """
-    path = cache_root() / "encodings" / f"{_key(encoding, graphs)}.safetensors"
-    if path.is_file():
-        try:
-            return _split(load_file(path), len(graphs))
-        except SafetensorError:
-            path.unlink(missing_ok=True)
-    made = _make_all(encoding, graphs, num_workers)
-    _save(_joined(made), path)
+    key = _key(encoding, graphs)
+    path = cache_root() / "encodings" / f"{key}.safetensors"
+    made = _read(path, len(graphs))
+    if made is not None:
+        return made
+    with one_at_a_time(key):
+        made = _read(path, len(graphs))  # which another process may have made meanwhile
+        if made is None:
+            made = _make_all(encoding, graphs, num_workers)
+            _save(_joined(made), path)
     return made
+
+
+def _read(path: Path, count: int) -> list[Fields] | None:
+    """What is on the disk; None if it is not there, or cannot be read."""
+    if not path.is_file():
+        return None
+    try:
+        return _split(load_file(path), count)
+    except SafetensorError:
+        path.unlink(missing_ok=True)
+        return None
 
 
 def _key(encoding: Any, graphs: Sequence[Graph]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,22 @@ def data_root(root: str | None = None) -> Path:
 def cache_root() -> Path:
     """Return the folder for what is made from raw data: graphformer in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "graphformer"
+
+
+@contextmanager
+def one_at_a_time(name: str) -> Iterator[None]:
+    """Let other processes that want to make what is called `name` wait, where the system can."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    folder = cache_root() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("w") as file:
+        with suppress(OSError):  # some network file systems have no locks: then it is made twice
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def download(url: str, path: Path, *, md5: str | None = None, timeout: float = 30.0) -> None:

@@ -195,6 +195,7 @@ class TUDataset(GraphBatches):
             use_node_attr=self.node_attributes,
             use_edge_attr=self.edge_attributes,
         )
+        _count_edgeless(found)
         graphs = list(found)
         self.num_attributes = found.num_node_attributes if self.node_attributes else 0
         self.num_edge_attributes = found.num_edge_attributes if self.edge_attributes else 0
@@ -282,6 +283,15 @@ def make_folds(y: Tensor, num_folds: int, seed: int) -> Tensor:
     folds = torch.empty(len(y), dtype=torch.long)
     folds[torch.from_numpy(order)] = torch.arange(len(y)) % num_folds
     return folds
+
+
+def _count_edgeless(found: datasets.TUDataset) -> None:
+    """Add the graphs without edges at the end, which PyG (2.8) loses as it counts by edges."""
+    slices = found.slices
+    for name in ("edge_index", "edge_attr"):
+        if name in slices and "y" in slices:
+            lacking = len(slices["y"]) - len(slices[name])
+            slices[name] = torch.cat([slices[name], slices[name][-1:].expand(lacking)])
 
 
 def _one_hot_molecule(molecule: Data, dtype: torch.dtype) -> Data:

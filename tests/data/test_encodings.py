@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
+
 import networkx
 import numpy as np
 import pytest
@@ -272,6 +276,27 @@ def test_a_file_that_cannot_be_read_is_made_anew():
     (again,) = encode([AWKWARD["path"]], ["laplacian:3"])
     assert torch.equal(made.laplacian_pe, again.laplacian_pe)
     assert len(list((cache_root() / "encodings").iterdir())) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such locks")
+def test_of_two_that_want_the_same_one_waits_and_reads(monkeypatch):
+    plain, made = Degree.fields, []
+
+    def slow(self, *graph):
+        made.append(threading.get_ident())
+        entered.set()
+        time.sleep(0.3)
+        return plain(self, *graph)
+
+    entered = threading.Event()
+    monkeypatch.setattr(Degree, "fields", slow)
+    first = threading.Thread(target=encode, args=([AWKWARD["path"]], ["degree:3"]))
+    first.start()
+    assert entered.wait(60)
+    (second,) = encode([AWKWARD["path"]], ["degree:3"])
+    first.join()
+    assert len(made) == 1
+    assert "in_degree" in second
 
 
 def test_nothing_half_written_stays(monkeypatch):

@@ -186,6 +186,20 @@ def test_graphs_are_packed_and_folds_cover_everything(toy_tu: Path) -> None:
     assert sorted(tested) == sorted(2 + graph % 3 for graph in range(41))
 
 
+def test_graphs_without_edges_at_the_end_are_not_lost(toy_tu: Path) -> None:
+    raw = toy_tu / "tu" / "TOY" / "raw"
+    nodes = len((raw / "TOY_graph_indicator.txt").read_text().split("\n")) - 1
+    for ending, lines in (("graph_indicator", "42\n43\n43\n"), ("graph_labels", "2\n3\n")):
+        with (raw / f"TOY_{ending}.txt").open("a") as file:
+            file.write(lines)
+    (raw / "TOY_node_labels.txt").write_text("".join(f"{i % 5}\n" for i in range(nodes + 3)))
+    data = TUDataset("TOY", num_folds=5, root=str(toy_tu))
+    graphs = data.read()
+    assert [graph.num_nodes for graph in graphs[-3:]] == [3, 1, 2]
+    assert [graph.num_edges for graph in graphs[-3:]] == [4, 0, 0]
+    assert graphs[-1].x.argmax(1).tolist() == [(nodes + 1) % 5, (nodes + 2) % 5]
+
+
 def test_tu_sets_of_other_kinds(toy_tu: Path) -> None:
     raw = toy_tu / "tu" / "TOY" / "raw"
     edges = len((raw / "TOY_A.txt").read_text().split("\n")) - 1
