@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -98,6 +98,8 @@ class BatchLoader:
     batch_sampler = None  # as in a DataLoader whose sampler gives whole batches: Lightning asks
 
     def __init__(self, dataset: BatchDataset, sampler: BatchOrder, *, num_workers: int = 0) -> None:
+        if num_workers < 0:
+            raise ValueError(f"num_workers is {num_workers}: expected 0 or more.")
         self.dataset, self.sampler, self.num_workers = dataset, sampler, num_workers
         self._given = (0, 0)  # (epoch, batches of it that were given out)
 
@@ -116,15 +118,20 @@ class BatchLoader:
     def _batches(self) -> Iterator[Data]:
         if self.num_workers == 0:
             return (self.dataset[index] for index in self.sampler)
-        return iter(
-            DataLoader(
-                _AsTorchDataset(self.dataset),
-                sampler=self.sampler,
-                batch_size=None,
-                num_workers=self.num_workers,
-                generator=torch.Generator(),  # else it draws from, and so moves, the global one
-            )
+        return self._from_workers()
+
+    def _from_workers(self) -> Iterator[Data]:
+        loader = DataLoader(
+            _AsTorchDataset(self.dataset),
+            sampler=self.sampler,
+            batch_size=None,
+            num_workers=self.num_workers,
+            generator=torch.Generator(),  # else it draws from, and so moves, the global one
         )
+        for batch in loader:
+            if isinstance(batch, ValueError):
+                raise batch
+            yield batch
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and the number of its batches that were given out."""
@@ -136,9 +143,14 @@ class BatchLoader:
         self.sampler.skip(state["epoch"], state["batches"])
 
 
-class _AsTorchDataset(Dataset[Data]):
+class _AsTorchDataset(Dataset[Any]):
+    """Hands what is wrong with the data over as it is: torch would wrap a worker's traceback in."""
+
     def __init__(self, dataset: BatchDataset) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, index: Tensor) -> Data:
-        return self.dataset[index]
+    def __getitem__(self, index: Tensor) -> Data | ValueError:
+        try:
+            return self.dataset[index]
+        except ValueError as error:
+            return error

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
@@ -40,3 +43,42 @@ def one_of(argument: str, value: str, names: list[str]) -> str:
     if not found:
         raise ValueError(f"{argument} is {value!r}: expected one of {', '.join(names)}.")
     return found[0]
+
+
+def check_patch_size(patch_size: int) -> None:
+    """Raise ValueError for a side below 1."""
+    if patch_size < 1:
+        raise ValueError(f"patch_size is {patch_size}: expected 1 or more.")
+
+
+def check_part(part: str, images: Sequence[Any] | Tensor, labels: Tensor) -> None:
+    """Raise ValueError for a part without images, or whose labels are not a class for each."""
+    check_some(part, images)
+    if labels.shape != (len(images),):
+        raise ValueError(
+            f"the part {part!r} has {len(images)} images, but labels of shape "
+            f"{tuple(labels.shape)}: each image needs one."
+        )
+    if labels.min() < 0:
+        raise ValueError(
+            f"the part {part!r} has the label {int(labels.min())}: classes are numbered from 0."
+        )
+
+
+def check_some(part: str, images: Sequence[Any] | Tensor) -> None:
+    """Raise ValueError for a part without images."""
+    if not len(images):
+        raise ValueError(
+            f"there are no images in the part {part!r}: add some, or choose sizes or fractions of "
+            "the parts that leave it some."
+        )
+
+
+def check_channels(count: int, **parts: Sequence[Any] | Tensor) -> None:
+    """Raise ValueError naming a part whose images have other than `count` channels."""
+    for part, images in parts.items():
+        if isinstance(images, Tensor) and images.shape[1] != count:
+            raise ValueError(
+                f"the images of the part {part!r} have {images.shape[1]} channels, but those to "
+                f"train on {count}: give all of them as many."
+            )

@@ -27,7 +27,9 @@ class ImageFiles(Sequence[Tensor]):
         size: height and width that they are scaled to; None keeps each as it is, but for what its
             sides have beyond `multiple`, which is cut off evenly.
         channels: 3 for colour, 1 for grey.
-        multiple: what the sides must be a multiple of.
+        multiple: what the sides must be a multiple of, 1 or more.
+
+    Raises ValueError for other channels, and for a size that is no multiple.
     """
 
     def __init__(
@@ -40,6 +42,11 @@ class ImageFiles(Sequence[Tensor]):
     ) -> None:
         if channels not in (1, 3):
             raise ValueError(f"channels is {channels}: expected 3 for colour or 1 for grey.")
+        if size is not None and (min(size) < 1 or size[0] % multiple or size[1] % multiple):
+            raise ValueError(
+                f"size is {size[0]} x {size[1]}, which patch_size {multiple} does not divide: "
+                "choose sizes that fit."
+            )
         self.files, self.size = list(files), None if size is None else (size[0], size[1])
         self.channels, self.multiple = channels, multiple
 
@@ -61,6 +68,8 @@ class ImageFiles(Sequence[Tensor]):
 def read_image(file: Path, channels: int, size: tuple[int, int] | None = None) -> np.ndarray:
     """Return an image file as bytes [C, height, width].
 
+    Of 16 bits the upper 8 stay; what is transparent gets the colour that is stored beneath.
+
     Raises:
         ValueError: naming the file that cannot be read.
         ModuleNotFoundError: without Pillow.
@@ -71,8 +80,8 @@ def read_image(file: Path, channels: int, size: tuple[int, int] | None = None) -
         raise ModuleNotFoundError("image files need Pillow: pip install pillow") from None
     try:
         with Image.open(file) as image:
-            converted = image.convert("RGB" if channels == 3 else "L")
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+            converted = _in_bytes(image).convert("RGB" if channels == 3 else "L")
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"{file} is no image that can be read ({reason}): mend or remove it, or set "
@@ -82,6 +91,18 @@ def read_image(file: Path, channels: int, size: tuple[int, int] | None = None) -
         converted = converted.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     pixels = np.asarray(converted, np.uint8)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _in_bytes(image: Any) -> Any:
+    """An image of Pillow's with 8 bits a channel, for its own conversion cuts all above 255 off."""
+    from PIL import Image
+
+    of_16_bits = image.mode == "I" and image.format in ("PNG", "PPM")  # as older versions read it
+    if image.mode.startswith("I;16") or of_16_bits:
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode}, in no known range: save 8 or 16 bits")
+    return image.convert("RGBA") if image.mode == "P" else image
 
 
 class ImageFolder(PatchImages):
@@ -141,15 +162,20 @@ class ImageFolder(PatchImages):
     def read(self) -> dict[str, Labelled]:
         """List the files of each part, whose images are read when they are asked for."""
         folder = find_folder(self.path, self.root)
-        has_parts = (folder / "train").is_dir()
-        self.classes = class_names(folder / "train" if has_parts else folder)
-        places = {"train": folder / "train" if has_parts else folder}
-        if has_parts:
-            places |= {p: folder / p for p in ("val", "test") if (folder / p).is_dir()}
+        places = {"train": folder}
+        if (folder / "train").is_dir():
+            places = {p: folder / p for p in ("train", "val", "test") if (folder / p).is_dir()}
+        self.classes = class_names(places["train"])
         parts = {
             part: self._readable(*class_files(place, self.classes))
             for part, place in places.items()
         }
+        if len(set(parts["train"][1])) < len(self.classes):
+            label = min(set(range(len(self.classes))) - set(parts["train"][1]))
+            raise ValueError(
+                f"{places['train'] / self.classes[label]} holds no image that can be read: mend "
+                "some, or remove the folder of that class."
+            )
         pairs = {part: list(zip(*found, strict=True)) for part, found in parts.items()}
         return {
             part: self._images([file for file, _ in chosen], [int(label) for _, label in chosen])
@@ -163,21 +189,27 @@ class ImageFolder(PatchImages):
     def _readable(self, files: list[Path], labels: list[int]) -> tuple[list[Path], list[int]]:
         if not self.skip_corrupt:
             return files, labels
-        good, first = [], ""
-        for i, file in enumerate(files):
-            try:
-                read_image(file, self.channels)
-            except ValueError:
-                first = first or str(file)
-            else:
-                good.append(i)
-        if first:
-            warnings.warn(
-                f"skipped {len(files) - len(good)} of {len(files)} files that are no images, "
-                f"first {first}",
-                stacklevel=2,
-            )
+        good = readable(files, self.channels)
         return [files[i] for i in good], [labels[i] for i in good]
+
+
+def readable(files: Sequence[Path], channels: int) -> list[int]:
+    """The numbers of the image files that can be read, with a warning of how many cannot."""
+    good, first = [], ""
+    for i, file in enumerate(files):
+        try:
+            read_image(file, channels)
+        except ValueError:
+            first = first or str(file)
+        else:
+            good.append(i)
+    if first:
+        warnings.warn(
+            f"skipped {len(files) - len(good)} of {len(files)} files that are no images, first "
+            f"{first}",
+            stacklevel=3,
+        )
+    return good
 
 
 def find_folder(name: str, root: str | None) -> Path:
@@ -204,14 +236,20 @@ def class_names(folder: Path) -> list[str]:
 
 
 def class_files(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[int]]:
-    """The image files of every class, and their labels [B].
+    """The image files of every class that has a folder, and their labels [B].
 
     Raises:
-        ValueError: naming a class without images.
+        ValueError: naming a folder without images, or that is none of the classes.
     """
     files: list[Path] = []
     labels: list[int] = []
-    for label, name in enumerate(classes):
+    for name in class_names(folder):
+        if name not in classes:
+            raise ValueError(
+                f"{folder / name} is no class to train on: put a folder of that name with images "
+                "there too, or remove it."
+            )
+        label = classes.index(name)
         found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in ENDINGS)
         if not found:
             raise ValueError(

@@ -39,11 +39,15 @@ SOURCES = {
 }
 
 
-def read_idx(path: Path) -> np.ndarray:
+def read_idx(path: Path, *, ndim: int | None = None) -> np.ndarray:
     """Return the array of bytes in a gzipped idx file: [images, height, width] or [labels].
 
+    Args:
+        path: the file.
+        ndim: how many axes it must have; any number by default.
+
     Raises:
-        ValueError: the file is damaged, or is not an idx file of unsigned bytes.
+        ValueError: the file is damaged, is not an idx file of unsigned bytes, or has other axes.
 
     The format is described at http://yann.lecun.com/exdb/mnist/.
     """
@@ -59,6 +63,11 @@ def read_idx(path: Path) -> np.ndarray:
         raise ValueError(
             f"{path} announces {shape.prod()} bytes in shape {tuple(shape)} but has "
             f"{len(values)}: fetch it again."
+        )
+    if ndim not in (None, len(shape)):
+        raise ValueError(
+            f"{path} holds an array of shape {tuple(shape.tolist())}: expected {ndim} axes, "
+            "[images, height, width] or [labels]."
         )
     return values.reshape(shape)
 

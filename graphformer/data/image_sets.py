@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -64,15 +66,14 @@ class IdxImages(PatchImages):
         """Return the files' images and labels."""
         self.prepare_data()
         folder = find_folder(data_root(self.root), self.dataset)
-        parts = [
-            [torch.from_numpy(read_idx(folder / file).copy()) for file in FILES[part]]
-            for part in ("train", "test")
-        ]
-        (train, train_labels), (test, test_labels) = parts
-        return {
-            "train": (train.unsqueeze(1), train_labels),
-            "test": (test.unsqueeze(1), test_labels),
-        }
+        parts: dict[str, Labelled] = {}
+        for part, (images, labels) in FILES.items():
+            pixels, classes = read_idx(folder / images, ndim=3), read_idx(folder / labels, ndim=1)
+            parts[part] = (
+                torch.from_numpy(pixels.copy()).unsqueeze(1),
+                torch.from_numpy(classes.copy()).long(),
+            )
+        return parts
 
 
 class Digits(PatchImages):
@@ -136,7 +137,7 @@ class ImageArrays(PatchImages):
 
     Raises:
         MissingDataError: there is no such file.
-        ValueError: it lacks an array, or one has another shape.
+        ValueError: it is no such file, lacks an array, or one has another shape or type.
     """
 
     def __init__(
@@ -169,23 +170,50 @@ class ImageArrays(PatchImages):
     def read(self) -> dict[str, Labelled]:
         """Return the file's images and labels."""
         file = find_file(self.path, self.root)
-        with np.load(file) as arrays:
-            lacking = {f"{a}_{part}" for a in "xy" for part in ("train", "test")} - set(arrays)
-            if lacking:
-                raise ValueError(
-                    f"{file} lacks the array {', '.join(sorted(lacking))}; it has "
-                    f"{', '.join(arrays) or 'none'}."
-                )
-            return {
-                part: (
-                    _channels_first(arrays[f"x_{part}"], file),
-                    torch.from_numpy(arrays[f"y_{part}"].astype(np.int64).reshape(-1)),
-                )
-                for part in ("train", "test")
-            }
+        arrays = _arrays(file)
+        lacking = {f"{a}_{part}" for a in "xy" for part in ("train", "test")} - set(arrays)
+        if lacking:
+            raise ValueError(
+                f"{file} lacks the array {', '.join(sorted(lacking))}; it has "
+                f"{', '.join(arrays) or 'none'}."
+            )
+        return {
+            part: (
+                _channels_first(arrays[f"x_{part}"], file),
+                _classes(arrays[f"y_{part}"], file),
+            )
+            for part in ("train", "test")
+        }
+
+
+def _arrays(file: Path) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file."""
+    try:
+        with file.open("rb") as raw, np.load(raw) as arrays:
+            return {name: arrays[name] for name in arrays}
+    except (ValueError, TypeError, EOFError, BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{file} is no .npz file of plain arrays that can be read ({error}): write it by "
+            "numpy.savez."
+        ) from None
+
+
+def _classes(labels: np.ndarray, file: Path) -> Tensor:
+    """Labels [B] or [B, 1] as int64 [B]."""
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"{file} holds labels of shape {labels.shape} and type {labels.dtype}: expected [B], "
+            "the number of each image's class."
+        )
+    return torch.from_numpy(labels.astype(np.int64))
 
 
 def _channels_first(images: np.ndarray, file: Path) -> Tensor:
+    if images.dtype.kind not in "biuf":
+        raise ValueError(f"{file} holds images of type {images.dtype}: expected numbers.")
+    images = images.astype(images.dtype.newbyteorder("="), copy=False)
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[-1] not in (1, 3, 4):

@@ -13,6 +13,7 @@ from torch_geometric.data import Data
 
 from graphformer.data.augment import Augmentation, mixup
 from graphformer.data.batches import BatchLoader, BatchOrder
+from graphformer.data.checks import check_channels, check_part, check_patch_size
 from graphformer.data.module import DataModule
 from graphformer.nn.patches import patchify
 
@@ -163,6 +164,7 @@ class PatchImages(DataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        check_patch_size(patch_size)
         if not 0 < label_fraction <= 1:
             raise ValueError(f"label_fraction is {label_fraction}: expected above 0, up to 1.")
         self.patch_size, self.batch_size, self.val_size = patch_size, batch_size, val_size
@@ -183,6 +185,8 @@ class PatchImages(DataModule):
         if self._parts:
             return
         parts = dict(self.read())
+        for part, (images, labels) in parts.items():
+            check_part(part, images, labels)
         images, labels = parts["train"]
         if "val" not in parts:
             val, train = split_off(len(labels), self.val_size, self.seed)
@@ -195,6 +199,7 @@ class PatchImages(DataModule):
 
     def _pack(self, **parts: Labelled) -> None:
         self.mean, self.std = pixel_statistics(parts["train"][0])
+        check_channels(len(self.mean), **{p: images for p, (images, _) in parts.items()})
         for part, (images, labels) in parts.items():
             changes = self.augmentation if part == "train" else None
             self._parts[part] = Images(
@@ -250,15 +255,21 @@ def some_of_each(labels: Tensor, fraction: float, seed: int) -> Tensor:
 
 
 def pixel_statistics(images: Tensor | Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each channel, [C], over the first images; deviation 1 if constant."""
+    """Mean and deviation of each channel, [C], over some images; deviation 1 if constant.
+
+    Raises ValueError for numbers that are not finite.
+    """
     if isinstance(images, Tensor):
         pixels = images[:10_000].transpose(0, 1).flatten(1).double()  # enough for a mean
     else:
-        some = [images[i].flatten(1).double() for i in range(min(len(images), 200))]
-        pixels = torch.cat(some, dim=1)
-    std = pixels.std(1)
+        # From all over: those of a folder come class by class.
+        chosen = np.linspace(0, len(images) - 1, min(len(images), 200)).round().astype(int)
+        pixels = torch.cat([images[i].flatten(1).double() for i in chosen.tolist()], dim=1)
+    mean, std = pixels.mean(1), pixels.std(1)
+    if not torch.isfinite(mean).all():
+        raise ValueError("the images hold numbers that are not finite: mend them.")
     # A constant image set has deviation 0, and would turn into NaN.
-    return pixels.mean(1).numpy(), torch.where(std > 0, std, 1.0).numpy()
+    return mean.numpy(), torch.where(std > 0, std, 1.0).numpy()
 
 
 def common_size(images: Tensor | Sequence[Tensor]) -> tuple[int, int] | None:

@@ -100,7 +100,7 @@ def read_records(
 
     Raises ValueError naming the line that is not as it should be.
     """
-    if not _JSON.isdisjoint(path.suffixes):
+    if is_json(path):
         yield from read_json_lines(path, encoding)
         return
     if not header:
@@ -118,6 +118,11 @@ def read_records(
             )
         else:
             yield number, dict(zip(names, columns, strict=True))
+
+
+def is_json(path: Path) -> bool:
+    """Whether a file is one of JSON lines, by its name."""
+    return not _JSON.isdisjoint(path.suffixes)
 
 
 def field(record: dict[str, Any], name: str, path: Path, number: int) -> Any:

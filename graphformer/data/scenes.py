@@ -85,12 +85,14 @@ class Scenes(CaptionedImages):
         val_size, test_size: scenes for validation and testing.
         rows, columns: cells of 16 x 16 pixels.
         held_out: share of the combinations that only the test shows.
-        patch_size, batch_size, augment, seed: of `CaptionedImages`; "flip" would turn left round.
+        patch_size, batch_size, augment, seed: of `CaptionedImages`; but no "flip", which would
+            turn left round.
         root: the data root.
 
     Raises:
         MissingDataError: the clothes are not there and cannot be fetched.
-        ValueError: fewer than 2 rows or columns, or a share that leaves nothing to train or test.
+        ValueError: fewer than 2 rows or columns, a share that leaves nothing to train or test, or
+            "flip".
     """
 
     def __init__(
@@ -117,6 +119,13 @@ class Scenes(CaptionedImages):
             max_length=32,
             seed=seed,
         )
+        if "flip" in augment:
+            raise ValueError("augment 'flip' would turn left round in scenes: leave it out.")
+        if min(num_samples, val_size, test_size) < 1:
+            raise ValueError(
+                f"num_samples, val_size and test_size are {num_samples}, {val_size} and "
+                f"{test_size}: expected 1 or more each."
+            )
         if source not in ("clothes", "digits"):
             raise ValueError(f"source is {source!r}: expected 'clothes' or 'digits'.")
         if min(rows, columns) < 2:
@@ -193,6 +202,11 @@ class Scenes(CaptionedImages):
             known.add(said)
             scenes.append(scene)
             images.append(paint(scene, things, self.grid, generator))
+        if len(scenes) < self.sizes[part]:
+            raise ValueError(
+                f"{part}_size is {self.sizes[part]}, but only {len(scenes)} scenes that differ in "
+                "what is said of them were found: choose fewer, or a larger held_out."
+            )
         return torch.from_numpy(np.stack(images)), scenes
 
     def _single(self, generator: np.random.Generator, most: int = len(COUNTS)) -> Scene:

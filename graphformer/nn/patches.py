@@ -150,7 +150,7 @@ class Convolutions(nn.Module):
                 f"num_features is {num_features}, which are no patches of {patch_size} x "
                 f"{patch_size}: patch_size must be that of the data."
             )
-        self.patch_size = patch_size
+        self.patch_size, self.in_features = patch_size, num_features
         widths = list(channels or [max(dim >> i, 8) for i in range(halvings, 0, -1)])
         if len(widths) != halvings:
             raise ValueError(
@@ -199,8 +199,15 @@ class PatchEmbedding(nn.Module):
     def forward(self, batch: Any) -> Tensor:
         """Embed the patches [N, F] of a batch: [N, C].
 
-        Raises ValueError for a batch without the places or shapes that are needed.
+        Raises ValueError for patches of another width, and for a batch without the places or
+        shapes that are needed.
         """
+        width = getattr(self.features, "in_features", None)
+        if width is not None and batch.x.shape[1:] != (width,):
+            raise ValueError(
+                f"batch.x is {list(batch.x.shape)}, but this network reads patches [N, {width}]: "
+                "choose images with its patch_size and channels"
+            )
         if isinstance(self.features, Convolutions):
             x = self.features(batch.x, wanted(batch, "shapes", "Convolutions"))
         else:

@@ -115,6 +115,9 @@ def test_clothes_are_composed_too(real_data: Callable[[str], Path]) -> None:
         ({"source": "fruit"}, "source is 'fruit'"),
         ({"rows": 1}, "rows and columns are 1 and 3"),
         ({"held_out": 1.0}, "held_out is 1.0"),
+        ({"augment": ["flip"]}, "'flip' would turn left round"),
+        ({"augment": ["mixup:0.2"]}, "'mixup' adds images up"),
+        ({"num_samples": -3}, "num_samples, val_size and test_size are -3"),
     ],
 )
 def test_senseless_settings_are_refused(settings: dict[str, object], message: str) -> None:
@@ -144,3 +147,92 @@ def test_captions_beside_images(kind: str, tmp_path: Path) -> None:
     (tmp_path / "3.png").unlink()
     with pytest.raises(MissingDataError, match="line 4: there is no image"):
         CaptionFile(str(file), patch_size=4).setup()
+
+
+def written(folder: Path, lines: list[str], name: str = "captions.tsv") -> str:
+    """A file of captions, beside seven images of 8 x 8."""
+    image = pytest.importorskip("PIL.Image", reason="image files need Pillow")
+    for i in range(7):
+        image.fromarray(np.full((8, 8, 3), 20 * i, np.uint8)).save(folder / f"{i}.png")
+    (folder / name).write_text("\n".join(lines) + "\n")
+    return str(folder / name)
+
+
+@pytest.mark.parametrize("kind", ["lines", "columns", "lists"])
+def test_all_sentences_of_an_image_are_in_one_part(kind: str, tmp_path: Path) -> None:
+    said = {f"{i}.png": [f"the {word} {i}" for word in ("first", "second")] for i in range(7)}
+    if kind == "lines":
+        lines = [f"{name}\t{own[turn]}" for turn in (0, 1) for name, own in said.items()]
+        file = written(tmp_path, lines)
+    elif kind == "columns":
+        lines = [f"{sentence},{name}" for name, own in said.items() for sentence in own]
+        file = written(tmp_path, ["said,file", *lines], "captions.csv")
+    else:
+        lines = [json.dumps({"image": name, "caption": own}) for name, own in said.items()]
+        file = written(tmp_path, lines, "captions.jsonl")
+    names = {"image": "file", "caption": "said"} if kind == "columns" else {}
+    data = CaptionFile(file, patch_size=4, val_fraction=0.3, test_fraction=0.3, **names)
+    data.setup()
+    parts = [set(data.parts[part][0].files) for part in ("train", "val", "test")]
+    assert [len(part) for part in parts] == [3, 2, 2]
+    assert len(set.union(*parts)) == 7
+    for images, sentences in data.parts.values():
+        assert [f"{file.stem}" for file in images.files] == [s.split()[-1] for s in sentences]
+        assert len(sentences) == 2 * len(set(images.files))
+
+
+def test_long_sentences_are_cut_to_what_a_model_can_place(tmp_path: Path) -> None:
+    file = written(tmp_path, [f"{i}.png\t" + "word " * 19 for i in range(7)])
+    data = CaptionFile(file, patch_size=4, max_length=11, val_fraction=0.2, test_fraction=0.2)
+    data.setup()
+    batch = next(iter(data.train_dataloader()))
+    assert set(batch.lengths) == {11}
+    assert (batch.y.view(-1, 11)[:, -1] == data.need_tokenizer().need("eos")).all()
+
+
+def test_corrupt_images_of_captions_are_named_or_skipped(tmp_path: Path) -> None:
+    file = written(tmp_path, [f"{i}.png\tnumber {i}" for i in range(7)])
+    (tmp_path / "4.png").write_bytes(b"no image at all")
+    fractions = {"val_fraction": 0.2, "test_fraction": 0.2}
+    with pytest.raises(ValueError, match=r"4\.png is no image.*skip_corrupt"):
+        CaptionFile(file, patch_size=4, val_path=file, test_path=file).setup()
+    data = CaptionFile(file, patch_size=4, skip_corrupt=True, **fractions)
+    with pytest.warns(UserWarning, match=r"skipped 1 of 7 .*4\.png"):
+        data.setup()
+    assert sum(len(sentences) for _, sentences in data.parts.values()) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "settings", "message"),
+    [
+        ("a.jsonl", '{"image": "0.png"}', {}, "line 8: there is no field 'caption'"),
+        (
+            "a.jsonl",
+            '{"image": "0.png", "caption": null}',
+            {},
+            "'caption' is null",
+        ),
+        ("a.jsonl", '{"image": "0.png", "caption": [{}]}', {}, "line 8: .* got an object"),
+        ("a.tsv", "0.png\t ", {}, "line 8: there is no sentence about 0.png"),
+        ("a.tsv", "0.png", {}, "line 8: expected 2 columns"),
+        ("a.tsv", "0.png\tzero", {"caption": "said"}, "there is no field '0', only '0.png'"),
+        ("a.tsv", "0.png\tzero", {"max_length": 1}, "max_length is 1"),
+        ("a.tsv", "0.png\tzero", {"patch_size": 0}, "patch_size is 0"),
+        ("a.tsv", "0.png\tzero", {"augment": ["mixup:0.2"]}, "'mixup' adds images up"),
+        ("a.tsv", "0.png\tzero", {"val_fraction": 0.0}, "no images in the part 'val'"),
+    ],
+)
+def test_wrong_captions_are_named(
+    name: str, line: str, settings: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    lines = [f"{i}.png\tnumber {i}" for i in range(7)]
+    if name.endswith("jsonl"):
+        lines = [json.dumps({"image": f"{i}.png", "caption": f"number {i}"}) for i in range(7)]
+    file = written(tmp_path, [*lines, line], name)
+    with pytest.raises(ValueError, match=message):
+        CaptionFile(file, **{"patch_size": 4, **settings}).setup()
+
+
+def test_no_more_scenes_than_can_be_told_apart() -> None:
+    with pytest.raises(ValueError, match=r"test_size is 997, but only \d+ scenes that differ"):
+        digits(test_size=997, held_out=0.01)

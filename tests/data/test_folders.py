@@ -12,6 +12,7 @@ from graphformer.data import ImageArrays, ImageFolder, MissingDataError
 from graphformer.data.folders import read_image
 
 PIL = pytest.importorskip("PIL.Image", reason="image files need Pillow")
+SIDES = {"train": 29, "test": 7}
 SIZES = [(8, 12), (4, 4), (9, 14), (8, 12), (12, 8), (7, 5), (8, 12)]
 
 
@@ -126,3 +127,157 @@ def test_arrays_with_and_without_channels(tmp_path: Path) -> None:
     np.savez(tmp_path / "less.npz", x_train=arrays["x_train"])
     with pytest.raises(ValueError, match="lacks the array x_test, y_test, y_train"):
         ImageArrays(str(tmp_path / "less.npz")).setup()
+
+
+@pytest.mark.parametrize("kind", ["grey", "16 bits", "palette", "transparent", "CMYK", "bits"])
+def test_pictures_of_every_mode_keep_their_brightness(kind: str, tmp_path: Path) -> None:
+    shades = np.linspace(0, 255, 7 * 5).round().astype(np.uint8).reshape(7, 5)
+    image, ending, tolerance = PIL.fromarray(shades), "png", 0
+    if kind == "16 bits":
+        image = PIL.fromarray(shades.astype(np.uint16) * 257)
+    elif kind == "palette":
+        image = image.convert("P")
+    elif kind == "transparent":
+        image.putalpha(PIL.fromarray(shades[::-1].copy()))
+    elif kind == "CMYK":
+        image, ending, tolerance = image.convert("RGB").convert("CMYK"), "tif", 1
+    elif kind == "bits":
+        shades = 255 * (shades > 99).astype(np.uint8)
+        image = PIL.fromarray(shades).convert("1", dither=PIL.Dither.NONE)
+    options = {"transparency": bytes(range(256))} if kind == "palette" else {}
+    image.save(tmp_path / f"a.{ending}", **options)
+    for channels in (1, 3):
+        pixels = read_image(tmp_path / f"a.{ending}", channels)
+        assert pixels.shape == (channels, 7, 5)
+        np.testing.assert_allclose(pixels.astype(int), [shades] * channels, atol=tolerance)
+
+
+def test_pixels_in_no_known_range_and_huge_pictures_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PIL.fromarray(np.ones((7, 5), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(ValueError, match=r"a\.tif is no image.*mode F.*save 8 or 16 bits"):
+        read_image(tmp_path / "a.tif", 1)
+    write(tmp_path / "b.png", (11, 13), 0)
+    monkeypatch.setattr(PIL, "MAX_IMAGE_PIXELS", 50)  # twice as many are an error
+    with pytest.raises(ValueError, match=r"b\.png is no image.*143 pixels"):
+        read_image(tmp_path / "b.png", 1)
+
+
+def test_a_corrupt_file_that_a_worker_meets_is_named(folder: Path) -> None:
+    data = read(folder, num_workers=1)
+    samples = data._parts["train"].images
+    samples.images.files[samples.numbers[-1]].write_bytes(b"no image at all")
+    with pytest.raises(ValueError, match=r"^\S+\.png is no image that can be read"):
+        list(data.batches("train"))
+
+
+def test_a_class_without_a_readable_image_is_named(folder: Path) -> None:
+    for file in (folder / "dogs").iterdir():
+        file.write_bytes(b"no image at all")
+    with (
+        pytest.warns(UserWarning, match="skipped 7 of 14"),
+        pytest.raises(ValueError, match="dogs holds no image that can be read"),
+    ):
+        read(folder, skip_corrupt=True)
+
+
+def test_parts_may_lack_a_class_but_have_no_other(folder: Path) -> None:
+    split = folder.parent / "split"
+    for part, names in {"train": "abc", "val": "ac", "test": "c"}.items():
+        for name in names:
+            for i in range(2):
+                write(split / part / name / f"{i}.png", (8, 8), i)
+    data = ImageFolder(str(split), 4, 5)
+    data.setup()
+    labels = {p: torch.cat([b.y for b in data.batches(p)]) for p in ("train", "val", "test")}
+    assert {p: sorted(y.tolist()) for p, y in labels.items()} == {
+        "train": [0, 0, 1, 1, 2, 2],
+        "val": [0, 0, 2, 2],
+        "test": [2, 2],
+    }
+    write(split / "test" / "zebra" / "0.png", (8, 8), 0)
+    with pytest.raises(ValueError, match="zebra is no class to train on"):
+        ImageFolder(str(split), 4, 5).setup()
+
+
+def test_the_mean_is_that_of_all_classes(tmp_path: Path) -> None:
+    for name, shade in (("dark", 0), ("light", 200)):
+        for i in range(211):  # more than are looked at
+            file = tmp_path / "train" / name / f"{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            PIL.fromarray(np.full((4, 4), shade, np.uint8)).save(file)
+    data = ImageFolder(str(tmp_path), 4, channels=1)
+    data.setup()
+    assert 80 < data.mean[0] < 120
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": (8, 10)}, "size is 8 x 10, which patch_size 4 does not divide"),
+        ({"size": (0, 8)}, "size is 0 x 8"),
+        ({"patch_size": 0}, "patch_size is 0"),
+        ({"val_fraction": 0.0}, "no images in the part 'val'"),
+        ({"num_workers": -1}, "num_workers is -1"),
+        ({"channels": 4}, "channels is 4"),
+    ],
+)
+def test_senseless_settings_are_refused(
+    settings: dict[str, object], message: str, folder: Path
+) -> None:
+    def batches() -> object:
+        data = ImageFolder(str(folder), **{"patch_size": 4, **settings})
+        data.setup()
+        return data.train_dataloader()
+
+    with pytest.raises(ValueError, match=message):
+        batches()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y_train": np.arange(20)}, r"'train' has 29 images, but labels of shape \(20,\)"),
+        ({"y_train": np.arange(29) - 1}, "has the label -1"),
+        ({"y_train": np.arange(29) / 2}, "type float64"),
+        ({"y_test": np.eye(7)}, r"labels of shape \(7, 7\)"),
+        ({"x_train": np.full((29, 6, 10), np.nan)}, "not finite"),
+        ({"x_test": np.zeros((7, 6, 10, 3))}, "'test' have 3 channels, but those to train on 1"),
+        ({"x_train": np.zeros((29, 6, 10), "U3")}, "images of type <U3"),
+        ({"x_test": np.zeros((0, 6, 10)), "y_test": np.zeros(0, int)}, "no images in .* 'test'"),
+        ({"x_train": np.array([1, "a"], object)}, r"no \.npz file of plain arrays"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(
+    change: dict[str, np.ndarray], message: str, tmp_path: Path
+) -> None:
+    arrays = {
+        "x_train": np.zeros((29, 6, 10)),
+        "y_train": np.arange(29) % 3,
+        "x_test": np.zeros((7, 6, 10)),
+        "y_test": np.arange(7) % 3,
+    }
+    np.savez(tmp_path / "set.npz", **{**arrays, **change})
+    with pytest.raises(ValueError, match=message):
+        ImageArrays(str(tmp_path / "set.npz"), 2, val_size=5).setup()
+
+
+def test_arrays_of_any_kind_of_numbers_are_read(tmp_path: Path) -> None:
+    labels = {"y_train": np.arange(29) % 3, "y_test": np.arange(7) % 3}
+    for dtype in (np.uint16, bool, ">f4", np.float16):
+        images = {f"x_{p}": (np.arange(n * 60) % 2).reshape(n, 6, 10) for p, n in SIDES.items()}
+        cast = {name: array.astype(dtype) for name, array in images.items()}
+        np.savez(tmp_path / "set.npz", **cast, **labels)
+        data = ImageArrays(str(tmp_path / "set.npz"), 2, 5, val_size=5, largest=1.0)
+        data.setup()
+        batch = next(iter(data.test_dataloader()))
+        torch.testing.assert_close(data.pixels(batch.x)[0], torch.tensor([0.0, 1, 0, 1]))
+
+
+def test_what_is_no_archive_is_named(tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    (tmp_path / "text.npz").write_bytes(b"no archive")
+    for name in ("one.npy", "text.npz"):
+        with pytest.raises(ValueError, match=rf"{name} is no \.npz file"):
+            ImageArrays(str(tmp_path / name)).setup()

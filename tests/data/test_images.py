@@ -207,3 +207,16 @@ def test_fashion_mnist_is_read(real_data: Callable[[str], Path]) -> None:
     assert images.shape == (10_000, 28, 28)
     assert np.bincount(labels).tolist() == [1000] * 10
     assert find_folder(folder.parents[2], "FashionMNIST") == folder
+
+
+def test_sets_that_do_not_fit_are_refused(toy: Path) -> None:
+    images, labels = ((toy / name).read_bytes() for name in NAMES[:2])
+    (toy / NAMES[0]).write_bytes(labels)
+    with pytest.raises(ValueError, match=r"train-images.* shape \(53,\): expected 3 axes"):
+        IdxImages("toy", 2, root=str(toy), val_size=11).setup()
+    (toy / NAMES[0]).write_bytes(images)
+    (toy / NAMES[1]).write_bytes(idx(np.zeros(50, np.uint8)))
+    with pytest.raises(ValueError, match=r"53 images, but labels of shape \(50,\)"):
+        IdxImages("toy", 2, root=str(toy), val_size=11).setup()
+    with pytest.raises(ValueError, match="patch_size is -2"):
+        IdxImages("toy", -2, root=str(toy))
