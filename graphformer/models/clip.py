@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from graphformer.adjacency import Adjacency
 from graphformer.models.model import Model
 from graphformer.models.parts import text_trunk
-from graphformer.models.vision import ViT, patch_embedding
+from graphformer.models.vision import ViT, check_pool, patch_embedding
 from graphformer.nn import Head, Transformer
-from graphformer.patterns import Complete, Pattern, lengths
+from graphformer.patterns import Causal, Complete, Pattern, lengths
 
 MOST = math.log(100)
 """The largest scale of similarities, as a logarithm: a larger one makes training unstable."""
@@ -25,6 +25,8 @@ MOST = math.log(100)
 
 class CLIP(nn.Module):
     """A tower of images and one of texts, whose vectors of length one are compared.
+
+    `models.search` finds the nearest ones: images for a text, or texts for an image.
 
     A batch is one of texts, `y` [M] and `lengths`, with images `source`, `source_lengths`,
     `source_pos` and `source_shapes`, as captions come.
@@ -76,6 +78,32 @@ class CLIP(nn.Module):
     def encode_text(self, batch: Any, adjacency: Adjacency) -> Tensor:
         """Vectors [B, C] of length one of a batch of tokens `x` [M], each text with its end."""
         return F.normalize(self.text(batch, adjacency).float(), dim=-1)
+
+    def class_vectors(
+        self, said: Sequence[Sequence[Sequence[int]]], pattern: Pattern = Causal()
+    ) -> Tensor:
+        """What stands for each class, [K, C]: the mean of what may be said of it, of length one.
+
+        Args:
+            said: token ids of some texts about each class, each text with its end.
+            pattern: who attends to whom in a text.
+
+        Raises ValueError for a class of which nothing is said.
+
+        Source: Radford et al., 2021, section 3.1.4 (prompt ensembling).
+        """
+        silent = [number for number, own in enumerate(said) if not own]
+        if silent or not said:
+            which = f"number {silent[0]}" if silent else "there is no class that"
+            raise ValueError(f"said must have a text about each class, but {which} has none")
+        batch = text_batch([text for own in said for text in own], self.log_scale.device)
+        vectors = self.encode_text(batch, pattern(batch))
+        means = [part.mean(0) for part in vectors.split([len(own) for own in said])]
+        return F.normalize(torch.stack(means), dim=-1)
+
+    def zero_shot(self, batch: Any, classes: Tensor) -> Tensor:
+        """Probabilities [B, K] of a batch of patches to be of each of the classes [K, C]."""
+        return (self.scale * self.encode_image(batch) @ classes.T).softmax(-1)
 
 
 def images_of(batch: Any) -> Any:
@@ -143,6 +171,7 @@ def clip(
 
     Source: Radford et al., 2021.
     """
+    check_pool(pool)
     eye = ViT(
         patch_embedding(
             num_features,

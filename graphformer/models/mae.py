@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,13 @@ from torch import Tensor, nn
 from graphformer import adjacency as adjacencies
 from graphformer.adjacency import Adjacency, Complete, HeadEdges
 from graphformer.models.model import initialise
-from graphformer.models.vision import PatchPositions, ViT, of_each_head, patch_embedding
+from graphformer.models.vision import (
+    PatchPositions,
+    ViT,
+    check_pool,
+    of_each_head,
+    patch_embedding,
+)
 from graphformer.nn import Transformer, weight_std
 from graphformer.nn.patches import GridPositions
 from graphformer.patterns import lengths
@@ -111,7 +117,7 @@ def mae(
     positions: PatchPositions = "sincos",
     shape: tuple[int, int] | None = None,
     max_length: int = 64,
-    pool: str = "mean",
+    pool: Literal["mean", "class"] = "mean",
 ) -> MaskedAutoencoder:
     """A masked autoencoder, whose `encoder` has the names and sizes of `vit`.
 
@@ -127,6 +133,7 @@ def mae(
 
     Source: He et al., 2022, section 3.
     """
+    check_pool(pool)
     places: dict[str, Any] = {"positions": positions, "shape": shape, "max_length": max_length}
     encoder = ViT(
         patch_embedding(num_features, dim, **places),

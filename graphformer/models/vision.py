@@ -151,6 +151,12 @@ def of_each_head(adjacency: HeadEdges) -> list[Adjacency]:
     ]
 
 
+def check_pool(pool: str) -> None:
+    """Raise ValueError for what no image is read from."""
+    if pool not in ("mean", "class"):
+        raise ValueError(f"pool must be 'mean' or 'class', got {pool!r}")
+
+
 def patch_embedding(
     num_features: int,
     dim: int,
@@ -236,8 +242,9 @@ def vit(
 
     Source: Dosovitskiy et al., 2021 (ViT); sines and cosines: He et al., 2022.
     """
-    if pool not in ("mean", "class"):
-        raise ValueError(f"pool must be 'mean' or 'class', got {pool!r}")
+    check_pool(pool)
+    if registers < 0:
+        raise ValueError(f"registers must be 0 or more, got {registers}")
     embedding = patch_embedding(
         num_features,
         dim,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from graphformer.models.clip import CLIP, images_of, samples_of, text_batch, texts_of
+from graphformer.models.clip import CLIP, MOST, images_of, samples_of, texts_of
 from graphformer.patterns import Causal, Pattern, lengths
 from graphformer.tasks.base import Task
 from graphformer.tasks.metrics import Mean
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 class ImageTextContrast(Task):
     """CLIP's symmetric cross-entropy, with recall at 1, 5 and 10 of retrieval both ways.
 
-    Recall is over a whole part: of 1,000 texts, how many have their own image among the nearest.
-    Where the data has `singles`, as `Scenes`, the test also classifies these without training
-    (zero-shot), by the nearest mean of what may be said of each class.
+    Recall is over a whole part: of 1,000 texts, how many have their own image among the nearest;
+    an image that comes several times, or with a sentence that does, is right each time. Where the
+    data has `singles`, as `Scenes`, the test also classifies these without training (zero-shot), by
+    the nearest mean of what may be said of each class.
 
     With `micro_batch_size`, images and texts go through the towers in parts that keep no more
     than their vectors, and once more for the gradient, which is exactly that of the whole batch:
@@ -57,6 +59,7 @@ class ImageTextContrast(Task):
         self.micro_batch_size = micro_batch_size
         self.val_loss, self.test_loss = Mean(), Mean()
         self._vectors: list[tuple[Tensor, Tensor]] = []
+        self._told: list[tuple[list[int], list[int]]] = []
 
     def on_fit_start(self) -> None:
         """Refuse to accumulate gradients of batches that do not see one another."""
@@ -71,6 +74,10 @@ class ImageTextContrast(Task):
         image, text = self.vectors(batch)
         total = contrast(image, text, self.network.scale)
         return self.training_loss(total, torch.tensor(len(image)), rows=len(image))
+
+    def on_train_batch_end(self, outputs: Any, batch: Data, batch_idx: int) -> None:
+        """Keep the scale where it has a gradient: beyond its limit it could never come back."""
+        self.network.log_scale.data.clamp_(max=MOST)
 
     def validation_step(self, batch: Data, batch_idx: int) -> None:
         """Keep the vectors; update the loss."""
@@ -117,19 +124,16 @@ class ImageTextContrast(Task):
         right = 0
         for numbers in torch.arange(len(images)).split(128):
             batch = images[numbers].to(self.device)
-            near = self.network.encode_image(batch) @ classes.T
+            near = self.network.zero_shot(batch, classes)
             right += int((near.argmax(1) == batch.y).sum())
         return right / len(images)
 
     def class_vectors(self, said: list[list[str]]) -> Tensor:
-        """The mean vector of what is said of each class, [classes, C]."""
+        """The mean vector of what is said of each class, [classes, C], in the data's vocabulary."""
         tokenizer = need_tokenizer(self)
         end = tokenizer.need("eos")
-        texts = [[*tokenizer.encode(text).tolist(), end] for own in said for text in own]
-        batch = text_batch(texts, self.device)
-        vectors = self.network.encode_text(batch, self.adjacency(batch))
-        means = [part.mean(0) for part in vectors.split([len(own) for own in said])]
-        return F.normalize(torch.stack(means), dim=-1)
+        ids = [[[*tokenizer.encode(text).tolist(), end] for text in own] for own in said]
+        return self.network.class_vectors(ids, self.adjacency)
 
     def _in_parts(self, encode: Callable[[Any], Tensor], batch: Any) -> Tensor:
         size, count = self.micro_batch_size, len(lengths(batch))
@@ -142,14 +146,18 @@ class ImageTextContrast(Task):
         image, text = self.vectors(batch)
         mean_loss.update(contrast(image, text, self.network.scale), torch.tensor(len(image)))
         self._vectors.append((image, text))
+        self._told.append((contents(images_of(batch)), contents(texts_of(batch))))
         self.log(f"{stage}/loss", mean_loss, prog_bar=True, batch_size=len(image))
 
     def _tell(self, stage: str) -> None:
         image, text = (torch.cat(side) for side in zip(*self._vectors, strict=True))
+        told = (list(chain(*side)) for side in zip(*self._told, strict=True))
+        right = same(*told).to(image.device)
         self._vectors.clear()
+        self._told.clear()
         for name, near in (("image", text @ image.T), ("text", image @ text.T)):
             for k in (1, 5, 10):
-                self.log(f"{stage}/{name}_recall@{k}", recall(near, k), prog_bar=k == 1)
+                self.log(f"{stage}/{name}_recall@{k}", recall(near, k, right), prog_bar=k == 1)
 
 
 def contrast(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
@@ -168,6 +176,30 @@ def contrast(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
     return (both[0] + both[1]) / 2
 
 
-def recall(near: Tensor, k: int) -> Tensor:
-    """The share of rows [n, n] in whose k highest numbers the one on the diagonal is, []."""
-    return ((near > near.diagonal().unsqueeze(1)).sum(1) < k).float().mean()
+def recall(near: Tensor, k: int, right: Tensor | None = None) -> Tensor:
+    """The share of rows [n, m] in whose k highest numbers a right one is, [].
+
+    What is wrong but as high counts as higher, so that vectors that are all alike, or no numbers,
+    find nothing.
+
+    Args:
+        near: similarities.
+        k: how many are looked at.
+        right: bool [n, m]; the diagonal by default.
+    """
+    if right is None:
+        right = torch.eye(*near.shape, dtype=torch.bool, device=near.device)
+    best = near.masked_fill(~right, -torch.inf).amax(1, keepdim=True)
+    return ((~right & ~(near < best)).sum(1) < k).float().mean()
+
+
+def contents(batch: Any) -> list[int]:
+    """A number for each image or text of a batch that only its like has, [B]."""
+    parts = batch.x.detach().cpu().double().split(list(lengths(batch)))
+    return [hash(part.numpy().tobytes()) for part in parts]
+
+
+def same(images: Sequence[int], texts: Sequence[int]) -> Tensor:
+    """Which pairs have the same image or the same text as which others, bool [n, n]."""
+    alike = [torch.tensor(side)[:, None] == torch.tensor(side) for side in (images, texts)]
+    return alike[0] | alike[1]

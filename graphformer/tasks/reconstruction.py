@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +45,11 @@ class MaskedImageModeling(Task):
         **options: Any,
     ) -> None:
         super().__init__(network, adjacency, **options)
+        if "visible" not in signature(network.forward).parameters:
+            raise ValueError(
+                f"network is {type(network).__name__}, which cannot be told what is visible: "
+                "choose graphformer.models.mae."
+            )
         if not 0 < mask_ratio < 1:
             raise ValueError(f"mask_ratio is {mask_ratio}: expected a share between 0 and 1.")
         self.mask_ratio, self.normalize, self.seed = mask_ratio, normalize, seed
@@ -63,6 +69,11 @@ class MaskedImageModeling(Task):
         self._evaluate(batch, batch_idx, "test", self.test_loss)
 
     def _loss(self, batch: Data, batch_idx: int, *, training: bool) -> tuple[Tensor, Tensor]:
+        if not batch.x.is_floating_point():
+            raise ValueError(
+                f"{type(self).__name__} needs batches of images, whose x is patches [N, F], but "
+                f"got x of type {batch.x.dtype}: choose data of images, such as IdxImages."
+            )
         generator = batch_generator(self, self.seed, batch_idx, training=training)
         visible = choose_visible(lengths(batch), self.mask_ratio, generator).to(batch.x.device)
         patches = self.network(batch, self.adjacency(batch), visible).float()
@@ -89,7 +100,15 @@ def choose_visible(
 
 
 def normalized(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Patches [N, F] with a mean of 0 and a deviation of 1, and these [N, 1], to undo it."""
+    """Patches [N, F] with a mean of 0 and a deviation of 1, and these [N, 1], to undo it.
+
+    Raises ValueError for patches of a single number, which have no deviation.
+    """
+    if x.shape[1] < 2:
+        raise ValueError(
+            "normalize needs patches of 2 numbers or more, got 1: choose a larger patch_size, or "
+            "normalize=False."
+        )
     mean, variance = x.mean(1, keepdim=True), x.var(1, keepdim=True)
     deviation = (variance + 1e-6).sqrt()
     return (x - mean) / deviation, mean, deviation

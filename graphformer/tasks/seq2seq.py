@@ -97,10 +97,9 @@ class SequenceToSequence(Task):
 
     def _write(self, batch: Data) -> None:
         tokenizer = need_tokenizer(self)
-        sources = [row.tolist() for row in batch.source.split(list(batch.source_lengths))]
         targets = batch.y.split(list(lengths(batch)))
         written = cast(EncoderDecoder, self.network).generate(
-            sources,
+            batch,
             max_new_tokens=max(map(len, targets)) + 8,
             start_id=tokenizer.need("bos"),
             eos_id=tokenizer.need("eos"),

@@ -10,10 +10,14 @@ import torch
 from images import packed, pictures
 
 from graphformer import models, patterns
-from graphformer.models.clip import MOST, images_of, samples_of
-from graphformer.tasks.clip import ImageTextContrast, contrast, recall
+from graphformer.models.clip import MOST, images_of, samples_of, text_batch, texts_of
+from graphformer.tasks.clip import ImageTextContrast, contents, contrast, recall, same
 
 WORDS = (5, 2, 7, 3)
+PATTERNS = {
+    "grid": patterns.Grid(1),
+    "global": patterns.Grid(1) | patterns.GlobalNodes(2),
+}
 BUILD = {
     "transformer": lambda **own: models.captioner(11, 12, dim=12, num_heads=3, patch_size=2, **own),
     "recurrent": lambda **own: models.recurrent_captioner(11, 12, dim=12, patch_size=2, **own),
@@ -160,3 +164,64 @@ def test_samples_of_a_batch():
     assert some.lengths == batch.lengths[1:3]
     assert torch.equal(some.x, batch.x[15:37])
     assert some.shapes == batch.shapes[1:3]
+
+
+def test_no_numbers_and_vectors_that_are_all_alike_find_nothing():
+    assert recall(torch.full((5, 5), torch.nan), 1) == 0
+    assert recall(torch.ones(5, 5), 1) == 0
+    assert recall(torch.ones(5, 5), 5) == 1
+
+
+def test_a_pair_that_comes_twice_is_right_both_times():
+    images, texts = captions((0, 1, 0, 3)), captions((0, 1, 2, 1))
+    right = same(contents(images_of(images)), contents(texts_of(texts)))
+    expected = torch.eye(4, dtype=torch.bool)
+    expected[0, 2] = expected[2, 0] = expected[1, 3] = expected[3, 1] = True
+    assert torch.equal(right, expected)
+    near = torch.tensor([[1.0, 3, 2, 0], [0, 1, 0, 2], [5, 2, 1, 3], [1, 2, 0, 3]])
+    assert recall(near, 1) == 1 / 4
+    assert recall(near, 1, right) == 3 / 4
+
+
+def test_a_scale_beyond_its_limit_can_come_back():
+    task = ImageTextContrast(towers())
+    task.network.log_scale.data.fill_(9.0)
+    task.on_train_batch_end(None, captions(), 0)
+    task.network.scale.backward()
+    assert task.network.log_scale.grad > 0
+
+
+def test_images_are_told_apart_by_what_is_said_of_classes():
+    model = towers().eval()
+    said = [[[1, 2, 9], [3, 9]], [[4, 9]], [[5, 6, 7, 9]]]
+    classes = model.class_vectors(said)
+    batch = images_of(captions())
+    one = text_batch([[1, 2, 9]], torch.device("cpu"))
+    other = text_batch([[3, 9]], torch.device("cpu"))
+    both = [model.encode_text(text, patterns.Causal()(text)) for text in (one, other)]
+    mean = torch.nn.functional.normalize(both[0] + both[1], dim=-1)
+    torch.testing.assert_close(classes[:1], mean, atol=1e-5, rtol=1e-5)
+    chances = model.zero_shot(batch, classes)
+    assert chances.shape == (4, 3)
+    torch.testing.assert_close(chances.sum(1), torch.ones(4))
+    near = model.encode_image(batch) @ classes.T
+    assert torch.equal(chances.argmax(1), near.argmax(1))
+    _, numbers = models.search(classes, model.encode_image(batch), 2)
+    assert torch.equal(numbers, near.T.topk(2).indices)
+    with pytest.raises(ValueError, match="number 1 has none"):
+        model.class_vectors([[[1, 9]], []])
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("kind", [*BUILD, "clip"])
+def test_images_of_mixed_sizes_go_through_any_adjacency(kind, pattern):
+    torch.manual_seed(0)
+    pattern, batch, one = PATTERNS[pattern], captions(), captions((2,))
+    if kind == "clip":
+        model = towers(pool="class", image_adjacency=pattern).eval()
+        together, alone = (model.encode_image(images_of(each)) for each in (batch, one))
+        torch.testing.assert_close(together[2:3], alone, atol=1e-5, rtol=1e-5)
+        return
+    model = BUILD[kind](source_adjacency=pattern, depth=1).eval()
+    together, alone = (model(each, patterns.Causal()(each)) for each in (batch, one))
+    torch.testing.assert_close(together[7:14], alone, atol=1e-5, rtol=1e-5)

@@ -10,7 +10,7 @@ from images import packed, pictures
 import graphformer as gf
 from graphformer import models, patterns
 from graphformer.models.mae import induced, visible_part
-from graphformer.tasks.reconstruction import choose_visible, normalized
+from graphformer.tasks.reconstruction import MaskedImageModeling, choose_visible, normalized
 
 PATTERNS = {"complete": patterns.Complete(), "grid": patterns.Grid(1)}
 
@@ -105,3 +105,17 @@ def test_a_classifier_starts_from_the_encoder(tmp_path):
     assert kept == ["head.linear.bias", "head.linear.weight"]
     for name, weight in pretrained.encoder.state_dict().items():
         assert torch.equal(model.state_dict()[name], weight)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: models.mae(12, 8, pool="klass"), "pool must be 'mean' or 'class', got 'klass'"),
+        (lambda: MaskedImageModeling(models.vit(12, 3)), "network is ViT.*models.mae"),
+        (lambda: MaskedImageModeling(models.mae(12, 8), mask_ratio=1.0), "mask_ratio is 1.0"),
+        (lambda: normalized(torch.ones(3, 1)), "patches of 2 numbers or more, got 1"),
+    ],
+)
+def test_what_cannot_be_masked_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -116,11 +116,20 @@ def test_attention_never_crosses_images():
         ({"positions": "rotary"}, "positions must be 'axial'"),
         ({"stem": "convolutional"}, "needs patch_size"),
         ({"stem": "overlap"}, "stem must be"),
+        ({"registers": -1}, "registers must be 0 or more, got -1"),
     ],
 )
 def test_wrong_parts_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         models.vit(12, 7, 12, 1, 3, **settings)
+
+
+def test_patches_of_another_width_are_refused():
+    batch = packed(pictures())
+    for kind in ("sincos", "convolutional"):
+        model = models.vit(48, 7, 12, 1, 3, **{**KINDS[kind], "patch_size": 4})
+        with pytest.raises(ValueError, match=r"batch.x is \[42, 12\], but .* patches \[N, 48\]"):
+            model(batch, gf.grid(batch.shapes))
 
 
 @pytest.mark.slow
