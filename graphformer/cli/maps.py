@@ -12,11 +12,12 @@ from torch import Tensor
 
 from graphformer.cli.errors import UsageError
 from graphformer.cli.vision import eye_of, images_in
-from graphformer.models import CLIP, MaskedAutoencoder, RecurrentCaptioner
-from graphformer.models.clip import samples_of
+from graphformer.models import CLIP, MaskedAutoencoder, RecurrentCaptioner, ViT, search
+from graphformer.models.clip import samples_of, texts_of
 from graphformer.nn import record_attention, unpatchify
 from graphformer.nn.record import Recorded
 from graphformer.nn.rollout import dense_attention, rollout
+from graphformer.tasks.clip import contents, same
 from graphformer.tasks.reconstruction import choose_visible, normalized
 
 GREY = 0.55
@@ -82,7 +83,8 @@ def draw_reconstructions(task: Any, data: Any, count: int) -> Any:
 def draw_words(task: Any, data: Any, count: int) -> Any:
     """Images, and where the captioner looks for each word that it writes."""
     network, tokenizer = task.network, getattr(data, "tokenizer", None)
-    if tokenizer is None or not hasattr(network, "encoder"):
+    eye = getattr(network, "encoder", None)
+    if tokenizer is None or not isinstance(eye, ViT):
         raise UsageError("words are drawn of a captioner's run")
     batch = _first(data, count)
     start, end = tokenizer.need("bos"), tokenizer.need("eos")
@@ -143,17 +145,19 @@ def draw_retrieval(task: Any, data: Any, count: int) -> Any:
     if not isinstance(task.network, CLIP):
         raise UsageError("retrieval is drawn of a CLIP's run")
     images, texts, vectors = [], [], []
+    told: tuple[list[int], list[int]] = ([], [])
     for batch in data.batches("test"):
         image, text = task.vectors(batch)
         vectors.append(image)
         texts.append(text)
         own = images_in(batch)
         images += [samples_of(own, i, i + 1) for i in range(len(own.lengths))]
-    near = torch.cat(texts)[:count] @ torch.cat(vectors).T
-    best = near.topk(min(5, near.shape[1])).indices.tolist()
-    said = data.parts["test"][1]
+        told[0].extend(contents(own))
+        told[1].extend(contents(texts_of(batch)))
+    best = search(torch.cat(texts)[:count], torch.cat(vectors), 5)[1].tolist()
+    said, right = data.parts["test"][1], same(*told)
     rows = [[picture(images[i].x, images[i].shapes[0], data) for i in row] for row in best]
-    frames = [[RIGHT if i == number else WRONG for i in row] for number, row in enumerate(best)]
+    frames = [[RIGHT if right[n, i] else WRONG for i in row] for n, row in enumerate(best)]
     return _table(rows, row_titles=list(said[:count]), frames=frames, wide=True)
 
 

@@ -61,10 +61,10 @@ def _features(eye: Any, adjacency: Any, data: Any, part: str) -> tuple[np.ndarra
                 f"{type(data).__name__} has no label for each image: choose other data by -c, "
                 "such as -c datasets/fashion_mnist.yaml"
             )
-        if batch.x.shape[1] != data.num_features:
-            raise UsageError("the data has other patches than the model")
-        x.append(features(eye, adjacency, images).numpy())
+        x.append(features(eye, adjacency, images).float().numpy())
         y.append(labels.numpy())
+    if not np.isfinite(np.concatenate(x)).all():
+        raise UsageError("the network's features are not finite: its training went astray")
     return np.concatenate(x), np.concatenate(y)
 
 

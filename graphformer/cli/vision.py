@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 from graphformer.cli.checkpoints import stored_config
 from graphformer.cli.configs import find_config
 from graphformer.cli.errors import UsageError
+from graphformer.cli.explain import explain
 from graphformer.cli.parser import Parser, import_path
 from graphformer.cli.restore import restore_text_tokenizer
 from graphformer.models import CLIP, EncoderDecoder, MaskedAutoencoder, RecurrentCaptioner, ViT
@@ -28,25 +30,35 @@ def restore_data(ckpt: Path, config: str | None = None, **settings: Any) -> Any:
     Raises:
         UsageError: the file names no data, or the data does not take a setting.
     """
-    source = stored_config(ckpt, whole=False)
-    if config is not None:
-        source = find_config(config).read_text(encoding="utf-8")
-    data = (yaml.safe_load(source) or {}).get("data")
-    if data is None:
-        raise UsageError(f"{config} names no data: choose a file of datasets/")
-    known = inspect.signature(import_path(data["class_path"])).parameters
-    for name, value in settings.items():
-        if name not in known:
-            raise UsageError(f"{data['class_path'].rpartition('.')[2]} takes no {name}")
-        data.setdefault("init_args", {})[name] = value
     parser = Parser()
     parser.add_subclass_arguments(pl.LightningDataModule, "data", fail_untyped=False)
-    module = parser.instantiate_classes(parser.parse_object({"data": data})).data
+    try:
+        parsed = parser.parse_object({"data": _data_settings(ckpt, config)})
+    except argparse.ArgumentError as error:
+        raise UsageError(explain(str(error), [])) from error
+    known = inspect.signature(import_path(parsed.data.class_path)).parameters
+    for name, value in settings.items():
+        if name not in known:
+            raise UsageError(f"{parsed.data.class_path.rpartition('.')[2]} takes no {name}")
+        parsed.data.init_args[name] = value
+    module = parser.instantiate_classes(parsed).data
     if hasattr(module, "tokenizer") and config is None:
         module.tokenizer = restore_text_tokenizer(ckpt)
     module.prepare_data()
     module.setup("test")
     return module
+
+
+def _data_settings(ckpt: Path, config: str | None) -> Any:
+    if config is None:
+        return yaml.safe_load(stored_config(ckpt, whole=False))["data"]
+    try:
+        settings = yaml.safe_load(find_config(config).read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UsageError(f"{config} is no YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(settings, dict) or settings.get("data") is None:
+        raise UsageError(f"{config} names no data: choose a file of datasets/")
+    return settings["data"]
 
 
 def eye_of(network: Any, adjacency: Pattern) -> tuple[ViT, Pattern]:

@@ -46,12 +46,7 @@ def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def train(kind: str) -> Path:
         if kind not in made:
             home = tmp_path_factory.mktemp(kind)
-            task, network, rest = MODELS[kind]
-            text = (
-                f"model:\n  class_path: {task}\n  init_args:\n"
-                f"    network: {{class_path: graphformer.models.{network}}}\n"
-            )
-            (home / "tiny.yaml").write_text(text + rest.lstrip("\n"))
+            write(home / "tiny.yaml", *MODELS[kind])
             before = Path.cwd()
             os.chdir(home)
             try:
@@ -62,6 +57,15 @@ def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return made[kind]
 
     return train
+
+
+def write(file: Path, task: str, network: str, rest: str) -> None:
+    """Write the configuration of a run."""
+    text = (
+        f"model:\n  class_path: {task}\n  init_args:\n"
+        f"    network: {{class_path: graphformer.models.{network}}}\n"
+    )
+    file.write_text(text + rest.lstrip("\n"))
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -109,9 +113,21 @@ def test_the_picture_is_logged_to_tensorboard(run_of):
         (["probe", "--labels", "2"], "--labels 2.0"),
         (["probe", "--method", "forest"], "probe: argument --method"),
         (["probe", "-c", "nothing.yaml"], "there is no configuration file 'nothing.yaml'"),
+        (["probe", "-c", "other.yaml"], "unknown name 'Digitz': did you mean 'Digits'"),
+        (["probe", "-c", "list.yaml"], "list.yaml names no data"),
+        (["probe", "-c", "torn.yaml"], "torn.yaml is no YAML"),
+        (["probe", "-c", "small.yaml"], "network reads patches [N, 16]: choose images with"),
+        (["draw", "-c", "small.yaml"], "network reads patches [N, 16]: choose images with"),
     ],
 )
 def test_wrong_use_is_one_line(arguments, message, trained, workplace, capsys):
+    for name, text in {
+        "other": "data: {class_path: Digitz}",
+        "list": "[data]",
+        "torn": "data: {class_path: [Digits",
+        "small": "data: {class_path: Digits, init_args: {patch_size: 2}}",
+    }.items():
+        (workplace / f"{name}.yaml").write_text(text)
     command, *rest = arguments
     assert main([command, "--ckpt", str(trained.folder), *rest]) == 2
     error = capsys.readouterr().err
@@ -144,6 +160,9 @@ def test_features_are_probed(method, trained, workplace, capsys):
 def test_a_masked_autoencoder_is_probed_by_its_encoder(run_of, workplace, capsys):
     assert main(["probe", "--ckpt", str(run_of("mae")), "--labels", "0.1"]) == 0
     assert "linear" in capsys.readouterr().out
+    (workplace / "digits.yaml").write_text(DIGITS)
+    assert main(["probe", "--ckpt", str(run_of("mae")), "-c", "digits.yaml"]) == 0
+    assert "1,257" in capsys.readouterr().out
     assert main(["probe", "--ckpt", str(run_of("caption"))]) == 2
     assert "Scenes has no label for each image" in capsys.readouterr().err
 
@@ -155,15 +174,28 @@ def test_retrieval_zero_shot_and_exact_match_are_told(run_of, workplace, capsys)
         assert f"test/{name}" in out
     assert main(["test", "--ckpt", str(run_of("recurrent"))]) == 0
     assert "test/exact_match" in capsys.readouterr().out
+    assert main(["test", "--ckpt", str(run_of("caption")), "--model.bleu", "true"]) == 0
+    assert "test/bleu" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("task", "network", "rest", "message"),
+    [
+        ("MaskedImageModeling", "vit", DIGITS, "network is ViT, which cannot be told what"),
+        ("MaskedImageModeling", "mae", SCENES, "needs batches of images"),
+        ("ImageTextContrast", "vit, init_args: {num_classes: 3}", SCENES, "model.network: "),
+    ],
+)
+def test_tasks_want_their_kind_of_network_and_data(task, network, rest, message, workplace, capsys):
+    write(workplace / "wrong.yaml", task, network, rest)
+    assert main(["fit", "-c", "wrong.yaml"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
 
 
 def test_gradients_of_batches_that_never_meet_are_refused(workplace, capsys):
-    task, network, rest = MODELS["clip"]
-    text = (
-        f"model:\n  class_path: {task}\n  init_args:\n"
-        f"    network: {{class_path: graphformer.models.{network}}}\n"
-    )
-    (workplace / "clip.yaml").write_text(text + rest.lstrip("\n"))
+    write(workplace / "clip.yaml", *MODELS["clip"])
     assert main(["fit", "-c", "clip.yaml", "--trainer.accumulate_grad_batches", "2"]) == 2
     assert "micro_batch_size" in capsys.readouterr().err
 
