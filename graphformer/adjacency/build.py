@@ -195,8 +195,9 @@ def _arcs(G: networkx.Graph) -> tuple[Tensor, list[dict[str, Any]]]:
 def batch(adjacencies: Sequence[Adjacency]) -> Adjacency:
     """The disjoint union: block-diagonal, nodes and edges numbered in the order given.
 
-    Implicit adjacencies of one rule stay implicit; unions forget their parts. Raises ValueError
-    for an empty sequence or several devices, TypeError for anything but adjacencies.
+    Implicit adjacencies of one rule stay implicit, and unions of as many parts each stay unions.
+    Raises ValueError for an empty sequence or several devices, TypeError for anything but
+    adjacencies.
     """
     parts = list(adjacencies)
     if not parts:
@@ -210,7 +211,8 @@ def batch(adjacencies: Sequence[Adjacency]) -> Adjacency:
             raise ValueError(f"adjacencies must share a device: {part.device}, {parts[0].device}")
     first = parts[0]
     if isinstance(first, Implicit) and all(_same_rule(first, part) for part in parts):
-        return first.with_blocks(tuple(b for part in parts for b in part.blocks))  # type: ignore[attr-defined]
+        rule = first.with_blocks(tuple(b for part in parts for b in part.blocks))  # type: ignore[attr-defined]
+        return replace(rule, parts=_batched_parts(parts))
     columns, targets, sources = [], 0, 0
     for part in parts:
         shift = torch.tensor([[sources], [targets]], device=part.device)
@@ -218,7 +220,14 @@ def batch(adjacencies: Sequence[Adjacency]) -> Adjacency:
         targets, sources = targets + part.shape[0], sources + part.shape[1]
     distinct = all(part.distinct for part in parts)
     edges = CSR.from_edges(torch.cat(columns, dim=1), (targets, sources), coalesce=distinct)
-    return replace(edges, given=_given(parts))
+    return replace(edges, given=_given(parts), parts=_batched_parts(parts))
+
+
+def _batched_parts(adjacencies: list[Adjacency]) -> tuple[Adjacency, ...]:
+    """The parts of all unions, the first with the first and so on; none if their numbers differ."""
+    if len({len(adjacency.parts) for adjacency in adjacencies}) > 1:
+        return ()
+    return tuple(batch(each) for each in zip(*(a.parts for a in adjacencies), strict=True))
 
 
 def _given(parts: list[Adjacency]) -> Tensor | None:

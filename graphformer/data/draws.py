@@ -3,25 +3,15 @@
 # mypy: disable-error-code="no-untyped-def"
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
+
+from graphformer.data.compiling import compiled
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FEW = 64  # draws without replacement that are compared with one another
 
 
-def _compiled(function: Callable) -> Any:
-    """Compile, and keep the result on the disk where something can be written."""
-    try:
-        return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:
-        return numba.njit(nogil=True)(function)
-
-
-@_compiled
+@compiled
 def _mix(a, b):
     """A hash of two numbers: the finaliser of splitmix64 over their sum."""
     z = a + (b + np.uint64(1)) * _GOLDEN
@@ -30,14 +20,14 @@ def _mix(a, b):
     return z ^ (z >> np.uint64(31))
 
 
-@_compiled
+@compiled
 def _below(key, draw, bound):
     """A number from 0 to bound - 1; the high 32 bits scaled, which is even to 1 in 2^32 / bound."""
     high = _mix(key, np.uint64(draw)) >> np.uint64(32)
     return np.int64((high * np.uint64(bound)) >> np.uint64(32))
 
 
-@_compiled
+@compiled
 def draw(indptr, nodes, roots, counts, replace, seed):
     """The CSR slots [sum(counts)] that each node draws; `seed` is the draws' seed and the hop."""
     slots = np.empty(counts.sum(), dtype=np.int64)
@@ -61,7 +51,7 @@ def draw(indptr, nodes, roots, counts, replace, seed):
     return slots
 
 
-@_compiled
+@compiled
 def _floyd(out, begin, degree, key):
     """Draw without replacement by Floyd's rule, in time that does not grow with the degree."""
     for draw in range(len(out)):
@@ -74,7 +64,7 @@ def _floyd(out, begin, degree, key):
         out[draw] = chosen
 
 
-@_compiled
+@compiled
 def _select(out, begin, degree, key):
     """Draw without replacement by going over all neighbours once (Knuth's algorithm S)."""
     taken = 0
@@ -84,7 +74,7 @@ def _select(out, begin, degree, key):
             taken += 1
 
 
-@_compiled
+@compiled
 def insert(table_keys, table_values, keys, first):
     """The number [k] of each key, new ones counted on from `first`; and which are new [k]."""
     numbers = np.empty(len(keys), dtype=np.int64)
@@ -102,7 +92,7 @@ def insert(table_keys, table_values, keys, first):
     return numbers, is_new
 
 
-@_compiled
+@compiled
 def reinsert(table_keys, table_values, keys, values):
     """Put keys and their numbers into an empty table."""
     mask = np.uint64(len(table_keys) - 1)
@@ -113,7 +103,7 @@ def reinsert(table_keys, table_values, keys, values):
         table_keys[place], table_values[place] = keys[i], values[i]
 
 
-@_compiled
+@compiled
 def inside(indptr, indices, nodes, local):
     """The edges whose ends both have a local number: sources, targets and slots."""
     count = 0

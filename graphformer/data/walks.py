@@ -6,7 +6,6 @@ Graphs come as neighbour lists: node i's neighbours are `neighbors[indptr[i]:ind
 # mypy: disable-error-code="no-untyped-def, no-untyped-call"
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +15,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from graphformer.data.compiling import compiled
+
 Array = NDArray[Any]
-_log = logging.getLogger("graphformer")
 _MOST_PAIRS = 200_000_000
 
 
@@ -97,15 +97,7 @@ def _num_threads() -> int:
     return min(numba.config.NUMBA_NUM_THREADS, os.cpu_count() or 1)
 
 
-def _compiled(function: Any) -> Any:
-    try:
-        return numba.njit(function, cache=True, nogil=True)
-    except RuntimeError as error:  # numba found no folder that it may write to
-        _log.warning("graph walks are compiled anew, set NUMBA_CACHE_DIR to keep them: %s", error)
-        return numba.njit(function, nogil=True)
-
-
-@_compiled
+@compiled
 def _search(indptr, neighbors, start, radius, seen, queue, depth, parent):
     """Breadth-first search from a node: fills queue[:count] and returns count.
 
@@ -128,7 +120,7 @@ def _search(indptr, neighbors, start, radius, seen, queue, depth, parent):
     return count
 
 
-@_compiled
+@compiled
 def _count_reached(indptr, neighbors, first, last, radius, reached):
     size = len(indptr) - 1
     seen = np.full(size, -1, dtype=np.int64)
@@ -139,7 +131,7 @@ def _count_reached(indptr, neighbors, first, last, radius, reached):
         reached[node] = _search(indptr, neighbors, node, radius, seen, queue, depth, parent)
 
 
-@_compiled
+@compiled
 def _list_paths(indptr, neighbors, first, last, radius, starts, paths, lengths):
     size = len(indptr) - 1
     seen = np.full(size, -1, dtype=np.int64)
@@ -161,7 +153,7 @@ def _list_paths(indptr, neighbors, first, last, radius, starts, paths, lengths):
                         at = parent[at]
 
 
-@_compiled
+@compiled
 def _spread(vector, active, count, indptr, neighbors, share, forward, after, listed):
     """One step of a sparse vector along edges; returns the number of entries of `after`.
 
@@ -187,7 +179,7 @@ def _spread(vector, active, count, indptr, neighbors, share, forward, after, lis
     return found
 
 
-@_compiled
+@compiled
 def _walk(out_indptr, out_neighbors, in_indptr, in_neighbors, first, last, result):
     size = len(out_indptr) - 1
     share = 1.0 / np.maximum(out_indptr[1:] - out_indptr[:-1], 1)

@@ -72,6 +72,18 @@ def test_kinds_survive_what_is_done_to_a_union():
     assert loops.kinds[:-added].any(1).all()
 
 
+def test_a_batch_of_unions_is_a_union():
+    edges = gf.from_edge_index(random_edges(7, 7, 13), 7)
+    unions = [edges | gf.window(7, 1), gf.from_edge_index(hub(11), 11) | gf.window(11, 1)]
+    whole = gf.batch(unions)
+    assert torch.equal(whole.kinds, torch.cat([each.kinds for each in unions]))
+    assert whole.parts[1] == gf.window([7, 11], 1), "a rule stays a rule"
+    rules = gf.batch([gf.complete(size) | gf.window(size, 1) for size in (3, 5)])
+    assert rules.kernel == "complete"
+    assert rules.parts == (gf.complete([3, 5]), gf.window([3, 5], 1))
+    assert gf.batch([unions[0], edges]).parts == ()
+
+
 def test_one_part_is_a_union():
     (a, *_) = parts()
     assert union([a]).kinds.shape == (19, 1)
