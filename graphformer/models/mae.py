@@ -49,7 +49,7 @@ class MaskedAutoencoder(nn.Module):
         self.positions, self.head = positions, head
         self.mask_token = nn.Parameter(weight_std(decoder.dim) * torch.randn(decoder.dim))
         for part in (decoder, widen, head):
-            initialise(part, dim=decoder.dim, depth=len(decoder.blocks))
+            initialise(part, std=weight_std(decoder.dim), depth=len(decoder.blocks))
 
     def forward(self, batch: Any, adjacency: Adjacency, visible: Tensor | None = None) -> Tensor:
         """Tell all patches of images from the visible ones: [N, F].

@@ -14,7 +14,7 @@ from typing_extensions import Self
 from graphformer.adjacency import Adjacency
 from graphformer.models.encoding import encode
 from graphformer.models.generation import generate
-from graphformer.nn import Head, MixtureOfExperts, Transformer, weight_std
+from graphformer.nn import MixtureOfExperts, Transformer, weight_std
 from graphformer.patterns import Learned, Pattern, PerLayer
 
 Patterns = Pattern | Sequence[Pattern]
@@ -29,6 +29,7 @@ class Model(nn.Module):
         transformer: [N, C] and an adjacency to [N, C].
         head: makes answers of the nodes and the batch; None answers with the nodes.
         adjacency: who attends to whom where a call does not say it; see `with_adjacency`.
+        std: the deviation that weights start with; that of `nn.weight_std` by default.
 
     What comes from a checkpoint, by `from_pretrained`, also has its `tokenizer`, its `config`, the
     text of other `files` of its folder, the `prompt` that comes before texts to encode, a `pooler`
@@ -45,6 +46,7 @@ class Model(nn.Module):
         head: nn.Module | None = None,
         *,
         adjacency: Patterns | None = None,
+        std: float | None = None,
     ) -> None:
         super().__init__()
         self.embedding, self.transformer, self.head = embedding, transformer, head
@@ -56,7 +58,8 @@ class Model(nn.Module):
         self.prompt = ""
         self.defaults: dict[str, Any] = {}
         self.adjacency = None if adjacency is None else self._checked(adjacency)
-        initialise(self, dim=transformer.dim, depth=len(transformer.blocks))
+        std = weight_std(transformer.dim) if std is None else std
+        initialise(self, std=std, depth=len(transformer.blocks))
 
     def forward(self, batch: Any, adjacency: Edges | None = None, **options: Any) -> Tensor:
         """Answer for each node, [N, K], or each sample, [B, K], as the head has it.
@@ -149,20 +152,19 @@ RESIDUAL = ("attention.out.weight", "mlp.3.weight", "mlp.out.weight", "mlp.down"
 """How the weights are called whose output joins the residual stream."""
 
 
-def initialise(network: nn.Module, *, dim: int, depth: int) -> None:
-    """Draw weights as GPT-2: normal, narrower where maps are wide and where residuals add up.
+def initialise(network: nn.Module, *, std: float, depth: int) -> None:
+    """Draw weights as GPT-2: from a normal distribution, a narrower one where residuals add up.
 
-    Biases start at zero, and so do heads that sum over nodes, whose answers would otherwise grow
-    with the sample. Norms stay as they are, and tensors of no linear map, embedding or mixture.
+    Biases start at zero and norms as they are; so do tensors that belong to no linear map,
+    embedding or mixture of experts.
 
     Args:
         network: whose weights are drawn.
-        dim: width C of its nodes, which gives the deviation (`nn.weight_std`).
+        std: the deviation.
         depth: the number of its blocks.
 
     Source: Radford et al., 2019 (GPT-2), section 2.3.
     """
-    std = weight_std(dim)
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Embedding | nn.EmbeddingBag):
             nn.init.normal_(module.weight, std=std)
@@ -173,6 +175,3 @@ def initialise(network: nn.Module, *, dim: int, depth: int) -> None:
     for name, weight in network.named_parameters():
         if name.endswith(RESIDUAL):
             nn.init.normal_(weight, std=std / math.sqrt(2 * max(depth, 1)))
-    for module in network.modules():
-        if isinstance(module, Head) and module.pool == "sum":
-            nn.init.zeros_(module.linear.weight)

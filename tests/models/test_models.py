@@ -117,14 +117,15 @@ def test_tied_weights_are_one():
     assert untied.head.linear.weight is not untied.embedding.features.weight
 
 
-def test_a_head_that_sums_starts_at_zero():
-    assert not models.gps(3, 2, dim=8, depth=1, pool="sum").head.linear.weight.any()
-    assert models.gps(3, 2, dim=8, depth=1, pool="mean").head.linear.weight.all()
-
-
 def test_what_joins_the_residual_stream_starts_smaller():
-    model = models.graph_transformer(13, 7, 64, depth=8)
+    model = models.text_classifier(13, 7, 64, depth=8)
     for block in model.transformer.blocks:
         for weight in (block.attention.out.weight, block.mlp[3].weight):
             assert abs(weight.std().item() - weight_std(64) / 4) < 1e-3
         assert abs(block.mlp[0].weight.std().item() - weight_std(64)) < 3e-3
+
+
+def test_weights_of_graph_models_start_narrow():
+    model = models.graph_transformer(13, 7, 64, depth=8)
+    for block in model.transformer.blocks:
+        assert abs(block.mlp[0].weight.std().item() - 0.02) < 1e-3
