@@ -118,7 +118,7 @@ def test_tied_weights_are_one():
 
 
 def test_what_joins_the_residual_stream_starts_smaller():
-    model = models.text_classifier(13, 7, 64, depth=8)
+    model = models.text_classifier(13, 7, dim=64, depth=8)
     for block in model.transformer.blocks:
         for weight in (block.attention.out.weight, block.mlp[3].weight):
             assert abs(weight.std().item() - weight_std(64) / 4) < 1e-3
