@@ -104,13 +104,20 @@ class Tokenizer:
     def word_starts(self) -> Tensor:
         """Which tokens begin a word [vocab_size] (bool).
 
-        WordPiece marks what continues a word by ##; in the others a word begins with a blank.
+        WordPiece marks what continues a word by ##; in the others a word begins with a blank, or
+        is a Chinese character, as in BERT.
         """
         pieces = [self.backend.id_to_token(i) or "" for i in range(self.vocab_size)]
         if isinstance(self.backend.model, models.WordPiece):
             starts = [not piece.startswith("##") for piece in pieces]
-        else:  # Ġ, Ċ and ĉ are what byte-level tokens show blank, newline and tab as
-            starts = [piece[:1].isspace() or piece[:1] in ("Ġ", "Ċ", "ĉ") for piece in pieces]
+        elif self.backend.token_to_id("Ġ") is not None:
+            # Byte-level tokens show blank, newline and tab as these, and as ä to é the bytes that
+            # Chinese characters begin with.
+            firsts = [piece[:1] for piece in pieces]
+            starts = [first in ("Ġ", "Ċ", "ĉ") or "ä" <= first <= "é" for first in firsts]
+        else:  # ▁ is a blank for tokenizers after SentencePiece
+            firsts = [piece[:1] for piece in pieces]
+            starts = [c.isspace() or c == "▁" or "\u4e00" <= c <= "\u9fff" for c in firsts]
         return torch.tensor([i in self.special_ids or s for i, s in enumerate(starts)])
 
     def state(self) -> dict[str, Any]:

@@ -113,6 +113,17 @@ def test_word_starts(trained: dict[str, Tokenizer], kind: str, words: int) -> No
     assert int(starts.sum()) == words - (kind == "bpe")
 
 
+@pytest.mark.parametrize("kind", ["bpe", "wordpiece", "characters", "bytes"])
+def test_chinese_characters_are_words(kind: str) -> None:
+    text = "我喜 été\tmä"
+    tokenizer = train_tokenizer(kind, [text * 7], vocab_size=263)
+    ids = tokenizer.encode(text)
+    starts = tokenizer.word_starts[ids].clone()
+    starts[0] = True
+    words = [tokenizer.decode(part) for part in ids.tensor_split(starts.nonzero().flatten()[1:])]
+    assert [word.strip() for word in words] == ["我", "喜", "été", "mä"]
+
+
 @pytest.mark.parametrize("kind", ["bpe", "wordpiece"])
 def test_learning_gives_the_same_tokens_every_time(
     trained: dict[str, Tokenizer], kind: str
