@@ -17,6 +17,7 @@ _PATTERNS = {
     "attribute": r"module '([\w.]+)' has no attribute '(\w+)'",
     "module": r"No module named '([\w.]+)'",
     "required": r"the following arguments are required: (.+)",
+    "kind": r"Import path ([\w.]+) does not correspond to a subclass of (\w+)",
     "literal": r"Expected a (?:typing\.)?Literal\[(.+)\]\. Got value: (.+)",
     "type": r"Expected an? (.+)\. Got value: (.+)",
     "optional": r"Expected an? (<class '(?!NoneType)[\w.]+'>)(?s:.*)Given value: ([^\n]+)",
@@ -64,6 +65,9 @@ def _line(kind: str, groups: list[str], path: str, classes: list[str], options: 
         place = f"{path} ({owner})" if owner else "this command"
         hint = "" if owner else ": give -c experiments/X.yaml or --ckpt PATH"
         return f"{place} needs {re.sub(_COMMAND, '', name)}{hint}"
+    if kind == "kind":
+        owner = classes[-1].rpartition(".")[2] if classes else "this command"
+        return f"{path}: {name.rpartition('.')[2]} is no {groups[1]}, which {owner} needs"
     if kind == "literal":
         allowed = re.findall(r"['\"](.+?)['\"]", name)
         return f"{path}: unknown choice {groups[1]!r}{nearest(groups[1], allowed)}"

@@ -16,7 +16,7 @@ from graphformer.models import CLIP, MaskedAutoencoder, RecurrentCaptioner, ViT,
 from graphformer.models.clip import samples_of, texts_of
 from graphformer.nn import record_attention, unpatchify
 from graphformer.nn.record import Recorded
-from graphformer.nn.rollout import dense_attention, rollout
+from graphformer.nn.rollout import attention_from, dense_attention, rollout_from
 from graphformer.tasks.clip import contents, same
 from graphformer.tasks.reconstruction import choose_visible, normalized
 
@@ -49,9 +49,10 @@ def attention_maps(eye: Any, adjacency: Any, one: Any) -> tuple[Tensor, Tensor]:
     with record_attention(eye.transformer) as records:
         eye.nodes(one, adjacency(one))
     tokens = 0 if eye.tokens is None else len(eye.tokens)
-    reader = slice(0, 1) if tokens else slice(None)
-    both = dense_attention(records[-1]), rollout(records)
-    last, whole = (matrix[reader].mean(0)[tokens:].reshape(one.shapes[0]) for matrix in both)
+    share = torch.zeros(tokens + len(one.x))
+    share[: 1 if tokens else None] = 1 / (1 if tokens else len(share))
+    both = attention_from(records[-1], share), rollout_from(records, share)
+    last, whole = (attended[tokens:].reshape(one.shapes[0]) for attended in both)
     return last, whole
 
 

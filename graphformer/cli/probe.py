@@ -35,6 +35,8 @@ def main(argv: Sequence[str]) -> int:
             settings["label_fraction"] = arguments.labels
         data = restore_data(ckpt, arguments.config, **settings)
         parts = {part: _features(eye, adjacency, data, part) for part in ("train", "test")}
+        if len(set(parts["train"][1].tolist())) < 2:
+            raise UsageError("all images to train on are of one class: there is nothing to tell")
         classifier = _classifier(arguments, len(parts["train"][1]))
         classifier.fit(*parts["train"])
     table = Table("method", "labels", "train accuracy", "test accuracy")

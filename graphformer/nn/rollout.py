@@ -1,4 +1,4 @@
-"""Recorded attention as matrices, and what all blocks together attend to."""
+"""Recorded attention as matrices or from some nodes alone, and what all blocks attend to."""
 
 from __future__ import annotations
 
@@ -37,3 +37,37 @@ def rollout(records: Sequence[Recorded]) -> Tensor:
     if flow is None:
         raise ValueError("records must hold at least one attention, got none")
     return flow
+
+
+def attention_from(record: Recorded, share: Tensor) -> Tensor:
+    """What some nodes attend to, [N]: the rows of `dense_attention`, weighed and added up.
+
+    Takes memory for the edges alone, where the matrix of a large image would not fit.
+
+    Args:
+        record: the attention, over E edges.
+        share: weight of each target, [M].
+    """
+    weights = record.weights.detach().float().mean(1)
+    source, target = record.adjacency.edge_index
+    return weights.new_zeros(record.adjacency.shape[1]).index_add(
+        0, source, weights * share[target]
+    )
+
+
+def rollout_from(records: Sequence[Recorded], share: Tensor) -> Tensor:
+    """How much of each first node is in some last ones, [N]: `share @ rollout(records)`.
+
+    Takes memory for the edges alone, as `attention_from`.
+
+    Args:
+        records: of the blocks in order, N x N each.
+        share: weight of each last node, [N].
+    """
+    for record in reversed(records):
+        target = record.adjacency.edge_index[1]
+        weights = record.weights.detach().float().mean(1)
+        rows = 1 + share.new_zeros(len(share)).index_add(0, target, weights)
+        own = share / rows
+        share = own + attention_from(record, own)
+    return share

@@ -16,7 +16,7 @@ from graphformer.cli import main
 from graphformer.cli.curves import read_curves
 from graphformer.cli.maps import attention_maps, word_maps
 from graphformer.nn import record_attention
-from graphformer.nn.rollout import dense_attention, rollout
+from graphformer.nn.rollout import attention_from, dense_attention, rollout, rollout_from
 
 SCENES = """
 data:
@@ -183,7 +183,12 @@ def test_retrieval_zero_shot_and_exact_match_are_told(run_of, workplace, capsys)
     [
         ("MaskedImageModeling", "vit", DIGITS, "network is ViT, which cannot be told what"),
         ("MaskedImageModeling", "mae", SCENES, "needs batches of images"),
-        ("ImageTextContrast", "vit, init_args: {num_classes: 3}", SCENES, "model.network: "),
+        (
+            "ImageTextContrast",
+            "vit, init_args: {num_classes: 3}",
+            SCENES,
+            "vit is no CLIP, which Image",
+        ),
     ],
 )
 def test_tasks_want_their_kind_of_network_and_data(task, network, rest, message, workplace, capsys):
@@ -213,6 +218,34 @@ def test_rollout_mixes_attention_with_residuals():
     last, whole = attention_maps(model, patterns.Grid(1), batch)
     assert last.shape == whole.shape == (3, 5)
     torch.testing.assert_close(last.flatten(), second[0, 1:])
+    torch.testing.assert_close(whole.flatten(), rollout(records)[0, 1:])
+
+
+@pytest.mark.parametrize("pattern", ["complete", "grid"])
+def test_attention_from_some_nodes_is_that_of_their_rows(pattern):
+    torch.manual_seed(0)
+    batch = packed(pictures([(6, 10)]))
+    adjacency = patterns.Complete()(batch) if pattern == "complete" else patterns.Grid(1)(batch)
+    model = models.vit(12, None, 12, 3, 3).eval()
+    with record_attention(model.transformer) as records:
+        model(batch, adjacency)
+    share = torch.rand(15)
+    row = attention_from(records[1], share)
+    torch.testing.assert_close(row, share @ dense_attention(records[1]))
+    torch.testing.assert_close(rollout_from(records, share), share @ rollout(records))
+
+
+def test_images_of_one_class_are_no_task(workplace, trained, capsys):
+    image = pytest.importorskip("PIL.Image", reason="image files need Pillow")
+    (workplace / "one" / "cats").mkdir(parents=True)
+    for i in range(7):
+        image.new("L", (8, 8), 30 * i).save(workplace / "one" / "cats" / f"{i}.png")
+    settings = "{path: one, patch_size: 4, channels: 1, val_fraction: 0.2, test_fraction: 0.2}"
+    (workplace / "cats.yaml").write_text(
+        f"data: {{class_path: ImageFolder, init_args: {settings}}}"
+    )
+    assert main(["probe", "--ckpt", str(trained.folder), "-c", "cats.yaml"]) == 2
+    assert "of one class" in capsys.readouterr().err
 
 
 def test_words_look_at_every_node_of_their_image():
