@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphformer.adjacency import CSR
+from graphformer.adjacency import CSR, Adjacency
 
 
 class Sample(NamedTuple):
@@ -31,7 +31,7 @@ class Sample(NamedTuple):
 
 
 def sample_neighbors(
-    adjacency: CSR,
+    adjacency: Adjacency,
     seeds: Tensor,
     fanouts: Sequence[int],
     *,
@@ -59,12 +59,14 @@ def sample_neighbors(
     Raises:
         ValueError: the adjacency is not square, a fan-out is below -1 or a seed comes twice.
         IndexError: a seed is no node.
+        TypeError: seeds or fan-outs are no whole numbers.
 
     Source: Hamilton et al., 2017 (GraphSAGE).
     """
     from graphformer.data import draws  # numba takes its time, and few need it
 
     _check(adjacency, seeds, fanouts, disjoint=disjoint)
+    adjacency = adjacency.to_csr()
     indptr, indices = adjacency.indptr.numpy(), adjacency.indices.numpy()
     nodes = seeds.numpy().astype(np.int64)
     root = np.arange(len(nodes)) if disjoint else np.zeros(len(nodes), dtype=np.int64)
@@ -99,7 +101,7 @@ def sample_neighbors(
     )
 
 
-def induced(adjacency: CSR, nodes: Tensor) -> Sample:
+def induced(adjacency: Adjacency, nodes: Tensor) -> Sample:
     """The edges among some nodes: with a random part of all nodes, a cluster to train on.
 
     Args:
@@ -111,6 +113,7 @@ def induced(adjacency: CSR, nodes: Tensor) -> Sample:
     from graphformer.data import draws
 
     _check(adjacency, nodes, [], disjoint=False)
+    adjacency = adjacency.to_csr()
     local = np.full(adjacency.shape[0], -1, dtype=np.int32)
     chosen = nodes.numpy().astype(np.int64)
     local[chosen] = np.arange(len(chosen), dtype=np.int32)
@@ -152,10 +155,20 @@ def cut(graph: Data, adjacency: CSR, sample: Sample) -> Data:
     return part
 
 
-def _check(adjacency: CSR, seeds: Tensor, fanouts: Sequence[int], *, disjoint: bool) -> None:
+def _check(adjacency: Adjacency, seeds: Tensor, fanouts: Sequence[int], *, disjoint: bool) -> None:
     targets, sources = adjacency.shape
     if targets != sources:
         raise ValueError(f"adjacency must be square to be sampled, got {targets} x {sources}")
+    numbers = isinstance(fanouts, Sequence) and all(
+        isinstance(n, int | np.integer) for n in fanouts
+    )
+    if not numbers:
+        raise TypeError(f"fanouts must be whole numbers, one a layer, got {fanouts!r}")
+    if seeds.is_floating_point() or seeds.dtype is torch.bool:
+        raise TypeError(
+            f"seeds must be the numbers of nodes, got {seeds.dtype}; of a mask take "
+            "mask.nonzero().flatten()"
+        )
     if any(fanout < -1 for fanout in fanouts):
         raise ValueError(f"fanouts must be -1 (all) or more, got {list(fanouts)}")
     if len(seeds) and not 0 <= int(seeds.min()) <= int(seeds.max()) < targets:

@@ -54,18 +54,19 @@ def laplacian_eigenvectors(edge_index: NDArray[np.int64], num_nodes: int, k: int
 def _component(adjacency: sparse.csr_array, k: int) -> Floats:
     """The k non-trivial eigenvectors of a connected graph, [n, k]."""
     root = 1 / np.sqrt(adjacency.sum(1))
-    smooth = sparse.diags_array(root) @ adjacency @ sparse.diags_array(root)
-    small = len(root) <= _DENSE or 2 * (k + 1) >= len(root)
-    vectors = _dense(smooth, k) if small else _sparse(smooth, k)
+    if len(root) <= _DENSE or 2 * (k + 1) >= len(root):
+        vectors = _dense(root[:, None] * adjacency.toarray() * root, k)
+    else:
+        vectors = _sparse(sparse.diags_array(root) @ adjacency @ sparse.diags_array(root), k)
     size = np.abs(vectors)
     first = (size > (1 - 1e-6) * size.max(0)).argmax(0)  # of entries that differ by rounding alone
     return vectors * np.sign(vectors[first, np.arange(k)])
 
 
-def _dense(smooth: sparse.csr_array, k: int) -> Floats:
+def _dense(smooth: Floats, k: int) -> Floats:
     size = smooth.shape[0]
     wanted = (size - 1 - k, size - 2)  # the largest of all is the trivial one
-    return scipy.linalg.eigh(smooth.toarray(), subset_by_index=wanted)[1][:, ::-1]
+    return scipy.linalg.eigh(smooth, subset_by_index=wanted)[1][:, ::-1]
 
 
 def _sparse(smooth: sparse.csr_array, k: int) -> Floats:
@@ -90,4 +91,4 @@ def _sparse(smooth: sparse.csr_array, k: int) -> Floats:
             f"no solver found {k} eigenvectors of a component of {size:,} nodes: take fewer, or "
             "another encoding such as 'random_walk'"
         )
-    return _dense(smooth, k)
+    return _dense(smooth.toarray(), k)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Data
 
-from graphformer.adjacency import CSR, Adjacency, from_edge_index
+from graphformer.adjacency import Adjacency, from_edge_index
 from graphformer.data.sampling import sample_neighbors
 from graphformer.models import GAT, GraphModel, Model
 from graphformer.nn import Transformer
@@ -19,7 +19,7 @@ Layer = Callable[[Tensor, Adjacency], Tensor]
 
 @torch.no_grad()
 def layerwise(
-    layers: Sequence[Layer], x: Tensor, adjacency: CSR, *, batch_size: int = 65_536
+    layers: Sequence[Layer], x: Tensor, adjacency: Adjacency, *, batch_size: int = 65_536
 ) -> Tensor:
     """Send all nodes through layers, a part of the nodes at a time; every edge counts, none twice.
 
@@ -35,8 +35,12 @@ def layerwise(
     Returns:
         What the last layer gives, [N, K].
 
+    Raises ValueError for a `batch_size` below 1.
+
     Source: Hamilton et al., 2017 (GraphSAGE), algorithm 1.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     for layer in layers:
         parts = [
             _targets(layer, x, adjacency, nodes)
@@ -47,7 +51,7 @@ def layerwise(
 
 
 def predict_whole_graph(
-    network: nn.Module, graph: Data, adjacency: CSR, *, batch_size: int = 65_536
+    network: nn.Module, graph: Data, adjacency: Adjacency, *, batch_size: int = 65_536
 ) -> Tensor:
     """Outputs [N, K] of a GAT, or of a Transformer that reads no edge values, for all nodes.
 
@@ -107,7 +111,7 @@ def _followed_by_elu(layer: nn.Module) -> Layer:
     return lambda x, adjacency: F.elu(layer(x, adjacency))
 
 
-def _targets(layer: Layer, x: Tensor, adjacency: CSR, nodes: Tensor) -> Tensor:
+def _targets(layer: Layer, x: Tensor, adjacency: Adjacency, nodes: Tensor) -> Tensor:
     """One layer's outputs for some nodes, from these and their sources alone."""
     sample = sample_neighbors(adjacency, nodes, [-1])
     edges = from_edge_index(sample.edge_index, len(sample.nodes), coalesce=False)

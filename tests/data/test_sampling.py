@@ -164,6 +164,17 @@ def test_senseless_samples_are_refused(
         sample_neighbors(adjacency, torch.tensor(seeds), fanouts)
 
 
+def test_what_is_no_number_is_refused_and_rules_are_sampled() -> None:
+    adjacency = gf.window(7, 1)
+    with pytest.raises(TypeError, match="fanouts must be whole numbers, one a layer, got 3"):
+        sample_neighbors(adjacency, torch.tensor([1]), 3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="got torch.bool; of a mask take mask.nonzero"):
+        sample_neighbors(adjacency, torch.tensor([True, False]), [3])
+    sample = sample_neighbors(adjacency, torch.tensor([3]), [-1, np.int64(-1)])
+    assert sorted(sample.nodes.tolist()) == [1, 2, 3, 4, 5]
+    assert induced(adjacency, torch.tensor([0, 1, 3])).edge_index.shape == (2, 5)
+
+
 def test_cut_refuses_edges_that_were_counted_once() -> None:
     graph = Data(edge_index=torch.tensor([[0, 0], [1, 1]]), num_nodes=2)
     adjacency = gf.from_edge_index(graph.edge_index, 2)

@@ -9,7 +9,7 @@ from torch_geometric.data import Data
 
 from graphformer.models import gat, graph_transformer, residual_gat
 from graphformer.nn import MultiHeadAttention
-from graphformer.patterns import Edges
+from graphformer.patterns import Edges, Window
 from graphformer.tasks.inference import layerwise, predict_whole_graph
 
 
@@ -47,6 +47,11 @@ def test_any_layers(graph: Data) -> None:
     expected = layers[1](layers[0](graph.x, adjacency), adjacency)
     got = layerwise(layers, graph.x, adjacency, batch_size=13)
     torch.testing.assert_close(got, expected)
+    near = Window(2)(graph)
+    got = layerwise(layers[:1], graph.x, near, batch_size=13)
+    torch.testing.assert_close(got, layers[0](graph.x, near))
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        layerwise(layers, graph.x, adjacency, batch_size=0)
 
 
 @pytest.mark.parametrize(
