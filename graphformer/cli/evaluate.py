@@ -77,13 +77,15 @@ class _Parser(argparse.ArgumentParser):
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(
         prog="graphformer evaluate",
-        description="Ask a language model the questions of a file: JSON lines, or a .tsv table.",
+        description="Ask a language model the questions of a file: JSON lines, .tsv or .csv.",
     )
     parser.add_argument("--ckpt", required=True, help="a checkpoint, or the folder of a run")
     parser.add_argument("--tasks", required=True, help="a question a line")
     parser.add_argument("--template", required=True, help="the prompt, fields in braces")
     parser.add_argument("--answer", default="answer", help="field of the right answer")
-    parser.add_argument("--options", help="field of the options to choose from; else it generates")
+    parser.add_argument(
+        "--options", help="field of the list to choose from, or a,b,c; else it generates"
+    )
     parser.add_argument("--shots", type=int, default=0, help="answered examples before each")
     parser.add_argument("--examples", help="file that these are drawn from; else --tasks")
     parser.add_argument("--limit", type=int, help="ask only so many")

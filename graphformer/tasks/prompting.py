@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from graphformer.data.documents import fill
 from graphformer.data.ragged import Ragged
-from graphformer.data.records import field, read_records
+from graphformer.data.records import field, read_records, text_field
 from graphformer.models import EncoderDecoder, generate
 from graphformer.models.generation import decoding_options
 from graphformer.models.generation import max_length as own_length
@@ -45,31 +45,44 @@ def read_questions(
     Args:
         path: the file.
         template: the prompt, with a record's fields in braces.
-        answer: name of the field of the right answer: a text, or with options also its number;
-            a number names a column, from 0, of a table without a header.
-        options: name of the field of the list of options; None for questions without.
+        answer: name of the field of the right answer: a text, or with options also its number, from
+            0, or the name of its field; a number names a column, from 0, of a table without a
+            header.
+        options: name of the field of the list of options, or with commas between them the names
+            of one field an option; None for questions without.
 
     Raises:
         ValueError: naming the file and line of what is not so.
     """
     for number, record in read_records(path, header=not answer.isdigit()):
-        right = field(record, answer, path, number)
+        right = text_field(record, answer, path, number)
         given: tuple[str, ...] = ()
         if options is not None:
-            listed = field(record, options, path, number)
-            if not isinstance(listed, list) or not listed:
-                raise ValueError(
-                    f"{path}, line {number}: {options!r} must be a list of options, got {listed!r}."
-                )
-            given = tuple(map(str, listed))
-            if isinstance(right, int) and 0 <= right < len(given):
-                right = given[right]
-            if str(right) not in given:
+            names = options.split(",")
+            given = _options(record, names, path, number)
+            places = {str(i): option for i, option in enumerate(given)}
+            if len(names) > 1:
+                places |= dict(zip(names, given, strict=True))
+            if right not in given or isinstance(record[answer], int):
+                right = places.get(right, right)
+            if right not in given:
                 raise ValueError(
                     f"{path}, line {number}: {answer!r} is {right!r}, which is neither one of the "
                     f"{len(given)} options nor the number of one, from 0."
                 )
-        yield Question(fill(template, record, path, number), str(right), given)
+        yield Question(fill(template, record, path, number), right, given)
+
+
+def _options(record: dict[str, Any], names: list[str], path: Path, number: int) -> tuple[str, ...]:
+    if len(names) > 1:
+        return tuple(text_field(record, name, path, number) for name in names)
+    listed = field(record, names[0], path, number)
+    if not isinstance(listed, list) or not listed:
+        raise ValueError(
+            f"{path}, line {number}: {names[0]!r} must be a list of options, got {listed!r}; name "
+            "several fields with commas between them if each holds one."
+        )
+    return tuple(map(str, listed))
 
 
 def with_shots(

@@ -17,6 +17,7 @@ from torch_geometric.data import Data
 from graphformer import models
 from graphformer.data import Bytes
 from graphformer.patterns import Causal
+from graphformer.tasks import prompting
 from graphformer.tasks.answers import bleu, exact_match, normal_form, token_f1
 from graphformer.tasks.prompting import (
     Question,
@@ -69,6 +70,11 @@ def test_questions_from_a_file(tmp_path: Path) -> None:
     one, two = read_questions(path, "Q: {q}\nA:", options="options")
     assert one == Question("Q: 1+1\nA:", "2", ("1", "2"))
     assert two.answer == "blue"
+    rows = "q,A,B,right\n1+1,1,2,B\n2+1,3,4,3\n4-1,2,3,1\n"
+    (tmp_path / "a.csv").write_text(rows)
+    table = list(read_questions(tmp_path / "a.csv", "{q}", answer="right", options="A,B"))
+    assert [question.answer for question in table] == ["2", "3", "3"]
+    assert table[2].options == ("2", "3")
     free = list(read_questions(path, "{q}"))
     assert free[1] == Question("sky", "blue")
     (tmp_path / "a.tsv").write_text("eins\tone\nzwei\ttwo\n")
@@ -79,7 +85,7 @@ def test_questions_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ({"options": ["a"], "answer": 3}, "line 1: 'answer' is 3, which is neither one of the 1"),
+        ({"options": ["a"], "answer": 3}, "line 1: 'answer' is '3', which is neither one of the 1"),
         ({"options": "ab", "answer": 0}, "line 1: 'options' must be a list of options, got 'ab'"),
         ({"answer": 0}, "line 1: there is no field 'options'"),
         ({"options": ["a"]}, "line 1: there is no field 'answer'"),
@@ -151,14 +157,16 @@ def test_an_options_score_does_not_depend_on_the_others() -> None:
         torch.testing.assert_close(alone[0], score)
 
 
-def test_generated_answers_end_where_they_shall() -> None:
+def test_generated_answers_end_where_they_shall(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     network = models.language_model(256, dim=16, depth=1, num_heads=2)
     options: dict[str, Any] = {"max_new_tokens": 7, "stop": "\0"}
-    prompts = ["one", "another prompt"]
+    prompts = ["one", "another prompt", "three"]
     answers = write_answers(network, Causal(), Bytes(), prompts, **options)
     alone = [write_answers(network, Causal(), Bytes(), [p], **options)[0] for p in prompts]
     assert answers == alone
+    monkeypatch.setattr(prompting, "_AT_ONCE", 2)
+    assert write_answers(network, Causal(), Bytes(), prompts, **options) == answers
     ids = network.generate(list(b"one"), max_new_tokens=7, temperature=0.0)
     assert answers[0] == Bytes().decode(ids[3:]).split("\0")[0].strip()
 
