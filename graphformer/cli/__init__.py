@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -38,15 +39,23 @@ MANY = ("--folds", "--seeds", "--jobs")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, 2 for wrong usage, 130 after Ctrl-C."""
+    """Run the command and return its exit code: 0, 2 for wrong usage, 130 after Ctrl-C.
+
+    It is 141 where nobody reads on, as in `graphformer generate ... | head`.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(arguments)
+        code = _dispatch(arguments)
+        sys.stdout.flush()  # not at exit, where a closed pipe would be a traceback
+        return code
     except UsageError as error:
         print(f"graphformer: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 141
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -131,3 +133,12 @@ def test_bad_output_is_said_before_anything_is_done(
 ):
     text = message(capsys, "predict", "--ckpt", str(trained.last), "--output", "x.json")  # type: ignore[attr-defined]
     assert "expected a name that ends in .pt or .csv" in text
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = [sys.executable, "-c", "import sys, graphformer.cli as c; sys.exit(c.main(['-h']))"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:  # type: ignore[call-overload]
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
