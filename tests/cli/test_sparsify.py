@@ -213,7 +213,7 @@ def some_ids(self, texts, *, max_length):
         (["--patterns", "Complete", "--lengths", "42"], "at most 41"),
         (["--patterns", "Complete", "--learn", "1.5"], "--learn must be above 0"),
         (["--patterns", "Complete", "--limit", "0"], "--limit must be at least 1"),
-        (["--patterns", "Complete", "--label", "x"], "--label is for .jsonl and .tsv"),
+        (["--patterns", "Complete", "--label", "x"], "--label is for .jsonl, .tsv and .csv"),
         (["--patterns", "Complete", "--data", "no.txt"], "no.txt"),
         (["--patterns", "Complete", "--model", "nowhere"], "there is no checkpoint 'nowhere'"),
         ([], "--patterns"),
