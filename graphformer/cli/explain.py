@@ -20,7 +20,8 @@ _PATTERNS = {
     "kind": r"Import path ([\w.]+) does not correspond to a subclass of (\w+)",
     "literal": r"Expected a (?:typing\.)?Literal\[(.+)\]\. Got value: (.+)",
     "type": r"Expected an? (.+)\. Got value: (.+)",
-    "optional": r"Expected an? (<class '(?!NoneType)[\w.]+'>)(?s:.*)Given value: ([^\n]+)",
+    "optional": r"Expected an? (<class '(?!NoneType)[\w.]+'>|tuple with \d+ elements)(?s:.*?)"
+    r"Given value: ([^\n]+)",
 }
 _COMMAND = r"\b(?:fit|validate|test|predict)\."
 _SECTIONS = {"model": "tasks", "adjacency": "patterns", "network": "networks", "data": "data"}

@@ -53,6 +53,10 @@ def message(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
             ["fit", "-c", "tini.yaml"],
             "no configuration file 'tini.yaml': did you mean 'tiny.yaml'?",
         ),
+        (
+            [*FIT, "--data", "ImageFolder", "--data.path", "pets", "--data.size", "16"],
+            "data.size: expected tuple, got '16'",
+        ),
         (["fit", "-c"], "-c needs a value"),
         ([*FIT, "--model.num_classes", "1"], "num_classes must be 2 or more, got 1"),
         ([*FIT, "--ckpt", "last"], "there is no checkpoint 'last', and none below runs/"),
