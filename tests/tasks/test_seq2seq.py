@@ -124,8 +124,9 @@ def test_bleu_of_generated_answers(tmp_path: Path) -> None:
     (result,) = trainer(tmp_path).test(task, data, verbose=False)
     assert 0 <= result["test/bleu"] < 20
 
-    def generate(prompts: list[list[int]], **options: Any) -> list[list[int]]:
-        texts = [data.decode(row).split(" and ") for row in prompts]
+    def generate(batch: Any, **options: Any) -> list[list[int]]:
+        rows = batch.source.split(list(batch.source_lengths))
+        texts = [data.decode(row).split(" and ") for row in rows]
         return [
             data.encode(f"I saw the {second} after {first}").tolist() for first, second in texts
         ]
