@@ -174,6 +174,10 @@ def test_retrieval_zero_shot_and_exact_match_are_told(run_of, workplace, capsys)
         assert f"test/{name}" in out
     assert main(["test", "--ckpt", str(run_of("recurrent"))]) == 0
     assert "test/exact_match" in capsys.readouterr().out
+
+
+def test_bleu_of_captions_is_told(run_of, workplace, capsys):
+    pytest.importorskip("sacrebleu", reason="BLEU needs the extra 'text'")
     assert main(["test", "--ckpt", str(run_of("caption")), "--model.bleu", "true"]) == 0
     assert "test/bleu" in capsys.readouterr().out
 
