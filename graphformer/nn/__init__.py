@@ -82,9 +82,9 @@ __all__ = [
     "draw_attention",
     "patchify",
     "unpatchify",
-    "weight_std",
     "pool",
     "record_attention",
     "rotate",
     "sinusoidal",
+    "weight_std",
 ]
