@@ -5,7 +5,8 @@
 - window: a training step of experiments/char_lm.yaml's model, the full triangle and a window of
   32, the same tokens a step at all lengths;
 - plain: the same model's step beside a transformer in plain PyTorch of its form and shape;
-- decoding: `model.generate` beside `generate` of transformers (extra `hf`) with the same weights.
+- decoding: `model.generate` beside `generate` of transformers (extra `hf`) with the same weights,
+  drawn narrowly as GPT-2's are, whose texts repeat tokens for long, and widely, whose texts do not.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -153,20 +155,23 @@ def decoding(rounds: int) -> Iterator[Row]:
         return
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    for depth, dim, heads in ((4, 256, 4), (12, 768, 12)):
+    for (depth, dim, heads), std in product(((4, 256, 4), (12, 768, 12)), (0.06, 0.02)):
         config = GPT2Config(
-            n_layer=depth, n_embd=dim, n_head=heads, bos_token_id=None, eos_token_id=None
+            n_layer=depth,
+            n_embd=dim,
+            n_head=heads,
+            initializer_range=std,
+            bos_token_id=None,
+            eos_token_id=None,
         )
         peer = GPT2LMHeadModel(config).eval()
-        for weight in peer.parameters():  # wide enough for greedy tokens to be without ties
-            if weight.ndim > 1:
-                nn.init.normal_(weight, std=0.06)
         ours = gf.from_pretrained(peer).eval()
         for texts in (1, 8):
             ids = torch.randint(config.vocab_size, (texts, 32))
             steps, answers = greedy(ours, peer, ids)
             seconds = interleaved(steps, max(3, rounds // 2))
-            case = f"GPT-2, {depth} layers of {dim}, {texts} at a time"
+            repeats = "much" if std == 0.02 else "little"
+            case = f"GPT-2, {depth} layers of {dim}, {texts} at a time, repeats {repeats}"
             facts = row("decoding", case, seconds, "graphformer", "transformers", 32 * texts)
             yield facts | {"same tokens": torch.equal(*answers.values())}
 

@@ -17,9 +17,10 @@ class KeyValues:
     """The keys and values of one attention, for nodes that are added to the ends of B samples.
 
     The first call takes the prompts with their adjacency and keeps their keys and values. Each
-    call after that adds one node to every sample, which attends to all that is kept of its sample,
-    itself included. Neighbouring samples of equal length share one buffer, whose views go through
-    dense attention: nothing is padded, and nothing copied but when a buffer grows.
+    call after that adds a node to every sample, or several, which attend to all that is kept of
+    their sample up to themselves; `drop` takes the newest back. Neighbouring samples of equal
+    length share one buffer, whose views go through dense attention: nothing is padded, and nothing
+    copied but when a buffer grows.
 
     Args:
         source_lengths: nodes a sample of the sources in the first call.
@@ -57,7 +58,7 @@ class KeyValues:
         """`gf.attention` of new targets; keys and values are added to those kept.
 
         Args:
-            q: [M, H, D]; after the first call [B, H, D], one target a sample.
+            q: [M, H, D]; after the first call [B * n, H, D], n targets a sample.
             k, v: [N, Hkv, D] and [N, Hkv, Dv] of the new nodes; None if the cache is closed.
             adjacency: of the first call; afterwards all that is kept is attended to.
             bias, edge_weight, scale, dropout, backend, return_weights: as in `gf.attention`; after
@@ -85,9 +86,10 @@ class KeyValues:
         if len(self.runs) == 1:
             return self.runs[0].attend(q, k, v, bias, scale)
         outs, first = [], 0
+        new = len(q) // sum(run.count for run in self.runs)
         for run in self.runs:
-            rows = slice(first, first + run.count)
-            first += run.count
+            rows = slice(first, first + run.count * new)
+            first = rows.stop
             keys, values = (None if new is None else new[rows] for new in (k, v))
             outs.append(run.attend(q[rows], keys, values, bias, scale))
         return torch.cat(outs)
@@ -106,6 +108,11 @@ class KeyValues:
                 run.select(own)
                 runs.append(run)
         self.runs = runs
+
+    def drop(self, count: int) -> None:
+        """Take back the newest nodes of every sample, no more than the last call added."""
+        for run in self.runs:
+            run.end -= count
 
     def _fill(self, k: Tensor, v: Tensor) -> None:
         first = 0
@@ -141,41 +148,62 @@ class _Run:
         bias: OffsetBias | None,
         scale: float | None,
     ) -> Tensor:
+        new, mask = q.shape[0] // self.count, None
         if k is not None and v is not None:
             self._append(k, v)
-        keys = self.keys[:, :, self.start : self.end]
-        values = self.values[:, :, self.start : self.end]
+            mask = self._mask(new, bias)
+        keys = self.keys[:, :, self._first(new) : self.end]
+        values = self.values[:, :, self._first(new) : self.end]
         # Query heads of one key head are that head's targets: grouped keys are never repeated.
-        count, heads, groups = q.shape[0], q.shape[1], keys.shape[1]
-        q = q.view(count, groups, heads // groups, q.shape[2])
-        mask = None
-        if bias is not None:
-            length = self.end - self.start
-            mask = bias.toeplitz(1, length, length - 1).to(q.dtype)
-            mask = mask.expand(heads, 1, -1).reshape(1, groups, heads // groups, -1)
+        heads, groups = q.shape[1], keys.shape[1]
+        if mask is not None:
+            mask = mask.expand(heads, -1, -1).reshape(1, groups, heads // groups * new, -1)
+        q = q.view(self.count, new, heads, -1).transpose(1, 2)
+        q = q.reshape(self.count, groups, heads // groups * new, -1)
         out = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, scale=scale)
-        return out.reshape(count, heads, -1)
+        return out.view(self.count, heads, new, -1).transpose(1, 2).flatten(0, 1)
+
+    def _first(self, new: int) -> int:
+        """Where the first node is that the first of the new ones attends to."""
+        return self.start if self.keep is None else max(self.start, self.end - new + 1 - self.keep)
+
+    def _mask(self, new: int, bias: OffsetBias | None) -> Tensor | None:
+        """What is added to the scores of the new nodes, [H or 1, new, length]; None for nothing."""
+        length = self.end - self._first(new)
+        scores = None
+        if bias is not None:
+            scores = bias.toeplitz(new, length, length - new).to(self.keys.dtype)
+        if new == 1:
+            return scores
+        seen = torch.ones(new, length, dtype=torch.bool, device=self.keys.device)
+        seen = seen.tril(length - new)
+        if self.keep is not None:
+            seen = seen.triu(length - new + 1 - self.keep)
+        if scores is None:
+            scores = self.keys.new_zeros(1, new, length)
+        return scores.masked_fill(~seen, -torch.inf)
 
     def select(self, rows: Tensor) -> None:
         self.keys, self.values = self.keys[rows], self.values[rows]
 
     def _append(self, k: Tensor, v: Tensor) -> None:
-        if self.end == self.keys.shape[2]:
-            self._make_room()
-        self.keys[:, :, self.end] = k
-        self.values[:, :, self.end] = v
-        self.end += 1
-        if self.keep is not None:
-            self.start = max(self.start, self.end - self.keep)
+        new = k.shape[0] // self.count
+        if self.end + new > self.keys.shape[2]:
+            self._make_room(new)
+        places = slice(self.end, self.end + new)
+        for buffer, added in ((self.keys, k), (self.values, v)):
+            buffer[:, :, places] = added.view(self.count, new, *added.shape[1:]).transpose(1, 2)
+        self.end = places.stop
 
-    def _make_room(self) -> None:
+    def _make_room(self, new: int) -> None:
         """Move what is kept to the start of buffers twice as long as it."""
         if self.keep is not None:
             self.start = max(self.start, self.end - self.keep)
         kept = slice(self.start, self.end)
         length = self.end - self.start
         self.keys, self.values = (
-            _longer(buffer[:, :, kept], max(64, 2 * length)) for buffer in (self.keys, self.values)
+            _longer(buffer[:, :, kept], max(64, 2 * (length + new)))
+            for buffer in (self.keys, self.values)
         )
         self.start, self.end = 0, length
 

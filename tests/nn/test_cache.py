@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -48,6 +50,42 @@ def test_step_by_step_is_the_whole(prompts, radius, biased):
     capacity = max(run.keys.shape[2] for run in cache.runs)
     assert capacity == 64 if radius is not None else capacity >= max(lengths)
     assert len(cache.runs) == {3: 1, 4: 3, 1: 1}[len(prompts)]
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("radius", [None, 3])
+@pytest.mark.parametrize("prompts", [(5, 5), (2, 7, 7)])
+def test_several_at_once_of_which_some_are_taken_back(prompts, radius, biased):
+    lengths = [length + 131 for length in prompts]
+    q = [randn(n, HEADS, WIDTH) for n in lengths]
+    k = [randn(n, GROUPS, WIDTH) for n in lengths]
+    v = [randn(n, GROUPS, VALUES) for n in lengths]
+    bias = OffsetBias(randn(9, HEADS), slope=randn(HEADS).abs()) if biased else None
+
+    def rule(sizes):
+        return gf.causal(sizes) if radius is None else gf.window(sizes, radius, causal=True)
+
+    whole = gf.attention(torch.cat(q), torch.cat(k), torch.cat(v), rule(lengths), bias=bias)
+    whole = whole.split(lengths)
+    cache = KeyValues(prompts, keep=None if radius is None else radius + 1)
+    first = [slice(n) for n in prompts]
+    cache.attend(*(rows(x, first) for x in (q, k, v)), rule(prompts), bias=bias)
+    done = 0
+    for new, wrong in itertools.cycle([(3, 2), (7, 0), (1, 0), (5, 5), (2, 1)]):
+        if done + new > 131:
+            break
+        now = [slice(n + done, n + done + new) for n in prompts]
+        other = [
+            torch.cat([x[place][: new - wrong], randn(wrong, *x.shape[1:])])
+            for x, place in zip(k, now, strict=True)
+        ]  # those to be taken back are not right
+        out = cache.attend(rows(q, now), torch.cat(other), rows(v, now), gf.complete(1), bias=bias)
+        got = torch.cat([part[: new - wrong] for part in out.split(new)])
+        right = [slice(place.start, place.stop - wrong) for place in now]
+        torch.testing.assert_close(got, rows(whole, right))
+        cache.drop(wrong)
+        done += new - wrong
+    assert done > 100
 
 
 def test_growth_is_geometric():

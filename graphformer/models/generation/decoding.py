@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from itertools import accumulate
 from types import SimpleNamespace
@@ -42,6 +43,19 @@ class Decoding(Protocol):
 
     def select(self, rows: Tensor) -> None:
         """Go on with some of the texts, or with one as several: their numbers, int64 [B']."""
+
+
+class Extendable(Decoding, Protocol):
+    """One text that grows by several tokens a step, of which the last can be taken back."""
+
+    def room(self) -> int:
+        """How many tokens the next step can add besides the first."""
+
+    def extend(self, tokens: Tensor) -> Tensor:
+        """Add tokens, int64 [n]; the logits of what follows each, [n, K]."""
+
+    def drop(self, count: int) -> None:
+        """Take back some of the tokens that the last step added."""
 
 
 class Source:
@@ -153,6 +167,7 @@ class CachedTexts:
         self.device = next(model.parameters()).device
         lengths = tuple(map(len, texts))
         self.batch = text_batch(texts, lengths, self.device)
+        self.adjacency: Any = None  # of the new nodes
         blocks = model.transformer.blocks
         patterns = [pattern] * len(blocks) if isinstance(pattern, Pattern) else pattern
         self.cache: list[Any] = []
@@ -176,6 +191,26 @@ class CachedTexts:
         self.batch.x = tokens
         self.batch.pos = self.batch.pos + 1
         return self._logits(self._nodes(self.adjacency))
+
+    def room(self) -> int:
+        """How many tokens the next step can add besides the first."""
+        return sys.maxsize
+
+    def extend(self, tokens: Tensor) -> Tensor:
+        """Add tokens to the one text, int64 [n]; the logits of what follows each, [n, K]."""
+        count = len(tokens)
+        if count != self.batch.num_nodes:
+            self.batch.lengths, self.batch.num_nodes = (count,), count
+            self.adjacency = adjacencies.causal(self.batch.lengths)
+        self.batch.x = tokens
+        self.batch.pos = self.batch.pos[-1] + torch.arange(1, count + 1, device=self.device)
+        return self._logits(self._nodes(self.adjacency))
+
+    def drop(self, count: int) -> None:
+        """Take back some of the tokens that the last step added."""
+        for kept in self.cache if count else ():
+            (kept[0] if isinstance(kept, tuple) else kept).drop(count)
+        self.batch.pos = self.batch.pos[: len(self.batch.pos) - count]
 
     def select(self, rows: Tensor) -> None:
         """Go on with some of the texts, in order, or with one as several."""
@@ -230,6 +265,23 @@ class Limited:
         for text, token in zip(self.whole.texts, tokens.tolist(), strict=True):
             text.append(token)
         return self.cached.step(tokens)
+
+    def room(self) -> int:
+        """How many tokens the next step can add besides the first."""
+        return max(self.context - len(self.whole.texts[0]) - 1, 0)
+
+    def extend(self, tokens: Tensor) -> Tensor:
+        """Add tokens to the one text, int64 [n]; the logits of what follows each, [n, K]."""
+        if self.cached is None or len(tokens) > self.context - len(self.whole.texts[0]):
+            return self.step(tokens)
+        self.whole.texts[0].extend(tokens.tolist())
+        return self.cached.extend(tokens)
+
+    def drop(self, count: int) -> None:
+        """Take back some of the tokens that the last step added."""
+        if count and self.cached is not None:
+            del self.whole.texts[0][-count:]
+            self.cached.drop(count)
 
     def select(self, rows: Tensor) -> None:
         """Go on with some of the texts, or with one as several."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +15,7 @@ from graphformer.models.generation.choosing import Chooser
 from graphformer.models.generation.decoding import (
     CachedTexts,
     Decoding,
+    Extendable,
     Limited,
     Patterns,
     Source,
@@ -22,6 +23,7 @@ from graphformer.models.generation.decoding import (
     per_block,
 )
 from graphformer.models.generation.ending import Ending
+from graphformer.models.generation.guessing import Guesses
 from graphformer.models.generation.prompts import (
     Prompts,
     as_texts,
@@ -56,6 +58,7 @@ def generate(
     stream: Stream | None = None,
     context: int | None = None,
     cache: bool = True,
+    guess: bool = True,
     source: Source | None = None,
 ) -> Any:
     """Continue texts, token by token.
@@ -81,6 +84,8 @@ def generate(
             True. Not for beams.
         context: how many tokens of a text the network looks at, the last ones; all by default.
         cache: whether keys and values are kept; without, the network sees whole texts each time.
+        guess: whether tokens are guessed ahead where one text repeats itself, and kept where they
+            are those that would have been chosen. Changes how long it takes alone.
         source: what an encoder has read, for a decoder.
 
     Returns:
@@ -122,6 +127,8 @@ def generate(
                     "top_p and stream out"
                 )
             texts = beam_search(decoding, texts, num_beams, chooser, ending, length_penalty)
+        elif guess and len(texts) == 1 and isinstance(decoding, CachedTexts | Limited):
+            _sample_ahead(network, decoding, texts[0], chooser, ending, stream)
         else:
             _sample(decoding, texts, chooser, ending, order, stream)
     placed = dict(zip(order, texts, strict=True))
@@ -157,6 +164,43 @@ def _sample(
             decoding.select(rows)
             chooser.select(rows)
         logits = decoding.step(tokens)
+
+
+def _sample_ahead(
+    network: nn.Module,
+    decoding: Extendable,
+    text: list[int],
+    chooser: Chooser,
+    ending: Ending,
+    stream: Stream | None,
+) -> None:
+    """Add tokens to the one text, in place; tokens guessed ahead are checked in one step."""
+    prompt, guesses, ahead = len(text), Guesses(text), list[int]()
+    logits = decoding.start()
+    chooser.start([text], logits.shape[-1], logits.device)
+    slow = logits.device.type == "cpu"
+    with ExitStack() as stack:
+        while True:
+            right = 0
+            for row in logits.split(1):  # holds as long as what was guessed before it is right
+                token = int(chooser.choose(row))
+                text.append(token)
+                told = None if stream is None else stream(0, token)
+                if told is True or ending(text, prompt):
+                    return
+                guesses.add(token)
+                if right == len(ahead) or token != ahead[right]:
+                    break
+                right += 1
+            if ahead:
+                guesses.judge(right, len(ahead))
+                decoding.drop(len(ahead) - right)
+            left = ending.max_new_tokens - (len(text) - prompt)
+            ahead = guesses.next(min(decoding.room(), left - 1))
+            if ahead and slow:
+                stack.enter_context(hastened(network))
+                slow = False
+            logits = decoding.extend(torch.tensor([token, *ahead], device=logits.device))
 
 
 def _decoding(
