@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from graphformer.data.files import cache_root, one_at_a_time
+from graphformer.data.files import cache_root, make_cache_folder, one_at_a_time
 
 Graph = tuple[NDArray[np.int64], int]
 """edge_index [2, E] and the number of nodes."""
@@ -123,7 +123,7 @@ def _axis(name: str) -> int:
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
     """Write a file that appears only when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_cache_folder(path.parent)
     descriptor, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
     os.close(descriptor)
     try:

@@ -28,6 +28,25 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "graphformer"
 
 
+def make_cache_folder(folder: Path) -> None:
+    """Make a folder of the cache, if need be.
+
+    Raises:
+        ValueError: it cannot be made, or not be written to.
+    """
+    reason = "permission denied"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_writable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError as error:
+        is_writable, reason = False, error.strerror or str(error)
+    if not is_writable:
+        raise ValueError(
+            f"the cache folder {folder} cannot be written to ({reason.lower()}): set "
+            "XDG_CACHE_HOME to a folder that can."
+        )
+
+
 @contextmanager
 def one_at_a_time(name: str) -> Iterator[None]:
     """Let other processes that want to make what is called `name` wait, where the system can."""
@@ -37,7 +56,7 @@ def one_at_a_time(name: str) -> Iterator[None]:
     import fcntl
 
     folder = cache_root() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_cache_folder(folder)
     with (folder / name).open("w") as file:
         with suppress(OSError):  # some network file systems have no locks: then it is made twice
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -15,7 +15,7 @@ import torch_geometric
 from aiohttp import ClientError
 from torch_geometric.data import InMemoryDataset
 
-from graphformer.data.files import MissingDataError, cache_root, made_folder
+from graphformer.data.files import MissingDataError, cache_root, made_folder, make_cache_folder
 
 
 def load_pyg(
@@ -34,7 +34,7 @@ def load_pyg(
     missing = [file for file in files if not (raw / file).is_file()]
     home = cache_root() / "pyg"
     if missing or not (made := home / _key(kind, raw, options)).is_dir():
-        home.mkdir(parents=True, exist_ok=True)
+        make_cache_folder(home)
         build = Path(tempfile.mkdtemp(dir=home, prefix="building-"))
         try:
             _build(kind, build / folder, raw, missing, options)

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from graphformer.data.checkpoint_tokenizer import PretrainedTokenizer
-from graphformer.data.files import cache_root
+from graphformer.data.files import cache_root, make_cache_folder
 from graphformer.data.tokens import Tokenizer
 
 _AT_ONCE = 1 << 20  # characters
@@ -129,7 +129,7 @@ def _starts(ends: np.ndarray, num_tokens: int) -> np.ndarray | None:
 def _write(
     folder: Path, pieces: Iterable[tuple[str, bool]], tokenizer: Tokenizer, dtype: np.dtype
 ) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_cache_folder(folder.parent)
     sizes, ends = _Sizes(), []
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="partial-") as made:
         partial = Path(made) / "whole"

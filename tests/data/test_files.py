@@ -1,11 +1,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 
-from graphformer.data.files import MissingDataError, cache_root, data_root, download
+from graphformer.data.files import (
+    MissingDataError,
+    cache_root,
+    data_root,
+    download,
+    make_cache_folder,
+    one_at_a_time,
+)
 
 
 def test_data_root_prefers_argument_then_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,6 +26,23 @@ def test_data_root_prefers_argument_then_environment(monkeypatch: pytest.MonkeyP
 
 def test_cache_lies_in_the_users_cache_folder(tmp_path: Path) -> None:
     assert cache_root() == tmp_path / "cache" / "graphformer"
+
+
+def test_a_cache_that_cannot_be_written_is_said_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_cache_folder(tmp_path / "new" / "folder")
+    assert (tmp_path / "new" / "folder").is_dir()
+    monkeypatch.setattr(os, "access", lambda *_: False)  # chmod does not stop root
+    with pytest.raises(ValueError, match=r"folder .*\(permission denied\): set XDG_CACHE_HOME"):
+        make_cache_folder(tmp_path / "new")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with (
+        pytest.raises(ValueError, match="cannot be written to .not a directory"),
+        one_at_a_time("a"),
+    ):
+        pass
 
 
 def test_download_checks_and_keeps_a_file(server: tuple[str, Path], tmp_path: Path) -> None:
