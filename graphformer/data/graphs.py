@@ -53,11 +53,12 @@ class GraphBatches(DataModule):
     """Mini-batches of graphs, split into `num_folds` folds by `seed`.
 
     Fold number `fold` is for testing, the next one for validation and the others for training;
-    with classes, every fold has its share of each. A `seed` of None takes the run's own, so that
-    runs with several seeds differ in their folds. A batch is a PyG Batch: x [N, F], edge_index,
-    edge_attr where there is one, `ptr`, and y [B], and what the `encodings` add, named as in
-    `graphformer.data.encodings`. `num_features`, `num_edge_features` and
-    `num_classes` (0 for regression) are there after `setup`.
+    without `validation` the next one is for training too, and a run needs
+    `--trainer.limit_val_batches 0`. With classes, every fold has its share of each. A `seed` of
+    None takes the run's own, so that runs with several seeds differ in their folds. A batch is a
+    PyG Batch: x [N, F], edge_index, edge_attr where there is one, `ptr`, and y [B], and what the
+    `encodings` add, named as in `graphformer.data.encodings`. `num_features`, `num_edge_features`
+    and `num_classes` (0 for regression) are there after `setup`.
 
     Raises:
         ValueError: a feature or a target is NaN or infinite, or there are fewer graphs than folds.
@@ -74,6 +75,7 @@ class GraphBatches(DataModule):
         batch_size: int,
         fold: int,
         num_folds: int,
+        validation: bool,
         root: str | None,
         seed: int | None,
         encodings: list[str] | None = None,
@@ -85,6 +87,7 @@ class GraphBatches(DataModule):
                 "counted from 0."
             )
         self.batch_size, self.fold, self.num_folds = batch_size, fold, num_folds
+        self.validation = validation
         self.root, self.seed = root, run_seed() if seed is None else seed
         self.encodings = encodings
         self._parts: dict[str, Graphs] = {}
@@ -115,13 +118,20 @@ class GraphBatches(DataModule):
         self.num_edge_features = graphs[0].num_edge_features
         self.num_classes = 0 if y.is_floating_point() else int(y.max()) + 1
         folds = make_folds(y, self.num_folds, self.seed)
-        parts = {self.fold: "test", (self.fold + 1) % self.num_folds: "val"}
+        parts = {self.fold: "test"}
+        if self.validation:
+            parts[(self.fold + 1) % self.num_folds] = "val"
         of = [parts.get(fold, "train") for fold in folds.tolist()]
         for part in ("train", "val", "test"):
             self._parts[part] = Graphs([g for g, p in zip(graphs, of, strict=True) if p == part])
 
     def batches(self, part: str) -> BatchLoader:
-        """Return the batches of a part."""
+        """Return the batches of a part; ValueError for a validation part that is not wanted."""
+        if part == "val" and not self.validation:
+            raise ValueError(
+                "validation is False, so no graphs are left to validate on: pass "
+                "--trainer.limit_val_batches 0, and no callback that monitors validation."
+            )
         graphs, shuffle = self._parts[part], part == "train"
         order = BatchOrder(len(graphs), self.batch_size, shuffle=shuffle, seed=self.seed)
         return BatchLoader(graphs, order)
@@ -150,6 +160,7 @@ class TUDataset(GraphBatches):
         *,
         fold: int = 0,
         num_folds: int = 10,
+        validation: bool = True,
         node_attributes: bool = True,
         edge_attributes: bool = True,
         scale: Scale | None = None,
@@ -162,6 +173,7 @@ class TUDataset(GraphBatches):
             batch_size=batch_size,
             fold=fold,
             num_folds=num_folds,
+            validation=validation,
             root=root,
             seed=seed,
             encodings=encodings,
@@ -230,6 +242,7 @@ class MoleculeNet(GraphBatches):
         *,
         fold: int = 0,
         num_folds: int = 10,
+        validation: bool = True,
         root: str | None = None,
         seed: int | None = 0,
         encodings: list[str] | None = None,
@@ -239,6 +252,7 @@ class MoleculeNet(GraphBatches):
             batch_size=batch_size,
             fold=fold,
             num_folds=num_folds,
+            validation=validation,
             root=root,
             seed=seed,
             encodings=encodings,

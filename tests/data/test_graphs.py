@@ -186,6 +186,18 @@ def test_graphs_are_packed_and_folds_cover_everything(toy_tu: Path) -> None:
     assert sorted(tested) == sorted(2 + graph % 3 for graph in range(41))
 
 
+def test_without_validation_its_fold_is_for_training(toy_tu: Path) -> None:
+    options = {"fold": 4, "num_folds": 5, "root": str(toy_tu)}
+    data, whole = (TUDataset("TOY", validation=v, **options) for v in (False, True))
+    for module in (data, whole):
+        module.setup()
+    count = {part: len(graphs) for part, graphs in whole._parts.items()}
+    assert len(data._parts["train"]) == count["train"] + count["val"]
+    assert len(data._parts["test"]) == count["test"]
+    with pytest.raises(ValueError, match=r"validation is False.*--trainer.limit_val_batches 0"):
+        data.val_dataloader()
+
+
 def test_graphs_without_edges_at_the_end_are_not_lost(toy_tu: Path) -> None:
     raw = toy_tu / "tu" / "TOY" / "raw"
     nodes = len((raw / "TOY_graph_indicator.txt").read_text().split("\n")) - 1
