@@ -23,11 +23,8 @@ def rows(texts, places):
     return torch.cat([text[place] for text, place in zip(texts, places, strict=True)])
 
 
-@pytest.mark.parametrize("biased", [False, True])
-@pytest.mark.parametrize("radius", [None, 3])
-@pytest.mark.parametrize("prompts", [(5, 5, 5), (2, 7, 7, 3), (1,)])
-def test_step_by_step_is_the_whole(prompts, radius, biased):
-    steps = 150  # more than the buffers' first size
+def begun(prompts, steps, radius, biased):
+    """A cache that has the prompts; all texts' q, k, v, their bias and what they attend to."""
     lengths = [length + steps for length in prompts]
     q = [randn(n, HEADS, WIDTH) for n in lengths]
     k = [randn(n, GROUPS, WIDTH) for n in lengths]
@@ -43,12 +40,21 @@ def test_step_by_step_is_the_whole(prompts, radius, biased):
     first = [slice(n) for n in prompts]
     out = cache.attend(*(rows(x, first) for x in (q, k, v)), rule(prompts), bias=bias)
     torch.testing.assert_close(out, rows(whole, first))
+    return cache, (q, k, v), bias, whole
+
+
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize("radius", [None, 3])
+@pytest.mark.parametrize("prompts", [(5, 5, 5), (2, 7, 7, 3), (1,)])
+def test_step_by_step_is_the_whole(prompts, radius, biased):
+    steps = 150  # more than the buffers' first size
+    cache, (q, k, v), bias, whole = begun(prompts, steps, radius, biased)
     for step in range(steps):
         now = [slice(n + step, n + step + 1) for n in prompts]
         out = cache.attend(*(rows(x, now) for x in (q, k, v)), gf.complete(len(now)), bias=bias)
         torch.testing.assert_close(out, rows(whole, now))
     capacity = max(run.keys.shape[2] for run in cache.runs)
-    assert capacity == 64 if radius is not None else capacity >= max(lengths)
+    assert capacity == 64 if radius is not None else capacity >= max(prompts) + steps
     assert len(cache.runs) == {3: 1, 4: 3, 1: 1}[len(prompts)]
 
 
@@ -56,23 +62,11 @@ def test_step_by_step_is_the_whole(prompts, radius, biased):
 @pytest.mark.parametrize("radius", [None, 3])
 @pytest.mark.parametrize("prompts", [(5, 5), (2, 7, 7)])
 def test_several_at_once_of_which_some_are_taken_back(prompts, radius, biased):
-    lengths = [length + 131 for length in prompts]
-    q = [randn(n, HEADS, WIDTH) for n in lengths]
-    k = [randn(n, GROUPS, WIDTH) for n in lengths]
-    v = [randn(n, GROUPS, VALUES) for n in lengths]
-    bias = OffsetBias(randn(9, HEADS), slope=randn(HEADS).abs()) if biased else None
-
-    def rule(sizes):
-        return gf.causal(sizes) if radius is None else gf.window(sizes, radius, causal=True)
-
-    whole = gf.attention(torch.cat(q), torch.cat(k), torch.cat(v), rule(lengths), bias=bias)
-    whole = whole.split(lengths)
-    cache = KeyValues(prompts, keep=None if radius is None else radius + 1)
-    first = [slice(n) for n in prompts]
-    cache.attend(*(rows(x, first) for x in (q, k, v)), rule(prompts), bias=bias)
+    steps = 131
+    cache, (q, k, v), bias, whole = begun(prompts, steps, radius, biased)
     done = 0
     for new, wrong in itertools.cycle([(3, 2), (7, 0), (1, 0), (5, 5), (2, 1)]):
-        if done + new > 131:
+        if done + new > steps:
             break
         now = [slice(n + done, n + done + new) for n in prompts]
         other = [
