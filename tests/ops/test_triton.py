@@ -18,15 +18,12 @@ ROOT = Path(__file__).parent.parent.parent
 triton = pytest.importorskip("triton", reason="needs triton, which is for Linux")
 
 
-@pytest.mark.parametrize("part", ["operators", "numbers"])
-def test_kernels_in_the_interpreter(part: str) -> None:
+@pytest.mark.parametrize("name", ["test_triton_operators.py", "test_triton_kernels.py"])
+def test_kernels_in_the_interpreter(name: str) -> None:
     """In a process of its own, for it is chosen before Triton is imported."""
-    operators = "compiles or opcheck or autocast or plans or cannot"
-    chosen = operators if part == "operators" else f"not ({operators})"
-    file = Path(__file__).with_name("test_triton_kernels.py")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
     done = subprocess.run(
-        [*command, str(file), "-k", chosen],
+        [*command, str(Path(__file__).with_name(name))],
         env=os.environ | {"TRITON_INTERPRET": "1"},
         cwd=ROOT,
         capture_output=True,
