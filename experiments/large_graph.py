@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphformer.cli.output import quiet
-from graphformer.cli.pool import peak_memory
-from graphformer.data.neighbors import NeighborNodes
-from graphformer.data.nodes import FullGraph
+from graphformer.cli.console import quiet
+from graphformer.cli.many_runs.pool import peak_memory
+from graphformer.data.graph.neighbor_loader import NeighborNodes
+from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.models import gat
 from graphformer.patterns import Edges
 from graphformer.tasks import Classification
-from graphformer.tasks.inference import predict_whole_graph
+from graphformer.tasks.graph.layerwise import predict_whole_graph
 
 CLASSES = 16
 

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from graphformer import models
-from graphformer.cli.measure import peak_memory
-from graphformer.data.images import pack
+from graphformer.cli.profiling import peak_memory
+from graphformer.data.vision.base import pack
 from graphformer.patterns import Complete, GlobalNodes, Grid, Pattern
-from graphformer.tasks.reconstruction import choose_visible
+from graphformer.tasks.vision.masked_image import choose_visible
 
 PATTERNS: dict[str, Pattern] = {
     "complete": Complete(),

@@ -32,10 +32,10 @@ _HOME = {
     **dict.fromkeys(_OPS, "graphformer.ops"),
     "Transformer": "graphformer.nn",
     "accelerate": "graphformer.pyg",
-    "attention_kept": "graphformer.models.learned",
+    "attention_kept": "graphformer.models.sparsify",
     "from_pretrained": "graphformer.pretrained",
     "register_with_transformers": "graphformer.pretrained",
-    "learn_adjacency": "graphformer.models.learned",
+    "learn_adjacency": "graphformer.models.sparsify",
 }
 __all__ = [*_HOME, *_MODULES, "__version__"]
 
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         union,
         window,
     )
-    from graphformer.models.learned import attention_kept, learn_adjacency
+    from graphformer.models.sparsify import attention_kept, learn_adjacency
     from graphformer.nn import Transformer
     from graphformer.ops import additive_attention, attention
     from graphformer.pretrained import from_pretrained, register_with_transformers

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,9 +89,6 @@ def _filled(allocate: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor
 
     return filled
 
-
-# `from awkward import AWKWARD` in any test: the shared table of adjacencies.
-sys.path.insert(0, str(Path(__file__).parent))
 
 # Machines differ in speed, so no example has a deadline.
 hypothesis.settings.register_profile("graphformer", deadline=None, max_examples=30)

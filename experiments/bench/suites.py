@@ -93,7 +93,7 @@ def hub(options: Options) -> Iterator[Case]:
 def accelerate(options: Options) -> Iterator[Case]:
     """Whole training steps of PyG's 2-layer GAT on real graphs."""
     from bench import training
-    from graphformer.data.files import MissingDataError
+    from graphformer.data.io.cache import MissingDataError
 
     for name, wanted in [("Cora", 1.5), ("tolokers", 6.0)]:
         what = f"accelerate, training step of a 2-layer GAT on {name}, against PyG"

@@ -1,9 +1,7 @@
 """Who attends to whom: adjacencies, their algebra and conversions."""
 
-from graphformer.adjacency.base import Adjacency
-from graphformer.adjacency.blocks import Causal, Complete, Grid, Implicit, Window
-from graphformer.adjacency.buckets import Bucket
-from graphformer.adjacency.build import (
+from graphformer.adjacency.base import Adjacency, Bucket, union
+from graphformer.adjacency.constructors import (
     batch,
     causal,
     complete,
@@ -14,11 +12,11 @@ from graphformer.adjacency.build import (
     networkx_values,
     window,
 )
-from graphformer.adjacency.convert import as_adjacency
 from graphformer.adjacency.csr import CSR, BySource
+from graphformer.adjacency.edge_values import edge_values
+from graphformer.adjacency.from_tensor import as_adjacency
 from graphformer.adjacency.heads import HeadEdges
-from graphformer.adjacency.union import union
-from graphformer.adjacency.values import edge_values
+from graphformer.adjacency.implicit import Causal, Complete, Grid, Implicit, Window
 
 __all__ = [
     "CSR",

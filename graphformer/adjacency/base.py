@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from graphformer.adjacency.buckets import Bucket
-from graphformer.adjacency.kept import kept, made
+from graphformer.adjacency.cached_property import kept, made
 
 if TYPE_CHECKING:
     import networkx
@@ -173,8 +173,6 @@ class Adjacency:
 
     def __or__(self, other: Adjacency) -> Adjacency:
         """The edges of either; `a | b | c` is `graphformer.adjacency.union([a, b, c])`."""
-        from graphformer.adjacency.union import joined
-
         return joined(self, other)
 
     def __and__(self, other: Adjacency) -> Adjacency:
@@ -185,7 +183,7 @@ class Adjacency:
         if present.all():
             return smaller
         both = torch.stack([csr.indices[present].long(), csr.target[present]])
-        return _ordered(both, self.shape)
+        return _ordered(both, self)
 
     def _by_size(self, other: Adjacency) -> tuple[Adjacency, Adjacency]:
         if not isinstance(other, Adjacency):
@@ -224,8 +222,83 @@ def _by_key(name: str, values: Tensor | Sequence, keys: list[Any]) -> dict[Any, 
     return dict(zip(keys, listed, strict=True))
 
 
-def _ordered(edge_index: Tensor, shape: tuple[int, int]) -> CSR:
-    """The CSR whose edge order is by target, then source, whatever the order of the columns."""
-    from graphformer.adjacency.csr import CSR
+@dataclass(frozen=True, eq=False)
+class Bucket:
+    """The samples of one size in a batch.
 
-    return CSR.from_edges(edge_index, shape).canonical()
+    `targets` and `sources` are the rows of its samples among those of the batch, sample by sample;
+    None where the bucket is the whole batch.
+    """
+
+    block: Adjacency
+    """The adjacency of one such sample."""
+    count: int
+    """How many samples there are."""
+    shape: tuple[int, int]
+    """(targets m, sources n) of one sample."""
+    num_edges: int
+    """The edges of one sample."""
+    kernel: Literal["complete", "causal"] | None = None
+    """The rule as dense attention kernels know it, if they do."""
+    targets: Tensor | None = None
+    sources: Tensor | None = None
+    first_edges: Tensor | None = None
+    """The number of each sample's first edge, [count]."""
+
+    @property
+    def edges(self) -> Tensor | None:
+        """The edges of its samples among those of the batch; made anew, for there may be N^2."""
+        if self.first_edges is None:
+            return None
+        return rows_of(self.first_edges, self.num_edges)
+
+
+def union(adjacencies: Sequence[Adjacency]) -> Adjacency:
+    """The edges of any of the adjacencies; its `kinds` tell which have each edge.
+
+    Ordered by target, then source, unless one adjacency holds all others: then it is that one.
+    Costs a sort of all edges, whatever the number of parts, where `a | b | c` costs two sorts.
+
+    Args:
+        adjacencies: of one shape, on one device.
+
+    Raises ValueError for an empty sequence and for several shapes or devices, TypeError for
+    anything but adjacencies.
+    """
+    parts = tuple(adjacencies)
+    if not parts:
+        raise ValueError("adjacencies must hold at least one adjacency, got none")
+    return replace(_whole(parts), parts=parts)
+
+
+def joined(a: Adjacency, b: Adjacency) -> Adjacency:
+    """The union of two adjacencies; where one is a union itself, its parts become parts."""
+    return replace(_whole((a, b)), parts=(*(a.parts or (a,)), *(b.parts or (b,))))
+
+
+def _whole(parts: tuple[Adjacency, ...]) -> Any:
+    """The edges of all parts, without the memory of what they came from."""
+    for part in parts:
+        parts[0]._by_size(part)  # checks types, shapes and devices
+    largest = max(parts, key=lambda part: part.num_edges)
+    extra = [_missing(part, largest) for part in parts if part is not largest]
+    if any(edges.shape[1] for edges in extra):
+        return _ordered(torch.cat([largest.edge_index, *extra], dim=1), largest)
+    return largest
+
+
+def _missing(part: Adjacency, whole: Adjacency) -> Tensor:
+    """The edges [2, E'] of a part that the whole lacks."""
+    csr = part.to_csr()
+    missing = ~whole.contains(csr.target, csr.indices.long())
+    return torch.stack([csr.indices[missing].long(), csr.target[missing]])
+
+
+def _ordered(edge_index: Tensor, like: Adjacency) -> CSR:
+    """The CSR of the shape of `like` whose edge order is by target, then source."""
+    return like.to_csr().from_edges(edge_index, like.shape).canonical()
+
+
+def rows_of(starts: Tensor, count: int) -> Tensor:
+    """Row indices of all samples, [samples * count]: `count` consecutive ones from each start."""
+    return (starts.unsqueeze(1) + torch.arange(count, device=starts.device)).flatten()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graphformer.adjacency.base import Adjacency
-from graphformer.adjacency.kept import kept
+from graphformer.adjacency.cached_property import kept
 
 
 class BySource(NamedTuple):

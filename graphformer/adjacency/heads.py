@@ -8,10 +8,9 @@ from typing import ClassVar, NoReturn
 import torch
 from torch import Tensor
 
-from graphformer.adjacency.base import Adjacency
+from graphformer.adjacency.base import Adjacency, union
+from graphformer.adjacency.cached_property import kept
 from graphformer.adjacency.csr import CSR
-from graphformer.adjacency.kept import kept
-from graphformer.adjacency.union import union
 
 
 @dataclass(frozen=True, eq=False, repr=False)

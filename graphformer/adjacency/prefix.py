@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils import _pytree
 
-from graphformer.adjacency.blocks import Boxes, Implicit
+from graphformer.adjacency.implicit import Boxes, Implicit
 
 
 @dataclass(frozen=True, repr=False)

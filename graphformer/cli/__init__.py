@@ -69,19 +69,19 @@ def _dispatch(arguments: list[str]) -> int:
     if command not in COMMANDS:
         raise UsageError(f"unknown command {command!r}{nearest(command, COMMANDS)}")
     if command == "list":
-        from graphformer.cli.catalog import print_catalog
+        from graphformer.cli.commands.list import print_catalog
 
         return print_catalog(arguments[1:])
     if command == "demo":
-        from graphformer.cli import demo
+        from graphformer.cli.commands import demo
 
         return int(demo.main(arguments[1:]) or 0)
     if command in ("tokenize", "generate", "evaluate", "probe", "draw", "sparsify"):
-        return int(import_module(f"graphformer.cli.{command}").main(arguments[1:]))
+        return int(import_module(f"graphformer.cli.commands.{command}").main(arguments[1:]))
     if command == "fit" and any(word.partition("=")[0] in MANY for word in arguments):
-        from graphformer.cli.repeat import repeat
+        from graphformer.cli.many_runs.repeat import repeat
 
         return repeat(arguments)
-    from graphformer.cli.run import run
+    from graphformer.cli.commands.fit import run
 
     return run(arguments)

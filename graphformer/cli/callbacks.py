@@ -135,3 +135,17 @@ def make_checkpoint_callback(folder: Path, *, keep_best: bool) -> ModelCheckpoin
         enable_version_counter=False,
         **monitor,
     )
+
+
+class StoreTokenizer(Callback):
+    """Write the data's tokenizer, if it has one, as `tokenizer.json` into the run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write it: by now a checkpoint's own has replaced that of the data."""
+        data: Any = getattr(trainer, "datamodule", None)
+        tokenizer = getattr(data, "tokenizer", None)
+        if tokenizer is not None and trainer.is_global_zero:
+            tokenizer.save(self.folder / "tokenizer.json")

@@ -10,7 +10,11 @@ import torch
 import yaml
 
 from graphformer.cli.callbacks import CONFIG_KEY
+from graphformer.cli.config.parser import Parser
 from graphformer.cli.errors import UsageError
+from graphformer.data import Tokenizer
+from graphformer.data.text.tokenizer_training import restore_tokenizer
+from graphformer.tasks import Task
 
 # A resumed run takes these over; all other settings of model and data live on in its state.
 _FREE = ("model.adjacency",)
@@ -75,3 +79,34 @@ def _short(key: str) -> str:
 
 def _line(error: Exception) -> str:
     return str(error).partition("\n")[0][:100]
+
+
+def restore_task(path: Path) -> Task:
+    """The task of a checkpoint, with its weights, ready to be evaluated.
+
+    Raises:
+        UsageError: the file is no checkpoint of this command.
+    """
+    settings = yaml.safe_load(stored_config(path, whole=False))["model"]
+    parser = Parser()
+    parser.add_subclass_arguments(Task, "model")
+    task: Task = parser.instantiate_classes(parser.parse_object({"model": settings})).model
+    task.configure_model()
+    task.load_state_dict(_load(path)["state_dict"])
+    return task.eval()
+
+
+def restore_text_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of the data that a checkpoint was trained on.
+
+    Raises:
+        UsageError: it was trained on data without one.
+    """
+    for state in _load(path).values():
+        if isinstance(state, dict) and isinstance(state.get("tokenizer"), dict):
+            return restore_tokenizer(state["tokenizer"])
+    raise UsageError(f"{path} holds no tokenizer: it was not trained on a text")
+
+
+def _load(path: Path) -> dict[str, Any]:
+    return dict(torch.load(path, map_location="cpu", weights_only=True))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from graphformer.cli.measure import peak_memory
+from graphformer.cli.profiling import peak_memory
 from graphformer.models.generation import evaluating
 from graphformer.nn.head import pool
 from graphformer.patterns import Complete, Pattern, lengths

@@ -1,30 +1,29 @@
 """Data sets as LightningDataModules: raw files in, packed batches without padding out."""
 
-from graphformer.data.batches import BatchLoader
-from graphformer.data.budgets import BudgetOrder
-from graphformer.data.captions import CaptionFile
-from graphformer.data.conllu import DependencyTrees
-from graphformer.data.documents import TextRecords
-from graphformer.data.edge_kinds import TUEdges
-from graphformer.data.features import SparseFeatures
-from graphformer.data.files import MissingDataError
-from graphformer.data.folders import ImageFolder
-from graphformer.data.graphs import MoleculeNet, TUDataset
-from graphformer.data.image_sets import Digits, IdxImages, ImageArrays
-from graphformer.data.labelled import LabelledText
-from graphformer.data.library import StandardLibrary
-from graphformer.data.links import PlanetoidLinks
-from graphformer.data.listops import ListOps
-from graphformer.data.neighbors import NeighborNodes
-from graphformer.data.nodes import DigitsGraph, HeterophilousGraph, Planetoid
-from graphformer.data.pairs import SymbolPairs, TextPairs
+from graphformer.data.graph.datasets import MoleculeNet, TUDataset, TUEdges
+from graphformer.data.graph.link_splits import PlanetoidLinks
+from graphformer.data.graph.neighbor_loader import NeighborNodes
+from graphformer.data.graph.node_datasets import DigitsGraph, HeterophilousGraph, Planetoid
+from graphformer.data.graph.sparse_features import SparseFeatures
+from graphformer.data.graph.synthetic import RingTransfer
+from graphformer.data.io.cache import MissingDataError
+from graphformer.data.loader import BatchLoader
 from graphformer.data.ragged import Ragged, RaggedPairs
-from graphformer.data.scenes import Scenes
-from graphformer.data.synthetic import RingTransfer
-from graphformer.data.tagged import TaggedText
-from graphformer.data.text import TextFile
-from graphformer.data.tokens import Bytes, Characters, Tokenizer
-from graphformer.data.vocabularies import load_tokenizer, train_tokenizer
+from graphformer.data.text.classification import LabelledText
+from graphformer.data.text.conllu import DependencyTrees
+from graphformer.data.text.language_modeling import TextFile
+from graphformer.data.text.listops import ListOps
+from graphformer.data.text.records import TextRecords
+from graphformer.data.text.seq2seq import SymbolPairs, TextPairs
+from graphformer.data.text.stdlib import StandardLibrary
+from graphformer.data.text.tagging import TaggedText
+from graphformer.data.text.tokenizer import Bytes, Characters, Tokenizer
+from graphformer.data.text.tokenizer_training import load_tokenizer, train_tokenizer
+from graphformer.data.token_budget import BudgetOrder
+from graphformer.data.vision.captions import CaptionFile
+from graphformer.data.vision.datasets import Digits, IdxImages, ImageArrays
+from graphformer.data.vision.folder import ImageFolder
+from graphformer.data.vision.scenes import Scenes
 
 __all__ = [
     "SparseFeatures",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphformer.data.windows import places
+from graphformer.data.text.blocks import places
 
 
 class Ragged:

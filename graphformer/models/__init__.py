@@ -1,29 +1,29 @@
 """Builder functions: one Transformer, put together for text, vision and graphs."""
 
-from graphformer.models.baselines import GCN, gcn
-from graphformer.models.captioning import RecurrentCaptioner, captioner, recurrent_captioner
-from graphformer.models.clip import CLIP, clip
-from graphformer.models.cnn import cnn
-from graphformer.models.encoding import encode, packed, search
 from graphformer.models.generation import generate
-from graphformer.models.graph_attention import GAT, gat, residual_gat
-from graphformer.models.graph_hybrids import exphormer, gps
-from graphformer.models.graph_model import GraphModel
-from graphformer.models.graph_transformers import graph_transformer, graphormer
-from graphformer.models.mae import MaskedAutoencoder, mae
+from graphformer.models.graph.gat import GAT, gat, residual_gat
+from graphformer.models.graph.gcn import GCN, gcn
+from graphformer.models.graph.gps import exphormer, gps
+from graphformer.models.graph.model import GraphModel
+from graphformer.models.graph.transformers import graph_transformer, graphormer
 from graphformer.models.model import Model
-from graphformer.models.recurrent import recurrent_language_model, recurrent_seq2seq
-from graphformer.models.seq2seq import EncoderDecoder, encoder_decoder
-from graphformer.models.text import (
+from graphformer.models.text.builders import (
     bert,
     language_model,
     llama,
     sentence_embedder,
     text_classifier,
     token_tagger,
+    word_tagger,
 )
-from graphformer.models.vision import ViT, vit
-from graphformer.models.words import word_tagger
+from graphformer.models.text.embed import encode, packed, search
+from graphformer.models.text.recurrent import recurrent_language_model, recurrent_seq2seq
+from graphformer.models.text.seq2seq import EncoderDecoder, encoder_decoder
+from graphformer.models.vision.captioning import RecurrentCaptioner, captioner, recurrent_captioner
+from graphformer.models.vision.clip import CLIP, clip
+from graphformer.models.vision.cnn import cnn
+from graphformer.models.vision.mae import MaskedAutoencoder, mae
+from graphformer.models.vision.vit import ViT, vit
 
 __all__ = [
     "GAT",

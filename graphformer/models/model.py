@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from typing_extensions import Self
 
 from graphformer.adjacency import Adjacency
-from graphformer.models.encoding import encode
 from graphformer.models.generation import generate
-from graphformer.nn import MixtureOfExperts, Transformer, weight_std
+from graphformer.models.text.embed import encode
+from graphformer.nn import Transformer, weight_std
+from graphformer.nn.init import initialise
 from graphformer.patterns import Learned, Pattern, PerLayer
 
 Patterns = Pattern | Sequence[Pattern]
@@ -54,6 +54,7 @@ class Model(nn.Module):
         self.tokenizer: Any = None
         self.config: dict[str, Any] | None = None
         self.files: dict[str, str] = {}
+        self.exporter: Callable[[Any, str | os.PathLike[str]], None] | None = None
         self.fresh: list[str] = []
         self.prompt = ""
         self.defaults: dict[str, Any] = {}
@@ -143,35 +144,9 @@ class Model(nn.Module):
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
         """Write a folder that `transformers` opens; see `graphformer.pretrained`."""
-        from graphformer.pretrained import save_pretrained  # which knows the builders
-
-        save_pretrained(self, path)
-
-
-RESIDUAL = ("attention.out.weight", "mlp.3.weight", "mlp.out.weight", "mlp.down")
-"""How the weights are called whose output joins the residual stream."""
-
-
-def initialise(network: nn.Module, *, std: float, depth: int) -> None:
-    """Draw weights as GPT-2: from a normal distribution, a narrower one where residuals add up.
-
-    Biases start at zero and norms as they are; so do tensors that belong to no linear map,
-    embedding or mixture of experts.
-
-    Args:
-        network: whose weights are drawn.
-        std: the deviation.
-        depth: the number of its blocks.
-
-    Source: Radford et al., 2019 (GPT-2), section 2.3.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.Linear | nn.Embedding | nn.EmbeddingBag):
-            nn.init.normal_(module.weight, std=std)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
-        if isinstance(module, MixtureOfExperts):
-            nn.init.normal_(module.up, std=std)
-    for name, weight in network.named_parameters():
-        if name.endswith(RESIDUAL):
-            nn.init.normal_(weight, std=std / math.sqrt(2 * max(depth, 1)))
+        if self.exporter is None:
+            raise ValueError(
+                "save_pretrained: got a model that is not from a checkpoint, expected one from "
+                "gf.from_pretrained; save it by torch.save(model.state_dict(), path) instead."
+            )
+        self.exporter(self, path)

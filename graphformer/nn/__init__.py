@@ -2,9 +2,8 @@
 
 from graphformer.nn.attention import GraphAttention, MultiHeadAttention
 from graphformer.nn.block import Block, DecoderBlock
-from graphformer.nn.cache import KeyValues
 from graphformer.nn.dropout import Dropout
-from graphformer.nn.edges import (
+from graphformer.nn.edge_bias import (
     DistanceBias,
     EdgeOptions,
     FeatureBias,
@@ -24,6 +23,8 @@ from graphformer.nn.graph import (
     ResidualBlock,
 )
 from graphformer.nn.head import Head, Pooling, pool
+from graphformer.nn.init import weight_std
+from graphformer.nn.kv_cache import KeyValues
 from graphformer.nn.latent import LatentAttention
 from graphformer.nn.patches import (
     Convolutions,
@@ -37,7 +38,6 @@ from graphformer.nn.readout import AttentionPool, PairHead, SetPool
 from graphformer.nn.record import draw_attention, record_attention
 from graphformer.nn.relative import ALiBi, RelativeBias
 from graphformer.nn.rotary import Rotary, rotate
-from graphformer.nn.start import weight_std
 from graphformer.nn.transformer import Transformer
 
 __all__ = [

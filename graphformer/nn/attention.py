@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graphformer.adjacency import Adjacency, as_adjacency
-from graphformer.nn.cache import KeyValues
+from graphformer.nn.kv_cache import KeyValues
 from graphformer.nn.rotary import Rotation, rotate
 from graphformer.ops import OffsetBias, additive_attention, attention, gatv2_attention
-from graphformer.ops.choice import Backend
+from graphformer.ops.select import Backend
 
 
 class MultiHeadAttention(nn.Module):

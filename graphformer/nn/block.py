@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from graphformer.adjacency import Adjacency
-from graphformer.nn.cache import KeyValues
 from graphformer.nn.dropout import Dropout
+from graphformer.nn.kv_cache import KeyValues
 
 
 class Block(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphformer.nn.dropout import Dropout
-from graphformer.nn.edges import wanted
+from graphformer.nn.edge_bias import wanted
 from graphformer.patterns import lengths
 
 NAMES = ("laplacian", "random_walk", "degree", "shortest_path", "virtual_node")

@@ -13,7 +13,7 @@ from graphformer.adjacency import Adjacency, as_adjacency
 from graphformer.nn.dropout import Dropout
 from graphformer.nn.transformer import Transformer
 from graphformer.ops import edge_feature_attention
-from graphformer.ops.choice import Backend
+from graphformer.ops.select import Backend
 
 Jump = Literal["last", "cat", "max"]
 

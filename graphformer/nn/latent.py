@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from graphformer.adjacency import Adjacency
-from graphformer.nn.cache import KeyValues
+from graphformer.nn.kv_cache import KeyValues
 from graphformer.nn.rotary import Rotation, rotate
 from graphformer.ops import attention
 

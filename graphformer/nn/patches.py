@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graphformer.nn.dropout import Dropout
-from graphformer.nn.start import weight_std
+from graphformer.nn.init import weight_std
 from graphformer.patterns import lengths
 from graphformer.patterns.base import wanted
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from graphformer.adjacency import complete
 from graphformer.nn.attention import MultiHeadAttention
-from graphformer.nn.edges import wanted
+from graphformer.nn.edge_bias import wanted
 from graphformer.nn.head import Head
 from graphformer.ops import attention
 from graphformer.patterns import lengths

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from graphformer.adjacency import Adjacency
 from graphformer.ops import OffsetBias
-from graphformer.ops.bias import places
+from graphformer.ops.offset_bias import places
 
 
 class ALiBi(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from graphformer.adjacency import Adjacency
-from graphformer.ops.bias import places
+from graphformer.ops.offset_bias import places
 
 Rotation = tuple[Tensor, Tensor]
 """Cosines and sines of the angles, each [N, 1, W]; the second half of W repeats the first."""

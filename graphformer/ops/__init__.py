@@ -1,13 +1,13 @@
 """The attention functions: one public dispatch, one sibling file a backend; and fast dropout."""
 
-from graphformer.ops.bias import OffsetBias
 from graphformer.ops.dispatch import (
     additive_attention,
     attention,
     edge_feature_attention,
     gatv2_attention,
 )
-from graphformer.ops.drop import dropout
+from graphformer.ops.dropout import dropout
+from graphformer.ops.offset_bias import OffsetBias
 
 __all__ = [
     "OffsetBias",

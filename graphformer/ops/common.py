@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from typing import TypedDict
 
 import torch
@@ -57,3 +59,13 @@ def _shifted(z: Tensor, bits: int) -> Tensor:
 def _signed(value: int) -> int:
     """The int64 with the bits of an unsigned one; int64 products wrap, as the generator wants."""
     return value - (1 << 64)
+
+
+_log = logging.getLogger("graphformer")
+
+
+def notice(message: str) -> None:
+    """Log lines at level INFO; without a log at that level, write them to standard error."""
+    _log.info("%s", message)
+    if not (_log.isEnabledFor(logging.INFO) and _log.hasHandlers()):
+        print("\n".join(f"graphformer: {line}" for line in message.split("\n")), file=sys.stderr)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from graphformer.adjacency import Adjacency, HeadEdges
-from graphformer.ops.bias import OffsetBias
 from graphformer.ops.checks import checked, edge_aligned, edge_options, edge_values, shapes
-from graphformer.ops.choice import TAKE_RULES, Backend, backend_for
+from graphformer.ops.offset_bias import OffsetBias
+from graphformer.ops.select import TAKE_RULES, Backend, backend_for
 
 Output = Tensor | tuple[Tensor, Tensor]
 

@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency, Grid, Implicit
-from graphformer.ops.bias import OffsetBias
 from graphformer.ops.common import EdgeOptions
+from graphformer.ops.offset_bias import OffsetBias
 
 BLOCK = 128
 NARROWEST = 16

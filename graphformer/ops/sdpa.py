@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from graphformer.adjacency import CSR, Adjacency, Bucket
-from graphformer.ops.bias import OffsetBias
 from graphformer.ops.common import EdgeOptions
+from graphformer.ops.offset_bias import OffsetBias
 
 
 def why_not(options: EdgeOptions) -> str | None:

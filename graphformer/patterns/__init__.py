@@ -6,11 +6,11 @@ with `|` and `&`.
 """
 
 from graphformer.patterns.base import Intersection, Pattern, Union, lengths
-from graphformer.patterns.graph import Dilated, Expander, GlobalNodes, Random, VirtualNode
-from graphformer.patterns.layers import PerHead, PerLayer
-from graphformer.patterns.learned import FixedEdges, Offsets
-from graphformer.patterns.rules import Causal, Complete, Edges, Grid, SelfLoops, Window
-from graphformer.patterns.stored import Learned, load_pattern, save_pattern
+from graphformer.patterns.basic import Causal, Complete, Edges, Grid, SelfLoops, Window
+from graphformer.patterns.offsets import FixedEdges, Offsets
+from graphformer.patterns.per_layer import PerHead, PerLayer
+from graphformer.patterns.serialization import Learned, load_pattern, save_pattern
+from graphformer.patterns.sparse import Dilated, Expander, GlobalNodes, Random, VirtualNode
 from graphformer.patterns.text import Documents, Prefix
 
 __all__ = [

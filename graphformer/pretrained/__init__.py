@@ -1,11 +1,11 @@
 """Public weights on the graph core: from Hugging Face's folders and models, and back to them."""
 
-from graphformer.pretrained.attention import register_with_transformers
 from graphformer.pretrained.builders import classifier, decoder, kind_of, tagger
 from graphformer.pretrained.images import packed_images
 from graphformer.pretrained.loading import from_pretrained
 from graphformer.pretrained.saving import save_pretrained
 from graphformer.pretrained.tokenizer import PretrainedTokenizer, load_tokenizer
+from graphformer.pretrained.transformers_attention import register_with_transformers
 
 __all__ = [
     "PretrainedTokenizer",

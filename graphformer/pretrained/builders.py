@@ -16,6 +16,7 @@ from graphformer.nn.head import Pool
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families import FAMILIES, Kind
 from graphformer.pretrained.loading import family_of
+from graphformer.pretrained.saving import save_pretrained
 
 
 def classifier(settings: dict[str, Any], num_classes: int, pool: Pool | None = None) -> Model:
@@ -93,4 +94,5 @@ def _build(settings: dict[str, Any], kind: Kind, num_classes: int | None = None)
     config.values["architectures"] = [family.classes[kind]]
     model = family.build(config, kind, bool(config.get("tie_word_embeddings", family.tied)))
     model.config = config.values
+    model.exporter = save_pretrained
     return model

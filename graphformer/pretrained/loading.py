@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from graphformer.models import Model
+from graphformer.pretrained.checkpoint_io import Held, Joined, Stored, Tensors, read_json
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families import FAMILIES, Family, Kind
-from graphformer.pretrained.names import Place, canonical, places, rows_of, understood
+from graphformer.pretrained.key_mapping import Place, canonical, places, rows_of, understood
+from graphformer.pretrained.saving import save_pretrained
 from graphformer.pretrained.sentence import sentence_head
-from graphformer.pretrained.tensors import Held, Joined, Stored, Tensors, read_json
 from graphformer.pretrained.tokenizer import load_tokenizer, side_files
 
 Heads = Literal[
@@ -85,6 +86,7 @@ def from_pretrained(
     _load(model, tensors, actual, family, config, kind, dtype, torch.device(device), head != "auto")
     config.values["architectures"] = [family.classes.get(kind, family.classes["none"])]
     model.config = config.values
+    model.exporter = save_pretrained
     model.defaults = _generation(config, family, source if folder is None else folder)
     if folder is not None:
         model.tokenizer = load_tokenizer(folder)

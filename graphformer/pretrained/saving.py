@@ -11,13 +11,13 @@ from pathlib import Path
 from torch import Tensor
 
 from graphformer.models import Model
-from graphformer.models.clip import CLIP
+from graphformer.models.vision.clip import CLIP
 from graphformer.nn import Pooling
+from graphformer.pretrained.checkpoint_io import INDEX, WHOLE
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families import FAMILIES
-from graphformer.pretrained.names import places, stored
+from graphformer.pretrained.key_mapping import places, stored
 from graphformer.pretrained.sentence import sentence_files
-from graphformer.pretrained.tensors import INDEX, WHOLE
 
 
 def save_pretrained(model: Model | CLIP, path: str | os.PathLike[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from graphformer.models import Model
 from graphformer.nn import Pooling
 from graphformer.nn.head import Pool
-from graphformer.pretrained.tensors import read_json
+from graphformer.pretrained.checkpoint_io import read_json
 
 POOLS: dict[str, Pool] = {"cls": "first", "mean": "mean", "max": "max", "lasttoken": "last"}
 FLAGS = {

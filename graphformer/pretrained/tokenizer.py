@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from graphformer.data.checkpoint_tokenizer import PretrainedTokenizer
-from graphformer.data.checkpoint_tokenizer import read_pretrained_tokenizer as load_tokenizer
+from graphformer.data.text.hf_tokenizer import PretrainedTokenizer
+from graphformer.data.text.hf_tokenizer import read_pretrained_tokenizer as load_tokenizer
 
 __all__ = ["PretrainedTokenizer", "load_tokenizer", "side_files"]
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from graphformer.ops.drop import dropout
+from graphformer.ops.dropout import dropout
 
 
 class _Mode(TorchFunctionMode):

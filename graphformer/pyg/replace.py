@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from torch import nn
 from torch_geometric.nn import MessagePassing
 
-from graphformer.ops.notice import notice
+from graphformer.ops.common import notice
 from graphformer.pyg.dropout import add_fast_dropout
 from graphformer.pyg.layers import FUSED
 

@@ -2,16 +2,16 @@
 
 from graphformer.tasks.base import Task
 from graphformer.tasks.classification import Classification
-from graphformer.tasks.clip import ImageTextContrast
-from graphformer.tasks.contrastive import SentenceContrast
-from graphformer.tasks.denoising import Denoising
-from graphformer.tasks.language import LanguageModeling
-from graphformer.tasks.link import EdgeClassification, LinkPrediction
-from graphformer.tasks.masked import MaskedLanguageModeling
-from graphformer.tasks.reconstruction import MaskedImageModeling
+from graphformer.tasks.graph.link import EdgeClassification, LinkPrediction
 from graphformer.tasks.regression import Regression
-from graphformer.tasks.replaced import ReplacedTokenDetection
-from graphformer.tasks.seq2seq import SequenceToSequence
+from graphformer.tasks.text.denoising import Denoising
+from graphformer.tasks.text.electra import ReplacedTokenDetection
+from graphformer.tasks.text.language import LanguageModeling
+from graphformer.tasks.text.masked_language import MaskedLanguageModeling
+from graphformer.tasks.text.sentence_contrast import SentenceContrast
+from graphformer.tasks.text.seq2seq import SequenceToSequence
+from graphformer.tasks.vision.image_text import ImageTextContrast
+from graphformer.tasks.vision.masked_image import MaskedImageModeling
 
 __all__ = [
     "Classification",

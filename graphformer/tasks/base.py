@@ -16,10 +16,19 @@ from torch.optim.lr_scheduler import LambdaLR
 from graphformer.patterns import Pattern
 from graphformer.tasks.finetuning import add_lora, freeze, layer_rates, merge_lora
 from graphformer.tasks.optimization import make_optimizer, schedule_factor
-from graphformer.tasks.pretrained import load_pretrained
+from graphformer.tasks.warm_start import load_pretrained
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
+
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+    from graphformer.data import Tokenizer
+
 
 IGNORED = -100  # the label of a node or sample that has none, as in torch's cross_entropy
 
@@ -208,3 +217,19 @@ def check_rows(output: Tensor, y: Tensor, level: str) -> Tensor:
             "a node task needs one row a node, a graph task one row a sample (a pooling head)"
         )
     return output
+
+
+def need_tokenizer(task: pl.LightningModule) -> Tokenizer:
+    """The tokenizer of the data that the task is run on.
+
+    Raises:
+        ValueError: the data has none.
+    """
+    data: Any = getattr(task.trainer, "datamodule", None)
+    tokenizer: Tokenizer | None = getattr(data, "tokenizer", None)
+    if tokenizer is None:
+        raise ValueError(
+            f"{type(task).__name__} needs data with a tokenizer, which {type(data).__name__} is "
+            "not: choose TextFile, TextRecords, LabelledText or TextPairs."
+        )
+    return tokenizer

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 import torch
-from awkward import AWKWARD, random_edges
+from helpers.awkward import AWKWARD, random_edges
 from hypothesis import given
 from hypothesis import strategies as st
 

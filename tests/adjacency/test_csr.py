@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from awkward import AWKWARD, random_edges
+from helpers.awkward import AWKWARD, random_edges
 from hypothesis import given
 from hypothesis import strategies as st
 

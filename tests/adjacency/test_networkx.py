@@ -5,7 +5,7 @@ from __future__ import annotations
 import networkx
 import pytest
 import torch
-from awkward import random_edges
+from helpers.awkward import random_edges
 
 import graphformer as gf
 from graphformer.adjacency import networkx_values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from awkward import hub, random_edges
+from helpers.awkward import hub, random_edges
 
 import graphformer as gf
 from graphformer.adjacency import union

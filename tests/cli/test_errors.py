@@ -12,9 +12,8 @@ import torch
 
 import graphformer as gf
 from graphformer.cli import main
-from graphformer.cli.errors import UsageError
-from graphformer.cli.parser import Parser
-from graphformer.cli.run import plain_errors
+from graphformer.cli.config.parser import Parser
+from graphformer.cli.errors import UsageError, plain_errors
 from graphformer.tasks import Task
 
 FIT = ["fit", "-c", "tiny.yaml"]

@@ -13,9 +13,9 @@ from tokenizers import models as kinds
 from tokenizers import pre_tokenizers, processors
 
 from graphformer.cli import main
-from graphformer.cli.restore import restore_task
+from graphformer.cli.checkpoints import restore_task
 from graphformer.pretrained import decoder, from_pretrained, tagger
-from graphformer.tasks.pretrained import load_pretrained
+from graphformer.tasks.warm_start import load_pretrained
 
 SETTINGS = {
     "model_type": "bert",

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.runs import Run
 
 from graphformer.cli import main
 from graphformer.tasks import Classification
-
-from .conftest import Run
 
 
 def press_ctrl_c(monkeypatch: pytest.MonkeyPatch, method: str, call: int) -> None:

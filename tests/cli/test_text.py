@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from graphformer.cli import main
-from graphformer.cli.restore import restore_task, restore_text_tokenizer
+from graphformer.cli.checkpoints import restore_task, restore_text_tokenizer
 from graphformer.data import load_tokenizer
 
 TEXT = "one two three four five six seven eight nine ten\n" * 40

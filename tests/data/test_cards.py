@@ -11,7 +11,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser
 
-from graphformer.data.module import DataModule
+from graphformer.data.base import DataModule
 
 CARDS = sorted((Path(__file__).parents[2] / "datasets").glob("*.yaml"))
 FIELDS = ["what", "source", "licence", "citation"]

@@ -8,8 +8,8 @@ import torch
 from torch_geometric.data import Data
 
 from graphformer.data.checks import check_finite
-from graphformer.data.features import SparseFeatures
-from graphformer.data.nodes import FullGraph
+from graphformer.data.graph.node_datasets import FullGraph
+from graphformer.data.graph.sparse_features import SparseFeatures
 from graphformer.models import gat, graph_transformer
 from graphformer.patterns import Edges
 from graphformer.tasks import Classification

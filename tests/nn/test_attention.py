@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch_geometric.nn as pyg
-from awkward import random_edges
+from helpers.awkward import random_edges
 from torch import nn
 
 import graphformer as gf

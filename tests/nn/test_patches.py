@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from images import packed, pictures
+from helpers.images import packed, pictures
 from torch import nn
 from torch.nn import functional as F
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import matplotlib.image
 import pytest
 import torch
-from awkward import random_edges
+from helpers.awkward import random_edges
 from torch import nn
 
 import graphformer as gf

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 import torch
-from awkward import AWKWARD
+from helpers.awkward import AWKWARD
 from torch import nn
 
 import graphformer as gf

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from awkward import AWKWARD
+from helpers.awkward import AWKWARD
 
 import graphformer as gf
-from graphformer.ops.choice import BACKENDS
 from graphformer.ops.common import keep, per_head
+from graphformer.ops.select import BACKENDS
 
 COUNTED = [name for name in BACKENDS if name != "sdpa"]  # sdpa draws torch's own numbers
 MASK = 2**64 - 1

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import definition
 import pytest
 import torch
-from awkward import AWKWARD, random_edges
+from helpers import definition
+from helpers.awkward import AWKWARD, random_edges
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
 import graphformer as gf
 from graphformer import ops
-from graphformer.ops.choice import BACKENDS
+from graphformer.ops.select import BACKENDS
 
 ALL = [*BACKENDS, "auto"]
 EDGES = [name for name in ALL if name != "sdpa"]  # those that take edge weights, return weights

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from awkward import AWKWARD
+from helpers.awkward import AWKWARD
 from torch.nn import functional as F
 
 import graphformer as gf
 from graphformer.ops import edge_feature_attention, gatv2_attention
-from graphformer.ops.choice import BACKENDS, takes
+from graphformer.ops.select import BACKENDS, takes
 
 H, D, DV, DE = 4, 5, 3, 7
 SHAPES = ["random", "duplicates", "isolated", "bipartite", "hub", "no-edges", "window"]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import definition
 import pytest
 import torch
-from awkward import AWKWARD
+from helpers import definition
+from helpers.awkward import AWKWARD
 from torch.nn.attention.flex_attention import create_block_mask
 
 import graphformer as gf
 from graphformer.adjacency import Implicit, union
 from graphformer.ops import flex
-from graphformer.ops.bias import OffsetBias
+from graphformer.ops.offset_bias import OffsetBias
 
 RULES = [name for name, make in AWKWARD.items() if isinstance(make(), Implicit)]
 LARGE = {
@@ -131,7 +131,7 @@ PLAIN = {"bias": None, "edge_weight": None, "dropout": 0.0, "return_weights": Fa
     ],
 )
 def test_auto_on_cuda(make, change, expected, monkeypatch):
-    from graphformer.ops import choice
+    from graphformer.ops import select as choice
 
     monkeypatch.setattr(choice, "HAS_TRITON", True)
     options = PLAIN | change
@@ -139,7 +139,7 @@ def test_auto_on_cuda(make, change, expected, monkeypatch):
 
 
 def test_auto_on_cuda_leaves_out_what_cannot_run(monkeypatch):
-    from graphformer.ops import choice
+    from graphformer.ops import select as choice
 
     monkeypatch.setattr(choice, "HAS_TRITON", True)
     band, learned = gf.window(1009, 17), OffsetBias(torch.ones(3, 2, requires_grad=True))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import TEXTS, VOCAB, compare
+from helpers.checkpoints import TEXTS, VOCAB, compare
 
 import graphformer as gf
 from graphformer import patterns

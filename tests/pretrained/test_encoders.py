@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import VOCAB, compare
+from helpers.checkpoints import VOCAB, compare
 
 import graphformer as gf
 from graphformer import patterns

@@ -264,5 +264,5 @@ def test_saving_over_shards_leaves_one_file(shards):
 
 
 def test_only_checkpoints_are_saved(tmp_path):
-    with pytest.raises(ValueError, match="model has no config"):
+    with pytest.raises(ValueError, match="expected one from gf.from_pretrained"):
         gf.models.bert(29, dim=10, depth=1, num_heads=2).save_pretrained(tmp_path / "x")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoints import gradients
+from helpers.checkpoints import gradients
 
 import graphformer as gf
 from graphformer import patterns

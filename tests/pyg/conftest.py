@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from twins import LAYERS
+from helpers.twins import LAYERS
 
 
 @pytest.fixture

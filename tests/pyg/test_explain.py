@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 import torch_geometric.nn as pyg
-from awkward import random_edges
+from helpers.awkward import random_edges
 from torch import nn
 from torch_geometric.explain import AttentionExplainer, Explainer, GNNExplainer
 

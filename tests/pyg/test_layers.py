@@ -9,12 +9,27 @@ import weakref
 
 import pytest
 import torch
-from awkward import hub, random_edges
+from helpers.awkward import hub, random_edges
+from helpers.twins import (
+    DE,
+    LAYERS,
+    LOOPS,
+    C,
+    E,
+    F,
+    H,
+    M,
+    N,
+    assert_same,
+    edges,
+    outputs,
+    randn,
+    twins,
+)
 from torch import nn
 from torch_geometric import EdgeIndex
 from torch_geometric.nn import GAT, GATConv, GATv2Conv, TransformerConv
 from torch_geometric.utils import to_torch_csr_tensor
-from twins import DE, LAYERS, LOOPS, C, E, F, H, M, N, assert_same, edges, outputs, randn, twins
 
 import graphformer as gf
 import graphformer.pyg

@@ -9,6 +9,7 @@ import pickle
 
 import pytest
 import torch
+from helpers.twins import DE, LAYERS, C, E, F, H, M, N, assert_same, edges, randn, twins
 from torch import nn
 from torch_geometric.data import HeteroData
 from torch_geometric.nn import (
@@ -21,7 +22,6 @@ from torch_geometric.nn import (
     TransformerConv,
     to_hetero,
 )
-from twins import DE, LAYERS, C, E, F, H, M, N, assert_same, edges, randn, twins
 
 import graphformer as gf
 from graphformer.pyg import FusedGATConv

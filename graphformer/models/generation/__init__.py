@@ -1,6 +1,6 @@
 """Generation: tokens after tokens, greedily, by sampling or by beam search."""
 
-from graphformer.models.generation.decoding import Source, decoding_options
+from graphformer.models.generation.decoders import Source, decoding_options
 from graphformer.models.generation.generate import evaluating, generate
 from graphformer.models.generation.prompts import as_texts, max_length
 

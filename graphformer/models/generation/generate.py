@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
-from graphformer.models.generation.beams import beam_search
-from graphformer.models.generation.choosing import Chooser
-from graphformer.models.generation.decoding import (
+from graphformer.models.generation.beam_search import beam_search
+from graphformer.models.generation.decoders import (
     CachedTexts,
     Decoding,
     Extendable,
@@ -22,8 +21,7 @@ from graphformer.models.generation.decoding import (
     WholeTexts,
     per_block,
 )
-from graphformer.models.generation.ending import Ending
-from graphformer.models.generation.guessing import Guesses
+from graphformer.models.generation.prompt_lookup import Guesses
 from graphformer.models.generation.prompts import (
     Prompts,
     as_texts,
@@ -31,10 +29,12 @@ from graphformer.models.generation.prompts import (
     check_length,
     text_marks,
 )
+from graphformer.models.generation.sampling import Chooser
+from graphformer.models.generation.stopping import Ending
 from graphformer.patterns import Causal
 
 if TYPE_CHECKING:
-    from graphformer.models.model import Model
+    from graphformer.models.protocols import CachedModel
 
 Stream = Callable[[int, int], Any]
 
@@ -222,7 +222,7 @@ def _decoding(
             "generate needs logits for each token, but the network pools them: use a head that "
             "does not pool"
         )
-    cached = CachedTexts(cast("Model", network), texts, pattern, source=source)
+    cached = CachedTexts(cast("CachedModel", network), texts, pattern, source=source)
     return cached if context is None else Limited(cached, texts, context)
 
 
@@ -242,7 +242,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 @contextmanager
 def hastened(network: nn.Module) -> Iterator[None]:
     """With linear maps that are quick for few rows, on a CPU; afterwards as they were."""
-    from graphformer.ops.few import linear, suits  # compiles its kernel
+    from graphformer.ops.cpu.skinny_linear import linear, suits  # compiles its kernel
 
     changed = []
     for module in network.modules():

@@ -13,7 +13,7 @@ from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.ops.common import EdgeOptions
-from graphformer.ops.fused import (
+from graphformer.ops.custom_op import (
     ADDITIVE,
     DOT,
     GATV2,

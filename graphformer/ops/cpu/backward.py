@@ -36,7 +36,7 @@ from graphformer.ops.cpu.rows import (
 from graphformer.ops.cpu.scores import logits_of_source, logits_of_target, weigh_and_bias
 from graphformer.ops.cpu.simd import as_float, cast, pointer, read_index, shift, size_of, zeros
 from graphformer.ops.cpu.table import CAPACITY
-from graphformer.ops.fused import ADDITIVE, DOT, GATV2
+from graphformer.ops.custom_op import ADDITIVE, DOT, GATV2
 
 
 def make_by_target(

@@ -23,8 +23,8 @@ import numba
 from numba import cfunc, types
 from numba.core.registry import cpu_target
 
+from graphformer.ops.common import notice
 from graphformer.ops.cpu import backward, forward, numbers, sweeps
-from graphformer.ops.notice import notice
 
 _log = logging.getLogger("graphformer")
 _MAKERS: dict[str, Callable[..., Any]] = {

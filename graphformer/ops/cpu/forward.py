@@ -14,7 +14,7 @@ from graphformer.ops.cpu.rows import add_rows, fill, scaled, whole_lines
 from graphformer.ops.cpu.scores import logits_of_target, weigh_and_bias
 from graphformer.ops.cpu.simd import as_float, cast, pointer, read_index, shift, zeros
 from graphformer.ops.cpu.table import CAPACITY
-from graphformer.ops.fused import DOT
+from graphformer.ops.custom_op import DOT
 
 
 def make_forward(

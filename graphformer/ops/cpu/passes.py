@@ -10,7 +10,7 @@ from torch import Tensor
 from graphformer.ops.cpu.compiled import kernel, shape_constants, sweep
 from graphformer.ops.cpu.launch import Plan, run
 from graphformer.ops.cpu.numbers import SPAN
-from graphformer.ops.fused import ADDITIVE, DOT, GATV2, Inputs, Settings
+from graphformer.ops.custom_op import ADDITIVE, DOT, GATV2, Inputs, Settings
 
 _BLOCK = 64
 

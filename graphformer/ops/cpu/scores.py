@@ -11,7 +11,7 @@ from graphformer.ops.cpu.blocks import plus, rectify, scores_additive
 from graphformer.ops.cpu.calls import sweep
 from graphformer.ops.cpu.rows import dots, dots_edges, inlined, scaled, scores_gatv2
 from graphformer.ops.cpu.simd import as_float, pointer, shift
-from graphformer.ops.fused import ADDITIVE, DOT, GATV2
+from graphformer.ops.custom_op import ADDITIVE, DOT, GATV2
 
 
 @inlined

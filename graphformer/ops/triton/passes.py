@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphformer.ops.fused import DOT, Inputs, Settings
+from graphformer.ops.custom_op import DOT, Inputs, Settings
 from graphformer.ops.triton.backward import by_source, by_target, edge_features
 from graphformer.ops.triton.forward import forward as forward_kernel
 from graphformer.ops.triton.forward import weigh

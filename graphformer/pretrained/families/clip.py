@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from graphformer.models import Model, ViT
-from graphformer.models.clip import CLIP as TwoTowers  # noqa: N811 - the family has its name
-from graphformer.models.clip import MOST
+from graphformer.models.vision.clip import CLIP as TwoTowers  # noqa: N811 - the family has its name
+from graphformer.models.vision.clip import MOST
 from graphformer.nn import (
     Embedding,
     FeedForward,

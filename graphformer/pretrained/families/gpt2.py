@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from graphformer.models import Model
-from graphformer.models.parts import token_head
+from graphformer.models.text.trunk import token_head
 from graphformer.nn import (
     Dropout,
     Embedding,

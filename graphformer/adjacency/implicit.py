@@ -1,0 +1,294 @@
+"""Implicit adjacencies: rules over blocks, one block a sample, that never store their edges.
+
+Every rule here lets a target attend to a *box* of its block: `height` runs of `width` sources,
+`stride` apart. A run of neighbours in a sequence is a box of height one, a grid neighbourhood a
+box of rows and columns. So one function counts the edges of all rules, and one lists them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree
+from torch.utils._python_dispatch import _disable_current_modes
+from typing_extensions import Self
+
+from graphformer.adjacency.base import Adjacency, Bucket, rows_of
+from graphformer.adjacency.cached_property import kept, made
+from graphformer.adjacency.csr import CSR, _index_dtype
+
+
+class Boxes(NamedTuple):
+    """For each target the sources `first + row * stride + column`, all int64 [M]."""
+
+    first: Tensor
+    height: Tensor
+    width: Tensor
+    stride: Tensor
+
+
+@dataclass(frozen=True, repr=False)
+class Implicit(Adjacency):
+    """A rule that connects nodes within blocks; the kinds below say which."""
+
+    blocks: tuple[tuple[int, int], ...]
+    """The size of each sample: (targets, sources), for a grid (height, width)."""
+    device: torch.device = field(default=torch.device("cpu"), kw_only=True)
+    parts: tuple[Adjacency, ...] = field(default=(), kw_only=True)
+
+    kernel: ClassVar[Literal["complete", "causal"] | None] = None
+    """The rule as dense attention kernels know it, if they do."""
+
+    # What the kinds supply ---------------------------------------------------------------------
+
+    def boxes(self) -> Boxes:
+        """The sources of every target."""
+        raise NotImplementedError
+
+    # What all of them share --------------------------------------------------------------------
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The number of targets of each sample."""
+        return tuple(targets for targets, _ in self.blocks)
+
+    @property
+    def source_lengths(self) -> tuple[int, ...]:
+        """The number of sources of each sample."""
+        return tuple(sources for _, sources in self.blocks)
+
+    @kept
+    def shape(self) -> tuple[int, int]:
+        """(targets M, sources N)."""
+        return sum(self.lengths), sum(self.source_lengths)
+
+    @kept
+    def num_edges(self) -> int:
+        """The number of edges E, counted from the rule."""
+        _, height, width, _ = self.boxes()
+        return int((height * width).sum())
+
+    @kept
+    def block_density(self) -> float:
+        """The share of the possible edges within samples that is present."""
+        possible = sum(m * n for m, n in zip(self.lengths, self.source_lengths, strict=True))
+        return self.num_edges / possible if possible else 0.0
+
+    @kept
+    def buckets(self) -> list[Bucket]:
+        """The samples gathered by size; made once and kept."""
+        return bucketed(self)
+
+    @kept
+    def T(self) -> Adjacency:  # noqa: N802
+        """The same edges turned round, ordered by target, then source."""
+        return self.to_csr().T.canonical()
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return this adjacency on `device`; the copy is kept."""
+        device = torch.empty(0, device=device).device
+        if device == self.device:
+            return self
+        copies = self.__dict__.setdefault("_copies", {})
+        if device not in copies:
+            copies[device] = replace(self, device=device)
+        return copies[device]
+
+    def with_blocks(self, blocks: tuple[tuple[int, int], ...]) -> Self:
+        """Return the same rule over other blocks."""
+        return replace(self, blocks=blocks, parts=())
+
+    def to_csr(self) -> CSR:
+        """Return the edges, ordered by target, then source; made once and kept."""
+        return self._csr
+
+    @kept
+    def _csr(self) -> CSR:
+        first, height, width, stride = self.boxes()
+        degree = height * width
+        indptr = torch.zeros(self.shape[0] + 1, dtype=torch.int64, device=self.device)
+        torch.cumsum(degree, 0, out=indptr[1:])
+        nodes = torch.arange(self.shape[0], device=self.device)
+        target = nodes.repeat_interleave(degree, output_size=self.num_edges)
+        place = torch.arange(self.num_edges, device=self.device) - indptr[target]
+        row = place // width[target]
+        indices = first[target] + row * stride[target] + place - row * width[target]
+        dtype = _index_dtype(self.num_edges, *self.shape)
+        csr = CSR(indptr.to(dtype), indices.to(dtype), self.shape)
+        csr.__dict__["target"] = target
+        return csr
+
+    def contains(self, target: Tensor, source: Tensor) -> Tensor:
+        """Whether the edges source[e] -> target[e] are present; bool, [E]."""
+        first, height, width, stride = (part[target] for part in self.boxes())
+        distance = source - first
+        row, column = distance // stride, distance % stride
+        return (distance >= 0) & (row < height) & (column < width)
+
+    # A rule is a constant of a compiled or exported program, guarded by its fields. What it keeps
+    # is made of real tensors while the program is traced, lies where no guard looks, and is
+    # constant too.
+
+    @torch.compiler.assume_constant_result
+    def _make(self, name: str) -> Any:
+        values = self.__dict__.setdefault("_kept", {})
+        if name not in values:
+            with _disable_current_modes():
+                values[name] = made(self, name)
+        return values[name]
+
+    def bucket_mask(self, number: int) -> Tensor:
+        """The dense mask of one sample of a bucket, bool [m, n]; kept, so not for writing."""
+        return self._bucket_mask(number)[0]
+
+    @torch.compiler.assume_constant_result
+    def _bucket_mask(self, number: int) -> list[Tensor]:
+        # In a list, for torch.compile confuses bare tensors that are constants.
+        return [self.buckets[number].block.kept_mask]
+
+    def _places(self, lengths: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """The block of every target and its position there, int64 [M]."""
+        sizes = torch.tensor(lengths, dtype=torch.int64, device=self.device)
+        numbers = torch.arange(len(lengths), device=self.device)
+        block = numbers.repeat_interleave(sizes, output_size=sum(lengths))
+        start = sizes.cumsum(0) - sizes
+        return block, torch.arange(len(block), device=self.device) - start[block]
+
+    def _offsets(self) -> tuple[Tensor, Tensor]:
+        """The first source of every block and their number, int64 [B]."""
+        sizes = torch.tensor(self.source_lengths, dtype=torch.int64, device=self.device)
+        return sizes.cumsum(0) - sizes, sizes
+
+    def _runs(self, first: Tensor, width: Tensor) -> Boxes:
+        """One run a target; the stride only has to be longer than any run."""
+        one = torch.ones_like(first)
+        return Boxes(first, one, width, one * max(self.shape[1], 1))
+
+
+class Complete(Implicit):
+    """Every target attends to every source of its sample."""
+
+    kernel = "complete"
+
+    def boxes(self) -> Boxes:
+        """The sources of every target."""
+        block, _ = self._places(self.lengths)
+        offset, sources = self._offsets()
+        return self._runs(offset[block], sources[block])
+
+    @kept
+    def T(self) -> Complete:  # noqa: N802
+        """The same edges turned round: again complete."""
+        return self.with_blocks(tuple((sources, targets) for targets, sources in self.blocks))
+
+
+class Causal(Implicit):
+    """Target t of m attends to the sources up to t + n - m: aligned at the end."""
+
+    kernel = "causal"
+
+    def boxes(self) -> Boxes:
+        """The sources of every target."""
+        block, place = self._places(self.lengths)
+        offset, sources = self._offsets()
+        targets = torch.tensor(self.lengths, dtype=torch.int64, device=self.device)
+        width = (place + 1 + (sources - targets)[block]).clamp(min=0)
+        return self._runs(offset[block], width)
+
+
+@dataclass(frozen=True, repr=False)
+class Window(Implicit):
+    """A node attends to those at most `radius` away; if `causal`, to none that come later."""
+
+    radius: int = field(kw_only=True)
+    causal: bool = field(default=False, kw_only=True)
+
+    def boxes(self) -> Boxes:
+        """The sources of every target."""
+        block, place = self._places(self.lengths)
+        offset, sources = self._offsets()
+        first = (place - self.radius).clamp(min=0)
+        last = place if self.causal else torch.minimum(place + self.radius, sources[block] - 1)
+        return self._runs(offset[block] + first, last - first + 1)
+
+    @kept
+    def T(self) -> Adjacency:  # noqa: N802
+        """The same edges turned round: itself, unless causal."""
+        return self.to_csr().T.canonical() if self.causal else self
+
+
+@dataclass(frozen=True, repr=False)
+class Grid(Implicit):
+    """A node attends to those at most `radius` rows and columns away (Chebyshev distance)."""
+
+    radius: int = field(kw_only=True)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The number of nodes of each sample."""
+        return tuple(height * width for height, width in self.blocks)
+
+    @property
+    def source_lengths(self) -> tuple[int, ...]:
+        """The number of nodes of each sample."""
+        return self.lengths
+
+    def boxes(self) -> Boxes:
+        """The sources of every target."""
+        block, place = self._places(self.lengths)
+        offset, _ = self._offsets()
+        size = torch.tensor(self.blocks, dtype=torch.int64, device=self.device).reshape(-1, 2)
+        rows, columns = size[block].unbind(1)
+        y, x = place // columns, place % columns
+        top, left = (y - self.radius).clamp(min=0), (x - self.radius).clamp(min=0)
+        bottom = torch.minimum(y + self.radius, rows - 1)
+        right = torch.minimum(x + self.radius, columns - 1)
+        first = offset[block] + top * columns + left
+        return Boxes(first, bottom - top + 1, right - left + 1, columns)
+
+    @property
+    def T(self) -> Grid:  # noqa: N802
+        """The same edges turned round: itself."""
+        return self
+
+
+# torch.export takes an implicit adjacency as a constant of the program: it holds no tensor.
+for _kind in (Complete, Causal, Window, Grid):
+    _pytree.register_constant(_kind)
+
+
+def bucketed(adjacency: Implicit) -> list[Bucket]:
+    """Gather the samples of an implicit adjacency by their size, sizes in order of appearance."""
+    members: dict[tuple[int, int], list[int]] = {}
+    for number, size in enumerate(adjacency.blocks):
+        members.setdefault(size, []).append(number)
+    if not members:
+        return [Bucket(adjacency, 1, (0, 0), 0)]
+    single = {size: adjacency.with_blocks((size,)) for size in members}
+    if len(members) == 1:
+        ((size, numbers),) = members.items()
+        block = single[size]
+        return [Bucket(block, len(numbers), block.shape, block.num_edges, block.kernel)]
+    starts = [
+        list(accumulate(counts, initial=0))
+        for counts in (
+            adjacency.lengths,
+            adjacency.source_lengths,
+            [single[size].num_edges for size in adjacency.blocks],
+        )
+    ]
+    buckets = []
+    for size, numbers in members.items():
+        block = single[size]
+        targets, sources, edges = (
+            torch.tensor([start[number] for number in numbers], device=adjacency.device)
+            for start in starts
+        )
+        rows = rows_of(targets, block.shape[0]), rows_of(sources, block.shape[1])
+        facts = len(numbers), block.shape, block.num_edges, block.kernel
+        buckets.append(Bucket(block, *facts, *rows, edges))
+    return buckets

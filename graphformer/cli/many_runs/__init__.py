@@ -1,0 +1,1 @@
+"""Several seeds and folds in parallel processes."""

@@ -1,0 +1,117 @@
+"""Mean and deviation over seeds and splits: the last table of many runs, and its files."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+from collections.abc import Sequence
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import graphformer
+from graphformer.cli.many_runs.pool import Failure
+
+_LIBRARIES = ("torch", "lightning", "torch-geometric", "numba", "numpy")
+
+
+def summarise(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Statistics of each metric over runs; deviations are those of samples (n - 1).
+
+    "deviation" is that of all runs. "over seeds" is the deviation among the seeds of one fold, on
+    average; "over folds" that of the folds' means. None where there are too few to tell.
+    """
+    metrics = {name: None for result in results for name in result["metrics"]}
+    return {name: _statistics(results, name) for name in metrics}
+
+
+def _statistics(results: Sequence[dict[str, Any]], name: str) -> dict[str, float | None]:
+    runs = [result for result in results if name in result["metrics"]]
+    values = [run["metrics"][name] for run in runs]
+    folds: dict[Any, list[float]] = {}
+    for run in runs:
+        folds.setdefault(run["fold"], []).append(run["metrics"][name])
+    among_seeds = [stdev(fold) for fold in folds.values() if len(fold) > 1]
+    return {
+        "mean": fmean(values),
+        "deviation": _deviation(values),
+        "over seeds": fmean(among_seeds) if among_seeds else None,
+        "over folds": _deviation([fmean(fold) for fold in folds.values()]),
+        "least": min(values),
+        "most": max(values),
+    }
+
+
+def _deviation(values: list[float]) -> float | None:
+    return stdev(values) if len(values) > 1 else None
+
+
+def print_summary(folder: Path, results: Sequence[dict[str, Any]]) -> None:
+    """Print the table of all runs."""
+    head, *rows = _table(results)
+    table = Table(*head)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+    print(f"{_runs(results)}; saved in {folder / 'results.json'} and results.md")
+
+
+def write_summary(
+    folder: Path,
+    command: Sequence[str],
+    results: Sequence[dict[str, Any]],
+    failures: Sequence[Failure] = (),
+) -> None:
+    """Write `results.json`, with every run, and `results.md`, with the table."""
+    from graphformer.cli.run_dir import write_atomically
+
+    told = {
+        "command": shlex.join(["graphformer", *command]),
+        "date": date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+        "versions": versions(),
+        "summary": summarise(results),
+        "failed": {failure.job.name: failure.reason for failure in failures},
+        "runs": list(results),
+    }
+    write_atomically(folder / "results.json", json.dumps(told, indent=2) + "\n")
+    head, *rows = _table(results)
+    lines = [f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows]]
+    text = "\n".join([f"`{told['command']}`", "", *lines, "", f"{_runs(results)}.", ""])
+    write_atomically(folder / "results.md", text)
+
+
+def versions() -> dict[str, str]:
+    """What the runs were made with."""
+    libraries = {name: version(name) for name in _LIBRARIES}
+    python = platform.python_version()
+    return {"python": python, "graphformer": graphformer.__version__, **libraries}
+
+
+def _table(results: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """The head and a row for each metric; what no metric has, such as folds, has no column."""
+    summary = summarise(results)
+    rows = list(summary.values())
+    columns = [c for c in rows[0] if any(statistics[c] is not None for statistics in rows)]
+    body = [[name, *(_number(row[c]) for c in columns)] for name, row in summary.items()]
+    return [["metric", *columns], *body]
+
+
+def _runs(results: Sequence[dict[str, Any]]) -> str:
+    seconds = [result["seconds"] for result in results]
+    folds = {result["fold"] for result in results} - {None}
+    seeds = {result["seed"] for result in results}
+    shape = f"{len(folds)} folds x {len(seeds)} seeds" if folds else f"{len(seeds)} seeds"
+    mean = f"{fmean(seconds):.1f} s a run on average ({max(seconds):.1f} at most)"
+    return f"{len(results)} runs ({shape}), {mean}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

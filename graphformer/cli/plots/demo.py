@@ -1,0 +1,214 @@
+"""The picture of the demo: who may attend, who does attend, and what it is worth."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from rich.progress import Progress, TextColumn
+from torch import Tensor
+
+from graphformer.adjacency import Adjacency
+from graphformer.models import Model
+from graphformer.patterns import Pattern
+from graphformer.tasks import Task
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK, SPARSE, DENSE, WRONG = "#1b2a41", "#e4572e", "#2e86ab", "#d00000"
+WIDTH = 28  # characters of text to show
+
+
+@dataclass
+class Modality:
+    """A data set, the network for it, and the adjacencies to train it under."""
+
+    name: str
+    data: pl.LightningDataModule
+    network: Callable[[], Model]
+    task: Callable[[Model, Pattern], Task]
+    adjacencies: dict[str, Pattern]
+    steps: int
+    metric: str
+    chance: float
+
+
+@dataclass
+class Run(Callback):
+    """One training: what was trained, and what came of it."""
+
+    modality: Modality
+    adjacency: str
+    task: Task
+    seconds: list[float] = field(default_factory=list)
+    edges: int = 0
+    memory: int = 0
+    result: float = math.nan
+
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Show a progress bar for the whole training, however many epochs it takes."""
+        columns = (*Progress.get_default_columns(), TextColumn("loss {task.fields[loss]:.3f}"))
+        self._progress = Progress(*columns)
+        self._progress.start()
+        label = f"{self.modality.name}, {self.adjacency}"
+        self._bar = self._progress.add_task(label, total=trainer.max_steps, loss=math.nan)
+
+    def on_train_end(self, *_: Any) -> None:
+        """Leave the bar as it is."""
+        self._progress.stop()
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Stop the clock, and show how far the training is."""
+        self.seconds.append(time.perf_counter() - self._start)
+        loss = float(trainer.callback_metrics["train/loss"])
+        self._progress.update(self._bar, advance=1, loss=loss)
+
+
+def draw(runs: list[Run], path: Path) -> None:
+    """Draw one row a modality and save it as a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    modalities = {id(run.modality): run.modality for run in runs}.values()
+    rows = [[run for run in runs if run.modality is modality] for modality in modalities]
+    figure, axes = plt.subplots(len(rows), 4, figsize=(15, 11.5), layout="constrained")
+    figure.suptitle(
+        "One Transformer; the adjacency says who attends to whom", fontsize=17, color=INK
+    )
+    for row, draw_row, group in zip(axes, (_images, _text, _graph), rows, strict=True):
+        draw_row(row, group[-2], group[-1])
+        _results(row[3], group)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+@torch.no_grad()
+def attention_map(run: Run, batch: Any) -> tuple[Adjacency, Tensor]:
+    """The attention weights of the last block, mean over heads, [E], and their adjacency."""
+    adjacency = run.task.adjacency(batch)
+    network: Any = run.task.network
+    x = network.embedding(batch)
+    *blocks, last = network.transformer.blocks
+    for block in blocks:
+        x = block(x, adjacency)
+    _, weights = last.attention(last.norm1(x), adjacency, return_weights=True)
+    return adjacency, weights.mean(1)
+
+
+def _dense(run: Run, batch: Any) -> Tensor:
+    adjacency, weights = attention_map(run, batch)
+    dense = torch.zeros(adjacency.shape)
+    source, target = adjacency.edge_index
+    dense[target, source] = weights
+    return dense
+
+
+def _images(axes: np.ndarray, dense: Run, sparse: Run) -> None:
+    from torch_geometric.data import Data
+
+    batch = next(iter(sparse.modality.data.test_dataloader()))
+    nodes = batch.lengths[0]
+    one = Data(x=batch.x[:nodes], pos=batch.pos[:nodes], lengths=(nodes,), shapes=batch.shapes[:1])
+    height, width = batch.shapes[0]
+    patch = (height // 2) * width + width // 2
+    image = one.x.view(height, width)
+    _show(axes[0], image, "Greys", "a digit: every pixel a node")
+    source, target = sparse.task.adjacency(one).edge_index
+    for neighbor in source[target == patch].tolist():
+        x, y = (patch % width, neighbor % width), (patch // width, neighbor // width)
+        axes[0].plot(x, y, color=SPARSE, linewidth=2)
+    axes[0].plot(patch % width, patch // width, "s", color=SPARSE, markersize=9)
+    for axis, run in ((axes[1], dense), (axes[2], sparse)):
+        heat = _dense(run, one)[patch].view(height, width)
+        _show(axis, heat, "magma", f"attention of that pixel: {run.adjacency}")
+        axis.plot(patch % width, patch // width, "s", mec="white", mfc="none", markersize=14)
+
+
+def _text(axes: np.ndarray, dense: Run, sparse: Run) -> None:
+    from torch_geometric.data import Data
+
+    data: Any = sparse.modality.data
+    batch = next(iter(data.test_dataloader()))
+    ids = batch.x[: batch.lengths[0]]
+    one = Data(x=ids, pos=torch.arange(len(ids)), lengths=(len(ids),))
+    shown = slice(len(ids) - WIDTH, len(ids))
+    letters = ["·" if c == " " else repr(c)[1:-1] for c in data.decode(ids[shown])]
+    mask = sparse.task.adjacency(one).to_mask()[shown, shown].float()
+    maps = [(mask, "Oranges", f"{sparse.adjacency}: who may attend")]
+    for run in (dense, sparse):
+        heat = _dense(run, one)[shown, shown].sqrt()
+        maps.append((heat, "magma", f"attention: {run.adjacency}"))
+    for axis, (values, colors, title) in zip(axes, maps, strict=False):
+        _show(axis, values, colors, title)
+        axis.set_xticks(range(WIDTH), letters, fontsize=7, family="monospace")
+        axis.set_yticks(range(WIDTH), letters, fontsize=7, family="monospace")
+
+
+def _graph(axes: np.ndarray, dense: Run, sparse: Run) -> None:
+    from sklearn.manifold import TSNE
+
+    (batch,) = sparse.modality.data.test_dataloader()
+    place = TSNE(random_state=0, init="pca").fit_transform(batch.x.numpy())
+    source, target = batch.edge_index.numpy()
+    _edges(axes[0], place, source, target)
+    axes[0].scatter(*place.T, c=batch.y, cmap="tab10", s=5, zorder=2)
+    axes[0].set_title("digits and their nearest neighbours", color=INK)
+    for axis, run in ((axes[1], dense), (axes[2], sparse)):
+        with torch.no_grad():
+            wrong = (run.task(batch).argmax(-1) != batch.y) & batch.test_mask
+        axis.scatter(*place.T, c=batch.y, cmap="tab10", s=5, alpha=0.35)
+        axis.scatter(*place[wrong.numpy()].T, color=WRONG, s=26, marker="x", linewidth=1.4)
+        axis.set_title(f"{run.adjacency}: {int(wrong.sum())} test errors (crosses)", color=INK)
+    for axis in axes[:3]:
+        axis.set_axis_off()
+
+
+def _edges(axis: Axes, place: np.ndarray, source: np.ndarray, target: np.ndarray) -> None:
+    from matplotlib.collections import LineCollection
+
+    lines = np.stack([place[source], place[target]], axis=1)
+    axis.add_collection(LineCollection(list(lines), colors="#9aa5b1", linewidths=0.25, alpha=0.6))
+
+
+def _results(axis: Axes, runs: list[Run]) -> None:
+    metric, chance = runs[0].modality.metric, runs[0].modality.chance
+    colors = [DENSE] * (len(runs) - 1) + [SPARSE]
+    bars = axis.bar(range(len(runs)), [run.result for run in runs], color=colors, width=0.6)
+    labels = [show_metric(run.result, metric) for run in runs]
+    axis.bar_label(bars, labels, padding=3, color=INK, fontsize=9)
+    axis.axhline(chance, color=INK, linestyle="--", linewidth=1)
+    axis.text(-0.48, chance, "chance", va="bottom", color=INK, fontsize=8)
+    axis.set_xticks(range(len(runs)), [f"{run.adjacency}\n{run.edges:,} edges" for run in runs])
+    axis.set_ylim(0, 1.15 * max(chance, *(run.result for run in runs)))
+    better = "higher" if metric == "accuracy" else "lower"
+    axis.set_title(f"{runs[0].modality.name}\ntest, {better} is better", color=INK, fontsize=10)
+    if metric == "accuracy":
+        axis.yaxis.set_major_formatter("{x:.0%}")
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _show(axis: Axes, values: Tensor, colors: str, title: str) -> None:
+    axis.imshow(values.numpy(), cmap=colors)
+    axis.set_title(title, color=INK)
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def show_metric(value: float, metric: str) -> str:
+    """A metric as people read it."""
+    return f"{value:.1%}" if metric == "accuracy" else f"{value:.2f} bits"

@@ -1,0 +1,1 @@
+"""Graph data sets, samplers and encodings."""

@@ -1,0 +1,1 @@
+"""Numba kernels over graphs: sampling, traversal, Laplacian eigenvectors."""

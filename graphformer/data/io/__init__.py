@@ -1,0 +1,1 @@
+"""Raw files: fetching, caching, text files and tables."""

@@ -1,0 +1,54 @@
+"""Old names of arguments and exports: they work for one release, with a warning."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def renamed_keywords(**new_names: str) -> Callable[[_F], _F]:
+    """Accept old keyword arguments of a function, `@renamed_keywords(eos_id="eos_token_id")`.
+
+    The map is kept as `renamed_keywords` on the function, where the command line finds it to
+    rename settings of stored configurations.
+
+    Raises:
+        TypeError: on a call with both the old and the new keyword.
+    """
+
+    def decorate(function: _F) -> _F:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            for old in kwargs.keys() & new_names.keys():
+                new = new_names[old]
+                if new in kwargs:
+                    raise TypeError(f"{new}: got {old} as well, its old name; pass {new} alone")
+                _warn(f"the argument {old} of {function.__qualname__}", new)
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        wrapper.renamed_keywords = new_names  # type: ignore[attr-defined]
+        return wrapper  # type: ignore[return-value]
+
+    return decorate
+
+
+def renamed_exports(module: str, new_names: dict[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a module that still answers to old names of what it exports."""
+
+    def look_up(name: str) -> Any:
+        if name in new_names:
+            _warn(f"{module}.{name}", f"{module}.{new_names[name]}")
+            return getattr(sys.modules[module], new_names[name])
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    return look_up
+
+
+def _warn(old: str, new: str) -> None:
+    warnings.warn(f"{old} is now called {new}; change it", FutureWarning, stacklevel=3)

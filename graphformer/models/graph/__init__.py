@@ -1,0 +1,1 @@
+"""Graph models: GAT, GCN, graph transformers, Graphormer, GPS and Exphormer."""

@@ -1,0 +1,1 @@
+"""Text models: decoders, encoders, classifiers and sequence to sequence."""

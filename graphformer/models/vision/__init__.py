@@ -1,0 +1,1 @@
+"""Vision models: ViT, CNN with attention, MAE, captioning and CLIP."""

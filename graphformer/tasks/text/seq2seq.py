@@ -1,0 +1,122 @@
+"""Sequence to sequence: an encoder-decoder that is shown the right beginning at every step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MetricCollection
+
+from graphformer.models import EncoderDecoder
+from graphformer.patterns import Causal, Pattern, lengths
+from graphformer.tasks.base import IGNORED, Task, need_tokenizer
+from graphformer.tasks.metrics import Mean, Perplexity, bleu
+from graphformer.tasks.text.language import BALANCE, balanced
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
+
+
+class SequenceToSequence(Task):
+    """Cross-entropy of target tokens with teacher forcing; loss, perplexity, accuracy, exact match.
+
+    The batch has x [M] (what the decoder reads), `lengths` and y [M] (what it shall answer; -100
+    for nothing), and the sources' `source` [N] and `source_lengths`. Exact match is the share of
+    targets whose every token is the likeliest one after the right beginning: those that greedy
+    decoding gets right.
+
+    Args:
+        network: logits over the vocabulary, [M, K].
+        adjacency: who attends to whom in the decoder.
+        label_smoothing: share of the label that is spread over all tokens, in training.
+        bleu: whether the test generates each target, by the likeliest tokens, and tells the BLEU.
+        balance: weight of the load-balancing loss, where the network has a mixture of experts.
+        options: those of `Task`.
+
+    Source: Sutskever et al., 2014; Szegedy et al., 2016 (label smoothing).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        adjacency: Pattern = Causal(),
+        *,
+        label_smoothing: float = 0.0,
+        bleu: bool = False,
+        balance: float = BALANCE,
+        **options: Any,
+    ) -> None:
+        super().__init__(network, adjacency, **options)
+        self.label_smoothing, self.balance, self.bleu = label_smoothing, balance, bleu
+        self._written: list[tuple[str, str]] = []
+        metrics = MetricCollection(
+            {"loss": Mean(), "perplexity": Perplexity(), "accuracy": Mean(), "exact_match": Mean()},
+            compute_groups=False,  # Lightning reads each metric alone, and would see a stale state
+        )
+        self.val_metrics = metrics.clone(prefix="val/")
+        self.test_metrics = metrics.clone(prefix="test/")
+
+    def prepare(self, batch: Data, batch_idx: int, *, training: bool) -> Data:
+        """Return the pairs to learn from: the batch itself."""
+        return batch
+
+    def training_step(self, batch: Data, batch_idx: int) -> Tensor:
+        """Mean loss over the target tokens, []."""
+        pairs = self.prepare(batch, batch_idx, training=True)
+        total = F.cross_entropy(
+            self(pairs).float(),
+            pairs.y,
+            ignore_index=IGNORED,
+            reduction="sum",
+            label_smoothing=self.label_smoothing,
+        )
+        count = (pairs.y != IGNORED).sum()
+        total = balanced(total, count, self.network, self.balance)
+        return self.training_loss(total, count, rows=len(pairs.y))
+
+    def validation_step(self, batch: Data, batch_idx: int) -> None:
+        """Update the validation metrics."""
+        self._evaluate(batch, batch_idx, self.val_metrics)
+
+    def test_step(self, batch: Data, batch_idx: int) -> None:
+        """Update the test metrics."""
+        self._evaluate(batch, batch_idx, self.test_metrics)
+        if self.bleu:
+            self._write(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Tell the BLEU of what was generated (in this process)."""
+        if self._written:
+            answers, references = zip(*self._written, strict=True)
+            self.log("test/bleu", bleu(answers, references))
+            self._written.clear()
+
+    def _write(self, batch: Data) -> None:
+        tokenizer = need_tokenizer(self)
+        targets = batch.y.split(list(lengths(batch)))
+        written = cast(EncoderDecoder, self.network).generate(
+            batch,
+            max_new_tokens=max(map(len, targets)) + 8,
+            start_id=tokenizer.need("bos"),
+            eos_id=tokenizer.need("eos"),
+            temperature=0.0,
+        )
+        answers = cast("list[list[int]]", written)
+        for answer, target in zip(answers, targets, strict=True):
+            self._written.append((tokenizer.decode(answer), tokenizer.decode(target)))
+
+    def _evaluate(self, batch: Data, batch_idx: int, metrics: MetricCollection) -> None:
+        pairs = self.prepare(batch, batch_idx, training=False)
+        logits, y = self(pairs).float(), pairs.y
+        wrong = (logits.argmax(-1) != y) & (y != IGNORED)
+        samples = [row.any() for row in wrong.split(list(lengths(pairs)))]
+        count, missed = (y != IGNORED).sum(), torch.stack(samples).sum()
+        total = F.cross_entropy(logits, y, ignore_index=IGNORED, reduction="sum")
+        for name, metric in metrics.items():
+            if name.endswith("exact_match"):
+                metric.update(len(samples) - missed, torch.tensor(len(samples), device=y.device))
+            else:
+                metric.update(count - wrong.sum() if name.endswith("accuracy") else total, count)
+        self.log_dict(metrics, prog_bar=True, batch_size=len(y))

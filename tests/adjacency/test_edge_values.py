@@ -1,0 +1,63 @@
+"""Values of edges on adjacencies that have other edges, or another order."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers.awkward import AWKWARD, random_edges
+from hypothesis import given
+from hypothesis import strategies as st
+
+import graphformer as gf
+from graphformer.adjacency import edge_values
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_numbers_are_places_in_the_edge_order(name):
+    adjacency = AWKWARD[name]()
+    source, target = adjacency.edge_index
+    assert torch.equal(adjacency.numbers(target, source), torch.arange(adjacency.num_edges))
+    if not all(adjacency.shape):
+        return
+    grid = torch.cartesian_prod(*(torch.arange(n) for n in adjacency.shape))
+    present = adjacency.numbers(grid[:, 0], grid[:, 1]) >= 0
+    assert torch.equal(present, adjacency.to_mask().flatten())
+
+
+@given(count=st.integers(0, 40), seed=st.integers(0, 5))
+def test_values_go_where_their_edges_are(count, seed):
+    edges = random_edges(7, 7, count, seed)
+    values = torch.randn(edges.shape[1], 3)
+    adjacency = gf.window(7, 2)
+    laid = edge_values(adjacency, edges, values, fill=-5)
+    source, target = adjacency.edge_index
+    dense = torch.full((7, 7, 3), -5.0)
+    dense[edges[1], edges[0]] = values
+    assert torch.equal(laid, dense[target, source])
+
+
+def test_the_same_edges_keep_their_values():
+    edges = random_edges(11, 11, 23)
+    values = torch.randn(23, 2, requires_grad=True)
+    assert edge_values(gf.from_edge_index(edges, 11), edges, values) is values
+
+
+def test_gradients_reach_the_values():
+    edges = random_edges(5, 5, 13)
+    values = torch.randn(13, requires_grad=True)
+    edge_values(gf.complete(5), edges, values).sum().backward()
+    assert torch.equal(values.grad, torch.ones(13))
+
+
+def test_duplicates_must_agree():
+    edges = torch.tensor([[0, 1, 0], [1, 2, 1]])
+    adjacency = gf.from_edge_index(edges, 3)
+    agreed = edge_values(adjacency, edges, torch.tensor([2.0, 3.0, 2.0]))
+    assert agreed.tolist() == [2, 3]
+    with pytest.raises(ValueError, match="differ between duplicates"):
+        edge_values(adjacency, edges, torch.tensor([2.0, 3.0, 5.0]))
+
+
+def test_a_wrong_number_of_values():
+    with pytest.raises(ValueError, match="each of the 3 edges of edge_index"):
+        edge_values(gf.complete(3), torch.tensor([[0, 1, 0], [1, 2, 1]]), torch.ones(2))

@@ -1,0 +1,250 @@
+"""Many runs by one command: every fold and seed, resumed, repeated to the bit, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+
+from graphformer.cli import main
+from graphformer.cli.many_runs import pool, repeat
+from graphformer.cli.many_runs.job import Job
+from graphformer.cli.many_runs.pool import Failure, Success
+from graphformer.cli.many_runs.summary import summarise, write_summary
+
+COMMAND = "import sys; from graphformer.cli import main; sys.exit(main(sys.argv[1:]))"
+FAILING = """\
+import graphformer.data
+
+
+class Broken(graphformer.data.Digits):
+    \"\"\"Digits that cannot be read with one seed.\"\"\"
+
+    def setup(self, stage=None):
+        import os
+
+        if os.environ["PL_GLOBAL_SEED"] == "1":
+            raise ZeroDivisionError("no digits with this seed")
+        super().setup(stage)
+"""
+
+
+def run_folder(workplace: Path, name: str = "tiny") -> Path:
+    (folder,) = (workplace / "runs" / name).iterdir()
+    return folder
+
+
+def test_all_seeds_run_once_and_the_table_is_saved(
+    workplace: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["fit", "-c", "tiny.yaml", "--jobs", "1", "--trainer.max_epochs", "1"]
+    assert main([*arguments, "--seeds", "2"]) == 0
+    shown = capfd.readouterr().out
+    assert "[2/2] seed1: " in shown
+    assert "test/accuracy" in shown
+    folder = run_folder(workplace)
+    told = json.loads((folder / "results.json").read_text())
+    values = [run["metrics"]["test/accuracy"] for run in told["runs"]]
+    assert [run["seed"] for run in told["runs"]] == [0, 1]
+    assert values[0] != values[1]
+    assert told["summary"]["test/accuracy"]["mean"] == pytest.approx(mean(values))
+    assert told["summary"]["test/accuracy"]["deviation"] == pytest.approx(stdev(values))
+    assert told["versions"]["torch"]
+    assert "--seeds 2" in told["command"]
+    assert "| test/accuracy | " in (folder / "results.md").read_text()
+    for seed in (0, 1):
+        names = {file.name for file in (folder / f"seed{seed}").iterdir()}
+        assert {"config.yaml", "metrics.csv", "log.txt", "result.json", "checkpoints"} <= names
+
+    # The same settings: finished runs are read, only the new one is trained.
+    before = (folder / "seed0" / "result.json").stat().st_mtime_ns
+    (folder / "seed1" / "result.json").unlink()  # as if it had been interrupted
+    first = told["runs"][1]["metrics"]
+    assert main([*arguments, "--seeds", "2"]) == 0
+    assert "1 of 2 runs are done already" in capfd.readouterr().out
+    assert (folder / "seed0" / "result.json").stat().st_mtime_ns == before
+    again = json.loads((folder / "seed1" / "result.json").read_text())["metrics"]
+    assert again == first  # a repeated run gives the same bits
+
+    # The test metrics are those of the best checkpoint.
+    assert main(["test", "--ckpt", str(folder / "seed1")]) == 0
+    assert f"{first['test/accuracy']:.4f}" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_failed_run_is_named_and_the_others_go_on(
+    workplace: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workplace / "broken.py").write_text(FAILING)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(workplace), *sys.path]))
+    monkeypatch.syspath_prepend(str(workplace))
+    arguments = ["fit", "-c", "tiny.yaml", "--data", "broken.Broken", "--seeds", "3"]
+    limits = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"]
+    assert main([*arguments, *limits, "--jobs", "1"]) == 1
+    shown = capfd.readouterr().out
+    assert "failed: seed1: ZeroDivisionError: no digits with this seed" in shown
+    told = json.loads((run_folder(workplace) / "results.json").read_text())
+    assert [run["seed"] for run in told["runs"]] == [0, 2]
+    assert told["failed"] == {"seed1": "ZeroDivisionError: no digits with this seed"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--seeds", "0"], "--seeds needs a whole number from 1 up, got '0'"),
+        (["--folds", "x"], "--folds needs a whole number"),
+        (["--seeds", "2", "--seed_everything", "7"], "--seed_everything makes no sense"),
+    ],
+)
+def test_wrong_numbers(
+    workplace: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], expected: str
+) -> None:
+    assert main(["fit", "-c", "tiny.yaml", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert expected in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_a_setting_that_is_wrong_for_all_runs_ends_the_command_at_once(
+    workplace: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "-c", "tiny.yaml", "--folds", "3", "--jobs", "1"]) == 2
+    assert "Digits has no folds or fixed splits: leave --folds out" in capfd.readouterr().err
+
+
+def test_two_commands_do_not_share_a_folder(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fcntl = pytest.importorskip("fcntl", reason="there are no such locks on Windows")
+    arguments = ["fit", "-c", "tiny.yaml", "--seeds", "2"]
+    folder = repeat.make_plan(arguments).folder
+    folder.mkdir(parents=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert main(arguments) == 2
+    assert "another command is at work in runs/tiny/" in capsys.readouterr().err
+
+
+def test_plan_names_runs_and_keeps_settings_apart(workplace: Path) -> None:
+    def plan(*arguments: str) -> repeat.Plan:
+        return repeat.make_plan(["fit", "-c", "tiny.yaml", *arguments])
+
+    assert [job.name for job in plan("--folds", "2", "--seeds", "2").jobs] == [
+        "fold0-seed0", "fold0-seed1", "fold1-seed0", "fold1-seed1",
+    ]  # fmt: skip
+    assert plan("--seeds", "2").folder == plan("--seeds", "9", "--jobs=1").folder
+    assert plan("--seeds", "2").folder != plan("--seeds", "2", "--model.lr", "1").folder
+    before = plan("--seeds", "2").folder
+    with (workplace / "tiny.yaml").open("a") as file:
+        file.write("# changed\n")
+    assert plan("--seeds", "2").folder != before
+    assert plan("--trainer.default_root_dir", "there").folder.parent == Path("there/tiny")
+
+
+def test_deviations_over_seeds_and_folds() -> None:
+    table = {(0, 0): 1.0, (0, 1): 3.0, (1, 0): 5.0, (1, 1): 9.0}
+    runs = [{"fold": f, "seed": s, "metrics": {"m": v}} for (f, s), v in table.items()]
+    statistics = summarise(runs)["m"]
+    assert statistics["mean"] == 4.5
+    assert statistics["deviation"] == pytest.approx(stdev(table.values()))
+    assert statistics["over seeds"] == pytest.approx((stdev([1, 3]) + stdev([5, 9])) / 2)
+    assert statistics["over folds"] == pytest.approx(stdev([2, 7]))
+    assert (statistics["least"], statistics["most"]) == (1, 9)
+    alone = summarise(runs[:1])["m"]
+    assert alone["deviation"] is alone["over seeds"] is alone["over folds"] is None
+
+
+def test_summary_of_one_run_has_no_empty_columns(tmp_path: Path) -> None:
+    runs = [{"fold": None, "seed": 0, "metrics": {"m": 0.5}, "seconds": 1.0}]
+    write_summary(tmp_path, ["fit"], runs)
+    assert "| metric | mean | least | most |" in (tmp_path / "results.md").read_text()
+
+
+class FakeWorker:
+    """Stands for a process: it reports, and ends its jobs at once."""
+
+    made = 0
+
+    def __init__(self, threads: int) -> None:
+        FakeWorker.made += 1
+        self.connection, self.theirs = pool.get_context("spawn").Pipe()
+        self.job: Job | None = None
+
+    def give(self, job: Job) -> None:
+        self.job = job
+        self.theirs.send(("progress", {"done": 1, "total": 2, "note": "", "memory": 1000}))
+        self.theirs.send(("done", {"m": 1.0}))
+
+    def kill(self) -> None:
+        self.connection.close()
+        self.theirs.close()
+
+
+@pytest.mark.parametrize(("free", "expected"), [(10**6, 3), (1100, 1), (None, 3)])
+def test_no_more_processes_than_memory_has_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int | None, expected: int
+) -> None:
+    FakeWorker.made = 0
+    monkeypatch.setattr(pool, "Worker", FakeWorker)
+    monkeypatch.setattr(pool, "_cores", lambda: 3)
+    monkeypatch.setattr(pool, "free_memory", lambda: free)
+    jobs = [Job([], None, seed, tmp_path / f"seed{seed}") for seed in range(50)]
+    outcomes = pool.run_jobs(jobs)
+    assert sorted(o.job.seed for o in outcomes) == list(range(50))
+    assert all(isinstance(outcome, Success) for outcome in outcomes)
+    assert FakeWorker.made == expected
+    assert not isinstance(outcomes[0], Failure)
+
+
+def children(parent: int) -> list[int]:
+    text = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(parent)], capture_output=True, text=True, check=False
+    ).stdout
+    return [int(word) for word in text.split()]
+
+
+def gone(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status")
+    return not status.exists() or "State:\tZ" in status.read_text()
+
+
+def hear_ctrl_c() -> None:
+    """Undo what shells do to jobs in the background, whose children too ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes as Linux shows them")
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
+def test_no_process_outlives_the_command(workplace: Path, number: signal.Signals) -> None:
+    arguments = ["fit", "-c", "tiny.yaml", "--seeds", "2", "--jobs", "1"]
+    limits = ["--trainer.max_epochs", "100000", "--trainer.max_time", "00:00:03:00"]
+    command = [sys.executable, "-c", COMMAND, *arguments, *limits]
+    parent = subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, preexec_fn=hear_ctrl_c
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list(workplace.glob("runs/tiny/*/seed0/metrics.csv")):
+            assert parent.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        workers = children(parent.pid)
+        assert workers
+        os.killpg(parent.pid, number) if number == signal.SIGINT else parent.send_signal(number)
+        code = parent.wait(60)
+        assert code == (130 if number == signal.SIGINT else -signal.SIGKILL)
+        while not all(gone(worker) for worker in workers):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        if parent.poll() is None:
+            os.killpg(parent.pid, signal.SIGKILL)

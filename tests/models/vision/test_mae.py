@@ -1,0 +1,121 @@
+"""Masked autoencoders: what the encoder sees, and what is told from it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from helpers.images import packed, pictures
+
+import graphformer as gf
+from graphformer import models, patterns
+from graphformer.models.vision.mae import induced, visible_part
+from graphformer.tasks.vision.masked_image import MaskedImageModeling, choose_visible, normalized
+
+PATTERNS = {"complete": patterns.Complete(), "grid": patterns.Grid(1)}
+
+
+def visible_of(batch, seed=0):
+    return choose_visible(batch.lengths, 0.75, np.random.default_rng(seed))
+
+
+def test_three_quarters_of_every_image_are_hidden():
+    batch = packed(pictures())
+    visible = visible_of(batch)
+    assert [int(part.sum()) for part in visible.split(list(batch.lengths))] == [4, 2, 4, 1]
+    assert not torch.equal(visible, visible_of(batch, 1))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("pool", ["mean", "class"])
+def test_the_encoder_sees_the_visible_patches_alone(pattern, pool):
+    torch.manual_seed(0)
+    model = models.mae(12, 12, 2, 3, decoder_dim=8, decoder_heads=2, pool=pool).eval()
+    batch, pattern = packed(pictures()), PATTERNS[pattern]
+    visible = visible_of(batch)
+    sizes = []
+    model.encoder.transformer.register_forward_hook(lambda m, args, out: sizes.append(len(args[0])))
+    told = model(batch, pattern(batch), visible)
+    assert sizes == [int(visible.sum()) + 4 * (pool == "class")]
+    assert told.shape == batch.x.shape
+    hidden = batch.clone()
+    hidden.x[~visible] = torch.nan
+    assert torch.equal(model(hidden, pattern(hidden), visible), told)
+
+
+def test_a_batch_gives_what_single_images_give():
+    torch.manual_seed(0)
+    model = models.mae(12, 12, 2, 3, decoder_dim=8, decoder_heads=2).eval()
+    images = pictures()
+    batch = packed(images)
+    visible = visible_of(batch)
+    together = model(batch, gf.grid(batch.shapes), visible)
+    parts = visible.split(list(batch.lengths))
+    alone = []
+    for image, part in zip(images, parts, strict=True):
+        one = packed([image])
+        alone.append(model(one, gf.grid(one.shapes), part))
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
+
+
+def test_edges_among_visible_patches():
+    batch = packed(pictures())
+    visible = visible_of(batch)
+    sizes = visible_part(batch, visible).lengths
+    adjacency = gf.grid(batch.shapes, radius=2)
+    expected = adjacency.to_mask()[visible][:, visible]
+    assert torch.equal(induced(adjacency, visible, sizes).to_mask(), expected)
+    whole = induced(gf.complete(batch.lengths), visible, sizes)
+    assert torch.equal(whole.to_mask(), gf.complete(sizes).to_mask())
+
+
+def test_patches_are_normalised_and_back():
+    x = torch.randn(7, 13) * 5 + 3
+    x[3] = 2.0  # a constant patch stays finite
+    y, mean, deviation = normalized(x)
+    torch.testing.assert_close(y * deviation + mean, x)
+    assert (y[3] == 0).all()
+    torch.testing.assert_close(y[0].std(), torch.tensor(1.0))
+
+
+def test_it_learns_to_tell_a_patch_from_another():
+    torch.manual_seed(0)
+    model = models.mae(4, 16, 1, 2, decoder_dim=16, decoder_depth=1, decoder_heads=2)
+    images = [torch.full((1, 8, 8), float(value)) for value in (-1, 1, 2, -2)]
+    batch = packed(images)
+    adjacency = gf.complete(batch.lengths)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for step in range(60):
+        visible = visible_of(batch, step)
+        loss = (model(batch, adjacency, visible) - batch.x)[~visible].square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.5  # 2.5 by the mean of all
+
+
+def test_a_classifier_starts_from_the_encoder(tmp_path):
+    from graphformer.tasks.warm_start import load_pretrained
+
+    pretrained = models.mae(12, 12, 2, 3)
+    weights = {f"network.{name}": weight for name, weight in pretrained.state_dict().items()}
+    torch.save({"state_dict": weights}, tmp_path / "run.ckpt")
+    model = models.vit(12, 5, 12, 2, 3, positions="sincos")
+    kept = load_pretrained(model, tmp_path / "run.ckpt")
+    assert kept == ["head.linear.bias", "head.linear.weight"]
+    for name, weight in pretrained.encoder.state_dict().items():
+        assert torch.equal(model.state_dict()[name], weight)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: models.mae(12, 8, pool="klass"), "pool must be 'mean' or 'class', got 'klass'"),
+        (lambda: MaskedImageModeling(models.vit(12, 3)), "network is ViT.*models.mae"),
+        (lambda: MaskedImageModeling(models.mae(12, 8), mask_ratio=1.0), "mask_ratio is 1.0"),
+        (lambda: normalized(torch.ones(3, 1)), "patches of 2 numbers or more, got 1"),
+    ],
+)
+def test_what_cannot_be_masked_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,36 @@
+"""Which backend is taken, and that one that is asked for never gives way to another."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import graphformer as gf
+from graphformer import ops
+from graphformer.ops.select import suitable
+
+
+def test_auto_takes_the_road_that_suits():
+    plain = {"edge_weight": None, "return_weights": False}
+    assert suitable("attention", gf.complete(101), plain) == "sdpa"
+    assert suitable("attention", gf.causal([7, 401]), plain) == "sdpa", "pairs repay a call a size"
+    assert suitable("attention", gf.causal([7, 101]), plain) == "cpu"
+    assert suitable("attention", gf.complete([101, 101]), plain) == "sdpa"
+    assert suitable("attention", gf.window([7, 11], 5), plain) == "cpu"
+    assert suitable("attention", gf.window([11, 11], 5), plain) == "sdpa"
+    assert suitable("attention", gf.window(1009, 2), plain) != "sdpa"
+    assert suitable("attention", gf.complete(101), plain | {"return_weights": True}) != "sdpa"
+    assert suitable("additive_attention", gf.complete(101), plain) != "sdpa"
+
+
+def test_an_explicit_backend_never_falls_back():
+    q = torch.ones(5, 2, 3)
+    adjacency = gf.complete(5)
+    with pytest.raises(ValueError, match="'sdpa' cannot multiply logits by edge_weight"):
+        gf.attention(q, q, q, adjacency, edge_weight=torch.ones(25), backend="sdpa")
+    with pytest.raises(ValueError, match="'sdpa' cannot return weights"):
+        gf.attention(q, q, q, adjacency, return_weights=True, backend="sdpa")
+    with pytest.raises(ValueError, match="'sdpa' has no additive_attention"):
+        gf.additive_attention(q[..., 0], q[..., 0], q, adjacency, backend="sdpa")
+    with pytest.raises(ValueError, match="'sdpa' has no gatv2_attention"):
+        ops.gatv2_attention(q, q, q, q[0], adjacency, backend="sdpa")

@@ -1,0 +1,121 @@
+"""Patterns on batches made by hand."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch_geometric.data import Batch, Data
+
+import graphformer as gf
+from graphformer import patterns
+from graphformer.adjacency import from_tensor as convert
+from graphformer.patterns import Causal, Complete, Edges, Grid, SelfLoops, Window
+
+EDGES = torch.tensor([[0, 1, 2, 2], [1, 2, 0, 2]])
+
+
+def packed(*lengths: int, **fields) -> Data:
+    return Data(x=torch.zeros(sum(lengths), 3), lengths=lengths, num_nodes=sum(lengths), **fields)
+
+
+def graphs() -> Batch:
+    """Graphs of 3 and 5 nodes."""
+    return Batch.from_data_list(
+        [Data(edge_index=EDGES, num_nodes=3), Data(edge_index=EDGES, num_nodes=5)]
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (Complete(), gf.complete([3, 5])),
+        (Causal(), gf.causal([3, 5])),
+        (Window(2), gf.window([3, 5], 2)),
+        (Window(radius=2, causal=True), gf.window([3, 5], 2, causal=True)),
+        (SelfLoops(), gf.window([3, 5], 0)),
+    ],
+)
+def test_rules_over_lengths_ptr_or_one_sample(pattern, expected):
+    assert pattern(packed(3, 5)) == expected
+    assert pattern(packed(3, 5)) is pattern(packed(3, 5)), "made once for a layout"
+    assert pattern(graphs()) == expected
+    one = pattern(Data(x=torch.zeros(7, 1)))
+    assert one == expected.with_blocks(((7, 7),))
+    assert pattern(packed(0, 3)).shape == (3, 3)
+
+
+def test_grid_wants_shapes():
+    batch = packed(6, 35, shapes=[(2, 3), [5, 7]])
+    assert Grid(radius=2)(batch) == gf.grid([(2, 3), (5, 7)], radius=2)
+    with pytest.raises(ValueError, match=r"Grid needs batch\.shapes"):
+        Grid()(packed(6))
+
+
+def test_edges():
+    adjacency = Edges()(graphs())
+    assert torch.equal(adjacency.edge_index, graphs().edge_index)
+    loops = Edges(self_loops=True)(graphs()).to_mask()
+    assert torch.equal(loops, adjacency.to_mask() | torch.eye(8, dtype=torch.bool))
+    both = Edges(undirected=True)(graphs()).to_mask()
+    assert torch.equal(both, adjacency.to_mask() | adjacency.to_mask().T)
+    with pytest.raises(ValueError, match=r"Edges needs batch\.edge_index"):
+        Edges()(packed(6))
+
+
+def test_edges_are_kept_for_a_tensor_until_it_is_edited():
+    batch = Data(edge_index=EDGES.clone(), num_nodes=3)
+    first = Edges()(batch)
+    assert Edges()(batch) is first
+    assert Edges(self_loops=True)(batch) is not first
+    assert Edges()(Data(edge_index=batch.edge_index, num_nodes=4)).shape == (4, 4)
+    batch.edge_index[0, 0] = 2
+    second = Edges()(batch)
+    assert second is not first
+    assert torch.equal(second.edge_index, batch.edge_index)
+    assert len(convert._MADE[batch.edge_index][1]) == 1, "what is out of date is let go"
+
+
+@pytest.mark.parametrize("pattern", [Edges(), Edges(undirected=True), Edges() | Window(1)])
+def test_a_validation_epoch_leaves_nothing_that_training_may_not_use(pattern):
+    batch = Data(edge_index=EDGES.clone(), num_nodes=3)
+    x = torch.randn(3, 2, 5, requires_grad=True)
+    with torch.inference_mode():
+        gf.attention(x, x, x, pattern(batch), backend="scatter")
+        collated = pattern(graphs())  # whose edge_index was made in inference mode
+    assert collated.shape == (8, 8)
+    gf.attention(x, x, x, pattern(batch), backend="scatter").sum().backward()
+
+
+def test_composition():
+    batch = graphs()
+    a, b, c = (p(batch).to_mask() for p in (Edges(), Window(1), Causal()))
+    assert torch.equal((Edges() | Window(1))(batch).to_mask(), a | b)
+    assert torch.equal((Edges() & Causal())(batch).to_mask(), a & c)
+    assert torch.equal(((Edges() | Window(1)) & Causal())(batch).to_mask(), (a | b) & c)
+    assert torch.equal(patterns.Union((Edges(), Window(1), Causal()))(batch).to_mask(), a | b | c)
+
+
+def test_what_is_composed_is_kept():
+    batch = graphs()
+    pattern = Edges() | Window(1)
+    assert pattern(batch) is pattern(batch)
+    assert (Causal() & Window(1))(packed(3, 5)) is (Causal() & Window(1))(packed(3, 5))
+
+
+def test_a_list_from_yaml_becomes_a_tuple():
+    assert patterns.Union([Complete(), Window(1)]) == Complete() | Window(1)
+    assert hash(patterns.Union([Complete()])) == hash(patterns.Union((Complete(),)))
+    with pytest.raises(ValueError, match="Union needs at least one pattern"):
+        patterns.Union(())
+    with pytest.raises(ValueError, match="Intersection needs at least one pattern"):
+        patterns.Intersection([])
+
+
+@pytest.mark.parametrize("pattern", [Window(3), Edges(True), Grid() | SelfLoops()])
+def test_patterns_are_values(pattern):
+    assert copy.deepcopy(pattern) == pattern
+    assert pickle.loads(pickle.dumps(pattern)) == pattern
+    assert len({pattern, copy.deepcopy(pattern)}) == 1
