@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -57,3 +58,17 @@ def test_public_names_are_there():
 def test_unknown_name():
     with pytest.raises(AttributeError, match="no attribute 'atention'"):
         _ = graphformer.atention
+
+
+def test_installing_exposes_the_package_alone(tmp_path: Path):
+    """`datasets/` on the path would be taken for Hugging Face's library where that is absent."""
+    check = (
+        "import importlib.util as u\n"
+        "found = [u.find_spec(name) for name in ('datasets', 'experiments', 'tests')]\n"
+        "print([list(spec.submodule_search_locations) for spec in found if spec])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd=tmp_path,
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+    )  # fmt: skip
+    assert str(Path(graphformer.__file__).parent.parent) not in done.stdout
