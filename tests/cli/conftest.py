@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,19 @@ from helpers.runs import EXPERIMENT, Run
 from graphformer.cli import main
 
 
-@pytest.fixture(scope="package", autouse=True)
+@contextmanager
 def one_thread() -> Iterator[None]:
-    """Models this small are slower with more, above all on a busy machine."""
+    """Run on one thread: faster for small models, and sums have the same order in every test."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +37,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
     previous = Path.cwd()
     os.chdir(home)
     try:
-        assert main(["fit", "-c", "tiny.yaml"]) == 0
+        with one_thread():  # a session's fixture is made before those of the package
+            assert main(["fit", "-c", "tiny.yaml"]) == 0
     finally:
         os.chdir(previous)
     (folder,) = (home / "runs" / "tiny").iterdir()
