@@ -85,7 +85,7 @@ def sentences(count: int, seed: int) -> list[str]:
 
 def lengths_of(model: Any, texts: list[str]) -> dict[str, float]:
     """How many tokens the texts have."""
-    sizes = torch.tensor([len(ids) for ids in model.tokenizer.encode_many(texts)])
+    sizes = torch.tensor([len(ids) for ids in model.tokenizer.encode_batch(texts)])
     return {"mean": sizes.double().mean().item(), "longest": int(sizes.max())}
 
 

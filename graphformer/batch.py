@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from torch import Tensor
 from torch_geometric.data import Data
 
+IGNORE_INDEX = -100
+"""The label of a node or sample without one; torch's `cross_entropy` ignores it by default."""
+
 
 class Batch(Data):
     """Samples packed end to end: B samples, N nodes, E edges, no padding.
@@ -36,7 +39,7 @@ class Batch(Data):
         edge_weight: weight of each edge, [E].
 
     Targets:
-        y: labels by node [N] or by sample [B]; -100 marks a node without a label.
+        y: labels by node [N] or by sample [B]; `IGNORE_INDEX` marks a missing label.
         share: weight of the second label where samples are mixed (mixup), [B].
         train_mask, val_mask, test_mask: the labelled nodes of a split, bool [N].
         edge_label_index, edge_label: node pairs to classify, int64 [2, P], and their labels, [P].

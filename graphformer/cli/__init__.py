@@ -15,9 +15,9 @@ USAGE = """usage: graphformer COMMAND ...
   fit        train:          graphformer fit -c experiments/X.yaml [-c datasets/Y.yaml]
              resume:         graphformer fit --ckpt runs/.../last.ckpt
              many runs:      graphformer fit -c ... -c ... --folds 10 --seeds 10 [--jobs 2]
-  validate   evaluate on the validation part: graphformer validate --ckpt PATH
-  test       evaluate on the test part:       graphformer test --ckpt PATH
-  predict    write the network's outputs for the test part to a file
+  validate   evaluate on the validation split: graphformer validate --ckpt PATH
+  test       evaluate on the test split:       graphformer test --ckpt PATH
+  predict    write the network's outputs for the test split to a file
   tokenize   learn a vocabulary: graphformer tokenize --kind bpe --out vocabulary.json FILES
   generate   continue a text:   graphformer generate --ckpt PATH --prompt "Once upon"
   evaluate   ask a language model questions: graphformer evaluate --ckpt PATH --tasks FILE ...

@@ -19,18 +19,19 @@ from graphformer.data.text.stdlib import StandardLibrary
 from graphformer.data.text.tagging import TaggedText
 from graphformer.data.text.tokenizer import Bytes, Characters, Tokenizer
 from graphformer.data.text.tokenizer_training import load_tokenizer, train_tokenizer
-from graphformer.data.token_budget import BudgetOrder
+from graphformer.data.token_budget import TokenBudgetSampler
 from graphformer.data.vision.captions import CaptionFile
 from graphformer.data.vision.datasets import Digits, IdxImages, ImageArrays
 from graphformer.data.vision.folder import ImageFolder
 from graphformer.data.vision.scenes import Scenes
+from graphformer.deprecated import renamed_exports
 
 __all__ = [
     "SparseFeatures",
     "RingTransfer",
     "PlanetoidLinks",
     "BatchLoader",
-    "BudgetOrder",
+    "TokenBudgetSampler",
     "Bytes",
     "CaptionFile",
     "Characters",
@@ -62,3 +63,5 @@ __all__ = [
     "load_tokenizer",
     "train_tokenizer",
 ]
+
+__getattr__ = renamed_exports(__name__, {"BudgetOrder": "TokenBudgetSampler"})

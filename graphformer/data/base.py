@@ -1,4 +1,4 @@
-"""What all data modules share: three parts of a data set, each with its batches."""
+"""What all data modules share: three splits of a data set, each with its batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphformer.data.loader import BatchLoader
 
 
 class DataModule(pl.LightningDataModule, ABC):
-    """A data set in the parts 'train', 'val' and 'test'; predictions are made for the test part.
+    """A data set in the splits 'train', 'val' and 'test'; predictions are made for the test split.
 
     Where it can be split in several ways, `fold_setting` names the argument that chooses one of
     `num_folds`.
@@ -21,8 +21,8 @@ class DataModule(pl.LightningDataModule, ABC):
     fold_setting: ClassVar[str | None] = None
 
     @abstractmethod
-    def batches(self, part: str) -> BatchLoader:
-        """Return the batches of a part, shuffled where it is the training part."""
+    def batches(self, split: str) -> BatchLoader:
+        """Return the batches of a split, shuffled where it is the training split."""
 
     def train_dataloader(self) -> BatchLoader:
         """Return the training batches."""

@@ -51,34 +51,34 @@ def check_patch_size(patch_size: int) -> None:
         raise ValueError(f"patch_size is {patch_size}: expected 1 or more.")
 
 
-def check_part(part: str, images: Sequence[Any] | Tensor, labels: Tensor) -> None:
-    """Raise ValueError for a part without images, or whose labels are not a class for each."""
-    check_some(part, images)
+def check_split(split: str, images: Sequence[Any] | Tensor, labels: Tensor) -> None:
+    """Raise ValueError for a split without images, or whose labels are not a class for each."""
+    check_not_empty(split, images)
     if labels.shape != (len(images),):
         raise ValueError(
-            f"the part {part!r} has {len(images)} images, but labels of shape "
+            f"the split {split!r} has {len(images)} images, but labels of shape "
             f"{tuple(labels.shape)}: each image needs one."
         )
     if labels.min() < 0:
         raise ValueError(
-            f"the part {part!r} has the label {int(labels.min())}: classes are numbered from 0."
+            f"the split {split!r} has the label {int(labels.min())}: classes are numbered from 0."
         )
 
 
-def check_some(part: str, images: Sequence[Any] | Tensor) -> None:
-    """Raise ValueError for a part without images."""
+def check_not_empty(split: str, images: Sequence[Any] | Tensor) -> None:
+    """Raise ValueError for a split without images."""
     if not len(images):
         raise ValueError(
-            f"there are no images in the part {part!r}: add some, or choose sizes or fractions of "
-            "the parts that leave it some."
+            f"there are no images in the split {split!r}: add some, or choose sizes or fractions "
+            "that leave it some."
         )
 
 
-def check_channels(count: int, **parts: Sequence[Any] | Tensor) -> None:
-    """Raise ValueError naming a part whose images have other than `count` channels."""
-    for part, images in parts.items():
+def check_channels(count: int, **splits: Sequence[Any] | Tensor) -> None:
+    """Raise ValueError naming a split whose images have other than `count` channels."""
+    for split, images in splits.items():
         if isinstance(images, Tensor) and images.shape[1] != count:
             raise ValueError(
-                f"the images of the part {part!r} have {images.shape[1]} channels, but those to "
+                f"the images of the split {split!r} have {images.shape[1]} channels, but those to "
                 f"train on {count}: give all of them as many."
             )

@@ -20,7 +20,7 @@ class BatchDataset(Protocol):
     def __getitem__(self, index: Tensor) -> Data: ...
 
 
-class BatchOrder:
+class BatchSampler:
     """Index tensors [B] of one epoch after another, the same for the same (seed, epoch).
 
     With `num_batches` an epoch is that many batches drawn with replacement; otherwise it visits
@@ -97,7 +97,9 @@ class BatchLoader:
 
     batch_sampler = None  # as in a DataLoader whose sampler gives whole batches: Lightning asks
 
-    def __init__(self, dataset: BatchDataset, sampler: BatchOrder, *, num_workers: int = 0) -> None:
+    def __init__(
+        self, dataset: BatchDataset, sampler: BatchSampler, *, num_workers: int = 0
+    ) -> None:
         if num_workers < 0:
             raise ValueError(f"num_workers is {num_workers}: expected 0 or more.")
         self.dataset, self.sampler, self.num_workers = dataset, sampler, num_workers

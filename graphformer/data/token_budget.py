@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphformer.data.loader import BatchLoader, BatchOrder
+from graphformer.data.loader import BatchLoader, BatchSampler
 
 
-class BudgetOrder(BatchOrder):
+class TokenBudgetSampler(BatchSampler):
     """Index tensors [B] of batches within a budget, the same for the same (seed, epoch).
 
     Every sample comes once an epoch. Every epoch has equally many batches, and so has every
@@ -117,30 +117,30 @@ class Sized(Protocol):
 
 def budget_loader(
     samples: Sized,
-    part: str,
+    split: str,
     *,
     max_tokens: int,
     max_edges: int | None,
     seed: int,
     pairs: bool = False,
 ) -> BatchLoader:
-    """Return batches within a budget of tokens and edges, shuffled for the part 'train'.
+    """Return batches within a budget of tokens and edges, shuffled for the split 'train'.
 
     What counts as edges are the samples' own, or else, or with `pairs`, all pairs of tokens.
 
-    Raises ValueError for a part without samples, and for a sample larger than the budget.
+    Raises ValueError for a split without samples, and for a sample larger than the budget.
     """
     if not len(samples):
         raise ValueError(
-            f"The {part} part of the data has no samples: give it more, a file of its own, or "
+            f"The {split} split of the data has no samples: give it more, a file of its own, or "
             "another share."
         )
-    order = BudgetOrder(
+    order = TokenBudgetSampler(
         samples.lengths,
         edges=None if pairs else samples.num_edges,
         max_tokens=max_tokens,
         max_edges=max_edges,
-        shuffle=part == "train",
+        shuffle=split == "train",
         seed=seed,
     )
     return BatchLoader(samples, order)

@@ -1,10 +1,11 @@
 """Public weights on the graph core: from Hugging Face's folders and models, and back to them."""
 
+from graphformer.deprecated import renamed_exports
 from graphformer.pretrained.builders import classifier, decoder, kind_of, tagger
 from graphformer.pretrained.images import packed_images
 from graphformer.pretrained.loading import from_pretrained
 from graphformer.pretrained.saving import save_pretrained
-from graphformer.pretrained.tokenizer import PretrainedTokenizer, load_tokenizer
+from graphformer.pretrained.tokenizer import PretrainedTokenizer, read_pretrained_tokenizer
 from graphformer.pretrained.transformers_attention import register_with_transformers
 
 __all__ = [
@@ -13,9 +14,11 @@ __all__ = [
     "decoder",
     "from_pretrained",
     "kind_of",
-    "load_tokenizer",
     "packed_images",
+    "read_pretrained_tokenizer",
     "register_with_transformers",
     "save_pretrained",
     "tagger",
 ]
+
+__getattr__ = renamed_exports(__name__, {"load_tokenizer": "read_pretrained_tokenizer"})

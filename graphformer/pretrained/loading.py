@@ -17,7 +17,7 @@ from graphformer.pretrained.families import FAMILIES, Family, Kind
 from graphformer.pretrained.key_mapping import Place, canonical, places, rows_of, understood
 from graphformer.pretrained.saving import save_pretrained
 from graphformer.pretrained.sentence import sentence_head
-from graphformer.pretrained.tokenizer import load_tokenizer, side_files
+from graphformer.pretrained.tokenizer import read_pretrained_tokenizer, side_files
 
 Heads = Literal[
     "auto",
@@ -89,7 +89,7 @@ def from_pretrained(
     model.exporter = save_pretrained
     model.defaults = _generation(config, family, source if folder is None else folder)
     if folder is not None:
-        model.tokenizer = load_tokenizer(folder)
+        model.tokenizer = read_pretrained_tokenizer(folder)
         model.files = side_files(folder)
     if sentences and folder is not None:
         sentence_head(model, folder)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from graphformer.data.text.hf_tokenizer import PretrainedTokenizer
-from graphformer.data.text.hf_tokenizer import read_pretrained_tokenizer as load_tokenizer
+from graphformer.data.text.hf_tokenizer import PretrainedTokenizer, read_pretrained_tokenizer
 
-__all__ = ["PretrainedTokenizer", "load_tokenizer", "side_files"]
+__all__ = ["PretrainedTokenizer", "read_pretrained_tokenizer", "side_files"]
 
 SIDE_FILES = (
     "generation_config.json",

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from graphformer.data import Tokenizer
 
 
-IGNORED = -100  # the label of a node or sample that has none, as in torch's cross_entropy
-
-
 class Task(pl.LightningModule):
     """A network trained over the adjacency that a pattern makes of each batch.
 

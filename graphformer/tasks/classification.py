@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
 
+from graphformer.batch import IGNORE_INDEX
 from graphformer.patterns import Complete, Pattern
-from graphformer.tasks.base import IGNORED, Task, check_rows, labelled
+from graphformer.tasks.base import Task, check_rows, labelled
 from graphformer.tasks.metrics import Mean
 
 if TYPE_CHECKING:
@@ -67,11 +68,11 @@ class Classification(Task):
         """Mean loss over the batch's labels, []."""
         logits, y = self._outputs(batch, "train")
         loss: dict[str, Any] = {"reduction": "sum", "label_smoothing": self.label_smoothing}
-        total = F.cross_entropy(logits, y, ignore_index=IGNORED, **loss)
+        total = F.cross_entropy(logits, y, ignore_index=IGNORE_INDEX, **loss)
         if getattr(batch, "share", None) is not None:  # mixup
             other = F.cross_entropy(logits, batch.y_other, **loss)
             total = batch.share * total + (1 - batch.share) * other
-        return self.training_loss(total, (y != IGNORED).sum(), rows=y.shape[0])
+        return self.training_loss(total, (y != IGNORE_INDEX).sum(), rows=y.shape[0])
 
     def validation_step(self, batch: Data, batch_idx: int) -> None:
         """Update the validation metrics."""
@@ -91,8 +92,8 @@ class Classification(Task):
         self, batch: Data, stage: str, metrics: MetricCollection, mean_loss: Metric
     ) -> None:
         logits, y = self._outputs(batch, stage)
-        count = (y != IGNORED).sum()
-        total = F.cross_entropy(logits, y, ignore_index=IGNORED, reduction="sum")
+        count = (y != IGNORE_INDEX).sum()
+        total = F.cross_entropy(logits, y, ignore_index=IGNORE_INDEX, reduction="sum")
         mean_loss.update(total, count)
         metrics.update(logits, y)
         self.log(f"{stage}/loss", mean_loss, prog_bar=True, batch_size=y.shape[0])
@@ -101,9 +102,9 @@ class Classification(Task):
 
 def _metric(name: str, num_classes: int) -> Metric:
     if name == "accuracy":
-        return MulticlassAccuracy(num_classes, average="micro", ignore_index=IGNORED)
+        return MulticlassAccuracy(num_classes, average="micro", ignore_index=IGNORE_INDEX)
     if name == "f1":
-        return MulticlassF1Score(num_classes, average="macro", ignore_index=IGNORED)
+        return MulticlassF1Score(num_classes, average="macro", ignore_index=IGNORE_INDEX)
     if name == "auroc":
-        return MulticlassAUROC(num_classes, average="macro", ignore_index=IGNORED)
+        return MulticlassAUROC(num_classes, average="macro", ignore_index=IGNORE_INDEX)
     raise ValueError(f"metrics must be among 'accuracy', 'f1' and 'auroc', got {name!r}")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphformer.data.loader import BatchLoader, BatchOrder
+from graphformer.data.loader import BatchLoader, BatchSampler
 
 
 class Numbers:
@@ -51,7 +51,7 @@ class Recorder(pl.LightningModule):
 
 def make_loader(num_workers: int = 0) -> BatchLoader:
     return BatchLoader(
-        Numbers(23), BatchOrder(23, 5, shuffle=True, seed=3), num_workers=num_workers
+        Numbers(23), BatchSampler(23, 5, shuffle=True, seed=3), num_workers=num_workers
     )
 
 
@@ -67,14 +67,14 @@ def make_trainer(folder: Path) -> pl.Trainer:
     )
 
 
-def indices(order: BatchOrder, epoch: int) -> list[int]:
+def indices(order: BatchSampler, epoch: int) -> list[int]:
     order.set_epoch(epoch)
     return torch.cat(list(order)).tolist()
 
 
 @given(st.integers(1, 60), st.integers(1, 13), st.booleans(), st.integers(0, 9))
 def test_an_epoch_visits_every_item_once(items: int, size: int, shuffle: bool, seed: int) -> None:
-    order = BatchOrder(items, size, shuffle=shuffle, seed=seed)
+    order = BatchSampler(items, size, shuffle=shuffle, seed=seed)
     batches = list(order)
     assert len(batches) == len(order)
     assert sorted(torch.cat(batches).tolist()) == list(range(items))
@@ -82,8 +82,8 @@ def test_an_epoch_visits_every_item_once(items: int, size: int, shuffle: bool, s
 
 
 def test_order_depends_on_seed_and_epoch_only() -> None:
-    order, same = (BatchOrder(101, 7, shuffle=True, seed=1) for _ in range(2))
-    other = BatchOrder(101, 7, shuffle=True, seed=2)
+    order, same = (BatchSampler(101, 7, shuffle=True, seed=1) for _ in range(2))
+    other = BatchSampler(101, 7, shuffle=True, seed=2)
     torch.manual_seed(0)
     first = indices(order, 0)
     torch.manual_seed(1)
@@ -95,7 +95,7 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
 
 
 def test_drawing_gives_the_asked_number_of_full_batches() -> None:
-    order = BatchOrder(11, 5, num_batches=7)
+    order = BatchSampler(11, 5, num_batches=7)
     batches = list(order)
     assert len(order) == len(batches) == 7
     assert all(len(batch) == 5 for batch in batches)
@@ -105,7 +105,7 @@ def test_drawing_gives_the_asked_number_of_full_batches() -> None:
 def test_distributed_shares_are_disjoint_and_equally_long() -> None:
     shares = []
     for rank in range(3):
-        order = BatchOrder(23, 5, shuffle=True)
+        order = BatchSampler(23, 5, shuffle=True)
         order.rank, order.world = rank, 3
         shares.append(indices(order, 2))
     assert [len(share) for share in shares] == [7, 7, 7]
@@ -115,7 +115,7 @@ def test_distributed_shares_are_disjoint_and_equally_long() -> None:
 @pytest.mark.parametrize(("size", "batches"), [(0, None), (-1, None), (5, 0)])
 def test_senseless_sizes_are_refused(size: int, batches: int | None) -> None:
     with pytest.raises(ValueError, match="expected 1 or more"):
-        BatchOrder(11, size, num_batches=batches)
+        BatchSampler(11, size, num_batches=batches)
 
 
 def test_workers_give_the_same_batches_and_leave_the_global_generator_alone() -> None:

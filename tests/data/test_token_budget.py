@@ -8,12 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphformer.data.token_budget import BudgetOrder
+from graphformer.data.token_budget import TokenBudgetSampler
 
 SIZES = st.lists(st.integers(0, 31), min_size=1, max_size=97)
 
 
-def epoch(order: BudgetOrder, number: int) -> list[list[int]]:
+def epoch(order: TokenBudgetSampler, number: int) -> list[list[int]]:
     order.set_epoch(number)
     return [batch.tolist() for batch in order]
 
@@ -23,7 +23,9 @@ def test_every_sample_comes_once_within_the_budget(
     sizes: list[int], budget: int, shuffle: bool, seed: int
 ) -> None:
     lengths = np.array(sizes)
-    order = BudgetOrder(lengths, max_tokens=budget, max_edges=997, shuffle=shuffle, seed=seed)
+    order = TokenBudgetSampler(
+        lengths, max_tokens=budget, max_edges=997, shuffle=shuffle, seed=seed
+    )
     for number in range(3):
         batches = epoch(order, number)
         assert len(batches) == len(order)
@@ -38,7 +40,7 @@ def test_every_rank_gets_as_many_batches(sizes: list[int], world: int) -> None:
     lengths = np.array(sizes)
     shares = []
     for rank in range(world):
-        order = BudgetOrder(lengths, max_tokens=61, shuffle=True)
+        order = TokenBudgetSampler(lengths, max_tokens=61, shuffle=True)
         order.rank, order.world = rank, world
         order.cuts = order._cut()  # what __init__ does where a process group is there
         shares.append(epoch(order, 1))
@@ -51,7 +53,7 @@ def test_every_rank_gets_as_many_batches(sizes: list[int], world: int) -> None:
 
 
 def test_nothing_is_left_out_where_batches_can_be_cut() -> None:
-    order = BudgetOrder(np.full(23, 5), max_tokens=35, shuffle=True)
+    order = TokenBudgetSampler(np.full(23, 5), max_tokens=35, shuffle=True)
     assert len(order) == 4
     order.world = 3
     order.cuts = order._cut()
@@ -60,8 +62,10 @@ def test_nothing_is_left_out_where_batches_can_be_cut() -> None:
 
 def test_order_depends_on_seed_and_epoch_only() -> None:
     lengths = np.arange(53) % 7 + 1
-    order, same = (BudgetOrder(lengths, max_tokens=23, shuffle=True, seed=3) for _ in range(2))
-    other = BudgetOrder(lengths, max_tokens=23, shuffle=True, seed=4)
+    order, same = (
+        TokenBudgetSampler(lengths, max_tokens=23, shuffle=True, seed=3) for _ in range(2)
+    )
+    other = TokenBudgetSampler(lengths, max_tokens=23, shuffle=True, seed=4)
     first = epoch(order, 0)
     torch.manual_seed(1)
     assert epoch(same, 0) == first
@@ -72,7 +76,7 @@ def test_order_depends_on_seed_and_epoch_only() -> None:
 
 
 def test_a_resumed_epoch_gives_what_was_left() -> None:
-    order = BudgetOrder(np.arange(1, 30), max_tokens=43, shuffle=True)
+    order = TokenBudgetSampler(np.arange(1, 30), max_tokens=43, shuffle=True)
     whole = epoch(order, 2)
     order.skip(2, 3)
     assert epoch(order, 2) == whole[3:]
@@ -80,7 +84,7 @@ def test_a_resumed_epoch_gives_what_was_left() -> None:
 
 
 def test_given_edges_count_instead_of_pairs() -> None:
-    order = BudgetOrder(np.full(13, 5), edges=np.full(13, 4), max_tokens=997, max_edges=11)
+    order = TokenBudgetSampler(np.full(13, 5), edges=np.full(13, 4), max_tokens=997, max_edges=11)
     assert [len(batch) for batch in order] == [2] * 6 + [1]
     starts = [batch[0] for batch in epoch(order, 0)]
     assert all(a < b for a, b in pairwise(starts))
@@ -98,4 +102,4 @@ def test_impossible_budgets_are_explained(
     sizes: list[int], options: dict[str, int], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        BudgetOrder(np.array(sizes, np.int64), **options)
+        TokenBudgetSampler(np.array(sizes, np.int64), **options)

@@ -68,7 +68,7 @@ class _Parser(argparse.ArgumentParser):
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = _Parser(
         prog="graphformer draw",
-        description="Draw what a trained network sees in images of the test part.",
+        description="Draw what a trained network sees in images of the test split.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--ckpt", required=True, help="a checkpoint, or the folder of a run")

@@ -130,15 +130,15 @@ class CLI(LightningCLI):
         output.print_fit(self.trainer, self.folder)
 
     def validate(self, model: Task, datamodule: pl.LightningDataModule) -> None:
-        """Show the metrics of the validation part."""
+        """Show the metrics of the validation split."""
         self._evaluate(self.trainer.validate, model, datamodule)
 
     def test(self, model: Task, datamodule: pl.LightningDataModule) -> None:
-        """Show the metrics of the test part."""
+        """Show the metrics of the test split."""
         self._evaluate(self.trainer.test, model, datamodule)
 
     def predict(self, model: Task, datamodule: pl.LightningDataModule) -> None:
-        """Write the network's outputs for the test part."""
+        """Write the network's outputs for the test split."""
         path = Path(self.config.predict.output)
         output.check_format(path)
         outputs = self.trainer.predict(

@@ -95,7 +95,7 @@ def _model(name: str) -> tuple[Any, Pattern, Callable[[list[str], int], list[lis
         if hasattr(tokenizer, "ids"):
             ids: list[list[int]] = tokenizer.ids(texts, max_length=size)
             return ids
-        return [each[:size].tolist() for each in tokenizer.encode_many(texts)]
+        return [each[:size].tolist() for each in tokenizer.encode_batch(texts)]
 
     return network, original, encode
 

@@ -149,7 +149,7 @@ def _last_half(records: list[Recorded]) -> list[Recorded]:
 
 @torch.inference_mode()
 def draw_retrieval(task: Any, data: Any, count: int) -> Any:
-    """Sentences of the test part, and the images that are nearest to each; the right one framed."""
+    """Draw sentences of the test split and the images nearest to each, the right one framed."""
     if not isinstance(task.network, CLIP):
         raise UsageError("retrieval is drawn of a CLIP's run")
     images, texts, vectors = [], [], []
@@ -163,7 +163,7 @@ def draw_retrieval(task: Any, data: Any, count: int) -> Any:
         told[0].extend(contents(own))
         told[1].extend(contents(texts_of(batch)))
     best = search(torch.cat(texts)[:count], torch.cat(vectors), 5)[1].tolist()
-    said, right = data.parts["test"][1], same(*told)
+    said, right = data.splits["test"][1], same(*told)
     rows = [[picture(images[i].x, images[i].shapes[0], data) for i in row] for row in best]
     frames = [[RIGHT if right[n, i] else WRONG for i in row] for n, row in enumerate(best)]
     return _table(rows, row_titles=list(said[:count]), frames=frames, wide=True)
@@ -177,7 +177,7 @@ def picture(x: Tensor, shape: tuple[int, int], data: Any) -> np.ndarray:
 
 
 def _first(data: Any, count: int) -> Any:
-    """The first batch of the test part, no longer than `count`."""
+    """The first batch of the test split, no longer than `count`."""
     loader = data.batches("test")
     return loader.dataset[torch.arange(min(count, len(loader.dataset)))]
 

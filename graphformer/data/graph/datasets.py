@@ -21,7 +21,7 @@ from graphformer.data.checks import check_finite, one_of
 from graphformer.data.graph.encodings import encode
 from graphformer.data.graph.pyg_cache import collection, load_pyg
 from graphformer.data.io.cache import data_root
-from graphformer.data.loader import BatchLoader, BatchOrder
+from graphformer.data.loader import BatchLoader, BatchSampler
 
 Scale = Literal["standard", "quantile"]
 _MOLECULE_FILES = {
@@ -89,7 +89,7 @@ class GraphBatches(DataModule):
         self.validation = validation
         self.root, self.seed = root, run_seed() if seed is None else seed
         self.encodings = encodings
-        self._parts: dict[str, Graphs] = {}
+        self._splits: dict[str, Graphs] = {}
 
     @abstractmethod
     def read(self) -> list[Data]:
@@ -101,7 +101,7 @@ class GraphBatches(DataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read the graphs and deal them out."""
-        if self._parts:
+        if self._splits:
             return
         graphs = self.read()
         if len(graphs) < self.num_folds:
@@ -117,22 +117,22 @@ class GraphBatches(DataModule):
         self.num_edge_features = graphs[0].num_edge_features
         self.num_classes = 0 if y.is_floating_point() else int(y.max()) + 1
         folds = make_folds(y, self.num_folds, self.seed)
-        parts = {self.fold: "test"}
+        splits = {self.fold: "test"}
         if self.validation:
-            parts[(self.fold + 1) % self.num_folds] = "val"
-        of = [parts.get(fold, "train") for fold in folds.tolist()]
-        for part in ("train", "val", "test"):
-            self._parts[part] = Graphs([g for g, p in zip(graphs, of, strict=True) if p == part])
+            splits[(self.fold + 1) % self.num_folds] = "val"
+        of = [splits.get(fold, "train") for fold in folds.tolist()]
+        for split in ("train", "val", "test"):
+            self._splits[split] = Graphs([g for g, p in zip(graphs, of, strict=True) if p == split])
 
-    def batches(self, part: str) -> BatchLoader:
-        """Return the batches of a part; ValueError for a validation part that is not wanted."""
-        if part == "val" and not self.validation:
+    def batches(self, split: str) -> BatchLoader:
+        """Return the batches of a split; ValueError for a validation split that is not wanted."""
+        if split == "val" and not self.validation:
             raise ValueError(
                 "validation is False, so no graphs are left to validate on: pass "
                 "--trainer.limit_val_batches 0, and no callback that monitors validation."
             )
-        graphs, shuffle = self._parts[part], part == "train"
-        order = BatchOrder(len(graphs), self.batch_size, shuffle=shuffle, seed=self.seed)
+        graphs, shuffle = self._splits[split], split == "train"
+        order = BatchSampler(len(graphs), self.batch_size, shuffle=shuffle, seed=self.seed)
         return BatchLoader(graphs, order)
 
 
@@ -143,7 +143,7 @@ class TUDataset(GraphBatches):
     ZINC) are for regression, the others for classification. `node_attributes` and
     `edge_attributes` add the continuous attributes to the kinds, where there are some; where nodes
     have no features at all, x is one 1 a node.
-    `scale` changes the continuous attributes, by what the training part has: "standard" gives them
+    `scale` changes the continuous attributes, by what the training split has: "standard" gives them
     mean 0 and deviation 1, "quantile" a normal distribution, which outliers do not spoil. The raw
     files are `root`/tu/<name>/raw/*.txt; PyG fetches them where they are missing.
 
@@ -186,12 +186,12 @@ class TUDataset(GraphBatches):
 
     def setup(self, stage: str | None = None) -> None:
         """Read the graphs, deal them out and scale their attributes."""
-        if self._parts:
+        if self._splits:
             return
         super().setup(stage)
         if self.scale is not None and self.num_attributes:
             scale_columns(
-                [part.graphs for part in self._parts.values()], self.num_attributes, self.scale
+                [split.graphs for split in self._splits.values()], self.num_attributes, self.scale
             )
 
     def read(self) -> list[Data]:
@@ -273,17 +273,17 @@ class MoleculeNet(GraphBatches):
         return [_one_hot_molecule(molecule, dtype) for molecule in found]
 
 
-def scale_columns(parts: list[list[Data]], count: int, scale: Scale) -> None:
-    """Scale the first `count` columns of x [N, F] in all parts, as the first part has them."""
+def scale_columns(splits: list[list[Data]], count: int, scale: Scale) -> None:
+    """Scale the first `count` columns of x [N, F] in all splits, as the first split has them."""
     from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
-    values = torch.cat([graph.x[:, :count] for graph in parts[0]]).numpy()
+    values = torch.cat([graph.x[:, :count] for graph in splits[0]]).numpy()
     scaler = StandardScaler()
     if scale == "quantile":
         kept = min(1000, len(values))
         scaler = QuantileTransformer(n_quantiles=kept, output_distribution="normal", random_state=0)
     scaler.fit(values)
-    for graph in (graph for part in parts for graph in part if graph.num_nodes):
+    for graph in (graph for split in splits for graph in split if graph.num_nodes):
         scaled = torch.from_numpy(scaler.transform(graph.x[:, :count].numpy()))
         graph.x = torch.cat([scaled.to(graph.x.dtype), graph.x[:, count:]], dim=1)
 

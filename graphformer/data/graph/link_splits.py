@@ -42,7 +42,7 @@ class PlanetoidLinks(Planetoid):
         if not (val_fraction > 0 and test_fraction > 0 and val_fraction + test_fraction < 1):
             raise ValueError(
                 f"val_fraction {val_fraction} and test_fraction {test_fraction} leave no edges for "
-                "a part: expected both above 0 and a sum below 1."
+                "a split: expected both above 0 and a sum below 1."
             )
         self.val_fraction, self.test_fraction, self.seed = val_fraction, test_fraction, seed
         self.save_hyperparameters(logger=False)
@@ -96,12 +96,12 @@ def split_links(
         "edge_index": torch.cat([kept, kept.flip(0)], dim=1),
         "train_edge_label_index": kept,
     }
-    for part, positive, negative in (
+    for name, positive, negative in (
         ("val", val, negatives[:num_val]),
         ("test", test, negatives[num_val:]),
     ):
-        split[f"{part}_edge_label_index"] = _unpack(np.concatenate([positive, negative]), num_nodes)
-        split[f"{part}_edge_label"] = (torch.arange(2 * len(positive)) < len(positive)).long()
+        split[f"{name}_edge_label_index"] = _unpack(np.concatenate([positive, negative]), num_nodes)
+        split[f"{name}_edge_label"] = (torch.arange(2 * len(positive)) < len(positive)).long()
     return split
 
 

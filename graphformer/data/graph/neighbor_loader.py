@@ -12,9 +12,9 @@ from graphformer.adjacency import CSR, from_edge_index
 from graphformer.data.base import DataModule
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.graph.sampling import cut, induced, sample_neighbors
-from graphformer.data.loader import BatchLoader, BatchOrder
+from graphformer.data.loader import BatchLoader, BatchSampler
 
-_PARTS = ("train", "val", "test")
+_SPLITS = ("train", "val", "test")
 
 
 class NeighborNodes(DataModule):
@@ -76,22 +76,22 @@ class NeighborNodes(DataModule):
         self.num_features, self.num_classes = self.source.num_features, self.source.num_classes
         self.adjacency = from_edge_index(graph.edge_index, graph.num_nodes, coalesce=False)
 
-    def batches(self, part: str) -> BatchLoader:
-        """Return the batches of a part: sampled neighbourhoods, or clusters."""
-        graph, training = self._graph(), part == "train"
+    def batches(self, split: str) -> BatchLoader:
+        """Return the batches of a split: sampled neighbourhoods, or clusters."""
+        graph, training = self._graph(), split == "train"
         assert self.adjacency is not None
         if training and self.clusters is not None:
             size = -(-graph.num_nodes // self.clusters)
-            order = BatchOrder(graph.num_nodes, size, shuffle=True, seed=self.seed)
+            order = BatchSampler(graph.num_nodes, size, shuffle=True, seed=self.seed)
             return BatchLoader(Clusters(graph, self.adjacency), order, num_workers=self.num_workers)
-        nodes = graph[f"{part}_mask"].nonzero().flatten()
-        order = BatchOrder(len(nodes), self.batch_size, shuffle=training, seed=self.seed)
+        nodes = graph[f"{split}_mask"].nonzero().flatten()
+        order = BatchSampler(len(nodes), self.batch_size, shuffle=training, seed=self.seed)
         sampled = Neighborhoods(
             graph,
             self.adjacency,
             nodes,
             self.fanouts if training else self.eval_fanouts,
-            part=part,
+            split=split,
             order=order,
             replace=self.replace,
             disjoint=self.disjoint,
@@ -105,7 +105,7 @@ class NeighborNodes(DataModule):
 
 
 class Neighborhoods:
-    """The nodes of a part, fetched with what is drawn of their neighbourhoods."""
+    """The nodes of a split, fetched with what is drawn of their neighbourhoods."""
 
     def __init__(
         self,
@@ -114,13 +114,13 @@ class Neighborhoods:
         nodes: Tensor,
         fanouts: Sequence[int],
         *,
-        part: str,
-        order: BatchOrder,
+        split: str,
+        order: BatchSampler,
         replace: bool,
         disjoint: bool,
     ) -> None:
         self.graph, self.adjacency, self.nodes, self.fanouts = graph, adjacency, nodes, fanouts
-        self.part, self.order, self.replace, self.disjoint = part, order, replace, disjoint
+        self.split, self.order, self.replace, self.disjoint = split, order, replace, disjoint
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -138,9 +138,9 @@ class Neighborhoods:
             seed=seed,
         )
         batch = cut(self.graph, self.adjacency, sample)
-        for part in _PARTS:
-            batch[f"{part}_mask"] = torch.zeros(len(sample.nodes), dtype=torch.bool)
-        batch[f"{self.part}_mask"][: len(index)] = True
+        for split in _SPLITS:
+            batch[f"{split}_mask"] = torch.zeros(len(sample.nodes), dtype=torch.bool)
+        batch[f"{self.split}_mask"][: len(index)] = True
         return batch
 
 

@@ -19,7 +19,7 @@ from graphformer.data.graph.encodings import encode
 from graphformer.data.graph.pyg_cache import collection, load_pyg
 from graphformer.data.graph.sparse_features import SparseFeatures
 from graphformer.data.io.cache import data_root
-from graphformer.data.loader import BatchLoader, BatchOrder
+from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.data.vision.datasets import read_digits
 
 
@@ -55,12 +55,12 @@ class FullGraph(DataModule):
         if "y" in self.graph:
             self.num_classes = int(self.graph.y.max()) + 1
 
-    def batches(self, part: str) -> BatchLoader:
-        """Return the whole graph, whatever the part: its masks tell the parts apart."""
+    def batches(self, split: str) -> BatchLoader:
+        """Return the whole graph, whatever the split: its masks tell the splits apart."""
         if self.graph is None:
             raise RuntimeError(f"{type(self).__name__} has no graph yet: call setup() first.")
         # Drawn, not dealt out, so that every process of a distributed run has it.
-        return BatchLoader(_Whole(self.graph), BatchOrder(1, 1, num_batches=1))
+        return BatchLoader(_Whole(self.graph), BatchSampler(1, 1, num_batches=1))
 
 
 class _Whole:
@@ -168,8 +168,8 @@ class HeterophilousGraph(FullGraph):
         data = load_pyg(
             datasets.HeterophilousGraphDataset, root, folder, [f"{folder}.npz"], name=self.dataset
         )[0]
-        for part in ("train_mask", "val_mask", "test_mask"):
-            data[part] = data[part][:, self.split].contiguous()
+        for mask in ("train_mask", "val_mask", "test_mask"):
+            data[mask] = data[mask][:, self.split].contiguous()
         return NormalizeFeatures()(data) if self.normalize_features else data
 
 
@@ -239,8 +239,8 @@ def _draw_masks(
     rest = order[~torch.isin(order, train)]
     if not 0 < val_size < len(rest):
         raise ValueError(f"val_size is {val_size}: expected 1 to {len(rest) - 1} nodes.")
-    parts = {"train_mask": train, "val_mask": rest[:val_size], "test_mask": rest[val_size:]}
-    return {part: _mask(nodes, len(y)) for part, nodes in parts.items()}
+    masks = {"train_mask": train, "val_mask": rest[:val_size], "test_mask": rest[val_size:]}
+    return {name: _mask(nodes, len(y)) for name, nodes in masks.items()}
 
 
 def _mask(nodes: Tensor, num_nodes: int) -> Tensor:

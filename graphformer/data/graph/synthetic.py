@@ -8,7 +8,7 @@ from torch_geometric.data import Data
 
 from graphformer.data.base import DataModule
 from graphformer.data.graph.datasets import Graphs
-from graphformer.data.loader import BatchLoader, BatchOrder
+from graphformer.data.loader import BatchLoader, BatchSampler
 
 
 class RingTransfer(DataModule):
@@ -47,12 +47,12 @@ class RingTransfer(DataModule):
         self.seed = seed
         self.num_features = num_classes + 2
 
-    def batches(self, part: str) -> BatchLoader:
-        """Return the batches of a part."""
-        number = list(self.sizes).index(part)
+    def batches(self, split: str) -> BatchLoader:
+        """Return the batches of a split."""
+        number = list(self.sizes).index(split)
         generator = np.random.default_rng((self.seed, number))
-        rings = Graphs([self._ring(generator) for _ in range(self.sizes[part])])
-        order = BatchOrder(len(rings), self.batch_size, shuffle=part == "train", seed=self.seed)
+        rings = Graphs([self._ring(generator) for _ in range(self.sizes[split])])
+        order = BatchSampler(len(rings), self.batch_size, shuffle=split == "train", seed=self.seed)
         return BatchLoader(rings, order)
 
     def _ring(self, generator: np.random.Generator) -> Data:

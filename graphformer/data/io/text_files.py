@@ -14,14 +14,14 @@ from typing import IO, Literal
 
 from graphformer.data.io.cache import MissingDataError, data_root
 
-Documents = Literal["file", "line", "paragraph"]
+DocumentUnit = Literal["file", "line", "paragraph"]
 Archives = dict[Path, zipfile.ZipFile]
 _CHUNK = 1 << 20
 _LONGEST = 1 << 24  # a text without newlines is cut after so many bytes
 
 
 @dataclass(frozen=True)
-class Source:
+class TextSource:
     """A file, or a member of a zip archive."""
 
     path: Path
@@ -48,14 +48,14 @@ class Source:
 
 
 @contextmanager
-def open_archives(sources: Sequence[Source]) -> Iterator[Archives]:
+def open_archives(sources: Sequence[TextSource]) -> Iterator[Archives]:
     """Open each archive among the sources once: reading its contents takes a while."""
     with ExitStack() as stack:
         paths = dict.fromkeys(s.path for s in sources if s.member is not None)
         yield {path: stack.enter_context(zipfile.ZipFile(path)) for path in paths}
 
 
-def find_sources(path: str, glob: str, root: str | None) -> list[Source]:
+def find_sources(path: str, glob: str, root: str | None) -> list[TextSource]:
     """Return the file `path`, or what matches `glob` in a folder or zip archive, in order.
 
     `path` is looked for as it stands, then under the data root.
@@ -70,10 +70,10 @@ def find_sources(path: str, glob: str, root: str | None) -> list[Source]:
     if found.suffix == ".zip" and found.is_file():
         sources = _members(found, glob)
     elif found.is_file():
-        return [Source(found, None, found.stat().st_size)]
+        return [TextSource(found, None, found.stat().st_size)]
     else:
         files = sorted(file for file in found.glob(glob) if file.is_file())
-        sources = [Source(file, None, file.stat().st_size) for file in files]
+        sources = [TextSource(file, None, file.stat().st_size) for file in files]
     if not sources:
         raise MissingDataError(
             f"path is {path!r}, but neither {Path(path).absolute()} nor {under_root.absolute()} "
@@ -83,13 +83,13 @@ def find_sources(path: str, glob: str, root: str | None) -> list[Source]:
     return sources
 
 
-def total_size(sources: Sequence[Source]) -> int:
+def total_size(sources: Sequence[TextSource]) -> int:
     """Return the number of bytes of the sources, joined by newlines."""
     return sum(source.size for source in sources) + max(0, len(sources) - 1)
 
 
 def read_bytes(
-    sources: Sequence[Source], start: int, stop: int, opened: Archives | None = None
+    sources: Sequence[TextSource], start: int, stop: int, opened: Archives | None = None
 ) -> Iterator[bytes]:
     """Yield bytes `start` to `stop` of the sources, joined by newlines, in pieces."""
     offset = 0
@@ -109,7 +109,7 @@ def read_bytes(
                     yield file.read(min(_CHUNK, last - at))
 
 
-def character_boundary(sources: Sequence[Source], position: int) -> int:
+def character_boundary(sources: Sequence[TextSource], position: int) -> int:
     """Return the first place at or behind `position` where a character of UTF-8 may begin."""
     for byte in b"".join(read_bytes(sources, position, position + 4)):
         if byte & 0xC0 != 0x80:
@@ -118,7 +118,7 @@ def character_boundary(sources: Sequence[Source], position: int) -> int:
     return position
 
 
-def fingerprint(sources: Sequence[Source], start: int, stop: int) -> str:
+def fingerprint(sources: Sequence[TextSource], start: int, stop: int) -> str:
     """Return the SHA-256 of bytes `start` to `stop`."""
     digest = hashlib.sha256()
     for piece in read_bytes(sources, start, stop):
@@ -127,11 +127,11 @@ def fingerprint(sources: Sequence[Source], start: int, stop: int) -> str:
 
 
 def read_pieces(
-    sources: Sequence[Source],
+    sources: Sequence[TextSource],
     start: int,
     stop: int,
     *,
-    documents: Documents | None = None,
+    documents: DocumentUnit | None = None,
     raw: bool = False,
 ) -> Iterator[tuple[str, bool]]:
     """Yield the text between two bytes piece by piece, and whether a document ends with a piece.
@@ -163,7 +163,7 @@ def read_pieces(
                 yield before, True
 
 
-def _split(text: str, documents: Documents | None) -> Iterator[tuple[str, bool]]:
+def _split(text: str, documents: DocumentUnit | None) -> Iterator[tuple[str, bool]]:
     if documents is None:
         yield text, False
         return
@@ -174,7 +174,7 @@ def _split(text: str, documents: Documents | None) -> Iterator[tuple[str, bool]]
 
 
 def _texts(
-    sources: Sequence[Source],
+    sources: Sequence[TextSource],
     start: int,
     stop: int,
     *,
@@ -199,7 +199,7 @@ def _texts(
         yield _decode(buffer, sources, position, raw)
 
 
-def _decode(data: bytes, sources: Sequence[Source], position: int, raw: bool) -> str:
+def _decode(data: bytes, sources: Sequence[TextSource], position: int, raw: bool) -> str:
     if raw:
         return data.decode("utf-8", errors="surrogateescape")
     try:
@@ -216,7 +216,7 @@ def _decode(data: bytes, sources: Sequence[Source], position: int, raw: bool) ->
         ) from None
 
 
-def _members(archive: Path, glob: str) -> list[Source]:
+def _members(archive: Path, glob: str) -> list[TextSource]:
     try:
         with zipfile.ZipFile(archive) as opened:
             infos = [info for info in opened.infolist() if not info.is_dir()]
@@ -225,6 +225,6 @@ def _members(archive: Path, glob: str) -> list[Source]:
     pattern = glob.removeprefix("**/")  # an archive's names are matched slashes and all
     matching = [i for i in infos if fnmatch(i.filename, glob) or fnmatch(i.filename, pattern)]
     return [
-        Source(archive, info.filename, info.file_size)
+        TextSource(archive, info.filename, info.file_size)
         for info in sorted(matching, key=lambda info: info.filename)
     ]

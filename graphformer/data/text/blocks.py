@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-IGNORED = -100  # the label of a node that has none, as in torch's cross_entropy
+from graphformer.batch import IGNORE_INDEX
 
 
-class Windows:
+class PackedBlocks:
     """Stretches of a row of tokens [T] and what follows each token of them.
 
     Item i starts at token i * stride and is `block_size` long, the last one perhaps shorter: with
@@ -58,7 +58,7 @@ class Windows:
             first = self._is_start(at)
             first[lengths.cumsum()[:-1]] = first[0] = True
             pieces = np.diff(np.append(np.flatnonzero(first), len(at)))
-            y[self._is_start(at + 1)] = IGNORED
+            y[self._is_start(at + 1)] = IGNORE_INDEX
         samples = lengths if self.across else pieces
         batch = Data(
             x=torch.from_numpy(x),

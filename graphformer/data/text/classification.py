@@ -13,9 +13,9 @@ from graphformer.data.io.tabular import decode, find_file, text_fields
 from graphformer.data.io.text_files import find_sources, open_archives
 from graphformer.data.loader import BatchLoader
 from graphformer.data.ragged import Ragged
-from graphformer.data.splits import divide
+from graphformer.data.splits import split_samples
 from graphformer.data.text.hf_tokenizer import PretrainedTokenizer
-from graphformer.data.text.language_modeling import Vocabulary
+from graphformer.data.text.language_modeling import TokenizedData
 from graphformer.data.text.tokenizer import Tokenizer
 from graphformer.data.text.tokenizer_training import make_tokenizer
 from graphformer.data.token_budget import budget_loader
@@ -23,7 +23,7 @@ from graphformer.data.token_budget import budget_loader
 Sample = tuple[str, str]  # a text and its label
 
 
-class LabelledText(Vocabulary):
+class LabelledText(TokenizedData):
     """Texts to be classified, or compared, in batches within a budget of tokens.
 
     A batch has x [N] (token ids), pos [N], `lengths`, and y [B] where there are labels.
@@ -37,7 +37,7 @@ class LabelledText(Vocabulary):
         lines: whether a file of a class has a text a line, rather than one.
         encoding: of the files.
         vocabulary: "characters", "bytes", a file of `graphformer tokenize`, the folder of a
-            checkpoint, or "bpe" or "wordpiece" to learn one from the training part.
+            checkpoint, or "bpe" or "wordpiece" to learn one from the training split.
         vocabulary_size: the most tokens to learn.
         max_length: the most tokens a text; what follows is cut off.
         cls: whether <cls> comes before each text.
@@ -81,7 +81,7 @@ class LabelledText(Vocabulary):
         self.max_length, self.cls, self.root, self.seed = max_length, cls, root, seed
         self.max_tokens, self.max_edges = max_tokens, max_edges
         self.fractions = (val_fraction, test_fraction)
-        self.parts: dict[str, list[Sample]] = {}
+        self.splits: dict[str, list[Sample]] = {}
         self.labels: list[str] = []
 
     @property
@@ -91,23 +91,23 @@ class LabelledText(Vocabulary):
 
     def setup(self, stage: str | None = None) -> None:
         """Read the texts, and learn the vocabulary unless a checkpoint gave one."""
-        if not self.parts:
-            self.parts = self._parts()
-            labels = {label for part in self.parts.values() for _, label in part}
+        if not self.splits:
+            self.splits = self._read_splits()
+            labels = {label for split in self.splits.values() for _, label in split}
             numbers = all(label.isdigit() for label in labels)
             self.labels = sorted(labels, key=int) if numbers else sorted(labels)
         if self.tokenizer is None:
-            texts = [text for text, _ in self.parts["train"]]
+            texts = [text for text, _ in self.splits["train"]]
             self.tokenizer = make_tokenizer(self.vocabulary, texts, vocab_size=self.vocabulary_size)
 
-    def batches(self, part: str) -> BatchLoader:
-        """Return the batches of a part, shuffled where it is the training part."""
-        tokenizer, samples = self.need_tokenizer(), self.parts[part]
+    def batches(self, split: str) -> BatchLoader:
+        """Return the batches of a split, shuffled where it is the training split."""
+        tokenizer, samples = self.need_tokenizer(), self.splits[split]
         rows = self._rows(tokenizer, [text for text, _ in samples])
         number = {label: i for i, label in enumerate(self.labels)}
         y = None if self.label is None else [number[label] for _, label in samples]
         budget = {"max_tokens": self.max_tokens, "max_edges": self.max_edges, "seed": self.seed}
-        return budget_loader(Ragged(rows, y), part, **budget)  # type: ignore[arg-type]
+        return budget_loader(Ragged(rows, y), split, **budget)  # type: ignore[arg-type]
 
     def _rows(self, tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
         """The ids of each text; a checkpoint's tokenizer puts its own special tokens around it."""
@@ -115,12 +115,12 @@ class LabelledText(Vocabulary):
             own = tokenizer.ids(texts, max_length=self.max_length)
             return [np.array(row, np.int64) for row in own]
         before = [tokenizer.need("cls")] if self.cls else []
-        ids = tokenizer.encode_many(texts)
+        ids = tokenizer.encode_batch(texts)
         return [np.array([*before, *row.tolist()], np.int64)[: self.max_length] for row in ids]
 
-    def _parts(self) -> dict[str, list[Sample]]:
-        given = {part: path for part, path in self.paths.items() if path is not None}
-        return divide(
+    def _read_splits(self) -> dict[str, list[Sample]]:
+        given = {split: path for split, path in self.paths.items() if path is not None}
+        return split_samples(
             {p: list(self._read(path)) for p, path in given.items()}, self.fractions, self.seed
         )
 

@@ -11,12 +11,12 @@ from zlib import crc32
 
 import numpy as np
 
+from graphformer.batch import IGNORE_INDEX
 from graphformer.data.base import DataModule
 from graphformer.data.io.tabular import find_file
 from graphformer.data.loader import BatchLoader
 from graphformer.data.ragged import Ragged
-from graphformer.data.splits import divide
-from graphformer.data.text.blocks import IGNORED
+from graphformer.data.splits import split_samples
 from graphformer.data.token_budget import budget_loader
 
 _COLUMNS = 10
@@ -84,7 +84,7 @@ class DependencyTrees(DataModule):
 
     A batch has x [N, NUM_WORD_FEATURES] (ids to be embedded and summed), pos [N], `lengths`,
     y [N] (-100 where the file says "_"), and `edge_index` [2, E] from each word's head to it. Tags
-    that the training part does not have are -100 too.
+    that the training split does not have are -100 too.
 
     Args:
         path: a CoNLL-U file to train on.
@@ -123,34 +123,34 @@ class DependencyTrees(DataModule):
         self.label, self.vocab_size, self.root, self.seed = label, num_buckets, root, seed
         self.max_tokens, self.max_edges = max_tokens, max_edges
         self.fractions = (val_fraction, test_fraction)
-        self.parts: dict[str, list[Sentence]] = {}
+        self.splits: dict[str, list[Sentence]] = {}
         self.labels: list[str] = []
 
     @property
     def num_classes(self) -> int:
-        """The number of different tags in the training part."""
+        """The number of different tags in the training split."""
         return len(self.labels)
 
     def setup(self, stage: str | None = None) -> None:
         """Read the sentences."""
-        if self.parts:
+        if self.splits:
             return
         files = {p: find_file(f, self.root) for p, f in self.paths.items() if f is not None}
-        read = {part: list(read_conllu(file, self.label)) for part, file in files.items()}
-        self.parts = divide(read, self.fractions, self.seed)
-        self.labels = sorted({tag for s in self.parts["train"] for tag in s.labels} - {"_"})
+        read = {split: list(read_conllu(file, self.label)) for split, file in files.items()}
+        self.splits = split_samples(read, self.fractions, self.seed)
+        self.labels = sorted({tag for s in self.splits["train"] for tag in s.labels} - {"_"})
 
-    def batches(self, part: str) -> BatchLoader:
-        """Return the batches of a part, shuffled where it is the training part."""
+    def batches(self, split: str) -> BatchLoader:
+        """Return the batches of a split, shuffled where it is the training split."""
         number = {label: i for i, label in enumerate(self.labels)}
-        sentences = self.parts[part]
+        sentences = self.splits[split]
         samples = Ragged(
             [np.array([word_features(w, self.vocab_size) for w in s.forms]) for s in sentences],
-            [np.array([number.get(label, IGNORED) for label in s.labels]) for s in sentences],
+            [np.array([number.get(label, IGNORE_INDEX) for label in s.labels]) for s in sentences],
             [_edges(sentence.heads) for sentence in sentences],
         )
         return budget_loader(
-            samples, part, max_tokens=self.max_tokens, max_edges=self.max_edges, seed=self.seed
+            samples, split, max_tokens=self.max_tokens, max_edges=self.max_edges, seed=self.seed
         )
 
 

@@ -28,7 +28,7 @@ class PretrainedTokenizer(Tokenizer):
     Args:
         backend: the library's tokenizer, its tokenizer.json.
         roles: the tokens for "mask", "cls" and so on.
-        max_length: how many tokens `encode_many` keeps of a text when it is asked to truncate;
+        max_length: how many tokens `encode_batch` keeps of a text when it is asked to truncate;
             None for all.
     """
 
@@ -49,7 +49,7 @@ class PretrainedTokenizer(Tokenizer):
         """The ids [N] (int64) of a text, or of a pair of texts, with its special tokens."""
         return torch.tensor(self.backend.encode(text, pair).ids).long()
 
-    def encode_many(self, texts: Sequence[str]) -> list[Tensor]:
+    def encode_batch(self, texts: Sequence[str]) -> list[Tensor]:
         """The ids (int64) of each text, with its special tokens."""
         return [torch.tensor(ids).long() for ids in self.ids(texts)]
 

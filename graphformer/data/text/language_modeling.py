@@ -11,25 +11,25 @@ from torch import Tensor
 
 from graphformer.data.base import DataModule
 from graphformer.data.io.text_files import (
-    Documents,
-    Source,
+    DocumentUnit,
+    TextSource,
     character_boundary,
     find_sources,
     fingerprint,
     read_pieces,
     total_size,
 )
-from graphformer.data.loader import BatchLoader, BatchOrder
-from graphformer.data.text.blocks import Windows
+from graphformer.data.loader import BatchLoader, BatchSampler
+from graphformer.data.text.blocks import PackedBlocks
 from graphformer.data.text.token_cache import TokenStream, encode_in_memory, encode_on_disk
 from graphformer.data.text.tokenizer import Tokenizer
 from graphformer.data.text.tokenizer_training import Reread, make_tokenizer, restore_tokenizer
 
-PARTS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 _IN_MEMORY = 4 << 20  # bytes of text; what is longer is tokenized into a file once
 
 
-class Vocabulary(DataModule):
+class TokenizedData(DataModule):
     """A data module that has a tokenizer after `setup`, and keeps it in checkpoints.
 
     A tokenizer that is loaded from a checkpoint replaces the data's own.
@@ -70,12 +70,12 @@ class Vocabulary(DataModule):
             self.tokenizer = restore_tokenizer(state_dict["tokenizer"])
 
 
-class Text(Vocabulary):
-    """Blocks of tokens from the training, validation and test part of a text.
+class Text(TokenizedData):
+    """Blocks of tokens from the training, validation and test split of a text.
 
     A batch has x [N] and y [N] (token ids and the ids that follow), pos [N] and `lengths`; see
-    `Windows` for documents. Training draws blocks at random places, new ones every epoch;
-    validation and test cover their part once. `vocab_size` and `tokenizer` are there after
+    `PackedBlocks` for documents. Training draws blocks at random places, new ones every epoch;
+    validation and test cover their split once. `vocab_size` and `tokenizer` are there after
     `setup`; a checkpoint holds the vocabulary, and one that is loaded replaces the text's own.
     """
 
@@ -101,20 +101,20 @@ class Text(Vocabulary):
         self._streams: dict[str, TokenStream] = {}
 
     @abstractmethod
-    def pieces(self, part: str) -> Iterator[tuple[str, bool]]:
-        """Yield a part's text piece by piece, and whether a document ends with the piece."""
+    def pieces(self, split: str) -> Iterator[tuple[str, bool]]:
+        """Yield a split's text piece by piece, and whether a document ends with the piece."""
 
-    def content(self, part: str) -> str | None:
-        """Return what tells a part's text from any other; None: it is short, keep it in memory."""
+    def content(self, split: str) -> str | None:
+        """Return what tells a split's text from any other; None: it is short, keep it in memory."""
         return None
 
     def setup(self, stage: str | None = None) -> None:
         """Make the text's vocabulary, unless a checkpoint gave one."""
         if self.tokenizer is None:
-            parts = PARTS if self.vocabulary == "characters" else PARTS[:1]
+            splits = SPLITS if self.vocabulary == "characters" else SPLITS[:1]
             self.tokenizer = make_tokenizer(
                 self.vocabulary,
-                Reread(lambda: (text for part in parts for text, _ in self.pieces(part))),
+                Reread(lambda: (text for split in splits for text, _ in self.pieces(split))),
                 vocab_size=self.vocabulary_size,
                 special=self.special_tokens,
             )
@@ -124,52 +124,52 @@ class Text(Vocabulary):
         super().load_state_dict(state_dict)
         self._streams.clear()
 
-    def stream(self, part: str) -> TokenStream:
-        """Return the tokens of a part."""
+    def stream(self, split: str) -> TokenStream:
+        """Return the tokens of a split."""
         # Encoded here, not in setup: Lightning loads a checkpoint's vocabulary after setup.
-        if part not in self._streams:
-            content, tokenizer = self.content(part), self.need_tokenizer()
-            self._streams[part] = (
-                encode_in_memory(self.pieces(part), tokenizer)
+        if split not in self._streams:
+            content, tokenizer = self.content(split), self.need_tokenizer()
+            self._streams[split] = (
+                encode_in_memory(self.pieces(split), tokenizer)
                 if content is None
-                else encode_on_disk(self.pieces(part), tokenizer, content)
+                else encode_on_disk(self.pieces(split), tokenizer, content)
             )
-        return self._streams[part]
+        return self._streams[split]
 
-    def text_density(self, part: str) -> tuple[float, float]:
-        """Return the mean number of characters, and of bytes, of a part's tokens."""
-        stream = self.stream(part)
+    def text_density(self, split: str) -> tuple[float, float]:
+        """Return the mean number of characters, and of bytes, of a split's tokens."""
+        stream = self.stream(split)
         count = max(1, len(stream.tokens))
         return stream.num_characters / count, stream.num_bytes / count
 
-    def batches(self, part: str) -> BatchLoader:
-        """Return random blocks for training, and blocks that cover the part otherwise."""
-        if part != "train":
-            blocks = self._windows(part, self.block_size)
-            return BatchLoader(blocks, BatchOrder(len(blocks), self.batch_size))
-        crops, steps = self._windows(part, 1), self.steps_per_epoch
+    def batches(self, split: str) -> BatchLoader:
+        """Return random blocks for training, and blocks that cover the split otherwise."""
+        if split != "train":
+            blocks = self._windows(split, self.block_size)
+            return BatchLoader(blocks, BatchSampler(len(blocks), self.batch_size))
+        crops, steps = self._windows(split, 1), self.steps_per_epoch
         if steps is None:  # as many as it takes to draw the text's number of tokens
             steps = max(1, len(crops.tokens) // (self.block_size * self.batch_size))
-        order = BatchOrder(len(crops), self.batch_size, num_batches=steps, seed=self.seed)
+        order = BatchSampler(len(crops), self.batch_size, num_batches=steps, seed=self.seed)
         return BatchLoader(crops, order)
 
-    def _windows(self, part: str, stride: int) -> Windows:
-        stream = self.stream(part)
+    def _windows(self, split: str, stride: int) -> PackedBlocks:
+        stream = self.stream(split)
         if len(stream.tokens) <= self.block_size:
             raise ValueError(
-                f"The {part} part of the text has {len(stream.tokens)} tokens, too few for "
+                f"The {split} split of the text has {len(stream.tokens)} tokens, too few for "
                 f"block_size {self.block_size}: choose a smaller block_size or a longer text."
             )
         across = self.across_documents and stream.starts is not None
-        return Windows(stream.tokens, self.block_size, stride, stream.starts, across=across)
+        return PackedBlocks(stream.tokens, self.block_size, stride, stream.starts, across=across)
 
 
 class TextFile(Text):
     """Blocks of tokens from a text file, or from the files of a folder or zip archive in order.
 
     `path` is looked for as it stands, then under the data root. The last `val_fraction` of the
-    text is for validation; the part before it of `test_fraction` is the test part, and without
-    one the test part is the validation part, as is usual with tiny Shakespeare. A text of more
+    text is for validation; the split before it of `test_fraction` is the test split, and without
+    one the test split is the validation split, as is usual with tiny Shakespeare. A text of more
     than 4 MB is tokenized into a file once, and that is mapped into memory.
 
     Args:
@@ -178,7 +178,7 @@ class TextFile(Text):
         batch_size: blocks a batch.
         steps_per_epoch: by default as many as it takes to draw the text's number of tokens.
         vocabulary: "characters", "bytes", a file made by `graphformer tokenize`, the folder of a
-            run, or "bpe" or "wordpiece" to learn one from the training part.
+            run, or "bpe" or "wordpiece" to learn one from the training split.
         vocabulary_size: the most tokens to learn.
         special_tokens: whether "characters" and "bytes" get <mask>, <eos> and so on.
         documents: what is a document: a "file", "line" or "paragraph"; None: the text is one.
@@ -204,7 +204,7 @@ class TextFile(Text):
         vocabulary: str = "characters",
         vocabulary_size: int = 8192,
         special_tokens: bool = False,
-        documents: Documents | None = None,
+        documents: DocumentUnit | None = None,
         across_documents: bool = False,
         glob: str = "**/*.txt",
         val_fraction: float = 0.1,
@@ -227,7 +227,7 @@ class TextFile(Text):
         if not (val_fraction > 0 and test_fraction >= 0 and val_fraction + test_fraction < 1):
             raise ValueError(
                 f"val_fraction {val_fraction} and test_fraction {test_fraction} leave no text for "
-                "a part: expected val_fraction above 0 and a sum below 1."
+                "a split: expected val_fraction above 0 and a sum below 1."
             )
         self.save_hyperparameters(logger=False)
         self.path, self.root, self.glob, self.documents = path, root, glob, documents
@@ -237,32 +237,32 @@ class TextFile(Text):
         """Look for the text."""
         self._sources()
 
-    def pieces(self, part: str) -> Iterator[tuple[str, bool]]:
-        """Yield a part's text piece by piece, and whether a document ends with the piece."""
+    def pieces(self, split: str) -> Iterator[tuple[str, bool]]:
+        """Yield a split's text piece by piece, and whether a document ends with the piece."""
         sources, raw = self._sources(), self.vocabulary == "bytes"
-        yield from read_pieces(sources, *self._range(part), documents=self.documents, raw=raw)
+        yield from read_pieces(sources, *self._range(split), documents=self.documents, raw=raw)
 
-    def content(self, part: str) -> str | None:
-        """Return the part's checksum; None for a text to be kept in memory."""
+    def content(self, split: str) -> str | None:
+        """Return the split's checksum; None for a text to be kept in memory."""
         sources = self._sources()
         on_disk = total_size(sources) > _IN_MEMORY if self.on_disk is None else self.on_disk
         if not on_disk:
             return None
-        start, stop = self._range(part)
+        start, stop = self._range(split)
         sizes = [source.size for source in sources] if self.documents == "file" else []
         return f"{fingerprint(sources, start, stop)} {self.documents} {start} {sizes}"
 
-    def _range(self, part: str) -> tuple[int, int]:
-        """A part's first byte, and the first behind it, never within a character."""
+    def _range(self, split: str) -> tuple[int, int]:
+        """A split's first byte, and the first behind it, never within a character."""
         sources = self._sources()
         size = total_size(sources)
         test = int(size * (1 - self.val_fraction - self.test_fraction))
         val = int(size * (1 - self.val_fraction))
         if self.vocabulary != "bytes":
             test, val = (character_boundary(sources, place) for place in (test, val))
-        if part == "train":
+        if split == "train":
             return 0, test
-        return (test, val) if part == "test" and self.test_fraction else (val, size)
+        return (test, val) if split == "test" and self.test_fraction else (val, size)
 
-    def _sources(self) -> list[Source]:
+    def _sources(self) -> list[TextSource]:
         return find_sources(self.path, self.glob, self.root)

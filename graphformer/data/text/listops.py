@@ -10,7 +10,7 @@ from graphformer.data.base import DataModule
 from graphformer.data.io.tabular import find_file, read_table
 from graphformer.data.loader import BatchLoader
 from graphformer.data.ragged import Ragged
-from graphformer.data.splits import divide
+from graphformer.data.splits import split_samples
 from graphformer.data.token_budget import budget_loader
 
 OPERATORS = ("[MIN", "[MAX", "[MED", "[SM", "[FIRST", "[LAST")
@@ -94,20 +94,20 @@ class ListOps(DataModule):
         self.path, self.root, self.seed, self.max_length = path, root, seed, max_length
         self.max_tokens, self.max_edges = max_tokens, max_edges
         self.fractions = (val_fraction, test_fraction)
-        self.parts: dict[str, list[_Sample]] = {}
+        self.splits: dict[str, list[_Sample]] = {}
 
     def setup(self, stage: str | None = None) -> None:
         """Read the expressions."""
-        if not self.parts:
+        if not self.splits:
             samples = [s for s in self._read() if len(s[0]) <= self.max_length]
-            self.parts = divide({"train": samples}, self.fractions, self.seed)
+            self.splits = split_samples({"train": samples}, self.fractions, self.seed)
 
-    def batches(self, part: str) -> BatchLoader:
-        """Return the batches of a part, shuffled where it is the training part."""
-        parts = self.parts[part]
-        samples = Ragged([x for x, _, _ in parts], [y for _, y, _ in parts], [e for *_, e in parts])
+    def batches(self, split: str) -> BatchLoader:
+        """Return the batches of a split, shuffled where it is the training split."""
+        rows = self.splits[split]
+        samples = Ragged([x for x, _, _ in rows], [y for _, y, _ in rows], [e for *_, e in rows])
         budget = {"max_tokens": self.max_tokens, "max_edges": self.max_edges, "seed": self.seed}
-        return budget_loader(samples, part, **budget, pairs=True)  # type: ignore[arg-type]
+        return budget_loader(samples, split, **budget, pairs=True)  # type: ignore[arg-type]
 
     def _read(self) -> list[_Sample]:
         file = find_file(self.path, self.root)

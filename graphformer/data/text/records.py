@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from graphformer.data.io.tabular import find_file, read_records, text_field
-from graphformer.data.io.text_files import Source, fingerprint
+from graphformer.data.io.text_files import TextSource, fingerprint
 from graphformer.data.text.language_modeling import Text
 
 
@@ -19,13 +19,13 @@ class TextRecords(Text):
     Args:
         path: .jsonl, or .tsv or .csv with a header; perhaps .gz.
         val_path, test_path: files of the same form. Without `val_path` every so many-th record
-            validates; without `test_path` the validation part is the test part.
+            validates; without `test_path` the validation split is the test split.
         template: the text of a record, its fields in braces.
         block_size: tokens a block.
         batch_size: blocks a batch.
         steps_per_epoch: by default as many as it takes to draw the text's number of tokens.
         vocabulary: "characters", "bytes", a file made by `graphformer tokenize`, the folder of a
-            run, or "bpe" or "wordpiece" to learn one from the training part.
+            run, or "bpe" or "wordpiece" to learn one from the training split.
         vocabulary_size: the most tokens to learn.
         across_documents: attend across documents unless the pattern `Documents` forbids it.
         val_fraction: how many of the records validate, without `val_path`: 1 in 2, 3, 4 ...
@@ -82,33 +82,33 @@ class TextRecords(Text):
             if path is not None:
                 find_file(path, self.root)
 
-    def pieces(self, part: str) -> Iterator[tuple[str, bool]]:
-        """Yield a part's records, each a document."""
-        file = self._file(part)
+    def pieces(self, split: str) -> Iterator[tuple[str, bool]]:
+        """Yield a split's records, each a document."""
+        file = self._file(split)
         for number, record in read_records(file, encoding=self.encoding):
-            if self._belongs(part, number):
+            if self._belongs(split, number):
                 yield fill(self.template, record, file, number), True
 
-    def content(self, part: str) -> str | None:
-        """Return what tells the part from any other."""
-        file = self._file(part)
-        whole = [Source(file, None, file.stat().st_size)]
-        share = (part == "train", self.val_fraction) if self._is_shared(part) else None
+    def content(self, split: str) -> str | None:
+        """Return what tells the split from any other."""
+        file = self._file(split)
+        whole = [TextSource(file, None, file.stat().st_size)]
+        share = (split == "train", self.val_fraction) if self._is_shared(split) else None
         about = (self.template, self.encoding, share)
         return f"{fingerprint(whole, 0, whole[0].size)} {about!r}"
 
-    def _belongs(self, part: str, number: int) -> bool:
-        if not self._is_shared(part):
+    def _belongs(self, split: str, number: int) -> bool:
+        if not self._is_shared(split):
             return True
         every = round(1 / self.val_fraction)  # spread over the file: it may be sorted
-        return (number % every == 0) != (part == "train")
+        return (number % every == 0) != (split == "train")
 
-    def _is_shared(self, part: str) -> bool:
-        """Whether training and validation part share a file."""
-        return self.paths["val" if part == "train" else part] is None
+    def _is_shared(self, split: str) -> bool:
+        """Whether training and validation split share a file."""
+        return self.paths["val" if split == "train" else split] is None
 
-    def _file(self, part: str) -> Path:
-        return find_file(self.paths[part] or str(self.paths["train"]), self.root)
+    def _file(self, split: str) -> Path:
+        return find_file(self.paths[split] or str(self.paths["train"]), self.root)
 
 
 def fill(template: str, record: dict[str, Any], path: Path, number: int) -> str:

@@ -11,13 +11,13 @@ from graphformer.data.base import DataModule
 from graphformer.data.io.tabular import find_file, text_fields
 from graphformer.data.loader import BatchLoader
 from graphformer.data.ragged import RaggedPairs
-from graphformer.data.splits import divide
-from graphformer.data.text.language_modeling import Vocabulary
+from graphformer.data.splits import split_samples
+from graphformer.data.text.language_modeling import TokenizedData
 from graphformer.data.text.tokenizer_training import make_tokenizer
 from graphformer.data.token_budget import budget_loader
 
 
-class TextPairs(Vocabulary):
+class TextPairs(TokenizedData):
     """Pairs of texts, such as translations, in batches within a budget of tokens.
 
     A batch has x [M] (what the decoder reads, from <bos> on) and y [M] (what it shall answer, up to
@@ -29,9 +29,9 @@ class TextPairs(Vocabulary):
         source, target: names of fields; in a table without a header the numbers of columns, from 0.
         encoding: of the files.
         vocabulary: of both texts: "characters", "bytes", a file of `graphformer tokenize`, or
-            "bpe" or "wordpiece" to learn one from the training part.
+            "bpe" or "wordpiece" to learn one from the training split.
         vocabulary_size: the most tokens to learn.
-        max_length: pairs in which either text has more tokens are left out of the training part,
+        max_length: pairs in which either text has more tokens are left out of the training split,
             and cut in the others.
         max_tokens, max_edges: the budget of a batch; edges are pairs of a sample's tokens.
         val_fraction, test_fraction, seed: of the division, where there is but one file.
@@ -70,29 +70,29 @@ class TextPairs(Vocabulary):
         self.vocabulary, self.vocabulary_size = vocabulary, vocabulary_size
         self.max_length, self.max_tokens, self.max_edges = max_length, max_tokens, max_edges
         self.fractions = (val_fraction, test_fraction)
-        self.parts: dict[str, list[tuple[str, str]]] = {}
+        self.splits: dict[str, list[tuple[str, str]]] = {}
 
     def setup(self, stage: str | None = None) -> None:
         """Read the pairs, and learn the vocabulary unless a checkpoint gave one."""
-        if not self.parts:
-            parts = {p: self._read(path) for p, path in self.paths.items() if path is not None}
-            self.parts = divide(parts, self.fractions, self.seed)
+        if not self.splits:
+            splits = {p: self._read(path) for p, path in self.paths.items() if path is not None}
+            self.splits = split_samples(splits, self.fractions, self.seed)
         if self.tokenizer is None:
-            texts = [text for pair in self.parts["train"] for text in pair]
+            texts = [text for pair in self.splits["train"] for text in pair]
             self.tokenizer = make_tokenizer(self.vocabulary, texts, vocab_size=self.vocabulary_size)
 
-    def batches(self, part: str) -> BatchLoader:
-        """Return the batches of a part, shuffled where it is the training part."""
+    def batches(self, split: str) -> BatchLoader:
+        """Return the batches of a split, shuffled where it is the training split."""
         tokenizer = self.need_tokenizer()
         sources, targets = (
             [
                 row.numpy()
-                for row in tokenizer.encode_many([pair[side] for pair in self.parts[part]])
+                for row in tokenizer.encode_batch([pair[side] for pair in self.splits[split]])
             ]
             for side in (0, 1)
         )
         longest = self.max_length
-        if part == "train":
+        if split == "train":
             kept = [p for p in zip(sources, targets, strict=True) if max(map(len, p)) <= longest]
             sources, targets = [s for s, _ in kept], [t for _, t in kept]
         else:
@@ -101,7 +101,7 @@ class TextPairs(Vocabulary):
             sources, targets, start=tokenizer.need("bos"), end=tokenizer.need("eos")
         )
         budget = {"max_tokens": self.max_tokens, "max_edges": self.max_edges, "seed": self.seed}
-        return budget_loader(samples, part, **budget)  # type: ignore[arg-type]
+        return budget_loader(samples, split, **budget)  # type: ignore[arg-type]
 
     def _read(self, path: str) -> list[tuple[str, str]]:
         file = find_file(path, self.root)
@@ -111,14 +111,14 @@ class TextPairs(Vocabulary):
 class SymbolPairs(DataModule):
     """Random sequences of symbols, to be reversed or sorted: for trying out encoder-decoders.
 
-    Batches are those of `TextPairs`; ids are the symbols, then <bos> and <eos>. The parts share
+    Batches are those of `TextPairs`; ids are the symbols, then <bos> and <eos>. The splits share
     no sequence.
 
     Args:
         task: "reverse" or "sort".
         num_symbols: number of different symbols.
         min_length, max_length: of the sequences.
-        num_samples: of the training part; the others have a tenth of that.
+        num_samples: of the training split; the others have a tenth of that.
         max_tokens: the budget of a batch.
         seed: of the sequences and their order.
     """
@@ -146,7 +146,7 @@ class SymbolPairs(DataModule):
         self.max_tokens, self.seed = max_tokens, seed
         self.bos_id, self.eos_id = num_symbols, num_symbols + 1
         self.vocab_size = num_symbols + 2
-        self.parts: dict[str, list[np.ndarray]] = {}
+        self.splits: dict[str, list[np.ndarray]] = {}
 
     def setup(self, stage: str | None = None) -> None:
         """Draw the sequences."""
@@ -162,13 +162,13 @@ class SymbolPairs(DataModule):
         rows = list(drawn.values())
         tenth = max(1, len(rows) // 12)
         train, val = rows[2 * tenth :], rows[:tenth]
-        self.parts = {"train": train, "val": val, "test": rows[tenth : 2 * tenth]}
+        self.splits = {"train": train, "val": val, "test": rows[tenth : 2 * tenth]}
 
-    def batches(self, part: str) -> BatchLoader:
-        """Return the batches of a part, shuffled where it is the training part."""
-        rows = self.parts[part]
+    def batches(self, split: str) -> BatchLoader:
+        """Return the batches of a split, shuffled where it is the training split."""
+        rows = self.splits[split]
         answers = [row[::-1] if self.task == "reverse" else np.sort(row) for row in rows]
         samples = RaggedPairs(rows, answers, start=self.bos_id, end=self.eos_id)
         return budget_loader(
-            samples, part, max_tokens=self.max_tokens, max_edges=None, seed=self.seed
+            samples, split, max_tokens=self.max_tokens, max_edges=None, seed=self.seed
         )

@@ -55,9 +55,9 @@ class StandardLibrary(Text):
             self.files = self._divide()
         super().setup(stage)
 
-    def pieces(self, part: str) -> Iterator[tuple[str, bool]]:
-        """Yield a part's modules, joined by newlines."""
-        for number, file in enumerate(self.files[part]):
+    def pieces(self, split: str) -> Iterator[tuple[str, bool]]:
+        """Yield a split's modules, joined by newlines."""
+        for number, file in enumerate(self.files[split]):
             yield "\n" * (number > 0) + self._texts[file], False
 
     def _divide(self) -> dict[str, list[Path]]:

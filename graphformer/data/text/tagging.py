@@ -7,30 +7,30 @@ from typing import Literal
 
 import numpy as np
 
+from graphformer.batch import IGNORE_INDEX
 from graphformer.data.io.tabular import find_file
 from graphformer.data.loader import BatchLoader
 from graphformer.data.ragged import Ragged
-from graphformer.data.splits import divide
-from graphformer.data.text.blocks import IGNORED
+from graphformer.data.splits import split_samples
 from graphformer.data.text.conllu import Sentence, read_conllu
-from graphformer.data.text.language_modeling import Vocabulary
+from graphformer.data.text.language_modeling import TokenizedData
 from graphformer.data.text.tokenizer_training import make_tokenizer
 from graphformer.data.token_budget import budget_loader
 
 
-class TaggedText(Vocabulary):
+class TaggedText(TokenizedData):
     """Sentences whose words are to be tagged, as pieces of words, in batches within a budget.
 
     A batch has x [N] (token ids), pos [N], `lengths`, and y [N]: a word's tag at its first piece,
     -100 at all others, at special tokens, where the file says "_", and for tags that the training
-    part does not have.
+    split does not have.
 
     Args:
         path: a CoNLL-U file to train on.
         val_path, test_path: others; else fractions of `path`, by chance.
         label: "upos", "xpos" or "relation" (to the head).
         vocabulary: a file of `graphformer tokenize`, the folder of a run or of a checkpoint, or
-            "bpe" or "wordpiece" to learn one from the training part.
+            "bpe" or "wordpiece" to learn one from the training split.
         vocabulary_size: the most tokens to learn.
         max_length: the most tokens a sentence; what follows is cut off.
         max_tokens: the budget of a batch.
@@ -67,39 +67,41 @@ class TaggedText(Vocabulary):
         self.label, self.vocabulary, self.vocabulary_size = label, vocabulary, vocabulary_size
         self.max_length, self.max_tokens, self.root, self.seed = max_length, max_tokens, root, seed
         self.fractions = (val_fraction, test_fraction)
-        self.parts: dict[str, list[Sentence]] = {}
+        self.splits: dict[str, list[Sentence]] = {}
         self.labels: list[str] = []
 
     @property
     def num_classes(self) -> int:
-        """The number of different tags in the training part."""
+        """The number of different tags in the training split."""
         return len(self.labels)
 
     def setup(self, stage: str | None = None) -> None:
         """Read the sentences, and learn the vocabulary unless a checkpoint gave one."""
-        if not self.parts:
+        if not self.splits:
             files = {p: find_file(f, self.root) for p, f in self.paths.items() if f is not None}
-            read = {part: list(read_conllu(file, self.label)) for part, file in files.items()}
-            self.parts = divide(read, self.fractions, self.seed)
-            self.labels = sorted({tag for s in self.parts["train"] for tag in s.labels} - {"_"})
+            read = {split: list(read_conllu(file, self.label)) for split, file in files.items()}
+            self.splits = split_samples(read, self.fractions, self.seed)
+            self.labels = sorted({tag for s in self.splits["train"] for tag in s.labels} - {"_"})
         if self.tokenizer is None:
-            texts = [" ".join(sentence.forms) for sentence in self.parts["train"]]
+            texts = [" ".join(sentence.forms) for sentence in self.splits["train"]]
             self.tokenizer = make_tokenizer(self.vocabulary, texts, vocab_size=self.vocabulary_size)
 
-    def batches(self, part: str) -> BatchLoader:
-        """Return the batches of a part, shuffled where it is the training part."""
-        backend, sentences = self.need_tokenizer().backend, self.parts[part]
+    def batches(self, split: str) -> BatchLoader:
+        """Return the batches of a split, shuffled where it is the training split."""
+        backend, sentences = self.need_tokenizer().backend, self.splits[split]
         backend.enable_truncation(self.max_length)
         encoded = backend.encode_batch([list(s.forms) for s in sentences], is_pretokenized=True)
         backend.no_truncation()
         number = {label: i for i, label in enumerate(self.labels)}
         tags = [
-            _first_pieces(one.word_ids, [number.get(label, IGNORED) for label in sentence.labels])
+            _first_pieces(
+                one.word_ids, [number.get(label, IGNORE_INDEX) for label in sentence.labels]
+            )
             for one, sentence in zip(encoded, sentences, strict=True)
         ]
         samples = Ragged([np.array(one.ids, np.int64) for one in encoded], tags)
         return budget_loader(
-            samples, part, max_tokens=self.max_tokens, max_edges=None, seed=self.seed
+            samples, split, max_tokens=self.max_tokens, max_edges=None, seed=self.seed
         )
 
 
@@ -107,4 +109,6 @@ def _first_pieces(words: list[int | None], tags: list[int]) -> np.ndarray:
     """The tag of each word at its first piece, of the number of each piece's word."""
     before: list[int | None] = [None, *words[:-1]]
     pairs = zip(words, before, strict=True)
-    return np.array([IGNORED if w is None or w == last else tags[w] for w, last in pairs], np.int64)
+    return np.array(
+        [IGNORE_INDEX if w is None or w == last else tags[w] for w, last in pairs], np.int64
+    )

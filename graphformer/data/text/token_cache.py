@@ -42,10 +42,10 @@ def encode_in_memory(pieces: Iterable[tuple[str, bool]], tokenizer: Tokenizer) -
     A document ends with the tokenizer's <eos>, where it has one.
     """
     sizes = _Sizes()
-    parts = list(_encode(pieces, tokenizer, sizes))
+    encoded = list(_encode(pieces, tokenizer, sizes))
     empty = np.zeros(0, token_dtype(tokenizer.vocab_size))
-    tokens = np.concatenate([empty, *(tokens for tokens, _ in parts)])
-    ends = np.fromiter(chain.from_iterable(ends for _, ends in parts), np.int64)
+    tokens = np.concatenate([empty, *(tokens for tokens, _ in encoded)])
+    ends = np.fromiter(chain.from_iterable(ends for _, ends in encoded), np.int64)
     return TokenStream(tokens, _starts(ends, len(tokens)), sizes.characters, sizes.bytes)
 
 
@@ -152,4 +152,4 @@ def _plain(tokenizer: Tokenizer, texts: list[str]) -> list[Tensor]:
     """The ids of pieces of a text, without what a checkpoint's tokenizer puts around each text."""
     if isinstance(tokenizer, PretrainedTokenizer):
         return tokenizer.plain(texts)
-    return tokenizer.encode_many(texts)
+    return tokenizer.encode_batch(texts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -37,10 +38,19 @@ class Tokenizer:
         """Return the ids [N] (int64) of `text`."""
         return torch.tensor(self.backend.encode(text, add_special_tokens=False).ids).long()
 
-    def encode_many(self, texts: Sequence[str]) -> list[Tensor]:
+    def encode_batch(self, texts: Sequence[str]) -> list[Tensor]:
         """Return the ids (int64) of each text."""
         encoded = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [torch.tensor(one.ids).long() for one in encoded]
+
+    def encode_many(self, texts: Sequence[str]) -> list[Tensor]:
+        """Old name of `encode_batch`, kept for one release."""
+        warnings.warn(
+            "Tokenizer.encode_many is now called encode_batch; change it",
+            FutureWarning,
+            stacklevel=2,
+        )
+        return self.encode_batch(texts)
 
     def decode(self, ids: Tensor | Sequence[int]) -> str:
         """Return the text of the ids [N], without special tokens."""
@@ -172,7 +182,7 @@ class Characters(Tokenizer):
             ids = np.where(known, ids, self._unknown(text[int(known.argmin())]))
         return torch.from_numpy(ids)
 
-    def encode_many(self, texts: Sequence[str]) -> list[Tensor]:
+    def encode_batch(self, texts: Sequence[str]) -> list[Tensor]:
         """Return the ids (int64) of each text."""
         return [self.encode(text) for text in texts]
 
@@ -208,7 +218,7 @@ class Bytes(Tokenizer):
         raw = text.encode("utf-8", errors="surrogateescape")
         return torch.from_numpy(np.frombuffer(raw, np.uint8).astype(np.int64))
 
-    def encode_many(self, texts: Sequence[str]) -> list[Tensor]:
+    def encode_batch(self, texts: Sequence[str]) -> list[Tensor]:
         """Return the ids (int64) of each text."""
         return [self.encode(text) for text in texts]
 

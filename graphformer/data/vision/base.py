@@ -1,4 +1,4 @@
-"""Images as graphs of patches: how they are packed, split into parts and labelled."""
+"""Images as graphs of patches: how they are packed, split and labelled."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphformer.data.base import DataModule
-from graphformer.data.checks import check_channels, check_part, check_patch_size
-from graphformer.data.loader import BatchLoader, BatchOrder
+from graphformer.data.checks import check_channels, check_patch_size, check_split
+from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.data.vision.augment import Augmentation, mixup
 from graphformer.nn.patches import patchify
 
@@ -171,50 +171,50 @@ class PatchImages(DataModule):
         self.label_fraction, self.num_workers, self.seed = label_fraction, num_workers, seed
         self.augmentation = Augmentation(augment, seed) if augment else None
         self.mean = self.std = np.zeros(0)
-        self._parts: dict[str, Images] = {}
+        self._splits: dict[str, Images] = {}
 
     @abstractmethod
     def read(self) -> dict[str, Labelled]:
-        """Return images and labels of the parts 'train', 'test' and perhaps 'val'.
+        """Return images and labels of the splits 'train', 'test' and perhaps 'val'.
 
         Without 'val', `val_size` images are drawn from those for training.
         """
 
     def setup(self, stage: str | None = None) -> None:
         """Read the images, and split off those for validation."""
-        if self._parts:
+        if self._splits:
             return
-        parts = dict(self.read())
-        for part, (images, labels) in parts.items():
-            check_part(part, images, labels)
-        images, labels = parts["train"]
-        if "val" not in parts:
+        splits = dict(self.read())
+        for split, (images, labels) in splits.items():
+            check_split(split, images, labels)
+        images, labels = splits["train"]
+        if "val" not in splits:
             val, train = split_off(len(labels), self.val_size, self.seed)
-            parts["val"] = (_rows(images, val), labels[val])
+            splits["val"] = (_rows(images, val), labels[val])
             images, labels = _rows(images, train), labels[train]
         kept = some_of_each(labels, self.label_fraction, self.seed)
-        parts["train"] = (_rows(images, kept), labels[kept])
-        self.num_classes = int(max(labels.max() for _, labels in parts.values())) + 1
-        self._pack(**parts)
+        splits["train"] = (_rows(images, kept), labels[kept])
+        self.num_classes = int(max(labels.max() for _, labels in splits.values())) + 1
+        self._pack(**splits)
 
-    def _pack(self, **parts: Labelled) -> None:
-        self.mean, self.std = pixel_statistics(parts["train"][0])
-        check_channels(len(self.mean), **{p: images for p, (images, _) in parts.items()})
-        for part, (images, labels) in parts.items():
-            changes = self.augmentation if part == "train" else None
-            self._parts[part] = Images(
+    def _pack(self, **splits: Labelled) -> None:
+        self.mean, self.std = pixel_statistics(splits["train"][0])
+        check_channels(len(self.mean), **{p: images for p, (images, _) in splits.items()})
+        for split, (images, labels) in splits.items():
+            changes = self.augmentation if split == "train" else None
+            self._splits[split] = Images(
                 images, labels, self.patch_size, self.mean, self.std, changes
             )
         self.num_features = len(self.mean) * self.patch_size**2
-        sides = common_size(parts["train"][0])
+        sides = common_size(splits["train"][0])
         self.shape = None
         if sides is not None:
             self.shape = (sides[0] // self.patch_size, sides[1] // self.patch_size)
 
-    def batches(self, part: str) -> BatchLoader:
-        """Return the batches of a part."""
-        images, shuffle = self._parts[part], part == "train"
-        order = BatchOrder(len(images), self.batch_size, shuffle=shuffle, seed=self.seed)
+    def batches(self, split: str) -> BatchLoader:
+        """Return the batches of a split."""
+        images, shuffle = self._splits[split], split == "train"
+        order = BatchSampler(len(images), self.batch_size, shuffle=shuffle, seed=self.seed)
         return BatchLoader(images, order, num_workers=self.num_workers)
 
     def pixels(self, x: Tensor) -> Tensor:
@@ -231,15 +231,15 @@ def restore_pixels(x: Tensor, mean: np.ndarray, std: np.ndarray, patch_size: int
     return (x * scale + offset).clamp(min=0)
 
 
-def split_off(count: int, part: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Numbers of the `part` images drawn to validate on, and of the others."""
-    if not 0 < part < count:
+def split_off(count: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Numbers of the `size` images drawn to validate on, and of the others."""
+    if not 0 < size < count:
         raise ValueError(
-            f"val_size is {part}: expected 1 to {count - 1}, as there are {count} images to train "
+            f"val_size is {size}: expected 1 to {count - 1}, as there are {count} images to train "
             "and validate on."
         )
     order = torch.from_numpy(np.random.default_rng(seed).permutation(count))
-    return order[:part], order[part:]
+    return order[:size], order[size:]
 
 
 def some_of_each(labels: Tensor, fraction: float, seed: int) -> Tensor:

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphformer.data.checks import check_patch_size, check_some
+from graphformer.data.checks import check_not_empty, check_patch_size
 from graphformer.data.io.cache import MissingDataError
 from graphformer.data.io.tabular import field, find_file, is_json, read_records, text_field
-from graphformer.data.loader import BatchLoader, BatchOrder
+from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.data.ragged import Ragged
-from graphformer.data.splits import divide
-from graphformer.data.text.language_modeling import Vocabulary
+from graphformer.data.splits import split_samples
+from graphformer.data.text.language_modeling import TokenizedData
 from graphformer.data.text.tokenizer_training import make_tokenizer
 from graphformer.data.vision.augment import Augmentation
 from graphformer.data.vision.base import Images, common_size, pixel_statistics, restore_pixels
@@ -59,8 +59,8 @@ class CaptionSamples:
         return batch
 
 
-class CaptionedImages(Vocabulary):
-    """Images and sentences in three parts, with a vocabulary of words; see `CaptionSamples`.
+class CaptionedImages(TokenizedData):
+    """Images and sentences in three splits, with a vocabulary of words; see `CaptionSamples`.
 
     `num_features`, `vocab_size` and, where all images have one size, `shape` are there after
     `setup`.
@@ -101,45 +101,45 @@ class CaptionedImages(Vocabulary):
             raise ValueError(
                 "augment 'mixup' adds images up, but their sentences cannot be: leave it out."
             )
-        self.parts: dict[str, Captioned] = {}
+        self.splits: dict[str, Captioned] = {}
         self.mean = self.std = np.zeros(0)
         self.num_features = 0
         self.shape: tuple[int, int] | None = None
 
     @abstractmethod
     def read(self) -> dict[str, Captioned]:
-        """Return the parts 'train', 'val' and 'test'."""
+        """Return the splits 'train', 'val' and 'test'."""
 
     def setup(self, stage: str | None = None) -> None:
         """Read images and sentences; learn the vocabulary unless a checkpoint gave one."""
-        if not self.parts:
-            parts = self.read()
-            for part, (images, _) in parts.items():
-                check_some(part, images)
-            self.parts, images = parts, parts["train"][0]
+        if not self.splits:
+            splits = self.read()
+            for split, (images, _) in splits.items():
+                check_not_empty(split, images)
+            self.splits, images = splits, splits["train"][0]
             self.mean, self.std = pixel_statistics(images)
             self.num_features = len(self.mean) * self.patch_size**2
             sides = common_size(images)
             if sides is not None:
                 self.shape = (sides[0] // self.patch_size, sides[1] // self.patch_size)
         if self.tokenizer is None:
-            self.tokenizer = make_tokenizer(self.vocabulary, self.parts["train"][1])
+            self.tokenizer = make_tokenizer(self.vocabulary, self.splits["train"][1])
 
-    def batches(self, part: str) -> BatchLoader:
-        """Return the batches of a part, shuffled where it is the training part."""
+    def batches(self, split: str) -> BatchLoader:
+        """Return the batches of a split, shuffled where it is the training split."""
         tokenizer = self.need_tokenizer()
-        captions = list(self.parts[part][1])
-        ids = [row.numpy()[: self.max_length - 1] for row in tokenizer.encode_many(captions)]
+        captions = list(self.splits[split][1])
+        ids = [row.numpy()[: self.max_length - 1] for row in tokenizer.encode_batch(captions)]
         samples = CaptionSamples(
-            self.images(part), ids, start=tokenizer.need("bos"), end=tokenizer.need("eos")
+            self.images(split), ids, start=tokenizer.need("bos"), end=tokenizer.need("eos")
         )
-        order = BatchOrder(len(ids), self.batch_size, shuffle=part == "train", seed=self.seed)
+        order = BatchSampler(len(ids), self.batch_size, shuffle=split == "train", seed=self.seed)
         return BatchLoader(samples, order)
 
-    def images(self, part: str) -> Images:
-        """The images of a part, whose labels are their numbers."""
-        images = self.parts[part][0]
-        changes = self.augmentation if part == "train" else None
+    def images(self, split: str) -> Images:
+        """The images of a split, whose labels are their numbers."""
+        images = self.splits[split][0]
+        changes = self.augmentation if split == "train" else None
         numbers = torch.arange(len(images))
         return Images(images, numbers, self.patch_size, self.mean, self.std, changes)
 
@@ -151,7 +151,7 @@ class CaptionedImages(Vocabulary):
 class CaptionFile(CaptionedImages):
     """Images in a folder, and beside them a file that has a sentence for each.
 
-    An image may come several times, with other sentences: all of these are in the same part.
+    An image may come several times, with other sentences: all of these are in the same split.
 
     Args:
         path: .jsonl with fields, or .tsv or .csv with columns, perhaps .gz: a file name and a
@@ -217,10 +217,10 @@ class CaptionFile(CaptionedImages):
         """Return the pairs of each file; images are read when they are asked for."""
         said = {p: self._sentences(path) for p, path in self.paths.items() if path is not None}
         if self.skip_corrupt:
-            said = {part: self._readable(own) for part, own in said.items()}
-        images = {part: list(own.items()) for part, own in said.items()}
-        parts: dict[str, Captioned] = {}
-        for part, chosen in divide(images, self.fractions, self.seed).items():
+            said = {split: self._readable(own) for split, own in said.items()}
+        images = {split: list(own.items()) for split, own in said.items()}
+        splits: dict[str, Captioned] = {}
+        for split, chosen in split_samples(images, self.fractions, self.seed).items():
             pairs = [(file, sentence) for file, own in chosen for sentence in own]
             files = ImageFiles(
                 [file for file, _ in pairs],
@@ -228,8 +228,8 @@ class CaptionFile(CaptionedImages):
                 channels=self.channels,
                 multiple=self.patch_size,
             )
-            parts[part] = (files, [sentence for _, sentence in pairs])
-        return parts
+            splits[split] = (files, [sentence for _, sentence in pairs])
+        return splits
 
     def _readable(self, said: dict[Path, list[str]]) -> dict[Path, list[str]]:
         files = list(said)

@@ -66,14 +66,14 @@ class IdxImages(PatchImages):
         """Return the files' images and labels."""
         self.prepare_data()
         folder = find_folder(data_root(self.root), self.dataset)
-        parts: dict[str, Labelled] = {}
-        for part, (images, labels) in FILES.items():
+        splits: dict[str, Labelled] = {}
+        for split, (images, labels) in FILES.items():
             pixels, classes = read_idx(folder / images, ndim=3), read_idx(folder / labels, ndim=1)
-            parts[part] = (
+            splits[split] = (
                 torch.from_numpy(pixels.copy()).unsqueeze(1),
                 torch.from_numpy(classes.copy()).long(),
             )
-        return parts
+        return splits
 
 
 class Digits(PatchImages):
@@ -171,18 +171,18 @@ class ImageArrays(PatchImages):
         """Return the file's images and labels."""
         file = find_file(self.path, self.root)
         arrays = _arrays(file)
-        lacking = {f"{a}_{part}" for a in "xy" for part in ("train", "test")} - set(arrays)
+        lacking = {f"{a}_{split}" for a in "xy" for split in ("train", "test")} - set(arrays)
         if lacking:
             raise ValueError(
                 f"{file} lacks the array {', '.join(sorted(lacking))}; it has "
                 f"{', '.join(arrays) or 'none'}."
             )
         return {
-            part: (
-                _channels_first(arrays[f"x_{part}"], file),
-                _classes(arrays[f"y_{part}"], file),
+            split: (
+                _channels_first(arrays[f"x_{split}"], file),
+                _classes(arrays[f"y_{split}"], file),
             )
-            for part in ("train", "test")
+            for split in ("train", "test")
         }
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from graphformer.data.io.cache import MissingDataError, data_root
-from graphformer.data.splits import divide
+from graphformer.data.splits import split_samples
 from graphformer.data.vision.base import Labelled, PatchImages
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
@@ -109,7 +109,7 @@ class ImageFolder(PatchImages):
     """Images in folders, one a class, of any format that Pillow reads, in their own sizes.
 
     The classes are the folders in `path`, sorted; or where there is `path`/train, those in it, and
-    `path`/val and `path`/test hold the same for these parts.
+    `path`/val and `path`/test hold the same for these splits.
 
     Args:
         path: the folder, as it stands or under the data root.
@@ -119,7 +119,7 @@ class ImageFolder(PatchImages):
         channels: 3 for colour, 1 for grey.
         skip_corrupt: leave files out that cannot be read, and warn of how many; this reads all of
             them at the start.
-        val_fraction, test_fraction: of the division, by chance, where the parts have no folders.
+        val_fraction, test_fraction: of the division, by chance, where the splits have no folders.
         root: the data root.
 
     Raises:
@@ -160,26 +160,26 @@ class ImageFolder(PatchImages):
         self.classes: list[str] = []
 
     def read(self) -> dict[str, Labelled]:
-        """List the files of each part, whose images are read when they are asked for."""
+        """List the files of each split, whose images are read when they are asked for."""
         folder = find_folder(self.path, self.root)
         places = {"train": folder}
         if (folder / "train").is_dir():
             places = {p: folder / p for p in ("train", "val", "test") if (folder / p).is_dir()}
         self.classes = class_names(places["train"])
-        parts = {
-            part: self._readable(*class_files(place, self.classes))
-            for part, place in places.items()
+        splits = {
+            split: self._readable(*class_files(place, self.classes))
+            for split, place in places.items()
         }
-        if len(set(parts["train"][1])) < len(self.classes):
-            label = min(set(range(len(self.classes))) - set(parts["train"][1]))
+        if len(set(splits["train"][1])) < len(self.classes):
+            label = min(set(range(len(self.classes))) - set(splits["train"][1]))
             raise ValueError(
                 f"{places['train'] / self.classes[label]} holds no image that can be read: mend "
                 "some, or remove the folder of that class."
             )
-        pairs = {part: list(zip(*found, strict=True)) for part, found in parts.items()}
+        pairs = {split: list(zip(*found, strict=True)) for split, found in splits.items()}
         return {
-            part: self._images([file for file, _ in chosen], [int(label) for _, label in chosen])
-            for part, chosen in divide(pairs, self.fractions, self.seed).items()
+            split: self._images([file for file, _ in chosen], [int(label) for _, label in chosen])
+            for split, chosen in split_samples(pairs, self.fractions, self.seed).items()
         }
 
     def _images(self, files: list[Path], labels: list[int]) -> Labelled:

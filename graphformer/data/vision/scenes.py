@@ -73,11 +73,11 @@ class Scene:
 class Scenes(CaptionedImages):
     """Scenes of clothes or digits, such as "a red boot above two blue shirts".
 
-    The test part's scenes put kinds of things together that training never puts together in that
+    The test split's scenes put kinds of things together that training never puts together in that
     way (a share `held_out` of all pairs of kinds with a relation), from images that training never
     shows, and no two of them are described alike. What is above is never left or right as well. A
     fifth of the training scenes shows but one group of things. A scene depends on the seed, its
-    part and its number alone.
+    split and its number alone.
 
     Args:
         source: "clothes" (Fashion-MNIST, as `IdxImages` finds it) or "digits" (scikit-learn's).
@@ -159,14 +159,14 @@ class Scenes(CaptionedImages):
             fetch(folder, "FashionMNIST", base_url=None)
 
     def read(self) -> dict[str, Captioned]:
-        """Compose the scenes of all parts."""
+        """Compose the scenes of all splits."""
         things = self._things()
-        parts: dict[str, Captioned] = {}
-        for number, part in enumerate(self.sizes):
-            own = things["test" if part == "test" else "train"]
-            images, self.scenes[part] = self._compose(part, number, own)
-            parts[part] = (images, [scene.sentence(self.names) for scene in self.scenes[part]])
-        return parts
+        splits: dict[str, Captioned] = {}
+        for number, split in enumerate(self.sizes):
+            own = things["test" if split == "test" else "train"]
+            images, self.scenes[split] = self._compose(split, number, own)
+            splits[split] = (images, [scene.sentence(self.names) for scene in self.scenes[split]])
+        return splits
 
     def singles(self, count: int = 1000) -> tuple[Images, list[list[str]]]:
         """Images of one thing each, labelled by kind; and what may be said of each kind."""
@@ -185,27 +185,27 @@ class Scenes(CaptionedImages):
         return Images(pixels, torch.tensor(labels), self.patch_size, self.mean, self.std), said
 
     def _compose(
-        self, part: str, number: int, things: dict[int, np.ndarray]
+        self, split: str, number: int, things: dict[int, np.ndarray]
     ) -> tuple[Tensor, list[Scene]]:
         images: list[np.ndarray] = []
         scenes: list[Scene] = []
         known: set[str] = set()
         for i in itertools.count():
-            if len(scenes) == self.sizes[part] or i == 20 * self.sizes[part]:
+            if len(scenes) == self.sizes[split] or i == 20 * self.sizes[split]:
                 break
             generator = np.random.default_rng((self.seed, number, i))
-            alone = part != "test" and generator.random() < 0.2
-            scene = self._single(generator) if alone else self._pair(generator, part)
+            alone = split != "test" and generator.random() < 0.2
+            scene = self._single(generator) if alone else self._pair(generator, split)
             said = scene.sentence(self.names)
-            if part == "test" and said in known:
+            if split == "test" and said in known:
                 continue
             known.add(said)
             scenes.append(scene)
             images.append(paint(scene, things, self.grid, generator))
-        if len(scenes) < self.sizes[part]:
+        if len(scenes) < self.sizes[split]:
             raise ValueError(
-                f"{part}_size is {self.sizes[part]}, but only {len(scenes)} scenes that differ in "
-                "what is said of them were found: choose fewer, or a larger held_out."
+                f"{split}_size is {self.sizes[split]}, but only {len(scenes)} scenes that differ "
+                "in what is said of them were found: choose fewer, or a larger held_out."
             )
         return torch.from_numpy(np.stack(images)), scenes
 
@@ -216,9 +216,9 @@ class Scenes(CaptionedImages):
         kind = list(self.names)[generator.integers(len(self.names))]
         return Scene((_group(kind, [cells[i] for i in chosen], generator),), None)
 
-    def _pair(self, generator: np.random.Generator, part: str) -> Scene:
+    def _pair(self, generator: np.random.Generator, split: str) -> Scene:
         """Two groups, each in a row of its own; or in a column, for "left of"."""
-        allowed = self.combinations[part]
+        allowed = self.combinations[split]
         first, relation, second = allowed[generator.integers(len(allowed))]
         while True:
             groups = self._lines(generator, (first, second), turned=relation == "left of")
@@ -246,14 +246,14 @@ class Scenes(CaptionedImages):
             images, labels = (a.numpy() for a in read_digits())
             large = np.kron(images / 16, np.ones((1, 2, 2))).astype(np.float32)
             order = np.random.default_rng((self.seed, 1)).permutation(len(labels))
-            parts = {"test": order[:360], "train": order[360:]}
-            return {p: _by_kind(large[i], labels[i], self.names) for p, i in parts.items()}
+            splits = {"test": order[:360], "train": order[360:]}
+            return {p: _by_kind(large[i], labels[i], self.names) for p, i in splits.items()}
         folder = find_folder(data_root(self.root), "FashionMNIST")
         things = {}
-        for part, (images_file, labels_file) in FILES.items():
+        for split, (images_file, labels_file) in FILES.items():
             pixels = read_idx(folder / images_file).astype(np.float32) / 255
             small = pixels.reshape(-1, 14, 2, 14, 2).mean((2, 4))
-            things[part] = _by_kind(small, read_idx(folder / labels_file), self.names)
+            things[split] = _by_kind(small, read_idx(folder / labels_file), self.names)
         return things
 
 

@@ -105,7 +105,7 @@ def _ids(model: TextEncoder, texts: list[str]) -> list[list[int]]:
     if hasattr(tokenizer, "ids"):
         ids: list[list[int]] = tokenizer.ids(texts, max_length=longest)
     else:
-        ids = [each[:longest].tolist() for each in tokenizer.encode_many(texts)]
+        ids = [each[:longest].tolist() for each in tokenizer.encode_batch(texts)]
     empty = [number for number, each in enumerate(ids) if not each]
     if empty:
         raise ValueError(f"texts must each have at least one token, but number {empty[0]} has none")

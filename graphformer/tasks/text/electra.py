@@ -10,9 +10,10 @@ from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryF1Score
 
+from graphformer.batch import IGNORE_INDEX
 from graphformer.models.generation.sampling import draw_tokens
 from graphformer.patterns import Complete, Pattern
-from graphformer.tasks.base import IGNORED, Task
+from graphformer.tasks.base import Task
 from graphformer.tasks.metrics import Mean
 from graphformer.tasks.seeding import batch_generator
 from graphformer.tasks.text.masked_language import Masking, logits_of, make_masking
@@ -92,7 +93,7 @@ class ReplacedTokenDetection(Task):
         chance = batch_generator(self, self.seed, batch_idx, training=training)
         masked, y = self.masking(batch, chance)
         adjacency = self.adjacency(batch)
-        asked = y != IGNORED
+        asked = y != IGNORE_INDEX
         guesses = logits_of(self.generator, masked, adjacency, asked)
         generated = F.cross_entropy(guesses, y[asked], reduction="sum")
         filled = batch.clone()

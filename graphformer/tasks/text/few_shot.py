@@ -131,7 +131,7 @@ def score_options(
         ValueError: an option, or the prompt, is empty.
     """
     prompt = tokenizer.encode(question.prompt).numpy()
-    options = [ids.numpy() for ids in tokenizer.encode_many([f" {o}" for o in question.options])]
+    options = [ids.numpy() for ids in tokenizer.encode_batch([f" {o}" for o in question.options])]
     if not len(prompt) or not all(map(len, options)):
         raise ValueError(f"A prompt or option has no tokens: {question.prompt!r}.")
     longest = max_length or own_length(network) or 1 << 62
@@ -201,7 +201,7 @@ def write_answers(
         "eos_id": tokenizer.eos_id,
         "seed": seed,
     }
-    ids = [row.tolist() for row in tokenizer.encode_many(list(prompts))]
+    ids = [row.tolist() for row in tokenizer.encode_batch(list(prompts))]
     if not isinstance(network, EncoderDecoder):
         options |= decoding_options(network, pattern)
         options["context"] = max_length or options["context"]

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
 
+from graphformer.batch import IGNORE_INDEX
 from graphformer.nn import balance_loss
 from graphformer.patterns import Causal, Pattern
-from graphformer.tasks.base import IGNORED, Task
+from graphformer.tasks.base import Task
 from graphformer.tasks.metrics import BitsPerByte, BitsPerCharacter, Mean, Perplexity
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ class LanguageModeling(Task):
 
     def _loss(self, batch: Data) -> tuple[Tensor, Tensor]:
         logits = self(batch)
-        total = F.cross_entropy(logits.float(), batch.y, ignore_index=IGNORED, reduction="sum")
-        return total, (batch.y != IGNORED).sum()
+        total = F.cross_entropy(logits.float(), batch.y, ignore_index=IGNORE_INDEX, reduction="sum")
+        return total, (batch.y != IGNORE_INDEX).sum()
 
     def _evaluate(self, batch: Data, metrics: MetricCollection) -> None:
         total, count = self._loss(batch)

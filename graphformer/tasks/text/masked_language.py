@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from torchmetrics import MetricCollection
 
 from graphformer.adjacency import Adjacency
+from graphformer.batch import IGNORE_INDEX
 from graphformer.models import Model
 from graphformer.nn import Head
 from graphformer.patterns import Complete, Pattern, lengths
-from graphformer.tasks.base import IGNORED, Task, need_tokenizer
+from graphformer.tasks.base import Task, need_tokenizer
 from graphformer.tasks.metrics import Mean, Perplexity
 from graphformer.tasks.seeding import batch_generator, sample_generators
 from graphformer.tasks.text.language import BALANCE, balanced
@@ -75,7 +76,7 @@ class Masking:
         )
         masked = batch.clone()
         masked.x = torch.from_numpy(hidden).to(batch.x)
-        labels = torch.from_numpy(np.where(chosen, x, IGNORED)).to(batch.x)
+        labels = torch.from_numpy(np.where(chosen, x, IGNORE_INDEX)).to(batch.x)
         return masked, labels
 
 
@@ -157,7 +158,7 @@ class MaskedLanguageModeling(Task):
 
     def _guesses(self, masked: Data, y: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the hidden tokens [n, K], and what these are [n]."""
-        asked = y != IGNORED
+        asked = y != IGNORE_INDEX
         return logits_of(self.network, masked, self.adjacency(masked), asked), y[asked]
 
     def _evaluate(self, batch: Data, batch_idx: int, metrics: MetricCollection) -> None:

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
 
+from graphformer.batch import IGNORE_INDEX
 from graphformer.models import EncoderDecoder
 from graphformer.patterns import Causal, Pattern, lengths
-from graphformer.tasks.base import IGNORED, Task, need_tokenizer
+from graphformer.tasks.base import Task, need_tokenizer
 from graphformer.tasks.metrics import Mean, Perplexity, bleu
 from graphformer.tasks.text.language import BALANCE, balanced
 
@@ -68,11 +69,11 @@ class SequenceToSequence(Task):
         total = F.cross_entropy(
             self(pairs).float(),
             pairs.y,
-            ignore_index=IGNORED,
+            ignore_index=IGNORE_INDEX,
             reduction="sum",
             label_smoothing=self.label_smoothing,
         )
-        count = (pairs.y != IGNORED).sum()
+        count = (pairs.y != IGNORE_INDEX).sum()
         total = balanced(total, count, self.network, self.balance)
         return self.training_loss(total, count, rows=len(pairs.y))
 
@@ -110,10 +111,10 @@ class SequenceToSequence(Task):
     def _evaluate(self, batch: Data, batch_idx: int, metrics: MetricCollection) -> None:
         pairs = self.prepare(batch, batch_idx, training=False)
         logits, y = self(pairs).float(), pairs.y
-        wrong = (logits.argmax(-1) != y) & (y != IGNORED)
+        wrong = (logits.argmax(-1) != y) & (y != IGNORE_INDEX)
         samples = [row.any() for row in wrong.split(list(lengths(pairs)))]
-        count, missed = (y != IGNORED).sum(), torch.stack(samples).sum()
-        total = F.cross_entropy(logits, y, ignore_index=IGNORED, reduction="sum")
+        count, missed = (y != IGNORE_INDEX).sum(), torch.stack(samples).sum()
+        total = F.cross_entropy(logits, y, ignore_index=IGNORE_INDEX, reduction="sum")
         for name, metric in metrics.items():
             if name.endswith("exact_match"):
                 metric.update(len(samples) - missed, torch.tensor(len(samples), device=y.device))

@@ -87,11 +87,11 @@ class ImageTextContrast(Task):
         self._evaluate(batch, "test", self.test_loss)
 
     def on_validation_epoch_end(self) -> None:
-        """Tell the recall over the validation part."""
+        """Tell the recall over the validation split."""
         self._tell("val")
 
     def on_test_epoch_end(self) -> None:
-        """Tell the recall over the test part, and the zero-shot accuracy."""
+        """Tell the recall over the test split, and the zero-shot accuracy."""
         self._tell("test")
         data: Any = getattr(self.trainer, "datamodule", None)
         if hasattr(data, "singles"):

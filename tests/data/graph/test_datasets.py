@@ -174,8 +174,8 @@ def test_graphs_are_packed_and_folds_cover_everything(toy_tu: Path) -> None:
     for fold in range(5):
         data = TUDataset("TOY", 7, fold=fold, num_folds=5, root=str(toy_tu))
         data.prepare_data()
-        parts = {part: {id(g) for g in graphs.graphs} for part, graphs in data._parts.items()}
-        assert sum(len(ids) for ids in parts.values()) == len(set().union(*parts.values())) == 41
+        splits = {split: {id(g) for g in graphs.graphs} for split, graphs in data._splits.items()}
+        assert sum(len(ids) for ids in splits.values()) == len(set().union(*splits.values())) == 41
         for batch in data.test_dataloader():
             sizes = batch.ptr.diff()
             tested += sizes.tolist()
@@ -191,9 +191,9 @@ def test_without_validation_its_fold_is_for_training(toy_tu: Path) -> None:
     data, whole = (TUDataset("TOY", validation=v, **options) for v in (False, True))
     for module in (data, whole):
         module.setup()
-    count = {part: len(graphs) for part, graphs in whole._parts.items()}
-    assert len(data._parts["train"]) == count["train"] + count["val"]
-    assert len(data._parts["test"]) == count["test"]
+    count = {split: len(graphs) for split, graphs in whole._splits.items()}
+    assert len(data._splits["train"]) == count["train"] + count["val"]
+    assert len(data._splits["test"]) == count["test"]
     with pytest.raises(ValueError, match=r"validation is False.*--trainer.limit_val_batches 0"):
         data.val_dataloader()
 
@@ -299,10 +299,10 @@ def test_tolokers_split_is_chosen(linked_data: Callable[..., Path]) -> None:
 def test_mutag_has_its_published_size(linked_data: Callable[..., Path]) -> None:
     data = TUDataset("MUTAG", root=str(linked_data("tu/MUTAG/raw")))
     data.setup()
-    labels = np.concatenate([g.y for part in data._parts.values() for g in part.graphs])
+    labels = np.concatenate([g.y for split in data._splits.values() for g in split.graphs])
     assert len(labels) == 188
     assert np.bincount(labels).tolist() == [63, 125]
-    assert [len(data._parts[part]) for part in ("train", "val", "test")] == [150, 19, 19]
+    assert [len(data._splits[split]) for split in ("train", "val", "test")] == [150, 19, 19]
 
 
 def test_esol_is_a_regression(linked_data: Callable[..., Path]) -> None:
@@ -321,14 +321,14 @@ def test_esol_is_a_regression(linked_data: Callable[..., Path]) -> None:
 def test_attributes_are_scaled_by_the_training_part_alone(scale: str) -> None:
     generator = torch.Generator().manual_seed(0)
     sizes = [[7, 11, 0, 13], [5]]
-    parts = [
-        [Data(x=torch.rand(n, 3, generator=generator).exp() * 5, num_nodes=n) for n in part]
-        for part in sizes
+    splits = [
+        [Data(x=torch.rand(n, 3, generator=generator).exp() * 5, num_nodes=n) for n in split]
+        for split in sizes
     ]
-    parts[0][1].x[3, 0] = 798.0
-    before = [[graph.x.clone() for graph in part] for part in parts]
-    scale_columns(parts, 2, scale)
-    trained = torch.cat([graph.x for graph in parts[0]])
+    splits[0][1].x[3, 0] = 798.0
+    before = [[graph.x.clone() for graph in split] for split in splits]
+    scale_columns(splits, 2, scale)
+    trained = torch.cat([graph.x for graph in splits[0]])
     if scale == "standard":
         torch.testing.assert_close(trained[:, :2].mean(0), torch.zeros(2), atol=1e-5, rtol=0)
         torch.testing.assert_close(trained[:, :2].std(0, correction=0), torch.ones(2))
@@ -338,7 +338,7 @@ def test_attributes_are_scaled_by_the_training_part_alone(scale: str) -> None:
     again = [before[0][1].clone(), before[1][0]]
     other = [[Data(x=x) for x in before[0]], [Data(x=again[1] * 100)]]
     scale_columns(other, 2, scale)
-    assert torch.equal(other[0][1].x, parts[0][1].x), "the other part has no say"
+    assert torch.equal(other[0][1].x, splits[0][1].x), "the other split has no say"
 
 
 def test_an_unknown_scale_is_refused() -> None:

@@ -28,8 +28,8 @@ def test_split_hides_edges_and_draws_pairs_without_one() -> None:
     assert pairs(split["edge_index"]) == train
     assert split["edge_index"].shape[1] == 2 * len(train)
     positive, negative = set(), set()
-    for part, count in (("val", 21), ("test", 42)):
-        index, label = split[f"{part}_edge_label_index"], split[f"{part}_edge_label"]
+    for name, count in (("val", 21), ("test", 42)):
+        index, label = split[f"{name}_edge_label_index"], split[f"{name}_edge_label"]
         assert label.tolist() == [1] * count + [0] * count
         positive |= pairs(index[:, label == 1])
         negative |= pairs(index[:, label == 0])

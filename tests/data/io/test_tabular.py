@@ -117,20 +117,20 @@ def test_records_become_documents(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, records)))
     data = TextRecords(str(path), template="{q}? {a}.", block_size=7, val_fraction=0.2)
     data.setup()
-    parts = {part: [text for text, _ in data.pieces(part)] for part in ("train", "val", "test")}
-    assert parts["val"] == parts["test"] == [f"question {i}? {i * i}." for i in (4, 9, 14, 19)]
-    assert len(parts["train"]) == 19
+    splits = {split: [text for text, _ in data.pieces(split)] for split in ("train", "val", "test")}
+    assert splits["val"] == splits["test"] == [f"question {i}? {i * i}." for i in (4, 9, 14, 19)]
+    assert len(splits["train"]) == 19
     tokenizer = data.need_tokenizer()
     tokens, starts = data.stream("val").tokens, data.stream("val").starts
     rows = np.split(tokens, starts[1:])
-    assert [tokenizer.decode(row.tolist()) for row in rows] == parts["val"]
+    assert [tokenizer.decode(row.tolist()) for row in rows] == splits["val"]
     assert all(row[-1] == tokenizer.eos_id for row in rows)
     batch = next(iter(data.val_dataloader()))
     assert sum(batch.lengths) == len(batch.x)
     own = TextRecords(str(path), str(path), template="{q}", block_size=7)
     assert len(list(own.pieces("train"))) == len(list(own.pieces("test"))) == 23
     half = TextRecords(str(path), test_path=str(path), template="{q}", val_fraction=0.2)
-    sizes = [len(list(half.pieces(part))) for part in ("train", "val", "test")]
+    sizes = [len(list(half.pieces(split))) for split in ("train", "val", "test")]
     assert sizes == [19, 4, 23]
 
 
@@ -139,8 +139,8 @@ def test_pairs_have_what_an_encoder_decoder_reads(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tsv", "\n".join(lines))
     data = TextPairs(str(path), vocabulary="bytes", max_tokens=150)
     data.setup()
-    assert [len(data.parts[part]) for part in ("train", "val", "test")] == [25, 3, 3]
-    assert len({pair for pairs in data.parts.values() for pair in pairs}) == 31
+    assert [len(data.splits[split]) for split in ("train", "val", "test")] == [25, 3, 3]
+    assert len({pair for pairs in data.splits.values() for pair in pairs}) == 31
     bos, eos = data.tokenizer.bos_id, data.tokenizer.eos_id
     seen = []
     for batch in data.train_dataloader():
@@ -153,7 +153,7 @@ def test_pairs_have_what_an_encoder_decoder_reads(tmp_path: Path) -> None:
             assert answer[-1] == eos
             assert torch.equal(read[1:], answer[:-1])
             seen.append((data.decode(source), data.decode(answer)))
-    assert sorted(seen) == sorted(data.parts["train"])
+    assert sorted(seen) == sorted(data.splits["train"])
 
 
 def test_pairs_from_json_lines_and_of_limited_length(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_pairs_from_json_lines_and_of_limited_length(tmp_path: Path) -> None:
         TextPairs(str(path), source="de").setup()
     named = TextPairs(str(path), source="en", target="de", vocabulary="bytes")
     named.setup()
-    assert named.parts["train"] == [("y", "x")]
+    assert named.splits["train"] == [("y", "x")]
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_wrong_shares_and_templates_are_named(
 def test_symbol_pairs(task: str) -> None:
     data = SymbolPairs(task, 7, min_length=3, max_length=5, num_samples=97)  # type: ignore[arg-type]
     data.setup()
-    rows = {part: {tuple(row) for row in data.parts[part]} for part in data.parts}
+    rows = {split: {tuple(row) for row in data.splits[split]} for split in data.splits}
     assert not rows["train"] & rows["val"] | rows["test"] & (rows["train"] | rows["val"])
     batch = next(iter(data.val_dataloader()))
     sources = batch.source.split(list(batch.source_lengths))

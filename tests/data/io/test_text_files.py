@@ -23,8 +23,8 @@ def test_pieces_join_to_the_text_whatever_the_split(text: str, share: float) -> 
         sources = find_sources(folder, "*", None)
         whole = b"\n".join([text.encode("utf-8", "surrogatepass")] * 2)
         place = character_boundary(sources, int(total_size(sources) * share))
-        parts = [(0, place), (place, total_size(sources))]
-        pieces = (piece for part in parts for piece, _ in read_pieces(sources, *part, raw=True))
+        ranges = [(0, place), (place, total_size(sources))]
+        pieces = (piece for both in ranges for piece, _ in read_pieces(sources, *both, raw=True))
         assert "".join(pieces).encode("utf-8", "surrogateescape") == whole
 
 

@@ -11,9 +11,9 @@ import torch
 from graphformer.data import LabelledText, MissingDataError
 
 
-def texts(data: LabelledText, part: str) -> list[tuple[str, int]]:
+def texts(data: LabelledText, split: str) -> list[tuple[str, int]]:
     found = []
-    for batch in data.batches(part):
+    for batch in data.batches(split):
         rows = batch.x.split(list(batch.lengths))
         found += [(data.decode(row), y) for row, y in zip(rows, batch.y.tolist(), strict=True)]
     return sorted(found)
@@ -36,9 +36,9 @@ def test_json_lines_and_tables_give_the_same(tmp_path: Path) -> None:
         data.setup()
         assert data.labels == ["bad", "good"]
         assert data.num_classes == 2
-    for part in ("train", "val", "test"):
-        assert texts(modules[0], part) == texts(modules[1], part) == texts(modules[2], part)
-    everything = [row for part in ("train", "val", "test") for row in texts(modules[0], part)]
+    for split in ("train", "val", "test"):
+        assert texts(modules[0], split) == texts(modules[1], split) == texts(modules[2], split)
+    everything = [row for split in ("train", "val", "test") for row in texts(modules[0], split)]
     assert sorted(everything) == sorted((text, int(label == "good")) for text, label in rows)
     for batch in modules[0].batches("train"):
         assert len(batch.x) <= 100
@@ -100,11 +100,11 @@ def test_few_texts_have_one_in_each_part(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("text\tlabel\n" + "a\tb\n" * 3)
     data = LabelledText(str(tmp_path / "a.tsv"), vocabulary="bytes")
     data.setup()
-    assert [len(data.parts[part]) for part in ("train", "val", "test")] == [1, 1, 1]
+    assert [len(data.splits[split]) for split in ("train", "val", "test")] == [1, 1, 1]
     (tmp_path / "a.tsv").write_text("text\tlabel\n" + "a\tb\n" * 2)
     data = LabelledText(str(tmp_path / "a.tsv"), vocabulary="bytes")
     data.setup()
-    with pytest.raises(ValueError, match="The val part of the data has no samples"):
+    with pytest.raises(ValueError, match="The val split of the data has no samples"):
         data.val_dataloader()
 
 
@@ -140,6 +140,6 @@ def test_real_sentences(real_data: Callable[[str], Path]) -> None:
         vocabulary="bytes",
     )
     data.setup()
-    labels = [label for part in data.parts.values() for _, label in part]
+    labels = [label for split in data.splits.values() for _, label in split]
     assert len(labels) == 10_662
     assert labels.count("pos") == labels.count("neg")

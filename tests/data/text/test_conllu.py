@@ -185,7 +185,7 @@ def test_what_is_no_expression_is_named_by_line(tmp_path: Path, text: str, messa
 def test_listops_batches(real_data: Callable[[str], Path]) -> None:
     data = ListOps(str(real_data("listops/test_d20a.tsv")), max_length=61, max_edges=20_011)
     data.setup()
-    sizes = {part: len(data.parts[part]) for part in data.parts}
+    sizes = {split: len(data.splits[split]) for split in data.splits}
     assert sizes["val"] == sizes["test"]
     assert sizes["train"] > 7 * sizes["val"]
     batch = next(iter(data.train_dataloader()))
@@ -195,8 +195,8 @@ def test_listops_batches(real_data: Callable[[str], Path]) -> None:
     assert all(TOKENS[i] in ("]", *map(str, range(10))) for i in batch.x[last].tolist())
     again = ListOps(str(real_data("listops/test_d20a.tsv")), max_length=61)
     again.setup()
-    assert all(np.array_equal(a[0], b[0]) for a, b in zip(*(d.parts["test"] for d in (data, again)),
-                                                          strict=True))  # fmt: skip
+    pairs = zip(data.splits["test"], again.splits["test"], strict=True)
+    assert all(np.array_equal(a[0], b[0]) for a, b in pairs)
 
 
 def test_real_trees(real_data: Callable[[str], Path]) -> None:

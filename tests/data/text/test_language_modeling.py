@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from torch_geometric.data import Data
 
 from graphformer import models, patterns
+from graphformer.batch import IGNORE_INDEX
 from graphformer.data import MissingDataError, StandardLibrary, TextFile
-from graphformer.data.text.blocks import IGNORED, Windows
+from graphformer.data.text.blocks import PackedBlocks
 from graphformer.data.text.token_cache import token_dtype
 
 
@@ -25,14 +26,14 @@ def text_file(tmp_path: Path) -> Path:
     return path
 
 
-def whole_text(data: TextFile, part: str) -> str:
-    return "".join(text for text, _ in data.pieces(part))
+def whole_text(data: TextFile, split: str) -> str:
+    return "".join(text for text, _ in data.pieces(split))
 
 
 @given(st.integers(2, 97), st.integers(1, 31), st.integers(1, 7))
 def test_covering_blocks_lose_nothing(size: int, block_size: int, batch_size: int) -> None:
     tokens = np.arange(size) * 3
-    blocks = Windows(tokens, block_size, stride=block_size)
+    blocks = PackedBlocks(tokens, block_size, stride=block_size)
     batches = [blocks[index] for index in torch.arange(len(blocks)).split(batch_size)]
     assert torch.cat([b.x for b in batches]).tolist() == tokens[:-1].tolist()
     assert torch.cat([b.y for b in batches]).tolist() == tokens[1:].tolist()
@@ -45,13 +46,13 @@ def test_covering_blocks_lose_nothing(size: int, block_size: int, batch_size: in
 @pytest.mark.parametrize("across", [False, True])
 def test_documents_are_packed_without_attention_or_labels_across_them(across: bool) -> None:
     tokens, starts = np.arange(23), np.array([0, 5, 6, 13])
-    blocks = Windows(tokens, 7, stride=7, starts=starts, across=across)
+    blocks = PackedBlocks(tokens, 7, stride=7, starts=starts, across=across)
     batch = blocks[torch.arange(len(blocks))]
     document = np.searchsorted(starts, batch.x.numpy(), side="right")
     pieces = (5, 1, 1, 6, 1, 7, 1)
     assert (batch.documents if across else batch.lengths) == pieces
     follows = np.isin(batch.x.numpy() + 1, starts)
-    assert batch.y[follows].tolist() == [IGNORED] * 3
+    assert batch.y[follows].tolist() == [IGNORE_INDEX] * 3
     assert torch.equal(batch.y[~follows], batch.x[~follows] + 1)
     sees = (patterns.Causal() & patterns.Documents() if across else patterns.Causal())(batch)
     source, target = sees.edge_index.numpy()
@@ -67,14 +68,14 @@ def test_a_documents_output_keeps_its_bits_when_its_neighbour_changes() -> None:
     outputs = []
     for last in (np.arange(11, 18), np.arange(18, 25)):
         tokens = np.concatenate([np.arange(11), last])
-        block = Windows(tokens, 17, stride=17, starts=np.array([0, 11]))[torch.tensor([0])]
+        block = PackedBlocks(tokens, 17, stride=17, starts=np.array([0, 11]))[torch.tensor([0])]
         outputs.append(network(block, patterns.Causal()(block)))
     assert torch.equal(outputs[0][:11], outputs[1][:11])
     assert not torch.equal(outputs[0][11:], outputs[1][11:])
 
 
 def test_crops_reach_every_place() -> None:
-    crops = Windows(np.arange(13), 5, stride=1)
+    crops = PackedBlocks(np.arange(13), 5, stride=1)
     batch = crops[torch.arange(len(crops))]
     assert len(crops) == 8
     assert batch.lengths == (5,) * 8
@@ -86,9 +87,9 @@ def test_text_is_split_by_position(text_file: Path) -> None:
     data = TextFile(str(text_file), 7, 3, val_fraction=0.2, test_fraction=0.1)
     data.setup("fit")
     text = text_file.read_text()
-    parts = {part: whole_text(data, part) for part in ("train", "val", "test")}
-    assert parts["train"] + parts["test"] + parts["val"] == text
-    assert [len(parts[p]) for p in ("train", "test", "val")] == [706, 101, 202]
+    splits = {split: whole_text(data, split) for split in ("train", "val", "test")}
+    assert splits["train"] + splits["test"] + splits["val"] == text
+    assert [len(splits[p]) for p in ("train", "test", "val")] == [706, 101, 202]
     halves = TextFile(str(text_file), 7, 3)
     assert whole_text(halves, "train") + whole_text(halves, "val") == text
     assert whole_text(halves, "test") == whole_text(halves, "val")
@@ -210,7 +211,7 @@ def test_missing_and_short_texts_are_explained(tmp_path: Path, text_file: Path) 
         TextFile("nowhere.txt", root=str(tmp_path)).prepare_data()
     short = TextFile(str(text_file), block_size=101)
     short.setup()
-    with pytest.raises(ValueError, match="val part.*101 tokens.*block_size 101"):
+    with pytest.raises(ValueError, match="val split.*101 tokens.*block_size 101"):
         short.val_dataloader()
     with pytest.raises(ValueError, match="val_fraction"):
         TextFile(str(text_file), val_fraction=0.0)
@@ -226,7 +227,7 @@ def test_standard_library_holds_out_whole_files() -> None:
     files = data.files
     assert not set(files["train"]) & set(files["val"])
     assert not set(files["test"]) & set(files["train"] + files["val"])
-    sizes = {part: sum(f.stat().st_size for f in files[part]) for part in files}
+    sizes = {split: sum(f.stat().st_size for f in files[split]) for split in files}
     assert 150_000 < sum(sizes.values()) <= 200_000
     assert 0.65 < sizes["train"] / sum(sizes.values()) < 0.85
     assert 0.05 < sizes["test"] / sum(sizes.values()) < 0.2
@@ -261,9 +262,9 @@ def test_a_mapped_token_file_equals_memory(
 ) -> None:
     options = {"vocabulary": vocabulary, "documents": documents, "vocabulary_size": 300}
     memory, mapped = (make_text(tmp_path, stream=s, **options) for s in (False, True))
-    for part in ("train", "val"):
-        first, second = memory.stream(part), mapped.stream(part)
-        again = make_text(tmp_path, stream=True, **options).stream(part)
+    for split in ("train", "val"):
+        first, second = memory.stream(split), mapped.stream(split)
+        again = make_text(tmp_path, stream=True, **options).stream(split)
         assert isinstance(second.tokens.base, np.memmap)
         assert second.tokens.dtype == np.uint16
         for other in (second, again):
@@ -289,7 +290,7 @@ def test_a_token_file_is_made_once_and_never_half(
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(data.tokenizer, "encode_many", broken)
+        patch.setattr(data.tokenizer, "encode_batch", broken)
         with pytest.raises(OSError, match="disk full"):
             data.stream("train")
     folder = tmp_path / "cache" / "graphformer" / "tokens"
@@ -298,7 +299,7 @@ def test_a_token_file_is_made_once_and_never_half(
     (made,) = folder.iterdir()
     times = {file.name: file.stat().st_mtime_ns for file in made.iterdir()}
     same = make_text(tmp_path, stream=True)
-    monkeypatch.setattr(same.tokenizer, "encode_many", broken)
+    monkeypatch.setattr(same.tokenizer, "encode_batch", broken)
     assert np.array_equal(same.stream("train").tokens, data.stream("train").tokens)
     assert times == {file.name: file.stat().st_mtime_ns for file in made.iterdir()}
 

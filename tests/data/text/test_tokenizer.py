@@ -49,7 +49,7 @@ def test_the_quick_roads_equal_the_library(text: str) -> None:
 def test_byte_level_bpe_round_trips(trained: dict[str, Tokenizer], text: str) -> None:
     tokenizer = trained["bpe"]
     assert tokenizer.decode(tokenizer.encode(text)) == text
-    one, two = tokenizer.encode_many([text, "a"])
+    one, two = tokenizer.encode_batch([text, "a"])
     assert torch.equal(one, tokenizer.encode(text))
     assert len(two) == 1
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from graphformer.data.loader import BatchLoader, BatchOrder
+from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.data.vision.augment import Augmentation, crop, erase, flip, mixup
 from graphformer.data.vision.base import Images
 
@@ -65,7 +65,7 @@ def test_batches_are_changed_anew_each_epoch_and_repeatably_from_the_middle():
 
     def loader() -> BatchLoader:
         samples = Images(images, labels, 2, np.zeros(1), np.ones(1), augmentation)
-        return BatchLoader(samples, BatchOrder(23, 5, shuffle=True, seed=3))
+        return BatchLoader(samples, BatchSampler(23, 5, shuffle=True, seed=3))
 
     whole = loader()
     first = [batch.x for batch in whole]

@@ -75,7 +75,7 @@ def test_packing_loses_no_image_and_normalises(toy: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["idx", "digits"])
 def test_splits_are_disjoint_and_seeded(kind: str, toy: Path) -> None:
-    def parts(seed: int) -> list[set[bytes]]:
+    def splits(seed: int) -> list[set[bytes]]:
         if kind == "idx":
             data = IdxImages("toy", 2, 5, root=str(toy), val_size=11, seed=seed)
         else:
@@ -87,13 +87,13 @@ def test_splits_are_disjoint_and_seeded(kind: str, toy: Path) -> None:
             for loader in loaders
         ]
 
-    train, val, test = parts(0)
+    train, val, test = splits(0)
     sizes = [42, 11, 17] if kind == "idx" else [1485, 101, 211]
     assert [len(train), len(val), len(test)] == sizes
     assert not train & val
     assert not (train | val) & test
-    assert parts(0) == [train, val, test]
-    assert parts(1)[1] != val
+    assert splits(0) == [train, val, test]
+    assert splits(1)[1] != val
 
 
 def test_digits_are_nodes() -> None:

@@ -35,7 +35,7 @@ def test_sentences_say_what_is_where() -> None:
 
 
 def test_scenes_show_what_their_sentences_say(scenes: Scenes) -> None:
-    images = scenes.parts["train"][0]
+    images = scenes.splits["train"][0]
     assert images.shape == (61, 3, 48, 48)
     for image, scene in zip(images, scenes.scenes["train"], strict=True):
         lit = image.amax(0).reshape(3, CELL, 3, CELL).amax(dim=(1, 3)) > 0
@@ -57,13 +57,13 @@ def test_scenes_show_what_their_sentences_say(scenes: Scenes) -> None:
 
 
 def test_the_test_shows_what_training_never_puts_together(scenes: Scenes) -> None:
-    def combinations(part: str) -> set[tuple[int, str | None, int]]:
-        pairs = [s for s in scenes.scenes[part] if s.relation is not None]
+    def combinations(split: str) -> set[tuple[int, str | None, int]]:
+        pairs = [s for s in scenes.scenes[split] if s.relation is not None]
         return {(s.groups[0].kind, s.relation, s.groups[1].kind) for s in pairs}
 
     assert not combinations("train") & combinations("test")
     assert not combinations("val") & combinations("test")
-    said = scenes.parts["test"][1]
+    said = scenes.splits["test"][1]
     assert len(said) == len(set(said)) == 31
     assert all(scene.relation is not None for scene in scenes.scenes["test"])
     assert any(scene.relation is None for scene in scenes.scenes["train"])
@@ -71,12 +71,12 @@ def test_the_test_shows_what_training_never_puts_together(scenes: Scenes) -> Non
 
 def test_scenes_depend_on_the_seed_alone(scenes: Scenes) -> None:
     again, other = digits(), digits(seed=1)
-    for part in ("train", "test"):
-        assert torch.equal(again.parts[part][0], scenes.parts[part][0])
-        assert again.parts[part][1] == scenes.parts[part][1]
-    assert other.parts["train"][1] != scenes.parts["train"][1]
+    for split in ("train", "test"):
+        assert torch.equal(again.splits[split][0], scenes.splits[split][0])
+        assert again.splits[split][1] == scenes.splits[split][1]
+    assert other.splits["train"][1] != scenes.splits["train"][1]
     more = digits(num_samples=67)  # the first ones stay
-    assert more.parts["train"][1][:61] == scenes.parts["train"][1]
+    assert more.splits["train"][1][:61] == scenes.splits["train"][1]
 
 
 def test_batches_are_those_of_an_encoder_decoder(scenes: Scenes) -> None:
@@ -89,8 +89,8 @@ def test_batches_are_those_of_an_encoder_decoder(scenes: Scenes) -> None:
     assert (batch.x[starts] == tokenizer.need("bos")).all()
     first = batch.y[: batch.lengths[0]]
     assert first[-1] == tokenizer.need("eos")
-    assert scenes.decode(first[:-1]) == scenes.parts["test"][1][0]
-    words = set(" ".join(scenes.parts["train"][1]).split())
+    assert scenes.decode(first[:-1]) == scenes.splits["test"][1][0]
+    words = set(" ".join(scenes.splits["train"][1]).split())
     assert all(len(tokenizer.encode(word)) == 1 for word in words)
 
 
@@ -107,7 +107,7 @@ def test_clothes_are_composed_too(real_data: Callable[[str], Path]) -> None:
     root = real_data("fashion_mnist").parent
     data = Scenes("clothes", **SMALL, root=str(root))
     data.setup()
-    assert any("boot" in caption for caption in data.parts["train"][1])
+    assert any("boot" in caption for caption in data.splits["train"][1])
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_captions_beside_images(kind: str, tmp_path: Path) -> None:
     file.write_text("\n".join(lines) + "\n")
     data = CaptionFile(str(file), patch_size=4, batch_size=3)
     data.setup()
-    assert [len(data.parts[part][1]) for part in ("train", "val", "test")] == [9, 1, 1]
+    assert [len(data.splits[split][1]) for split in ("train", "val", "test")] == [9, 1, 1]
     batch = next(iter(data.train_dataloader()))
     assert set(batch.source_shapes) <= {(2, 2), (3, 2)}
     assert data.decode(batch.y[: batch.lengths[0] - 1]).startswith("number ")
@@ -174,10 +174,10 @@ def test_all_sentences_of_an_image_are_in_one_part(kind: str, tmp_path: Path) ->
     names = {"image": "file", "caption": "said"} if kind == "columns" else {}
     data = CaptionFile(file, patch_size=4, val_fraction=0.3, test_fraction=0.3, **names)
     data.setup()
-    parts = [set(data.parts[part][0].files) for part in ("train", "val", "test")]
-    assert [len(part) for part in parts] == [3, 2, 2]
-    assert len(set.union(*parts)) == 7
-    for images, sentences in data.parts.values():
+    splits = [set(data.splits[split][0].files) for split in ("train", "val", "test")]
+    assert [len(split) for split in splits] == [3, 2, 2]
+    assert len(set.union(*splits)) == 7
+    for images, sentences in data.splits.values():
         assert [f"{file.stem}" for file in images.files] == [s.split()[-1] for s in sentences]
         assert len(sentences) == 2 * len(set(images.files))
 
@@ -200,7 +200,7 @@ def test_corrupt_images_of_captions_are_named_or_skipped(tmp_path: Path) -> None
     data = CaptionFile(file, patch_size=4, skip_corrupt=True, **fractions)
     with pytest.warns(UserWarning, match=r"skipped 1 of 7 .*4\.png"):
         data.setup()
-    assert sum(len(sentences) for _, sentences in data.parts.values()) == 6
+    assert sum(len(sentences) for _, sentences in data.splits.values()) == 6
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_corrupt_images_of_captions_are_named_or_skipped(tmp_path: Path) -> None
         ("a.tsv", "0.png\tzero", {"max_length": 1}, "max_length is 1"),
         ("a.tsv", "0.png\tzero", {"patch_size": 0}, "patch_size is 0"),
         ("a.tsv", "0.png\tzero", {"augment": ["mixup:0.2"]}, "'mixup' adds images up"),
-        ("a.tsv", "0.png\tzero", {"val_fraction": 0.0}, "no images in the part 'val'"),
+        ("a.tsv", "0.png\tzero", {"val_fraction": 0.0}, "no images in the split 'val'"),
     ],
 )
 def test_wrong_captions_are_named(

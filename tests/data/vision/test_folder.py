@@ -1,4 +1,4 @@
-"""Folders of images: sizes, colours, parts, and what is wrong with them."""
+"""Folders of images: sizes, colours, splits, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_images_of_their_own_sizes_are_packed(folder: Path) -> None:
     data = read(folder)
     assert (data.num_features, data.num_classes, data.shape) == (48, 2, None)
     assert data.classes == ["cats", "dogs"]
-    batches = [b for part in ("train", "val", "test") for b in data.batches(part)]
+    batches = [b for split in ("train", "val", "test") for b in data.batches(split)]
     shapes = sorted(shape for batch in batches for shape in batch.shapes)
     assert shapes == sorted(2 * [(h // 4, w // 4) for h, w in SIZES])
     assert sorted(torch.cat([batch.y for batch in batches]).tolist()) == [0] * 7 + [1] * 7
@@ -52,7 +52,7 @@ def test_images_of_their_own_sizes_are_packed(folder: Path) -> None:
 
 def test_pixels_are_those_of_the_file(folder: Path) -> None:
     data = read(folder)
-    samples = data._parts["test"]
+    samples = data._splits["test"]
     batch = samples[torch.tensor([0])]
     with PIL.open(samples.images.files[0]) as image:
         expected = np.asarray(image.convert("RGB"))
@@ -71,13 +71,13 @@ def test_one_size_and_grey(folder: Path) -> None:
 
 
 def test_folders_of_parts_are_taken_as_they_are(folder: Path) -> None:
-    for part, names in {"train": ("cats", "dogs"), "test": ("dogs", "cats")}.items():
+    for split, names in {"train": ("cats", "dogs"), "test": ("dogs", "cats")}.items():
         for i, name in enumerate(names):
             for j in range(5):
-                write(folder.parent / "split" / part / name / f"{j}.png", (8, 8), i)
+                write(folder.parent / "split" / split / name / f"{j}.png", (8, 8), i)
     data = ImageFolder(str(folder.parent / "split"), 4, 5, val_fraction=0.3)
     data.setup()
-    assert [len(data._parts[part]) for part in ("train", "val", "test")] == [7, 3, 10]
+    assert [len(data._splits[split]) for split in ("train", "val", "test")] == [7, 3, 10]
 
 
 def test_a_corrupt_file_is_named_when_it_is_read(folder: Path) -> None:
@@ -89,8 +89,8 @@ def test_a_corrupt_file_is_named_when_it_is_read(folder: Path) -> None:
         read(folder)  # some are read for their mean
     with pytest.warns(UserWarning, match=r"skipped 2 of 14 files.*cats/0\.png"):
         data = read(folder, skip_corrupt=True)
-    parts = [list(data.batches(part)) for part in ("train", "val", "test")]
-    assert sum(len(batch.y) for batches in parts for batch in batches) == 12
+    splits = [list(data.batches(split)) for split in ("train", "val", "test")]
+    assert sum(len(batch.y) for batches in splits for batch in batches) == 12
 
 
 def test_an_empty_class_folder_is_named(folder: Path) -> None:
@@ -166,7 +166,7 @@ def test_pixels_in_no_known_range_and_huge_pictures_are_refused(
 
 def test_a_corrupt_file_that_a_worker_meets_is_named(folder: Path) -> None:
     data = read(folder, num_workers=1)
-    samples = data._parts["train"].images
+    samples = data._splits["train"].images
     samples.images.files[samples.numbers[-1]].write_bytes(b"no image at all")
     with pytest.raises(ValueError, match=r"^\S+\.png is no image that can be read"):
         list(data.batches("train"))
@@ -183,12 +183,12 @@ def test_a_class_without_a_readable_image_is_named(folder: Path) -> None:
 
 
 def test_parts_may_lack_a_class_but_have_no_other(folder: Path) -> None:
-    split = folder.parent / "split"
-    for part, names in {"train": "abc", "val": "ac", "test": "c"}.items():
+    root = folder.parent / "split"
+    for split, names in {"train": "abc", "val": "ac", "test": "c"}.items():
         for name in names:
             for i in range(2):
-                write(split / part / name / f"{i}.png", (8, 8), i)
-    data = ImageFolder(str(split), 4, 5)
+                write(root / split / name / f"{i}.png", (8, 8), i)
+    data = ImageFolder(str(root), 4, 5)
     data.setup()
     labels = {p: torch.cat([b.y for b in data.batches(p)]) for p in ("train", "val", "test")}
     assert {p: sorted(y.tolist()) for p, y in labels.items()} == {
@@ -196,9 +196,9 @@ def test_parts_may_lack_a_class_but_have_no_other(folder: Path) -> None:
         "val": [0, 0, 2, 2],
         "test": [2, 2],
     }
-    write(split / "test" / "zebra" / "0.png", (8, 8), 0)
+    write(root / "test" / "zebra" / "0.png", (8, 8), 0)
     with pytest.raises(ValueError, match="zebra is no class to train on"):
-        ImageFolder(str(split), 4, 5).setup()
+        ImageFolder(str(root), 4, 5).setup()
 
 
 def test_the_mean_is_that_of_all_classes(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_the_mean_is_that_of_all_classes(tmp_path: Path) -> None:
         ({"size": (8, 10)}, "size is 8 x 10, which patch_size 4 does not divide"),
         ({"size": (0, 8)}, "size is 0 x 8"),
         ({"patch_size": 0}, "patch_size is 0"),
-        ({"val_fraction": 0.0}, "no images in the part 'val'"),
+        ({"val_fraction": 0.0}, "no images in the split 'val'"),
         ({"num_workers": -1}, "num_workers is -1"),
         ({"channels": 4}, "channels is 4"),
     ],
