@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from graphformer.adjacency import CSR, Adjacency, HeadEdges, Implicit
-from graphformer.ops.common import EdgeOptions
+from graphformer.ops.common import AttentionOptions
 
 
 def checked(adjacency: Adjacency, **tensors: Tensor) -> Adjacency:
@@ -55,7 +55,7 @@ def edge_options(
     edge_weight: Tensor | None,
     dropout: float,
     return_weights: bool,
-) -> EdgeOptions:
+) -> AttentionOptions:
     """Check the options of an edge, and draw a seed where something is to be dropped."""
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
@@ -66,7 +66,7 @@ def edge_options(
     if edge_weight is not None:
         edge_weight = edge_values("edge_weight", edge_weight, adjacency, q)
     seed = torch.randint(2**63 - 1, (), device=q.device) if dropout else None
-    return EdgeOptions(
+    return AttentionOptions(
         bias=bias,
         edge_weight=edge_weight,
         dropout=dropout,

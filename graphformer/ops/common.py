@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-class EdgeOptions(TypedDict):
+class AttentionOptions(TypedDict):
     """What happens on the edges, the same on every backend; checked by the dispatch."""
 
     bias: Tensor | None
@@ -30,13 +30,13 @@ def per_head(x: Tensor, heads: int) -> Tensor:
     return x if x.shape[1] == heads else x.repeat_interleave(heads // x.shape[1], dim=1)
 
 
-def widened(*tensors: Tensor) -> list[Tensor]:
+def upcast(*tensors: Tensor) -> list[Tensor]:
     """Half-precision tensors in float32, as all backends accumulate; others as they are."""
     half = (torch.float16, torch.bfloat16)
     return [x.float() if x.dtype in half else x for x in tensors]
 
 
-def keep(num_edges: int, heads: int, dropout: float, seed: Tensor) -> Tensor:
+def dropout_mask(num_edges: int, heads: int, dropout: float, seed: Tensor) -> Tensor:
     """Which weights survive dropout, bool [E, H] by CSR slot.
 
     Counter-based, so that every backend drops the same weights, forward and backward, in any

@@ -7,7 +7,7 @@ from torch import Tensor
 from graphformer.adjacency import Adjacency, HeadEdges
 from graphformer.ops.checks import checked, edge_aligned, edge_options, edge_values, shapes
 from graphformer.ops.offset_bias import OffsetBias
-from graphformer.ops.select import TAKE_RULES, Backend, backend_for
+from graphformer.ops.select import TAKE_RULES, Backend, select_backend
 
 Output = Tensor | tuple[Tensor, Tensor]
 
@@ -63,7 +63,7 @@ def attention(
     options = edge_options(q, adjacency, values, edge_weight, dropout, return_weights)
     scale = q.shape[2] ** -0.5 if scale is None else scale
     width = min(q.shape[2], v.shape[2])
-    run = backend_for("attention", backend, v, adjacency, options, rule=rule, width=width)
+    run = select_backend("attention", backend, v, adjacency, options, rule=rule, width=width)
     extra: dict[str, OffsetBias] = {}
     if rule is not None and rule.table.shape[1] not in (1, q.shape[1]):
         raise ValueError(
@@ -126,7 +126,7 @@ def additive_attention(
     if edge_score is not None:
         edge_score = edge_values("edge_score", edge_score, adjacency, target_score)
         extra["edge_score"] = edge_score.expand(-1, target_score.shape[1])
-    run = backend_for("additive_attention", backend, v, adjacency, options, *extra)
+    run = select_backend("additive_attention", backend, v, adjacency, options, *extra)
     result = run.additive_attention(
         target_score, source_score, v, adjacency, negative_slope=negative_slope, **extra, **options
     )
@@ -186,7 +186,7 @@ def gatv2_attention(
             raise ValueError(
                 f"edge_key must be [E, {q.shape[1]}, {q.shape[2]}], got {list(edge_key.shape)}"
             )
-    run = backend_for("gatv2_attention", backend, v, adjacency, options, *extra)
+    run = select_backend("gatv2_attention", backend, v, adjacency, options, *extra)
     result = run.gatv2_attention(
         q, k, v, weight, adjacency, negative_slope=negative_slope, **extra, **options
     )
@@ -249,7 +249,7 @@ def edge_feature_attention(
         )
     options = edge_options(q, adjacency, bias, edge_weight, dropout, return_weights)
     scale = q.shape[2] ** -0.5 if scale is None else scale
-    run = backend_for("edge_feature_attention", backend, v, adjacency, options)
+    run = select_backend("edge_feature_attention", backend, v, adjacency, options)
     key_map, value_map = key_map.to(q.dtype), value_map.to(q.dtype)
     result = run.edge_feature_attention(
         q, k, v, edge_attr, key_map, value_map, adjacency, scale=scale, **options

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from graphformer.ops.cpu import load_passes
+from graphformer.ops.cpu import load_driver
 
 SMALLEST = 1 << 14
 """Numbers from which on the fused pass is the faster one; below it costs more than it saves."""
@@ -37,7 +37,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
 @torch.library.custom_op("graphformer::cpu_dropout", mutates_args=(), device_types="cpu")
 def drop(x: Tensor, seed: Tensor, p: float) -> Tensor:
     """Drop by the mask that an int64 seed [] stands for."""
-    return load_passes().drop_numbers(x.detach(), p, seed)
+    return load_driver().drop_numbers(x.detach(), p, seed)
 
 
 @drop.register_fake

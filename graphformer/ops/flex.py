@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency, Grid, Implicit
-from graphformer.ops.common import EdgeOptions
+from graphformer.ops.common import AttentionOptions
 from graphformer.ops.offset_bias import OffsetBias
 
 BLOCK = 128
@@ -28,8 +28,8 @@ NARROWEST = 16
 _ROOM = 1 << 24  # numbers at once while blocks are counted
 
 
-def why_not(
-    adjacency: Adjacency, options: EdgeOptions, rule: OffsetBias | None = None
+def unsupported_reason(
+    adjacency: Adjacency, options: AttentionOptions, rule: OffsetBias | None = None
 ) -> str | None:
     """Say what this backend cannot do of what is asked; None if it can."""
     if not rules_of(adjacency):
@@ -57,10 +57,10 @@ def attention(
     *,
     scale: float,
     rule: OffsetBias | None = None,
-    **options: Unpack[EdgeOptions],
+    **options: Unpack[AttentionOptions],
 ) -> tuple[Tensor, None]:
     """logit_ij = scale * (q_i . k_j), plus the bias of the rule."""
-    refusal = why_not(adjacency, options, rule) or _why_not_here(q, k, v)
+    refusal = unsupported_reason(adjacency, options, rule) or _unsupported_inputs(q, k, v)
     if refusal:
         raise ValueError(f"backend='flex' {refusal}; choose another backend, or 'auto'")
     if not adjacency.num_edges:
@@ -86,7 +86,7 @@ def rules_of(adjacency: Adjacency) -> tuple[Implicit, ...]:
     return ()
 
 
-def _why_not_here(q: Tensor, k: Tensor, v: Tensor) -> str | None:
+def _unsupported_inputs(q: Tensor, k: Tensor, v: Tensor) -> str | None:
     learning = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     if not q.is_cuda and learning:
         return "trains on CUDA only, not on a CPU"

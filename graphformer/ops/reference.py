@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from graphformer.adjacency import CSR, Adjacency
-from graphformer.ops.common import EdgeOptions, keep, per_head, widened
+from graphformer.ops.common import AttentionOptions, dropout_mask, per_head, upcast
 
 Result = tuple[Tensor, Tensor | None]
 
@@ -20,11 +20,11 @@ def attention(
     adjacency: Adjacency,
     *,
     scale: float,
-    **options: Unpack[EdgeOptions],
+    **options: Unpack[AttentionOptions],
 ) -> Result:
     """logit_ij = scale * (q_i . k_j)."""
     csr = adjacency.to_csr()
-    wide_q, wide_k = widened(q, per_head(k, q.shape[1]))
+    wide_q, wide_k = upcast(q, per_head(k, q.shape[1]))
     logits = scale * (wide_q[csr.target] * wide_k[csr.indices]).sum(-1)
     return _softmax_sum(logits, v, csr, **options)
 
@@ -37,11 +37,11 @@ def additive_attention(
     *,
     negative_slope: float,
     edge_score: Tensor | None = None,
-    **options: Unpack[EdgeOptions],
+    **options: Unpack[AttentionOptions],
 ) -> Result:
     """logit_ij = leaky_relu(target_score_i + source_score_j + edge_score_ij)."""
     csr = adjacency.to_csr()
-    target_score, source_score = widened(target_score, source_score)
+    target_score, source_score = upcast(target_score, source_score)
     score = target_score[csr.target] + source_score[csr.indices]
     if edge_score is not None:
         score = score + edge_score[_slot_order(csr)]
@@ -57,11 +57,11 @@ def gatv2_attention(
     *,
     negative_slope: float,
     edge_key: Tensor | None = None,
-    **options: Unpack[EdgeOptions],
+    **options: Unpack[AttentionOptions],
 ) -> Result:
     """logit_ij = weight . leaky_relu(q_i + k_j + edge_key_ij)."""
     csr = adjacency.to_csr()
-    q, k, weight = widened(q, per_head(k, q.shape[1]), weight)
+    q, k, weight = upcast(q, per_head(k, q.shape[1]), weight)
     hidden = q[csr.target] + k[csr.indices]
     if edge_key is not None:
         hidden = hidden + edge_key[_slot_order(csr)]
@@ -79,12 +79,12 @@ def edge_feature_attention(
     adjacency: Adjacency,
     *,
     scale: float,
-    **options: Unpack[EdgeOptions],
+    **options: Unpack[AttentionOptions],
 ) -> Result:
     """logit_ij = scale * q_i . (k_j + key_map e_ij); the values are v_j + value_map e_ij."""
     csr = adjacency.to_csr()
-    e, key_map, value_map = widened(edge_attr[_slot_order(csr)], key_map, value_map)
-    q, k, wide_v = widened(q, per_head(k, q.shape[1]), per_head(v, q.shape[1]))
+    e, key_map, value_map = upcast(edge_attr[_slot_order(csr)], key_map, value_map)
+    q, k, wide_v = upcast(q, per_head(k, q.shape[1]), per_head(v, q.shape[1]))
     keys = k[csr.indices] + torch.einsum("hde,ne->nhd", key_map, e)
     values = wide_v[csr.indices] + torch.einsum("hde,ne->nhd", value_map, e)
     logits = scale * (q[csr.target] * keys).sum(-1)
@@ -115,8 +115,12 @@ def _softmax_sum(
         logits = logits + bias[order]
     weights = segment_softmax(logits, csr.target, csr.shape[0])
     if seed is not None:
-        weights = weights * keep(weights.shape[0], weights.shape[1], dropout, seed) / (1 - dropout)
-    (wide_v,) = widened(per_head(v, weights.shape[1]))
+        weights = (
+            weights
+            * dropout_mask(weights.shape[0], weights.shape[1], dropout, seed)
+            / (1 - dropout)
+        )
+    (wide_v,) = upcast(per_head(v, weights.shape[1]))
     out = wide_v.new_zeros(csr.shape[0], *wide_v.shape[1:])
     values = wide_v if spread else wide_v[csr.indices]
     out = out.index_add(0, csr.target, weights.unsqueeze(-1) * values)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from graphformer.adjacency import CSR, Adjacency
-from graphformer.ops.common import EdgeOptions, keep, per_head, widened
+from graphformer.ops.common import AttentionOptions, dropout_mask, per_head, upcast
 
 Result = tuple[Tensor, Tensor | None]
 _TORCH_SCATTER = find_spec("torch_scatter") is not None
@@ -27,13 +27,13 @@ def attention(
     adjacency: Adjacency,
     *,
     scale: float,
-    **options: Unpack[EdgeOptions],
+    **options: Unpack[AttentionOptions],
 ) -> Result:
     """logit_ij = scale * (q_i . k_j)."""
     csr = adjacency.to_csr()
     queries = (q * scale).index_select(0, csr.target)
     keys = per_head(k.index_select(0, csr.indices), q.shape[1])
-    return _softmax_sum(torch.linalg.vecdot(*widened(queries, keys)), v, csr, **options)
+    return _softmax_sum(torch.linalg.vecdot(*upcast(queries, keys)), v, csr, **options)
 
 
 def additive_attention(
@@ -44,11 +44,11 @@ def additive_attention(
     *,
     negative_slope: float,
     edge_score: Tensor | None = None,
-    **options: Unpack[EdgeOptions],
+    **options: Unpack[AttentionOptions],
 ) -> Result:
     """logit_ij = leaky_relu(target_score_i + source_score_j + edge_score_ij)."""
     csr = adjacency.to_csr()
-    left, right = widened(target_score, source_score)
+    left, right = upcast(target_score, source_score)
     score = left.index_select(0, csr.target) + right.index_select(0, csr.indices)
     if edge_score is not None:
         score = score + _by_slot(edge_score, csr)
@@ -64,11 +64,11 @@ def gatv2_attention(
     *,
     negative_slope: float,
     edge_key: Tensor | None = None,
-    **options: Unpack[EdgeOptions],
+    **options: Unpack[AttentionOptions],
 ) -> Result:
     """logit_ij = weight . leaky_relu(q_i + k_j + edge_key_ij)."""
     csr = adjacency.to_csr()
-    q, k, weight = widened(q, k, weight)
+    q, k, weight = upcast(q, k, weight)
     keys = per_head(k.index_select(0, csr.indices), q.shape[1])
     if edge_key is not None:
         keys = keys + _by_slot(edge_key, csr)
@@ -86,15 +86,15 @@ def edge_feature_attention(
     adjacency: Adjacency,
     *,
     scale: float,
-    **options: Unpack[EdgeOptions],
+    **options: Unpack[AttentionOptions],
 ) -> Result:
     """logit_ij = scale * (q_i . k_j + (key_map^T q_i) . e_ij); values as in the reference.
 
     The mapped features [E, H, D] are never made: sum a (v + W e) = sum a v + W sum a e.
     """
     csr = adjacency.to_csr()
-    q, k, e = widened(q * scale, k, _by_slot(edge_attr, csr))
-    key_map, value_map = widened(key_map, value_map)
+    q, k, e = upcast(q * scale, k, _by_slot(edge_attr, csr))
+    key_map, value_map = upcast(key_map, value_map)
     keys = per_head(k.index_select(0, csr.indices), q.shape[1])
     logits = torch.linalg.vecdot(q.index_select(0, csr.target), keys)
     asked = torch.einsum("mhd,hde->mhe", q, key_map).index_select(0, csr.target)
@@ -106,7 +106,9 @@ def edge_feature_attention(
     return out, _in_order(weights, v, csr) if options["return_weights"] else None
 
 
-def _softmax_sum(logits: Tensor, v: Tensor, csr: CSR, **options: Unpack[EdgeOptions]) -> Result:
+def _softmax_sum(
+    logits: Tensor, v: Tensor, csr: CSR, **options: Unpack[AttentionOptions]
+) -> Result:
     weights = _softmax(logits, csr, **options)
     out = _weighted(weights, v, csr)
     return out, _in_order(weights, v, csr) if options["return_weights"] else None
@@ -133,12 +135,16 @@ def _softmax(
     total = _reduce(weights, csr, "sum")
     weights = weights / _spread(total.masked_fill(total == 0, 1), csr)
     if seed is not None:
-        weights = weights * keep(weights.shape[0], weights.shape[1], dropout, seed) / (1 - dropout)
+        weights = (
+            weights
+            * dropout_mask(weights.shape[0], weights.shape[1], dropout, seed)
+            / (1 - dropout)
+        )
     return weights
 
 
 def _weighted(weights: Tensor, v: Tensor, csr: CSR) -> Tensor:
-    (values,) = widened(per_head(v.index_select(0, csr.indices), weights.shape[1]))
+    (values,) = upcast(per_head(v.index_select(0, csr.indices), weights.shape[1]))
     return _reduce(values * weights.unsqueeze(-1), csr, "sum").to(v.dtype)
 
 

@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from graphformer.adjacency import CSR, Adjacency, Bucket
-from graphformer.ops.common import EdgeOptions
+from graphformer.ops.common import AttentionOptions
 from graphformer.ops.offset_bias import OffsetBias
 
 
-def why_not(options: EdgeOptions) -> str | None:
+def unsupported_reason(options: AttentionOptions) -> str | None:
     """Say what this backend cannot do of what is asked; None if it can."""
     if options["edge_weight"] is not None:
         return "cannot multiply logits by edge_weight"
@@ -35,10 +35,10 @@ def attention(
     *,
     scale: float,
     rule: OffsetBias | None = None,
-    **options: Unpack[EdgeOptions],
+    **options: Unpack[AttentionOptions],
 ) -> tuple[Tensor, None]:
     """logit_ij = scale * (q_i . k_j), plus the bias of the rule."""
-    refusal = why_not(options)
+    refusal = unsupported_reason(options)
     if refusal:
         raise ValueError(f"backend='sdpa' {refusal}; choose another backend, or 'auto'")
     bias = options["bias"]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from graphformer.adjacency import Adjacency, Causal, Complete, Implicit
 from graphformer.ops import cpu, reference, scatter, sdpa
-from graphformer.ops.common import EdgeOptions
+from graphformer.ops.common import AttentionOptions
 from graphformer.ops.offset_bias import OffsetBias
 
 Backend = Literal["auto", "reference", "sdpa", "cpu", "scatter", "triton", "flex"]
@@ -56,12 +56,12 @@ pair at 4e14 a second in bfloat16, against 256 bytes an edge at 2e12 a second, f
 """
 
 
-def backend_for(
+def select_backend(
     function: str,
     name: str,
     v: Tensor,
     adjacency: Adjacency,
-    options: EdgeOptions,
+    options: AttentionOptions,
     *extra: str,
     **known: Any,
 ) -> ModuleType:
@@ -70,7 +70,7 @@ def backend_for(
     `known` is what else the choice depends on: see `on_cuda`.
     """
     if name == "auto":
-        name = suitable(function, adjacency, options, v.dtype, **known)
+        name = auto_backend(function, adjacency, options, v.dtype, **known)
         if not takes(name, function, extra):
             name = "scatter"
     if name not in BACKENDS and name not in LAZY:
@@ -105,19 +105,23 @@ def takes(name: str, function: str, extra: tuple[str, ...]) -> bool:
     return set(extra) <= set(signature(getattr(_module(name), function)).parameters)
 
 
-def suitable(
+def auto_backend(
     function: str,
     adjacency: Adjacency,
-    options: EdgeOptions,
+    options: AttentionOptions,
     dtype: torch.dtype = torch.float32,
     **known: Any,
 ) -> str:
     """The name of the backend that suits a call of `function`, by device and adjacency."""
     device = adjacency.device.type
     if device == "cuda":
-        return on_cuda(function, adjacency, options, dtype, **known)
+        return auto_backend_on_cuda(function, adjacency, options, dtype, **known)
     # A masked product lets NaN through the mask; where samples are known, at least not across them.
-    if function == "attention" and isinstance(adjacency, Implicit) and not sdpa.why_not(options):
+    if (
+        function == "attention"
+        and isinstance(adjacency, Implicit)
+        and not sdpa.unsupported_reason(options)
+    ):
         plain = isinstance(adjacency, Complete | Causal)
         if device == "cpu" and is_ragged(adjacency):
             return "cpu"
@@ -133,10 +137,10 @@ def is_ragged(adjacency: Implicit) -> bool:
     return sizes > 1 and pairs < RAGGED * sizes
 
 
-def on_cuda(
+def auto_backend_on_cuda(
     function: str,
     adjacency: Adjacency,
-    options: EdgeOptions,
+    options: AttentionOptions,
     dtype: torch.dtype,
     rule: OffsetBias | None = None,
     width: int = 0,
@@ -146,13 +150,13 @@ def on_cuda(
     if function != "attention" or not (isinstance(adjacency, Implicit) or adjacency.parts):
         return fused
     plain = isinstance(adjacency, Complete | Causal)
-    able = not sdpa.why_not(options) and isinstance(adjacency, Implicit)
+    able = not sdpa.unsupported_reason(options) and isinstance(adjacency, Implicit)
     if able and plain and len(adjacency.buckets) <= ON_CUDA["sizes"]:
         return "sdpa"
     if fused == "triton":
         from graphformer.ops import flex
 
-        if width >= flex.NARROWEST and not flex.why_not(adjacency, options, rule):
+        if width >= flex.NARROWEST and not flex.unsupported_reason(adjacency, options, rule):
             filled = flex.fill(adjacency.num_edges, *flex.rules_of(adjacency))
             return "flex" if filled >= ON_CUDA["fill"] else fused
     return "sdpa" if able and adjacency.block_density > DENSE["cuda"] else fused

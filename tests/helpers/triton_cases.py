@@ -13,7 +13,7 @@ from torch import Tensor
 from graphformer.adjacency import Adjacency
 from graphformer.ops import reference
 from graphformer.ops import triton as backend
-from graphformer.ops.common import EdgeOptions
+from graphformer.ops.common import AttentionOptions
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -44,11 +44,11 @@ def seed() -> Tensor:
     return torch.tensor(8_191, device=DEVICE)
 
 
-def edge_options(adjacency: Adjacency, names: set[str]) -> EdgeOptions:
+def edge_options(adjacency: Adjacency, names: set[str]) -> AttentionOptions:
     edges = adjacency.num_edges
     width = 1 if "shared_weight" in names else HEADS
     weighted = names & {"shared_weight", "edge_weight"}
-    return EdgeOptions(
+    return AttentionOptions(
         bias=randn(edges, HEADS, seed=5) if "bias" in names else None,
         edge_weight=randn(edges, width, seed=4) if weighted else None,
         dropout=0.3 if "dropout" in names else 0.0,

@@ -7,7 +7,7 @@ import torch
 from helpers.awkward import AWKWARD
 
 import graphformer as gf
-from graphformer.ops.common import keep, per_head
+from graphformer.ops.common import dropout_mask, per_head
 from graphformer.ops.select import BACKENDS
 
 COUNTED = [name for name in BACKENDS if name != "sdpa"]  # sdpa draws torch's own numbers
@@ -27,17 +27,17 @@ def slow_keep(slot: int, head: int, heads: int, dropout: float, seed: int) -> bo
 def test_keep_is_splitmix64(seed, dropout):
     edges, heads = 101, 3
     expected = [[slow_keep(s, h, heads, dropout, seed) for h in range(heads)] for s in range(edges)]
-    assert keep(edges, heads, dropout, torch.tensor(seed)).tolist() == expected
+    assert dropout_mask(edges, heads, dropout, torch.tensor(seed)).tolist() == expected
 
 
 @pytest.mark.parametrize("dropout", [0.05, 0.3, 0.8])
 def test_keep_rate(dropout):
     edges, heads = 100_003, 2
-    kept = keep(edges, heads, dropout, torch.tensor(7)).double()
+    kept = dropout_mask(edges, heads, dropout, torch.tensor(7)).double()
     deviation = (dropout * (1 - dropout) / edges) ** 0.5
     assert (kept.mean(0) - (1 - dropout)).abs().max() < 5 * deviation
     # Neighbouring edges, neighbouring heads and another seed have nothing to do with it.
-    other = keep(edges, heads, dropout, torch.tensor(8)).double()
+    other = dropout_mask(edges, heads, dropout, torch.tensor(8)).double()
     for a, b in ((kept[1:, 0], kept[:-1, 0]), (kept[:, 0], kept[:, 1]), (kept[:, 0], other[:, 0])):
         assert torch.corrcoef(torch.stack([a, b]))[0, 1].abs() < 5 / edges**0.5
 

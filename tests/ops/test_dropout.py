@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from graphformer.ops import dropout
-from graphformer.ops.common import keep
+from graphformer.ops.common import dropout_mask
 from graphformer.ops.dropout import SMALLEST, drop
 
 SHAPE = (173, 211)  # more than SMALLEST, and no multiple of anything
@@ -15,7 +15,7 @@ SHAPE = (173, 211)  # more than SMALLEST, and no multiple of anything
 def test_drops_by_the_mask_of_the_attention(dtype):
     x = torch.randn(SHAPE, dtype=dtype)
     seed = torch.tensor(2**62 + 12345)
-    mask = keep(x.numel(), 1, 0.3, seed).view(SHAPE)
+    mask = dropout_mask(x.numel(), 1, 0.3, seed).view(SHAPE)
     wide = x.double() / (1 - 0.3)
     expected = torch.where(mask, wide, 0.0).to(dtype)
     result = drop(x, seed, 0.3)

@@ -135,7 +135,10 @@ def test_auto_on_cuda(make, change, expected, monkeypatch):
 
     monkeypatch.setattr(choice, "HAS_TRITON", True)
     options = PLAIN | change
-    assert choice.on_cuda("attention", make(), options, torch.float32, width=32) == expected
+    assert (
+        choice.auto_backend_on_cuda("attention", make(), options, torch.float32, width=32)
+        == expected
+    )
 
 
 def test_auto_on_cuda_leaves_out_what_cannot_run(monkeypatch):
@@ -145,7 +148,7 @@ def test_auto_on_cuda_leaves_out_what_cannot_run(monkeypatch):
     band, learned = gf.window(1009, 17), OffsetBias(torch.ones(3, 2, requires_grad=True))
 
     def chosen(*, function="attention", dtype=torch.float32, width=32, rule=None):
-        return choice.on_cuda(function, band, PLAIN, dtype, width=width, rule=rule)
+        return choice.auto_backend_on_cuda(function, band, PLAIN, dtype, width=width, rule=rule)
 
     assert chosen() == "flex"
     assert chosen(width=8) == chosen(rule=learned) == chosen(function="gatv2_attention") == "triton"

@@ -7,20 +7,22 @@ import torch
 
 import graphformer as gf
 from graphformer import ops
-from graphformer.ops.select import suitable
+from graphformer.ops.select import auto_backend
 
 
 def test_auto_takes_the_road_that_suits():
     plain = {"edge_weight": None, "return_weights": False}
-    assert suitable("attention", gf.complete(101), plain) == "sdpa"
-    assert suitable("attention", gf.causal([7, 401]), plain) == "sdpa", "pairs repay a call a size"
-    assert suitable("attention", gf.causal([7, 101]), plain) == "cpu"
-    assert suitable("attention", gf.complete([101, 101]), plain) == "sdpa"
-    assert suitable("attention", gf.window([7, 11], 5), plain) == "cpu"
-    assert suitable("attention", gf.window([11, 11], 5), plain) == "sdpa"
-    assert suitable("attention", gf.window(1009, 2), plain) != "sdpa"
-    assert suitable("attention", gf.complete(101), plain | {"return_weights": True}) != "sdpa"
-    assert suitable("additive_attention", gf.complete(101), plain) != "sdpa"
+    assert auto_backend("attention", gf.complete(101), plain) == "sdpa"
+    assert auto_backend("attention", gf.causal([7, 401]), plain) == "sdpa", (
+        "pairs repay a call a size"
+    )
+    assert auto_backend("attention", gf.causal([7, 101]), plain) == "cpu"
+    assert auto_backend("attention", gf.complete([101, 101]), plain) == "sdpa"
+    assert auto_backend("attention", gf.window([7, 11], 5), plain) == "cpu"
+    assert auto_backend("attention", gf.window([11, 11], 5), plain) == "sdpa"
+    assert auto_backend("attention", gf.window(1009, 2), plain) != "sdpa"
+    assert auto_backend("attention", gf.complete(101), plain | {"return_weights": True}) != "sdpa"
+    assert auto_backend("additive_attention", gf.complete(101), plain) != "sdpa"
 
 
 def test_an_explicit_backend_never_falls_back():

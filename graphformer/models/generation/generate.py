@@ -118,7 +118,7 @@ def generate(
     )
     ending = Ending(eos_id, stop, max_new_tokens)
     several_rows = len(texts) * num_beams > 1 and device.type == "cpu"
-    with evaluating(network), hastened(network) if several_rows else nullcontext():
+    with evaluating(network), fast_linear(network) if several_rows else nullcontext():
         decoding = _decoding(network, texts, per_block(adjacency), context, source, cache)
         if num_beams > 1:
             if top_k is not None or top_p is not None or stream is not None:
@@ -198,7 +198,7 @@ def _sample_ahead(
             left = ending.max_new_tokens - (len(text) - prompt)
             ahead = guesses.next(min(decoding.room(), left - 1))
             if ahead and slow:
-                stack.enter_context(hastened(network))
+                stack.enter_context(fast_linear(network))
                 slow = False
             logits = decoding.extend(torch.tensor([token, *ahead], device=logits.device))
 
@@ -240,7 +240,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def hastened(network: nn.Module) -> Iterator[None]:
+def fast_linear(network: nn.Module) -> Iterator[None]:
     """With linear maps that are quick for few rows, on a CPU; afterwards as they were."""
     from graphformer.ops.cpu.skinny_linear import linear, suits  # compiles its kernel
 

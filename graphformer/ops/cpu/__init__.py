@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
-from graphformer.ops.common import EdgeOptions
+from graphformer.ops.common import AttentionOptions
 from graphformer.ops.custom_op import (
     ADDITIVE,
     DOT,
@@ -26,19 +26,19 @@ from graphformer.ops.custom_op import (
 __all__ = ["additive_attention", "attention", "edge_feature_attention", "gatv2_attention"]
 
 
-def load_passes() -> ModuleType:
+def load_driver() -> ModuleType:
     """The module that runs kernels; ImportError if numba does not load."""
     try:
-        from graphformer.ops.cpu import passes
+        from graphformer.ops.cpu import driver
     except (ImportError, OSError) as error:
         raise ImportError(
             f"the cpu backend needs numba, which does not load ({error}); reinstall it with "
             "`pip install --force-reinstall numba`, or choose backend='scatter'"
         ) from error
-    return passes
+    return driver
 
 
-attend = make_operator("cpu", load_passes, device_types="cpu")
+attend = make_operator("cpu", load_driver, device_types="cpu")
 
 
 def attention(
@@ -48,7 +48,7 @@ def attention(
     adjacency: Adjacency,
     *,
     scale: float,
-    **options: Unpack[EdgeOptions],
+    **options: Unpack[AttentionOptions],
 ) -> Result:
     """logit_ij = scale * (q_i . k_j)."""
     out, _, weights = call(attend, q, k, v, adjacency, kind=DOT, scale=scale, **options)
@@ -63,7 +63,7 @@ def additive_attention(
     *,
     negative_slope: float,
     edge_score: Tensor | None = None,
-    **options: Unpack[EdgeOptions],
+    **options: Unpack[AttentionOptions],
 ) -> Result:
     """logit_ij = leaky_relu(target_score_i + source_score_j + edge_score_ij)."""
     out, _, weights = call(
@@ -82,7 +82,7 @@ def gatv2_attention(
     *,
     negative_slope: float,
     edge_key: Tensor | None = None,
-    **options: Unpack[EdgeOptions],
+    **options: Unpack[AttentionOptions],
 ) -> Result:
     """logit_ij = weight . leaky_relu(q_i + k_j + edge_key_ij)."""
     out, _, weights = call(
@@ -102,7 +102,7 @@ def edge_feature_attention(
     adjacency: Adjacency,
     *,
     scale: float,
-    **options: Unpack[EdgeOptions],
+    **options: Unpack[AttentionOptions],
 ) -> Result:
     """Attention with keys k_j + key_map e_ij and values v_j + value_map e_ij."""
     return call_with_features(

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from graphformer.ops.cpu import table as at
-from graphformer.ops.cpu.blocks import (
+from graphformer.ops.cpu import argument_table as at
+from graphformer.ops.cpu.argument_table import CAPACITY
+from graphformer.ops.cpu.edge_blocks import (
     blank,
     multiply,
     plus,
@@ -22,8 +23,7 @@ from graphformer.ops.cpu.blocks import (
     weights_from,
     weights_of,
 )
-from graphformer.ops.cpu.calls import list_block, sweep
-from graphformer.ops.cpu.rows import (
+from graphformer.ops.cpu.feature_rows import (
     add_gatv2,
     add_rows,
     dots,
@@ -33,9 +33,9 @@ from graphformer.ops.cpu.rows import (
     whole_lines,
     write_dedge,
 )
-from graphformer.ops.cpu.scores import logits_of_source, logits_of_target, weigh_and_bias
+from graphformer.ops.cpu.indirect_calls import list_block, sweep
+from graphformer.ops.cpu.logits import logits_of_source, logits_of_target, weigh_and_bias
 from graphformer.ops.cpu.simd import as_float, cast, pointer, read_index, shift, size_of, zeros
-from graphformer.ops.cpu.table import CAPACITY
 from graphformer.ops.custom_op import ADDITIVE, DOT, GATV2
 
 

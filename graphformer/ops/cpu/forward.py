@@ -7,13 +7,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from graphformer.ops.cpu import table as at
-from graphformer.ops.cpu.blocks import finish, online_softmax, weights_of
-from graphformer.ops.cpu.calls import list_block, sweep
-from graphformer.ops.cpu.rows import add_rows, fill, scaled, whole_lines
-from graphformer.ops.cpu.scores import logits_of_target, weigh_and_bias
+from graphformer.ops.cpu import argument_table as at
+from graphformer.ops.cpu.argument_table import CAPACITY
+from graphformer.ops.cpu.edge_blocks import finish, online_softmax, weights_of
+from graphformer.ops.cpu.feature_rows import add_rows, fill, scaled, whole_lines
+from graphformer.ops.cpu.indirect_calls import list_block, sweep
+from graphformer.ops.cpu.logits import logits_of_target, weigh_and_bias
 from graphformer.ops.cpu.simd import as_float, cast, pointer, read_index, shift, zeros
-from graphformer.ops.cpu.table import CAPACITY
 from graphformer.ops.custom_op import DOT
 
 

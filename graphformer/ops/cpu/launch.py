@@ -19,10 +19,10 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
-from graphformer.ops.cpu.calls import call, take_next
-from graphformer.ops.cpu.compiled import compiled, remove_outdated
+from graphformer.ops.cpu.argument_table import CAPACITY, CHUNK, FIELDS
+from graphformer.ops.cpu.indirect_calls import call, take_next
+from graphformer.ops.cpu.kernel_cache import compile_cached, remove_outdated
 from graphformer.ops.cpu.simd import read_index
-from graphformer.ops.cpu.table import CAPACITY, CHUNK, FIELDS
 
 _lock = threading.Lock()  # numba's simplest thread pool may be entered by one thread at a time
 _forked = False
@@ -65,14 +65,14 @@ def fill_plan(indptr, wide, rows, items, hubs, counts):
     return item
 
 
-_fill_plan = compiled(
+_fill_plan = compile_cached(
     njit, "int64(int64, int64, int64, int64[:, ::1], int64[:, ::1], int64[::1])", fill_plan
 )
 if _fill_plan.stats.cache_path:
     remove_outdated(Path(_fill_plan.stats.cache_path))
 
 
-class Plan:
+class WorkItems:
     """The work items of a pass over rows, and the rows that are split between several."""
 
     def __init__(self, indptr: Tensor, num_edges: int) -> None:
@@ -97,7 +97,9 @@ def _take_items(address, count, table, scratch, counter):
         item = take_next(counter)
 
 
-_take_items = compiled(njit, "void(int64, int64, int64, int64, int64)", _take_items, nogil=True)
+_take_items = compile_cached(
+    njit, "void(int64, int64, int64, int64, int64)", _take_items, nogil=True
+)
 
 
 def _share_items(address, count, table, scratch, size, counter, threads):
@@ -105,7 +107,7 @@ def _share_items(address, count, table, scratch, size, counter, threads):
         _take_items(address, count, table, scratch + thread * size, counter)
 
 
-_share_items = compiled(
+_share_items = compile_cached(
     njit,
     "void(int64, int64, int64, int64, int64, int64, int64)",
     _share_items,

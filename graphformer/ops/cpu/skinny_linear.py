@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from graphformer.ops.cpu import launch
-from graphformer.ops.cpu.arithmetic import total
-from graphformer.ops.cpu.compiled import compiled
+from graphformer.ops.cpu.kernel_cache import compile_cached
 from graphformer.ops.cpu.simd import load, prefetch, shift, zeros
+from graphformer.ops.cpu.vector_math import total
 
 ROWS, LANES, CHUNK = 8, 16, 64
 MOST_ROWS = 2 * ROWS
@@ -119,7 +119,7 @@ def _outputs(x_address, weight_address, out_address, n, k, begin, end):
 
 _FAST = {"fastmath": {"contract", "reassoc", "nsz"}, "nogil": True}
 _SEVEN = "void(int64, int64, int64, int64, int64, int64, int64)"
-_outputs = compiled(njit, _SEVEN, _outputs, **_FAST)
+_outputs = compile_cached(njit, _SEVEN, _outputs, **_FAST)
 
 
 def _share_outputs(x_address, weight_address, out_address, n, k):
@@ -128,6 +128,6 @@ def _share_outputs(x_address, weight_address, out_address, n, k):
         _outputs(x_address, weight_address, out_address, n, k, begin, end)
 
 
-_share_outputs = compiled(
+_share_outputs = compile_cached(
     njit, "void(int64, int64, int64, int64, int64)", _share_outputs, parallel=True, **_FAST
 )

@@ -17,7 +17,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
-from graphformer.ops.common import EdgeOptions
+from graphformer.ops.common import AttentionOptions
 from graphformer.ops.custom_op import (
     ADDITIVE,
     DOT,
@@ -31,19 +31,19 @@ from graphformer.ops.custom_op import (
 __all__ = ["additive_attention", "attention", "edge_feature_attention", "gatv2_attention"]
 
 
-def load_passes() -> ModuleType:
+def load_driver() -> ModuleType:
     """The module that runs kernels; ImportError if Triton does not load."""
     try:
-        from graphformer.ops.triton import passes
+        from graphformer.ops.triton import driver
     except ImportError as error:
         raise ImportError(
             f"the triton backend needs triton, which does not load ({error}); install it with "
             "`pip install triton`, or choose backend='scatter'"
         ) from error
-    return passes
+    return driver
 
 
-attend = make_operator("triton", load_passes)
+attend = make_operator("triton", load_driver)
 
 
 def attention(
@@ -53,7 +53,7 @@ def attention(
     adjacency: Adjacency,
     *,
     scale: float,
-    **options: Unpack[EdgeOptions],
+    **options: Unpack[AttentionOptions],
 ) -> Result:
     """logit_ij = scale * (q_i . k_j)."""
     out, _, weights = call(attend, q, k, v, adjacency, kind=DOT, scale=scale, **options)
@@ -68,7 +68,7 @@ def additive_attention(
     *,
     negative_slope: float,
     edge_score: Tensor | None = None,
-    **options: Unpack[EdgeOptions],
+    **options: Unpack[AttentionOptions],
 ) -> Result:
     """logit_ij = leaky_relu(target_score_i + source_score_j + edge_score_ij).
 
@@ -91,7 +91,7 @@ def gatv2_attention(
     *,
     negative_slope: float,
     edge_key: Tensor | None = None,
-    **options: Unpack[EdgeOptions],
+    **options: Unpack[AttentionOptions],
 ) -> Result:
     """logit_ij = weight . leaky_relu(q_i + k_j + edge_key_ij)."""
     out, _, weights = call(
@@ -111,7 +111,7 @@ def edge_feature_attention(
     adjacency: Adjacency,
     *,
     scale: float,
-    **options: Unpack[EdgeOptions],
+    **options: Unpack[AttentionOptions],
 ) -> Result:
     """Attention with keys k_j + key_map e_ij and values v_j + value_map e_ij."""
     return call_with_features(

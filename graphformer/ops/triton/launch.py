@@ -9,7 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
-from graphformer.ops.triton.plan import Items, Plan
+from graphformer.ops.triton.plan import Items, LaunchPlan
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 """Whether kernels run in Triton's interpreter, on tensors of any device."""
@@ -24,7 +24,7 @@ def power_of_two(width: int) -> int:
 
 
 def run_items(
-    kernel: Any, items: Items, plan: Plan, heads: int, block: int, **arguments: Any
+    kernel: Any, items: Items, plan: LaunchPlan, heads: int, block: int, **arguments: Any
 ) -> None:
     """Run a kernel over a launch's items; `block` is the widest row that a tile holds."""
     arguments |= {

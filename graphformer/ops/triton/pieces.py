@@ -113,7 +113,7 @@ def directions(mine, theirs, vector, carried, slope, RECTIFIED: tl.constexpr):
 
 @triton.jit
 def kept(seed, slot, head, threshold, HEADS):
-    """The dropout mask of graphformer.ops.common.keep, [units, lanes]."""
+    """The dropout mask of graphformer.ops.common.dropout_mask, [units, lanes]."""
     z = tl.load(seed).to(tl.uint64)
     z += (slot * HEADS + head[:, None] + 1).to(tl.uint64) * 0x9E3779B97F4A7C15
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9

@@ -29,7 +29,7 @@ class Items(NamedTuple):
     long: bool
 
 
-class Plan(NamedTuple):
+class LaunchPlan(NamedTuple):
     """The launches of a pass over rows."""
 
     whole: list[Items]
@@ -47,7 +47,7 @@ class Plan(NamedTuple):
         return [*([self.parts] if self.parts else []), *self.whole]
 
 
-def make_plan(indptr: Tensor) -> Plan:
+def make_plan(indptr: Tensor) -> LaunchPlan:
     """Bin the rows of indptr [M + 1]; within a bin they keep their order, and so their locality."""
     degree = indptr.diff()
     doubling = [2**n for n in range(CHUNK.bit_length()) if 2**n < CHUNK]
@@ -65,7 +65,7 @@ def make_plan(indptr: Tensor) -> Plan:
         rows = hub_rows[number]
         place = torch.arange(len(rows), device=degree.device) - starts[number]
         parts = Items(rows, indptr[rows.long()] + place * CHUNK, True)
-    return Plan([items for items in whole if len(items.rows)], parts, hub_rows, starts, CHUNK)
+    return LaunchPlan([items for items in whole if len(items.rows)], parts, hub_rows, starts, CHUNK)
 
 
 def by_source(indptr: Tensor, indices: Tensor, sources: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -77,13 +77,15 @@ def by_source(indptr: Tensor, indices: Tensor, sources: int) -> tuple[Tensor, Te
     return torch.searchsorted(ordered, nodes).to(dtype), targets.to(dtype), slots.to(dtype)
 
 
-_kept: dict[tuple[object, ...], tuple[StorageWeakRef, Plan | tuple[Tensor, Tensor, Tensor]]] = {}
+_kept: dict[
+    tuple[object, ...], tuple[StorageWeakRef, LaunchPlan | tuple[Tensor, Tensor, Tensor]]
+] = {}
 
 
-def plan_of(indptr: Tensor) -> Plan:
+def plan_of(indptr: Tensor) -> LaunchPlan:
     """The plan of these indices, made on first need."""
     found = _find("plan", indptr)
-    if not isinstance(found, Plan):
+    if not isinstance(found, LaunchPlan):
         found = _keep("plan", indptr, make_plan(indptr))
     return found
 
@@ -101,7 +103,7 @@ def _key(name: str, x: Tensor) -> tuple[tuple[object, ...], StorageWeakRef]:
     return (name, memory.cdata, x.storage_offset(), x.shape, CHUNK), memory
 
 
-def _find(name: str, x: Tensor) -> Plan | tuple[Tensor, Tensor, Tensor] | None:
+def _find(name: str, x: Tensor) -> LaunchPlan | tuple[Tensor, Tensor, Tensor] | None:
     key, _ = _key(name, x)
     return _kept[key][1] if key in _kept else None
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from graphformer.adjacency import CSR, Adjacency, complete, from_edge_index, window
 from graphformer.ops import cpu, reference
-from graphformer.ops.common import EdgeOptions, keep
+from graphformer.ops.common import AttentionOptions, dropout_mask
 
 SEED = torch.tensor(8_191)
 FUNCTIONS = ["attention", "additive_attention", "gatv2_attention", "edge_feature_attention"]
@@ -57,11 +57,11 @@ HUB = _hub()
 BIPARTITE = from_edge_index(random_edges(23, 17, 131), (23, 17)).to_csr()
 
 
-def _edge_options(adjacency: Adjacency, names: set[str], heads: int = HEADS) -> EdgeOptions:
+def _edge_options(adjacency: Adjacency, names: set[str], heads: int = HEADS) -> AttentionOptions:
     edges = adjacency.num_edges
     weight = "shared_weight" in names or "edge_weight" in names
     width = 1 if "shared_weight" in names else heads
-    return EdgeOptions(
+    return AttentionOptions(
         bias=torch.randn(edges, heads) if "bias" in names else None,
         edge_weight=torch.randn(edges, width) if weight else None,
         dropout=0.3 if "dropout" in names else 0.0,
@@ -227,7 +227,7 @@ def test_dropout_is_the_shared_one() -> None:
     options = _edge_options(HUB, {"dropout", "weights"})
     _, weights = cpu.attention(*_inputs("attention", HUB), HUB, scale=0.37, **options)
     assert weights is not None
-    kept = keep(HUB.num_edges, HEADS, 0.3, SEED)
+    kept = dropout_mask(HUB.num_edges, HEADS, 0.3, SEED)
     assert torch.equal(weights > 0, kept[HUB.slots])
 
 
@@ -313,10 +313,10 @@ def test_compiles_in_one_graph_with_inductor(make) -> None:  # type: ignore[no-u
 
 
 def test_the_backward_pass_makes_the_order_by_source_that_it_misses() -> None:
-    from graphformer.ops.cpu import passes
+    from graphformer.ops.cpu import driver
 
     for csr in (HUB, BIPARTITE, _hub(wide=True), AWKWARD["no-edges"]().to_csr()):
-        made = passes.by_source(csr.indptr, csr.indices, csr.shape[1])
+        made = driver.by_source(csr.indptr, csr.indices, csr.shape[1])
         assert all(torch.equal(a, b) for a, b in zip(made, csr.by_source, strict=True))
 
 

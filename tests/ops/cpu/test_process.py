@@ -70,7 +70,7 @@ def test_processes_that_compile_at_once_and_the_next_one(tmp_path: Path) -> None
 
 
 def test_an_edit_of_any_source_changes_the_fingerprint(tmp_path: Path) -> None:
-    from graphformer.ops.cpu.compiled import fingerprint
+    from graphformer.ops.cpu.kernel_cache import fingerprint
 
     seen = {fingerprint(FOLDER)}
     for source in sorted(FOLDER.glob("*.py")):
@@ -85,12 +85,12 @@ def test_an_edit_of_any_source_changes_the_fingerprint(tmp_path: Path) -> None:
 
 
 def test_kernels_for_other_widths_and_sources_never_share_a_file() -> None:
-    from graphformer.ops.cpu.compiled import compiled, fingerprint
+    from graphformer.ops.cpu.kernel_cache import compile_cached, fingerprint
 
     def names(*constants: int) -> str:
         def kernel() -> None: ...
 
-        compiled(lambda *_, **__: lambda function: function, None, kernel, *constants)
+        compile_cached(lambda *_, **__: lambda function: function, None, kernel, *constants)
         return kernel.__qualname__
 
     assert len({names(0, 8), names(1, 8), names(0, 16)}) == 3
@@ -99,7 +99,7 @@ def test_kernels_for_other_widths_and_sources_never_share_a_file() -> None:
 
 
 def test_code_of_other_sources_is_removed(tmp_path: Path) -> None:
-    from graphformer.ops.cpu.compiled import fingerprint, remove_outdated
+    from graphformer.ops.cpu.kernel_cache import fingerprint, remove_outdated
 
     current = tmp_path / f"forward_0_{fingerprint(FOLDER)}_0-1.py311.1.nbc"
     outdated = [tmp_path / "forward_0_0123456789ab_0-1.py311.nbi", tmp_path / "forward-1.nbc"]
@@ -113,7 +113,7 @@ def test_code_of_other_sources_is_removed(tmp_path: Path) -> None:
 def test_without_a_folder_to_write_kernels_are_compiled_anyway(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    from graphformer.ops.cpu.compiled import compiled
+    from graphformer.ops.cpu.kernel_cache import compile_cached
 
     def decorate(signature: object, cache: bool = False):  # type: ignore[no-untyped-def]
         if cache:
@@ -122,15 +122,15 @@ def test_without_a_folder_to_write_kernels_are_compiled_anyway(
 
     def kernel() -> None: ...
 
-    assert compiled(decorate, None, kernel) is kernel
+    assert compile_cached(decorate, None, kernel) is kernel
     assert "set NUMBA_CACHE_DIR" in caplog.text
 
 
 def test_a_numba_that_does_not_load_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import graphformer as gf
 
-    monkeypatch.delattr(cpu, "passes", raising=False)
-    monkeypatch.setitem(sys.modules, "graphformer.ops.cpu.passes", None)
+    monkeypatch.delattr(cpu, "driver", raising=False)
+    monkeypatch.setitem(sys.modules, "graphformer.ops.cpu.driver", None)
     score, v = torch.ones(5, 2), torch.ones(5, 2, 3)
     for backend in ("cpu", "auto"):
         with pytest.raises(ImportError, match=r"cpu backend needs numba.*pip install"):

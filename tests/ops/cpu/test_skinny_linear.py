@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from graphformer.models.generation.generate import hastened
+from graphformer.models.generation.generate import fast_linear
 from graphformer.ops.cpu.skinny_linear import linear, suits
 
 
@@ -59,10 +59,10 @@ def test_modules_are_afterwards_as_they_were():
     network = nn.Sequential(nn.Linear(16, 32), nn.Linear(32, 5, bias=False), Own(5, 16))
     x = torch.randn(3, 16)
     expected = network(x)
-    with torch.no_grad(), hastened(network):
+    with torch.no_grad(), fast_linear(network):
         assert ["forward" in module.__dict__ for module in network] == [True, True, False]
         torch.testing.assert_close(network(x), expected, rtol=1e-5, atol=1e-5)
-        with hastened(network):
+        with fast_linear(network):
             pass
         assert "forward" in network[0].__dict__
     assert not any("forward" in module.__dict__ for module in network)

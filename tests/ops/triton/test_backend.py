@@ -42,7 +42,7 @@ Launch = tuple[Any, dict[str, Any]]
 @pytest.fixture
 def launches(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
     """The kernels and arguments of all launches, which do not take place."""
-    from graphformer.ops.triton import passes
+    from graphformer.ops.triton import driver
 
     found: list[Launch] = []
 
@@ -50,7 +50,7 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
         found.append((kernel, arguments))
 
     monkeypatch.setattr(triton.runtime.jit.JITFunction, "run", record)
-    monkeypatch.setattr(passes, "check_device", lambda x: None)
+    monkeypatch.setattr(driver, "check_device", lambda x: None)
     return found
 
 

@@ -34,7 +34,7 @@ import graphformer as gf
 from graphformer.adjacency import CSR
 from graphformer.ops import reference
 from graphformer.ops import triton as backend
-from graphformer.ops.common import keep
+from graphformer.ops.common import dropout_mask
 
 pytestmark = NATIVE
 
@@ -125,7 +125,7 @@ def test_dropout_is_the_shared_one() -> None:
     adjacency = AWKWARD["random"]().to(DEVICE)
     options = edge_options(adjacency, {"dropout", "weights"})
     _, weights = backend.attention(*inputs("attention", adjacency), adjacency, scale=0.4, **options)
-    expected = keep(adjacency.num_edges, HEADS, 0.3, seed())
+    expected = dropout_mask(adjacency.num_edges, HEADS, 0.3, seed())
     assert torch.equal(weights > 0, expected[adjacency.to_csr().slots])
 
 

@@ -36,7 +36,7 @@ def call(context, address, item, table, scratch):
 
 @intrinsic
 def sweep(context, address, table, x, stride, n, edges, base):
-    """Call the compiled sweep at an address: see `graphformer.ops.cpu.sweeps`."""
+    """Call the compiled sweep at an address: see `graphformer.ops.cpu.block_steps`."""
 
     def build(context, builder, signature, args):
         kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args[1:]])
@@ -49,7 +49,7 @@ def sweep(context, address, table, x, stride, n, edges, base):
 
 @intrinsic
 def list_block(context, address, table, begin, n, nodes):
-    """Call the compiled `graphformer.ops.cpu.sweeps.list_edges` at an address."""
+    """Call the compiled `graphformer.ops.cpu.block_steps.list_edges` at an address."""
 
     def build(context, builder, signature, args):
         kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args[1:]])

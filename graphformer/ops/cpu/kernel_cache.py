@@ -24,7 +24,7 @@ from numba import cfunc, types
 from numba.core.registry import cpu_target
 
 from graphformer.ops.common import notice
-from graphformer.ops.cpu import backward, forward, numbers, sweeps
+from graphformer.ops.cpu import backward, block_steps, dropout_kernel, forward
 
 _log = logging.getLogger("graphformer")
 _MAKERS: dict[str, Callable[..., Any]] = {
@@ -34,7 +34,7 @@ _MAKERS: dict[str, Callable[..., Any]] = {
     "by_target": backward.make_by_target,
     "by_source": backward.make_by_source,
     "sum_join": backward.make_sum_join,
-    "drop_numbers": numbers.make_drop_numbers,
+    "drop_numbers": dropout_kernel.make_drop_numbers,
 }
 _FOLDER = Path(__file__).parent
 _COMMON_WIDTHS = {8, 16, 32, 64, 128}
@@ -59,7 +59,7 @@ def _origin() -> str:
     return f"{fingerprint(_FOLDER)}_{machine}"
 
 
-def compiled(
+def compile_cached(
     decorate: Callable[..., Any], signature: Any, function: Any, *constants: int, **options: Any
 ) -> Any:
     """Compile a function with a decorator of numba's, or take it from the disk.
@@ -92,7 +92,7 @@ def kernel(name: str, double: bool, *constants: int) -> int:
     function = _MAKERS[name](*constants)
     options = {"fastmath": {"contract", "reassoc", "nsz"}, "error_model": "numpy"}
     start = time.perf_counter()
-    made = compiled(cfunc, signature, function, int(double), *constants, **options)
+    made = compile_cached(cfunc, signature, function, int(double), *constants, **options)
     if not made.cache_hits:
         _report(name, time.perf_counter() - start)
     address: int = made.address
@@ -101,14 +101,14 @@ def kernel(name: str, double: bool, *constants: int) -> int:
 
 @cache
 def sweep(name: str, double: bool) -> int:
-    """The address of one of `graphformer.ops.cpu.sweeps`."""
+    """The address of one of `graphformer.ops.cpu.block_steps`."""
     integers, i64 = types.CPointer(types.int64), types.int64
     number = types.CPointer(types.float64 if double else types.float32)
     signature = types.void(integers, number, i64, i64, integers, i64)
     if name == "list_edges":
         signature = types.void(integers, i64, i64, integers)
-    function = getattr(sweeps, name)
-    address: int = compiled(
+    function = getattr(block_steps, name)
+    address: int = compile_cached(
         cfunc, signature, function, int(double), error_model="numpy"
     ).address  # fmt: skip
     return address

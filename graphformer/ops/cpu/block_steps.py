@@ -8,10 +8,10 @@ tensor [E, H].
 # mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
 from __future__ import annotations
 
-from graphformer.ops.cpu import table as at
-from graphformer.ops.cpu.arithmetic import kept
+from graphformer.ops.cpu import argument_table as at
+from graphformer.ops.cpu.argument_table import CAPACITY
 from graphformer.ops.cpu.simd import as_float, pointer, read_index, shift
-from graphformer.ops.cpu.table import CAPACITY
+from graphformer.ops.cpu.vector_math import is_kept
 
 
 def list_edges(table, begin, n, nodes):
@@ -64,7 +64,7 @@ def drop(table, x, stride, n, slots, base):
     scale = as_float(table[at.KEEP_SCALE])
     for h in range(heads):
         for e in range(n):
-            keep = kept(seed, slots[e] * heads + h, threshold)
+            keep = is_kept(seed, slots[e] * heads + h, threshold)
             x[h * stride + e] = x[h * stride + e] * scale if keep else 0.0
 
 

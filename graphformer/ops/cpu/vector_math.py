@@ -186,8 +186,8 @@ def _exponential(builder: Any, x: Any, bits: int) -> Any:
 
 
 @intrinsic
-def kept(context, seed, place, threshold):
-    """Whether dropout keeps the weight at `place`: `graphformer.ops.common.keep`, one at a time."""
+def is_kept(context, seed, place, threshold):
+    """Whether dropout keeps element `place`: one element of `ops.common.dropout_mask`."""
 
     def build(context, builder, signature, args):
         seed, place, threshold = args

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 
-from graphformer.ops.cpu.arithmetic import exponential, larger, leaky, leaky_slope, peak, total
-from graphformer.ops.cpu.rows import inlined, scaled
+from graphformer.ops.cpu.feature_rows import inlined, scaled
 from graphformer.ops.cpu.simd import lanes_of, load, shift, splat, store
+from graphformer.ops.cpu.vector_math import exponential, larger, leaky, leaky_slope, peak, total
 
 
 @inlined

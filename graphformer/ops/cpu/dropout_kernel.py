@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from graphformer.ops.cpu import table as at
-from graphformer.ops.cpu.arithmetic import kept
+from graphformer.ops.cpu import argument_table as at
 from graphformer.ops.cpu.simd import as_float, pointer, shift
+from graphformer.ops.cpu.vector_math import is_kept
 
 SPAN = 1 << 14
 """Numbers of a work item."""
@@ -23,6 +23,6 @@ def make_drop_numbers() -> Callable[..., Any]:
         x, out = shift(x, begin), shift(out, begin)
         seed, threshold, scale = table[at.SEED], table[at.DROPOUT], as_float(table[at.KEEP_SCALE])
         for i in range(min(SPAN, table[at.WIDTH] - begin)):
-            out[i] = x[i] * scale if kept(seed, begin + i, threshold) else 0.0
+            out[i] = x[i] * scale if is_kept(seed, begin + i, threshold) else 0.0
 
     return drop_numbers

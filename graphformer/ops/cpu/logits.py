@@ -6,10 +6,10 @@
 # mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
 from __future__ import annotations
 
-from graphformer.ops.cpu import table as at
-from graphformer.ops.cpu.blocks import plus, rectify, scores_additive
-from graphformer.ops.cpu.calls import sweep
-from graphformer.ops.cpu.rows import dots, dots_edges, inlined, scaled, scores_gatv2
+from graphformer.ops.cpu import argument_table as at
+from graphformer.ops.cpu.edge_blocks import plus, rectify, scores_additive
+from graphformer.ops.cpu.feature_rows import dots, dots_edges, inlined, scaled, scores_gatv2
+from graphformer.ops.cpu.indirect_calls import sweep
 from graphformer.ops.cpu.simd import as_float, pointer, shift
 from graphformer.ops.custom_op import ADDITIVE, DOT, GATV2
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from numba import njit
 
-from graphformer.ops.cpu.arithmetic import leaky, leaky_slope, store_totals, total
 from graphformer.ops.cpu.simd import (
     lanes_of,
     load,
@@ -22,6 +21,7 @@ from graphformer.ops.cpu.simd import (
     store,
     store_first,
 )
+from graphformer.ops.cpu.vector_math import leaky, leaky_slope, store_totals, total
 
 inlined = njit(
     forceinline=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphformer.ops.cpu.compiled import kernel, shape_constants, sweep
-from graphformer.ops.cpu.launch import Plan, run
-from graphformer.ops.cpu.numbers import SPAN
+from graphformer.ops.cpu.dropout_kernel import SPAN
+from graphformer.ops.cpu.kernel_cache import kernel, shape_constants, sweep
+from graphformer.ops.cpu.launch import WorkItems, run
 from graphformer.ops.custom_op import ADDITIVE, DOT, GATV2, Inputs, Settings
 
 _BLOCK = 64
@@ -27,7 +27,7 @@ def forward(
     z = x.v.new_empty(targets, heads, edge_width)
     lse = x.v.new_empty(targets, heads)
     weights = x.v.new_empty(len(x.indices) if return_weights else 0, heads)
-    plan = Plan(x.indptr, len(x.indices))
+    plan = WorkItems(x.indptr, len(x.indices))
     partial = x.v.new_empty(plan.num_parts, heads * (value_width + edge_width + 2))
     block = _block(plan)
     table |= {
@@ -76,7 +76,7 @@ def backward(
         "dweights": None if dweights is None else dweights.to(x.v.dtype).contiguous(),
     }  # fmt: skip
 
-    plan = Plan(x.indptr, num_edges)
+    plan = WorkItems(x.indptr, num_edges)
     if kind == GATV2:
         table["dvector"] = x.v.new_empty(plan.num_items, heads, width)
     partial = x.v.new_empty(plan.num_parts, heads * (width + edge_width))
@@ -93,7 +93,7 @@ def backward(
         _join(plan, partial, grads["dq"], grads["du"], double)
 
     indptr, targets, slots = order or by_source(x.indptr, x.indices, len(x.k))
-    plan = Plan(indptr, num_edges)
+    plan = WorkItems(indptr, num_edges)
     block = _block(plan)
     partial = x.v.new_empty(plan.num_parts, kv_heads * (width + value_width))
     table |= {
@@ -141,7 +141,9 @@ def _edge_gradients(
     return {n: x.v.new_empty(shapes[n]) for n, want in zip(names, wanted, strict=True) if want}
 
 
-def _join(plan: Plan, partial: Tensor, first: Tensor, second: Tensor | None, double: bool) -> None:
+def _join(
+    plan: WorkItems, partial: Tensor, first: Tensor, second: Tensor | None, double: bool
+) -> None:
     """Sum the parts of each hub into its row of `first` and `second`."""
     width = first[0].numel()
     table: dict[str, Any] = {
@@ -151,7 +153,7 @@ def _join(plan: Plan, partial: Tensor, first: Tensor, second: Tensor | None, dou
     run(kernel("sum_join", double, 8), plan.num_hubs, table, 0)
 
 
-def _block(plan: Plan) -> int:
+def _block(plan: WorkItems) -> int:
     return _BLOCK
 
 

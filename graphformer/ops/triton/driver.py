@@ -13,7 +13,7 @@ from graphformer.ops.triton.forward import forward as forward_kernel
 from graphformer.ops.triton.forward import weigh
 from graphformer.ops.triton.join import join_softmax, join_sum
 from graphformer.ops.triton.launch import check_device, launch, power_of_two, run_items
-from graphformer.ops.triton.plan import Plan, order_of, plan_of
+from graphformer.ops.triton.plan import LaunchPlan, order_of, plan_of
 
 
 def forward(
@@ -174,7 +174,9 @@ def _edge_features(x: Inputs, arguments: dict[str, Any], ds: Tensor, applied: Te
     return dedge
 
 
-def _join_softmax(plan: Plan, parts: dict[str, Any], name: str, out: Tensor, lse: Tensor) -> None:
+def _join_softmax(
+    plan: LaunchPlan, parts: dict[str, Any], name: str, out: Tensor, lse: Tensor
+) -> None:
     """Put the parts of each hub together, into its rows of `out` and `lse`."""
     heads, width = out.shape[1:]
     arguments = {
@@ -185,7 +187,7 @@ def _join_softmax(plan: Plan, parts: dict[str, Any], name: str, out: Tensor, lse
     launch(join_softmax, (len(plan.hubs), heads), 0, [{"PARTS": 16}], arguments)
 
 
-def _join_sum(plan: Plan, record: Tensor) -> Tensor:
+def _join_sum(plan: LaunchPlan, record: Tensor) -> Tensor:
     """The sum of each hub's parts [parts, width], [hubs, width]."""
     width = record.shape[1]
     out = record.new_empty(len(plan.hubs), width)
