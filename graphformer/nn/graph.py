@@ -185,8 +185,8 @@ class HybridBlock(nn.Module):
         x: Tensor,
         adjacency: Adjacency,
         *,
-        local_edges: Tensor,
-        local_attr: Tensor | None = None,
+        local_edge_index: Tensor,
+        local_edge_attr: Tensor | None = None,
         **options: Any,
     ) -> Tensor:
         """x [N, C] -> [N, C].
@@ -194,12 +194,12 @@ class HybridBlock(nn.Module):
         Args:
             x: the nodes.
             adjacency: of the attention, N x N.
-            local_edges: `edge_index` [2, E'] of the local layer.
-            local_attr: features of these edges, [E', F].
+            local_edge_index: `edge_index` [2, E'] of the local layer.
+            local_edge_attr: features of these edges, [E', F].
             options: go to the attention.
         """
-        features = {} if local_attr is None else {"edge_attr": local_attr}
-        near = self.norm1(x + self.dropout(self.local(x, local_edges, **features)))
+        features = {} if local_edge_attr is None else {"edge_attr": local_edge_attr}
+        near = self.norm1(x + self.dropout(self.local(x, local_edge_index, **features)))
         far = self.norm2(x + self.dropout(self.attention(x, adjacency, **options)))
         h = near + far
         return self.norm3(h + self.dropout(self.mlp(h)))

@@ -84,7 +84,7 @@ def test_a_hybrid_block_is_gps(lengths, norm):
     edges = torch.cat([EDGES, torch.arange(11).expand(2, -1)], dim=1)
     edges = edges[:, batch[edges[0]] == batch[edges[1]]]
     expected = other(x, edges, batch)
-    torch.testing.assert_close(block(x, gf.complete(lengths), local_edges=edges), expected)
+    torch.testing.assert_close(block(x, gf.complete(lengths), local_edge_index=edges), expected)
 
 
 def test_a_local_layer_hears_from_edge_features():
@@ -92,7 +92,7 @@ def test_a_local_layer_hears_from_edge_features():
     norms = [nn.Identity() for _ in range(3)]
     block = HybridBlock(local, MultiHeadAttention(DIM, HEADS), FeedForward(DIM), *norms).double()
     x, features = randn(11, DIM), randn(37, FEATURES)
-    out = block(x, gf.complete(11), local_edges=EDGES, local_attr=features)
+    out = block(x, gf.complete(11), local_edge_index=EDGES, local_edge_attr=features)
     h = x + local(x, EDGES, edge_attr=features) + x + block.attention(x, gf.complete(11))
     torch.testing.assert_close(out, h + block.mlp(h))
 

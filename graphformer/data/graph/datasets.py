@@ -18,8 +18,8 @@ from torch_geometric.utils.smiles import e_map, x_map
 
 from graphformer.data.base import DataModule, run_seed
 from graphformer.data.checks import check_finite, one_of
-from graphformer.data.graph.encodings import encode
-from graphformer.data.graph.pyg_cache import collection, load_pyg
+from graphformer.data.graph.encodings import add_encodings
+from graphformer.data.graph.pyg_cache import collection_root, load_pyg
 from graphformer.data.io.cache import data_root
 from graphformer.data.loader import BatchLoader, BatchSampler
 
@@ -35,7 +35,7 @@ _MOLECULE_FILES = {
 _MOLECULE_CLASSES = ("BACE", "BBBP", "HIV")
 
 
-class Graphs:
+class GraphDataset:
     """Graphs of which a batch is the disjoint union, as PyG's Batch."""
 
     def __init__(self, graphs: list[Data]) -> None:
@@ -89,7 +89,7 @@ class GraphBatches(DataModule):
         self.validation = validation
         self.root, self.seed = root, run_seed() if seed is None else seed
         self.encodings = encodings
-        self._splits: dict[str, Graphs] = {}
+        self._splits: dict[str, GraphDataset] = {}
 
     @abstractmethod
     def read(self) -> list[Data]:
@@ -111,18 +111,20 @@ class GraphBatches(DataModule):
             )
         for number, graph in enumerate(graphs):
             check_finite(f"{type(self).__name__}, graph {number}", graph)
-        graphs = encode(graphs, self.encodings)
+        graphs = add_encodings(graphs, self.encodings)
         y = torch.cat([graph.y for graph in graphs])
         self.num_features = graphs[0].num_node_features
         self.num_edge_features = graphs[0].num_edge_features
         self.num_classes = 0 if y.is_floating_point() else int(y.max()) + 1
-        folds = make_folds(y, self.num_folds, self.seed)
+        folds = assign_folds(y, self.num_folds, self.seed)
         splits = {self.fold: "test"}
         if self.validation:
             splits[(self.fold + 1) % self.num_folds] = "val"
         of = [splits.get(fold, "train") for fold in folds.tolist()]
         for split in ("train", "val", "test"):
-            self._splits[split] = Graphs([g for g, p in zip(graphs, of, strict=True) if p == split])
+            self._splits[split] = GraphDataset(
+                [g for g, p in zip(graphs, of, strict=True) if p == split]
+            )
 
     def batches(self, split: str) -> BatchLoader:
         """Return the batches of a split; ValueError for a validation split that is not wanted."""
@@ -196,7 +198,7 @@ class TUDataset(GraphBatches):
 
     def read(self) -> list[Data]:
         """Return the collection's graphs."""
-        root = collection(data_root(self.root), "tu", self.dataset)
+        root = collection_root(data_root(self.root), "tu", self.dataset)
         found = load_pyg(
             datasets.TUDataset,
             root,
@@ -206,7 +208,7 @@ class TUDataset(GraphBatches):
             use_node_attr=self.node_attributes,
             use_edge_attr=self.edge_attributes,
         )
-        _count_edgeless(found)
+        _append_edgeless_graphs(found)
         graphs = list(found)
         self.num_attributes = found.num_node_attributes if self.node_attributes else 0
         self.num_edge_attributes = found.num_edge_attributes if self.edge_attributes else 0
@@ -266,7 +268,7 @@ class MoleculeNet(GraphBatches):
                 "MoleculeNet needs rdkit to read molecules: pip install 'graphformer[chem]'."
             )
         folder = self.dataset.lower()
-        root: Path = collection(data_root(self.root), "molecules", folder)
+        root: Path = collection_root(data_root(self.root), "molecules", folder)
         files = [_MOLECULE_FILES[self.dataset]]
         found = load_pyg(datasets.MoleculeNet, root, folder, files, name=self.dataset)
         dtype = torch.long if self.dataset in _MOLECULE_CLASSES else torch.float
@@ -288,7 +290,7 @@ def scale_columns(splits: list[list[Data]], count: int, scale: Scale) -> None:
         graph.x = torch.cat([scaled.to(graph.x.dtype), graph.x[:, count:]], dim=1)
 
 
-def make_folds(y: Tensor, num_folds: int, seed: int) -> Tensor:
+def assign_folds(y: Tensor, num_folds: int, seed: int) -> Tensor:
     """Return the fold [B] of each sample: shuffled, and dealt out class by class for integer y."""
     order = np.random.default_rng(seed).permutation(len(y))
     if not y.is_floating_point():
@@ -298,7 +300,7 @@ def make_folds(y: Tensor, num_folds: int, seed: int) -> Tensor:
     return folds
 
 
-def _count_edgeless(found: datasets.TUDataset) -> None:
+def _append_edgeless_graphs(found: datasets.TUDataset) -> None:
     """Add the graphs without edges at the end, which PyG (2.8) loses as it counts by edges."""
     slices = found.slices
     for name in ("edge_index", "edge_attr"):
@@ -337,13 +339,13 @@ class TUEdges(TUDataset):
     def setup(self, stage: str | None = None) -> None:
         """Read the graphs and deal them out."""
         super().setup(stage)
-        self.num_classes = self.num_edge_kinds
+        self.num_classes = self.num_edge_types
 
     def read(self) -> list[Data]:
         """Return the collection's graphs."""
         graphs = super().read()
-        self.num_edge_kinds = graphs[0].num_edge_features - self.num_edge_attributes
-        if not self.num_edge_kinds:
+        self.num_edge_types = graphs[0].num_edge_features - self.num_edge_attributes
+        if not self.num_edge_types:
             raise ValueError(
                 f"{self.dataset} has no kinds of edges to tell: take a set with a file "
                 "*_edge_labels.txt, such as MUTAG."

@@ -27,10 +27,12 @@ Graph = tuple[NDArray[np.int64], int]
 Fields = dict[str, Tensor]
 
 _VERSION = 1  # to be raised with any change of what an encoding gives
-_PATIENCE = 2.0  # seconds to work alone before other processes and a bar are worth it
+_MAX_SERIAL_SECONDS = 2.0  # seconds to work alone before other processes and a bar are worth it
 
 
-def stored(encoding: Any, graphs: Sequence[Graph], num_workers: int | None = None) -> list[Fields]:
+def cached_fields(
+    encoding: Any, graphs: Sequence[Graph], num_workers: int | None = None
+) -> list[Fields]:
     """What an encoding gives for each graph: from the disk if it is there, else made and put there.
 
     The file is named after the encoding and the bytes of all graphs, and appears only when it is
@@ -50,7 +52,7 @@ def stored(encoding: Any, graphs: Sequence[Graph], num_workers: int | None = Non
     with one_at_a_time(key):
         made = _read(path, len(graphs))  # which another process may have made meanwhile
         if made is None:
-            made = _make_all(encoding, graphs, num_workers)
+            made = _compute_all(encoding, graphs, num_workers)
             _save(_joined(made), path)
     return made
 
@@ -74,19 +76,19 @@ def _key(encoding: Any, graphs: Sequence[Graph]) -> str:
     return digest.hexdigest()[:32]
 
 
-def _make_all(encoding: Any, graphs: Sequence[Graph], num_workers: int | None) -> list[Fields]:
+def _compute_all(encoding: Any, graphs: Sequence[Graph], num_workers: int | None) -> list[Fields]:
     """Alone as long as that is quick, then with other processes, which take seconds to start."""
     workers = joblib.cpu_count() if num_workers is None else num_workers
     made = [encoding.fields(*graph) for graph in graphs[:1]]  # compiles, so that it tells no time
     start = time.monotonic()
-    while len(made) < len(graphs) and time.monotonic() - start < _PATIENCE:
+    while len(made) < len(graphs) and time.monotonic() - start < _MAX_SERIAL_SECONDS:
         made.append(encoding.fields(*graphs[len(made)]))
     rest = graphs[len(made) :]
     if rest:
         console = Console(stderr=True)
         expected = (time.monotonic() - start) / max(len(made) - 1, 1) * len(rest)
         parallel = joblib.Parallel(
-            workers if expected > 5 * _PATIENCE else 1, return_as="generator"
+            workers if expected > 5 * _MAX_SERIAL_SECONDS else 1, return_as="generator"
         )
         results = parallel(joblib.delayed(encoding.fields)(*graph) for graph in rest)
         label = f"{type(encoding).__name__} of {len(graphs):,} graphs"

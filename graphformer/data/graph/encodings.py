@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
-from graphformer.data.graph.encoding_cache import stored
+from graphformer.data.graph.encoding_cache import cached_fields
 from graphformer.data.graph.kernels.laplacian import laplacian_eigenvectors
 from graphformer.nn.encodings import parse_encodings
 
@@ -66,11 +66,14 @@ class RandomWalk(Encoding):
 
     def fields(self, edge_index: EdgeIndex, num_nodes: int) -> dict[str, Tensor]:
         """The probabilities as float32."""
-        from graphformer.data.graph.kernels.traversal import neighbor_lists, return_probabilities
+        from graphformer.data.graph.kernels.traversal import (
+            make_neighbor_lists,
+            return_probabilities,
+        )
 
         source, target = edge_index
-        outgoing = neighbor_lists(source, target, num_nodes)
-        incoming = neighbor_lists(target, source, num_nodes)
+        outgoing = make_neighbor_lists(source, target, num_nodes)
+        incoming = make_neighbor_lists(target, source, num_nodes)
         back = return_probabilities(outgoing, incoming, self.steps)
         return {"random_walk_pe": torch.from_numpy(back).float()}
 
@@ -105,10 +108,10 @@ class ShortestPaths(Encoding):
 
     def fields(self, edge_index: EdgeIndex, num_nodes: int) -> dict[str, Tensor]:
         """Breadth-first searches from all nodes; ValueError for more than 200 million pairs."""
-        from graphformer.data.graph.kernels.traversal import neighbor_lists, shortest_paths
+        from graphformer.data.graph.kernels.traversal import make_neighbor_lists, shortest_paths
 
         source, target = edge_index
-        outgoing = neighbor_lists(source, target, num_nodes)
+        outgoing = make_neighbor_lists(source, target, num_nodes)
         paths, lengths = shortest_paths(outgoing, self.max_distance, nodes=self.nodes)
         return {"path_index": torch.from_numpy(paths), "path_length": torch.from_numpy(lengths)}
 
@@ -147,7 +150,7 @@ _NODE_FIELDS = (
 )  # fmt: skip
 
 
-def transforms_of(encodings: Sequence[str] | None) -> list[BaseTransform]:
+def make_transforms(encodings: Sequence[str] | None) -> list[BaseTransform]:
     """The transforms that a list of names stands for, see `parse_encodings`; virtual nodes last."""
     numbers = parse_encodings(encodings)
     made: dict[str, BaseTransform] = {}
@@ -165,7 +168,7 @@ def transforms_of(encodings: Sequence[str] | None) -> list[BaseTransform]:
     return list(made.values())
 
 
-def encode(
+def add_encodings(
     graphs: Sequence[Data], encodings: Sequence[str] | None, *, num_workers: int | None = None
 ) -> list[Data]:
     """Add encodings to graphs: what a data set calls on what it has read.
@@ -184,12 +187,14 @@ def encode(
     Raises ValueError for unknown encodings, and for edges to nodes that are not there, TypeError
     for graphs with nodes of several kinds.
     """
-    transforms = transforms_of(encodings)
+    transforms = make_transforms(encodings)
     made = [copy(graph) for graph in graphs]
     inputs = [(_edges(graph), _num_nodes(graph)) for graph in made] if transforms else []
     for transform in transforms:
         if isinstance(transform, Encoding):
-            for graph, fields in zip(made, stored(transform, inputs, num_workers), strict=True):
+            for graph, fields in zip(
+                made, cached_fields(transform, inputs, num_workers), strict=True
+            ):
                 graph.update(fields)
         else:
             made = [transform(graph) for graph in made]

@@ -11,7 +11,7 @@ from torch_geometric.data import Data
 from graphformer.adjacency import CSR, from_edge_index
 from graphformer.data.base import DataModule
 from graphformer.data.graph.node_datasets import FullGraph
-from graphformer.data.graph.sampling import cut, induced, sample_neighbors
+from graphformer.data.graph.sampling import extract_subgraph, induced_subgraph, sample_neighbors
 from graphformer.data.loader import BatchLoader, BatchSampler
 
 _SPLITS = ("train", "val", "test")
@@ -21,8 +21,8 @@ class NeighborNodes(DataModule):
     """A graph in batches of nodes with sampled neighbourhoods, or in random clusters.
 
     A batch holds `batch_size` labelled nodes first, then what was drawn of their neighbours, and
-    the edges drawn, as PyG's loaders give it: see `graphformer.data.graph.sampling.cut`. Its mask,
-    such as `train_mask`, marks those labelled nodes that the batch is about, and no others.
+    the edges drawn, as PyG's loaders give it: see `sampling.extract_subgraph`. Its mask, such as
+    `train_mask`, marks those labelled nodes that the batch is about, and no others.
 
     With `clusters` the training batches are that many random parts of all nodes instead, new ones
     every epoch, with the edges within them; validation and testing go on sampling neighbourhoods.
@@ -83,10 +83,12 @@ class NeighborNodes(DataModule):
         if training and self.clusters is not None:
             size = -(-graph.num_nodes // self.clusters)
             order = BatchSampler(graph.num_nodes, size, shuffle=True, seed=self.seed)
-            return BatchLoader(Clusters(graph, self.adjacency), order, num_workers=self.num_workers)
+            return BatchLoader(
+                ClusterDataset(graph, self.adjacency), order, num_workers=self.num_workers
+            )
         nodes = graph[f"{split}_mask"].nonzero().flatten()
         order = BatchSampler(len(nodes), self.batch_size, shuffle=training, seed=self.seed)
-        sampled = Neighborhoods(
+        sampled = NeighborhoodDataset(
             graph,
             self.adjacency,
             nodes,
@@ -104,7 +106,7 @@ class NeighborNodes(DataModule):
         return self.source.graph
 
 
-class Neighborhoods:
+class NeighborhoodDataset:
     """The nodes of a split, fetched with what is drawn of their neighbourhoods."""
 
     def __init__(
@@ -137,14 +139,14 @@ class Neighborhoods:
             disjoint=self.disjoint,
             seed=seed,
         )
-        batch = cut(self.graph, self.adjacency, sample)
+        batch = extract_subgraph(self.graph, self.adjacency, sample)
         for split in _SPLITS:
             batch[f"{split}_mask"] = torch.zeros(len(sample.nodes), dtype=torch.bool)
         batch[f"{self.split}_mask"][: len(index)] = True
         return batch
 
 
-class Clusters:
+class ClusterDataset:
     """The nodes of a graph, fetched with the edges among those of a batch."""
 
     def __init__(self, graph: Data, adjacency: CSR) -> None:
@@ -154,4 +156,4 @@ class Clusters:
         return int(self.graph.num_nodes)
 
     def __getitem__(self, index: Tensor) -> Data:
-        return cut(self.graph, self.adjacency, induced(self.adjacency, index))
+        return extract_subgraph(self.graph, self.adjacency, induced_subgraph(self.adjacency, index))

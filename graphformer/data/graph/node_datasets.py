@@ -15,8 +15,8 @@ from torch_geometric.utils import to_undirected
 
 from graphformer.data.base import DataModule
 from graphformer.data.checks import check_finite, one_of
-from graphformer.data.graph.encodings import encode
-from graphformer.data.graph.pyg_cache import collection, load_pyg
+from graphformer.data.graph.encodings import add_encodings
+from graphformer.data.graph.pyg_cache import collection_root, load_pyg
 from graphformer.data.graph.sparse_features import SparseFeatures
 from graphformer.data.io.cache import data_root
 from graphformer.data.loader import BatchLoader, BatchSampler
@@ -49,7 +49,7 @@ class FullGraph(DataModule):
             return
         graph = self.read()
         check_finite(type(self).__name__, graph)
-        (self.graph,) = encode([graph], self.encodings)
+        (self.graph,) = add_encodings([graph], self.encodings)
         self.graph.lengths = (self.graph.num_nodes,)
         self.num_features = self.graph.num_node_features
         if "y" in self.graph:
@@ -60,10 +60,10 @@ class FullGraph(DataModule):
         if self.graph is None:
             raise RuntimeError(f"{type(self).__name__} has no graph yet: call setup() first.")
         # Drawn, not dealt out, so that every process of a distributed run has it.
-        return BatchLoader(_Whole(self.graph), BatchSampler(1, 1, num_batches=1))
+        return BatchLoader(_SingleGraph(self.graph), BatchSampler(1, 1, num_batches=1))
 
 
-class _Whole:
+class _SingleGraph:
     """A data set of one item. `to` moves a graph in place, so it crosses to the device once."""
 
     def __init__(self, graph: Data) -> None:
@@ -115,7 +115,7 @@ class Planetoid(FullGraph):
         """Return the citation graph."""
         parts = ["x", "tx", "allx", "y", "ty", "ally", "graph", "test.index"]
         files = [f"ind.{self.dataset.lower()}.{part}" for part in parts]
-        root = collection(data_root(self.root), "planetoid", self.dataset)
+        root = collection_root(data_root(self.root), "planetoid", self.dataset)
         data = load_pyg(
             datasets.Planetoid, root, self.dataset, files, name=self.dataset, split=self.split
         )[0]
@@ -164,7 +164,7 @@ class HeterophilousGraph(FullGraph):
     def read(self) -> Data:
         """Return the graph with the masks of the chosen split."""
         folder = self.dataset.lower().replace("-", "_")
-        root = collection(data_root(self.root), "heterophilous", folder)
+        root = collection_root(data_root(self.root), "heterophilous", folder)
         data = load_pyg(
             datasets.HeterophilousGraphDataset, root, folder, [f"{folder}.npz"], name=self.dataset
         )[0]

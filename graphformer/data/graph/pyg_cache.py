@@ -46,7 +46,7 @@ def load_pyg(
     return kind(str(made), **options)
 
 
-def collection(root: Path, name: str, folder: str) -> Path:
+def collection_root(root: Path, name: str, folder: str) -> Path:
     """Return `root` where it holds the data set's own folder, else the collection in it."""
     return root if (root / folder / "raw").is_dir() else root / name
 

@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 from graphformer.adjacency import CSR, Adjacency
 
 
-class Sample(NamedTuple):
+class SampledSubgraph(NamedTuple):
     """A part of a graph, its nodes numbered anew.
 
     nodes [n]: their numbers in the graph, seeds first; edge_index [2, e]: sources above targets, in
@@ -38,7 +38,7 @@ def sample_neighbors(
     replace: bool = False,
     disjoint: bool = False,
     seed: int = 0,
-) -> Sample:
+) -> SampledSubgraph:
     """Draw the in-neighbours of nodes, then theirs, and so on: what a deep network reads for them.
 
     The draws of a node depend on `seed`, the hop and the node alone (and on its seed, if
@@ -64,7 +64,7 @@ def sample_neighbors(
     Source: Hamilton et al., 2017 (GraphSAGE).
     """
     from graphformer.data.graph.kernels import (
-        sampling as draws,  # numba takes its time, and few need it
+        sampling as kernels,  # numba takes its time, and few need it
     )
 
     _check(adjacency, seeds, fanouts, disjoint=disjoint)
@@ -79,7 +79,9 @@ def sample_neighbors(
     for hop, fanout in enumerate(fanouts):
         frontier, roots = nodes[start:], root[start:]
         counts = _counts(indptr, frontier, fanout, replace=replace)
-        slots = draws.draw(indptr, frontier, roots, counts, replace, np.array([seed, hop]))
+        slots = kernels.draw_neighbors(
+            indptr, frontier, roots, counts, replace, np.array([seed, hop])
+        )
         sources = indices[slots].astype(np.int64)
         source_root = roots.repeat(counts)
         found, is_new = table.number(source_root * adjacency.shape[0] + sources, len(nodes))
@@ -93,7 +95,7 @@ def sample_neighbors(
         np.concatenate([part[i] for part in parts]) if parts else np.empty(0, np.int64)
         for i in range(3)
     )
-    return Sample(
+    return SampledSubgraph(
         torch.from_numpy(nodes),
         torch.from_numpy(np.stack([source, target])),
         torch.from_numpy(slot),
@@ -103,7 +105,7 @@ def sample_neighbors(
     )
 
 
-def induced(adjacency: Adjacency, nodes: Tensor) -> Sample:
+def induced_subgraph(adjacency: Adjacency, nodes: Tensor) -> SampledSubgraph:
     """The edges among some nodes: with a random part of all nodes, a cluster to train on.
 
     Args:
@@ -112,21 +114,23 @@ def induced(adjacency: Adjacency, nodes: Tensor) -> Sample:
 
     Source: Chiang et al., 2019 (Cluster-GCN), with random clusters in place of METIS's.
     """
-    from graphformer.data.graph.kernels import sampling as draws
+    from graphformer.data.graph.kernels import sampling as kernels
 
     _check(adjacency, nodes, [], disjoint=False)
     adjacency = adjacency.to_csr()
     local = np.full(adjacency.shape[0], -1, dtype=np.int32)
     chosen = nodes.numpy().astype(np.int64)
     local[chosen] = np.arange(len(chosen), dtype=np.int32)
-    source, target, slots = draws.inside(
+    source, target, slots = kernels.induced_edges(
         adjacency.indptr.numpy(), adjacency.indices.numpy(), chosen, local
     )
     edge_index = torch.from_numpy(np.stack([source, target]))
-    return Sample(nodes, edge_index, torch.from_numpy(slots), None, [len(chosen)], [len(slots)])
+    return SampledSubgraph(
+        nodes, edge_index, torch.from_numpy(slots), None, [len(chosen)], [len(slots)]
+    )
 
 
-def cut(graph: Data, adjacency: CSR, sample: Sample) -> Data:
+def extract_subgraph(graph: Data, adjacency: CSR, sample: SampledSubgraph) -> Data:
     """The sampled part of a graph, as PyG's loaders give it.
 
     Every attribute of a node, [N, ...], and of an edge, [E, ...], goes along. `n_id` [n] and `e_id`
@@ -195,15 +199,15 @@ class _Table:
 
     def number(self, keys: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
         """The number [k] of each key, new ones counted on from `first`; and which are new [k]."""
-        from graphformer.data.graph.kernels import sampling as draws
+        from graphformer.data.graph.kernels import sampling as kernels
 
         needed = 2 * (self.count + len(keys))
         if needed > len(self.keys):
             old = self.values >= 0
             old_keys, old_values = self.keys[old], self.values[old]
             self.keys, self.values = _empty_table(needed)
-            draws.reinsert(self.keys, self.values, old_keys, old_values)
-        numbers, is_new = draws.insert(self.keys, self.values, keys, first)
+            kernels.rehash(self.keys, self.values, old_keys, old_values)
+        numbers, is_new = kernels.insert_keys(self.keys, self.values, keys, first)
         self.count += int(is_new.sum())
         return numbers, is_new
 

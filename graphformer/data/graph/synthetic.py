@@ -7,7 +7,7 @@ import torch
 from torch_geometric.data import Data
 
 from graphformer.data.base import DataModule
-from graphformer.data.graph.datasets import Graphs
+from graphformer.data.graph.datasets import GraphDataset
 from graphformer.data.loader import BatchLoader, BatchSampler
 
 
@@ -51,7 +51,7 @@ class RingTransfer(DataModule):
         """Return the batches of a split."""
         number = list(self.sizes).index(split)
         generator = np.random.default_rng((self.seed, number))
-        rings = Graphs([self._ring(generator) for _ in range(self.sizes[split])])
+        rings = GraphDataset([self._ring(generator) for _ in range(self.sizes[split])])
         order = BatchSampler(len(rings), self.batch_size, shuffle=split == "train", seed=self.seed)
         return BatchLoader(rings, order)
 

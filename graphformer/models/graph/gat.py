@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graphformer.adjacency import Adjacency
+from graphformer.deprecated import renamed_keywords
 from graphformer.models.graph.model import GraphModel, edges_of
 from graphformer.nn import FeedForward, GraphAttention
 from graphformer.nn.dropout import Dropout
@@ -50,6 +51,7 @@ class GAT(nn.Module):
         return self.head(joined(states[1:], self.jump), batch)
 
 
+@renamed_keywords(num_edge_kinds="num_union_parts")
 def gat(
     num_features: int,
     num_classes: int,
@@ -61,7 +63,7 @@ def gat(
     dropout: float = 0.6,
     v2: bool = False,
     num_edge_features: int = 0,
-    num_edge_kinds: int = 0,
+    num_union_parts: int = 0,
     weighted: bool = False,
     pool: Readout | None = None,
     pairs: Pairs | None = None,
@@ -80,7 +82,7 @@ def gat(
         dropout: on each layer's input and attention weights.
         v2: score as GATv2.
         num_edge_features: width of `batch.edge_attr`, which the scores hear; 0 for none.
-        num_edge_kinds: parts of the union that the adjacency is, each with a bias of its own.
+        num_union_parts: parts of the union that the adjacency is, each with a bias of its own.
         weighted: multiply logits by `batch.edge_weight`.
         pool: answer for graphs: how their nodes are pooled.
         pairs: answer for pairs of nodes, as `PairHead` does.
@@ -116,7 +118,7 @@ def gat(
     ]
     edges = [
         EdgeOptions(
-            [KindBias(num_edge_kinds, heads)] if num_edge_kinds else [],
+            [KindBias(num_union_parts, heads)] if num_union_parts else [],
             features=num_edge_features,
             weighted=weighted,
         )
@@ -129,6 +131,7 @@ def gat(
     return GAT(layers, dropout=dropout, edges=edges, head=head, jump=jump)
 
 
+@renamed_keywords(num_edge_kinds="num_union_parts")
 def residual_gat(
     num_features: int,
     num_classes: int,
@@ -140,7 +143,7 @@ def residual_gat(
     v2: bool = False,
     separate_ego: bool = False,
     num_edge_features: int = 0,
-    num_edge_kinds: int = 0,
+    num_union_parts: int = 0,
     weighted: bool = False,
     num_node_types: int = 0,
     encodings: list[str] | None = None,
@@ -162,7 +165,7 @@ def residual_gat(
         v2: score as GATv2.
         separate_ego: keep a node's own features beside the message ("GAT-sep"); then its edges
             should have no self-loops, which they should have otherwise.
-        num_edge_features, num_edge_kinds, weighted: as in `gat`.
+        num_edge_features, num_union_parts, weighted: as in `gat`.
         num_node_types: types of nodes in `batch.node_type`.
         encodings: of nodes, named as in the data, such as "laplacian:8".
         pool, pairs, jump: as in `gat`.
@@ -198,6 +201,6 @@ def residual_gat(
         dropout=dropout,
     )
     head = graph_head(out_dim, num_classes, pool=pool, pairs=pairs, num_heads=num_heads)
-    biases = [KindBias(num_edge_kinds, num_heads)] if num_edge_kinds else []
+    biases = [KindBias(num_union_parts, num_heads)] if num_union_parts else []
     edges = EdgeOptions(biases, features=num_edge_features, weighted=weighted)
     return GraphModel(embedding, transformer, head, edges)

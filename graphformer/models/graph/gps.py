@@ -7,6 +7,7 @@ from typing import Literal
 from torch import nn
 from torch_geometric.nn import GATv2Conv, GCNConv, GINConv, GINEConv
 
+from graphformer.deprecated import renamed_keywords
 from graphformer.models.graph.model import GraphModel
 from graphformer.nn import Block, FeedForward, MultiHeadAttention
 from graphformer.nn.edge_bias import DistanceBias, EdgeOptions, FeatureBias, KindBias
@@ -18,6 +19,7 @@ from graphformer.pyg import accelerate
 Local = Literal["gin", "gcn", "gat"]
 
 
+@renamed_keywords(num_edge_kinds="num_union_parts")
 def gps(
     num_features: int,
     num_classes: int,
@@ -28,7 +30,7 @@ def gps(
     hidden_dim: int | None = None,
     local: Local | None = "gin",
     num_edge_features: int = 0,
-    num_edge_kinds: int = 0,
+    num_union_parts: int = 0,
     num_node_types: int = 0,
     encodings: list[str] | None = None,
     pool: Readout | None = None,
@@ -52,7 +54,7 @@ def gps(
             blocks of attention alone.
         num_edge_features: width of `batch.edge_attr`, for the local layer ("gin" and "gat") and as
             a bias of the attention.
-        num_edge_kinds: parts of the union that the adjacency is, each with a bias of its own.
+        num_union_parts: parts of the union that the adjacency is, each with a bias of its own.
         num_node_types: types in `batch.node_type`, each with an embedding.
         encodings: named as in the data, such as "random_walk:20".
         pool: answer for graphs: how their nodes are pooled.
@@ -86,8 +88,8 @@ def gps(
     biases: list[nn.Module] = []
     if num_edge_features:
         biases.append(FeatureBias(num_edge_features, num_heads))
-    if num_edge_kinds:
-        biases.append(KindBias(num_edge_kinds, num_heads))
+    if num_union_parts:
+        biases.append(KindBias(num_union_parts, num_heads))
     if "shortest_path" in (numbers := parse_encodings(encodings)):
         biases.append(DistanceBias(numbers["shortest_path"], num_heads))
     head = graph_head(out_dim, num_classes, pool=pool, pairs=pairs, num_heads=num_heads)
@@ -97,10 +99,11 @@ def gps(
         head,
         EdgeOptions(biases),
         local=local is not None,
-        local_attr=num_edge_features if reads_edges else 0,
+        local_edge_dim=num_edge_features if reads_edges else 0,
     )
 
 
+@renamed_keywords(num_edge_kinds="num_union_parts")
 def exphormer(
     num_features: int,
     num_classes: int,
@@ -111,7 +114,7 @@ def exphormer(
     hidden_dim: int | None = None,
     local: Local | None = "gcn",
     num_edge_features: int = 0,
-    num_edge_kinds: int = 3,
+    num_union_parts: int = 3,
     num_node_types: int = 0,
     encodings: list[str] | None = None,
     pool: Readout | None = None,
@@ -128,7 +131,7 @@ def exphormer(
     Args:
         num_features, num_classes, dim, depth, num_heads, hidden_dim, local, num_edge_features:
             as in `gps`.
-        num_edge_kinds: parts of the union.
+        num_union_parts: parts of the union.
         num_node_types, encodings, pool, pairs, jump, dropout, attention_dropout: as in `gps`;
             `VirtualNode` needs the encoding "virtual_node", which `encodings` should name too.
 
@@ -147,7 +150,7 @@ def exphormer(
         hidden_dim=hidden_dim,
         local=local,
         num_edge_features=num_edge_features,
-        num_edge_kinds=num_edge_kinds,
+        num_union_parts=num_union_parts,
         num_node_types=num_node_types,
         encodings=encodings,
         pool=pool,

@@ -29,7 +29,7 @@ class GraphModel(Model):
         head: makes answers of the nodes and the batch.
         edges: makes options of attention of what the batch knows about its edges.
         local: whether blocks pass messages along `batch.edge_index` too, whatever the adjacency.
-        local_attr: width of `batch.edge_attr`, from which these messages hear; 0 for not at all.
+        local_edge_dim: width of `batch.edge_attr` that these messages read; 0 for none.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class GraphModel(Model):
         edges: EdgeOptions,
         *,
         local: bool = False,
-        local_attr: int = 0,
+        local_edge_dim: int = 0,
     ) -> None:
         # Narrower weights than by width: sets of graphs are small, and are learned by heart with
         # wider ones (MUTAG, ten folds: 86.7 % with these, 79.7 % with those of `weight_std`).
         super().__init__(embedding, transformer, head, std=0.02)
         self.edges = edges
-        self.local, self.local_attr = local, local_attr
+        self.local, self.local_edge_dim = local, local_edge_dim
 
     def forward(
         self, batch: Any, adjacency: Edges | Tensor | None = None, **options: Any
@@ -75,7 +75,7 @@ class GraphModel(Model):
             )
         if self.local:
             why = "the model passes messages along edges"
-            options["local_edges"] = wanted(batch, "edge_index", why)
-        if self.local_attr:
-            options["local_attr"] = edge_features(batch, self.local_attr)
+            options["local_edge_index"] = wanted(batch, "edge_index", why)
+        if self.local_edge_dim:
+            options["local_edge_attr"] = edge_features(batch, self.local_edge_dim)
         return super().forward(batch, edges, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from graphformer.deprecated import renamed_keywords
 from graphformer.models.graph.model import GraphModel
 from graphformer.nn import MultiHeadAttention, Transformer
 from graphformer.nn.edge_bias import (
@@ -19,6 +20,7 @@ from graphformer.nn.graph import EdgeFeatureAttention, EgoSeparation, Jump, stac
 from graphformer.nn.readout import Pairs, Readout, graph_head
 
 
+@renamed_keywords(num_edge_kinds="num_union_parts")
 def graph_transformer(
     num_features: int,
     num_classes: int,
@@ -30,7 +32,7 @@ def graph_transformer(
     num_edge_features: int = 0,
     edge_bias: bool = False,
     num_edge_types: int = 0,
-    num_edge_kinds: int = 0,
+    num_union_parts: int = 0,
     num_node_types: int = 0,
     weighted: bool = False,
     encodings: list[str] | None = None,
@@ -51,7 +53,7 @@ def graph_transformer(
         num_edge_features: width of `batch.edge_attr`, which joins keys and values; 0 for none.
         edge_bias: let the edge features be a bias instead.
         num_edge_types: types in `batch.edge_type`, each with a bias of its own.
-        num_edge_kinds: parts of the union that the adjacency is, each with a bias of its own.
+        num_union_parts: parts of the union that the adjacency is, each with a bias of its own.
         num_node_types: types in `batch.node_type`, each with an embedding.
         weighted: multiply logits by `batch.edge_weight`.
         encodings: named as in the data; "shortest_path:d" becomes a bias, others join the nodes.
@@ -104,8 +106,8 @@ def graph_transformer(
         biases.append(FeatureBias(num_edge_features, num_heads))
     if num_edge_types:
         biases.append(TypeBias(num_edge_types, num_heads))
-    if num_edge_kinds:
-        biases.append(KindBias(num_edge_kinds, num_heads))
+    if num_union_parts:
+        biases.append(KindBias(num_union_parts, num_heads))
     if "shortest_path" in (numbers := parse_encodings(encodings)):
         biases.append(DistanceBias(numbers["shortest_path"], num_heads))
     edges = EdgeOptions(biases, features=features, weighted=weighted)

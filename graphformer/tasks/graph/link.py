@@ -54,7 +54,7 @@ class LinkPrediction(Task):
             raise ValueError(f"predicted must be a share above 0 and up to 1, got {predicted}")
         self.predicted = predicted
         metrics = MetricCollection(
-            {"auc": BinaryAUROC(), "ap": BinaryAveragePrecision(), f"hits@{hits}": Hits(hits)},
+            {"auc": BinaryAUROC(), "ap": BinaryAveragePrecision(), f"hits@{hits}": HitsAtK(hits)},
             compute_groups=False,  # Lightning reads each metric alone
         )
         self.val_metrics, self.val_loss = metrics.clone(prefix="val/"), Mean()
@@ -68,7 +68,7 @@ class LinkPrediction(Task):
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Mean loss over predicted edges and as many other pairs, []."""
         kept, edges = hide_edges(batch.train_edge_label_index, self.predicted)
-        others = absent_pairs(batch.train_edge_label_index, batch.num_nodes, edges.shape[1])
+        others = sample_non_edges(batch.train_edge_label_index, batch.num_nodes, edges.shape[1])
         seen = batch.clone()
         seen.edge_index = torch.cat([kept, kept.flip(0)], dim=1)
         label = torch.cat([torch.ones(edges.shape[1]), torch.zeros(others.shape[1])]).to(
@@ -140,7 +140,7 @@ class EdgeClassification(Classification):
         return logits
 
 
-class Hits(Metric):
+class HitsAtK(Metric):
     """hits@K: the share of positives that score above the K-th best negative."""
 
     higher_is_better = True
@@ -181,7 +181,7 @@ def hide_edges(edges: Tensor, share: float) -> tuple[Tensor, Tensor]:
     return edges[:, ~hidden], edges[:, hidden]
 
 
-def absent_pairs(edges: Tensor, num_nodes: int, count: int) -> Tensor:
+def sample_non_edges(edges: Tensor, num_nodes: int, count: int) -> Tensor:
     """Draw up to `count` pairs [2, P] of distinct nodes that no edge of [2, E] joins either way.
 
     They are drawn independently, so one may come twice. In a dense graph there may be fewer.

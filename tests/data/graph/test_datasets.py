@@ -18,7 +18,7 @@ from graphformer.data import (
     TUEdges,
 )
 from graphformer.data.graph import pyg_cache as pyg_files
-from graphformer.data.graph.datasets import make_folds, scale_columns
+from graphformer.data.graph.datasets import assign_folds, scale_columns
 from graphformer.data.graph.node_datasets import nearest_neighbors
 
 
@@ -161,11 +161,11 @@ def test_unknown_names_and_splits_are_refused(make: Callable[[], object], messag
 
 def test_folds_are_dealt_out_class_by_class() -> None:
     y = torch.tensor([0] * 20 + [1] * 50)
-    folds = make_folds(y, 10, seed=0)
+    folds = assign_folds(y, 10, seed=0)
     for label, share in ((0, 2), (1, 5)):
         assert folds[y == label].bincount().tolist() == [share] * 10
-    assert not torch.equal(make_folds(y, 10, seed=1), folds)
-    regression = make_folds(torch.rand(23), 5, seed=0)
+    assert not torch.equal(assign_folds(y, 10, seed=1), folds)
+    regression = assign_folds(torch.rand(23), 5, seed=0)
     assert sorted(regression.bincount().tolist()) == [4, 4, 5, 5, 5]
 
 

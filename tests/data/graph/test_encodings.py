@@ -24,8 +24,8 @@ from graphformer.data.graph.encodings import (
     LaplacianEigenvectors,
     RandomWalk,
     ShortestPaths,
-    encode,
-    transforms_of,
+    add_encodings,
+    make_transforms,
 )
 from graphformer.data.graph.kernels import laplacian as spectral
 from graphformer.data.graph.kernels import traversal as walks
@@ -122,7 +122,7 @@ def test_a_graph_that_no_solver_manages(monkeypatch):
         raise ArpackNoConvergence("no convergence", np.empty(0), np.empty((0, 0)))
 
     monkeypatch.setattr(spectral, "eigsh", fail)
-    monkeypatch.setattr(spectral, "_MOST_DENSE", 200)
+    monkeypatch.setattr(spectral, "_MAX_DENSE_FALLBACK", 200)
     with pytest.raises(RuntimeError, match="no solver found 3 eigenvectors of a component of 307"):
         LaplacianEigenvectors(3)(undirected(networkx.path_graph, 307))
 
@@ -197,7 +197,7 @@ def test_many_nodes_are_searched_side_by_side(monkeypatch):
 
 
 def test_too_many_pairs(monkeypatch):
-    monkeypatch.setattr(walks, "_MOST_PAIRS", 100)
+    monkeypatch.setattr(walks, "_MAX_PAIRS", 100)
     with pytest.raises(ValueError, match=r"max_distance 3 is too large .* 324 pairs"):
         ShortestPaths(3)(AWKWARD["hub"])
 
@@ -231,10 +231,10 @@ def test_a_virtual_node_is_appended():
 
 def test_names_make_transforms():
     names = ["virtual_node", "laplacian:3", "degree:9", "random_walk:5", "shortest_path:2"]
-    kinds = [type(made).__name__ for made in transforms_of(names)]
+    kinds = [type(made).__name__ for made in make_transforms(names)]
     assert kinds[-1] == "AddVirtualNode", "last, so that it is in no other encoding"
     assert sorted(kinds[:-1]) == ["Degree", "LaplacianEigenvectors", "RandomWalk", "ShortestPaths"]
-    assert transforms_of(None) == []
+    assert make_transforms(None) == []
 
 
 @pytest.mark.parametrize("kind", [LaplacianEigenvectors, RandomWalk, ShortestPaths])
@@ -248,7 +248,7 @@ ENCODINGS = ["laplacian:3", "random_walk:4", "degree:5", "shortest_path:2"]
 
 def test_encode_adds_all_and_keeps_them_on_disk(monkeypatch):
     graphs = list(AWKWARD.values())
-    made = encode(graphs, [*ENCODINGS, "virtual_node"])
+    made = add_encodings(graphs, [*ENCODINGS, "virtual_node"])
     assert all("laplacian_pe" not in graph for graph in graphs), "what came in stays"
     files = sorted((cache_root() / "encodings").iterdir())
     assert len(files) == 4
@@ -258,7 +258,7 @@ def test_encode_adds_all_and_keeps_them_on_disk(monkeypatch):
 
     for kind in (LaplacianEigenvectors, RandomWalk, Degree, ShortestPaths):
         monkeypatch.setattr(kind, "fields", forbidden)
-    again = encode(graphs, [*ENCODINGS, "virtual_node"])
+    again = add_encodings(graphs, [*ENCODINGS, "virtual_node"])
     for one, other in zip(made, again, strict=True):
         assert sorted(one.keys()) == sorted(other.keys())
         for name, value in one.to_dict().items():
@@ -266,16 +266,16 @@ def test_encode_adds_all_and_keeps_them_on_disk(monkeypatch):
                 assert value.dtype == other[name].dtype
                 assert torch.equal(value, other[name]), name
     with pytest.raises(AssertionError, match="made twice"):
-        encode(graphs[1:], ENCODINGS)
+        add_encodings(graphs[1:], ENCODINGS)
     with pytest.raises(AssertionError, match="made twice"):
-        encode(graphs, ["laplacian:4"])
+        add_encodings(graphs, ["laplacian:4"])
 
 
 def test_a_file_that_cannot_be_read_is_made_anew():
-    (made,) = encode([AWKWARD["path"]], ["laplacian:3"])
+    (made,) = add_encodings([AWKWARD["path"]], ["laplacian:3"])
     (file,) = (cache_root() / "encodings").iterdir()
     file.write_bytes(file.read_bytes()[:40])
-    (again,) = encode([AWKWARD["path"]], ["laplacian:3"])
+    (again,) = add_encodings([AWKWARD["path"]], ["laplacian:3"])
     assert torch.equal(made.laplacian_pe, again.laplacian_pe)
     assert len(list((cache_root() / "encodings").iterdir())) == 1
 
@@ -292,10 +292,10 @@ def test_of_two_that_want_the_same_one_waits_and_reads(monkeypatch):
 
     entered = threading.Event()
     monkeypatch.setattr(Degree, "fields", slow)
-    first = threading.Thread(target=encode, args=([AWKWARD["path"]], ["degree:3"]))
+    first = threading.Thread(target=add_encodings, args=([AWKWARD["path"]], ["degree:3"]))
     first.start()
     assert entered.wait(60)
-    (second,) = encode([AWKWARD["path"]], ["degree:3"])
+    (second,) = add_encodings([AWKWARD["path"]], ["degree:3"])
     first.join()
     assert len(made) == 1
     assert "in_degree" in second
@@ -307,21 +307,21 @@ def test_nothing_half_written_stays(monkeypatch):
 
     monkeypatch.setattr(encoding_cache, "save_file", fail)
     with pytest.raises(OSError, match="disk is full"):
-        encode([AWKWARD["path"]], ["degree:3"])
+        add_encodings([AWKWARD["path"]], ["degree:3"])
     assert not list((cache_root() / "encodings").iterdir())
 
 
 def test_no_graphs_and_no_encodings():
-    assert encode([], ENCODINGS) == []
-    (made,) = encode([AWKWARD["path"]], None)
+    assert add_encodings([], ENCODINGS) == []
+    (made,) = add_encodings([AWKWARD["path"]], None)
     assert made.keys() == AWKWARD["path"].keys()
 
 
 @pytest.mark.slow
 def test_many_graphs_are_done_by_several_processes(monkeypatch):
-    monkeypatch.setattr(encoding_cache, "_PATIENCE", 1e-6)
+    monkeypatch.setattr(encoding_cache, "_MAX_SERIAL_SECONDS", 1e-6)
     graphs = [graph(7, random_edges(7, 7, 11, seed)) for seed in range(53)]
-    made = encode(graphs, ["laplacian:3"], num_workers=2)
+    made = add_encodings(graphs, ["laplacian:3"], num_workers=2)
     for one, data in zip(made, graphs, strict=True):
         assert torch.equal(one.laplacian_pe, LaplacianEigenvectors(3)(data).laplacian_pe)
 
@@ -330,4 +330,4 @@ def test_edges_to_nodes_that_are_not_there():
     with pytest.raises(ValueError, match="edge_index names node 5, but the graph has nodes 0 to 2"):
         RandomWalk(3)(graph(3, torch.tensor([[0], [5]])))
     with pytest.raises(ValueError, match="edge_index names node -1"):
-        encode([graph(3, torch.tensor([[-1], [0]]))], ENCODINGS)
+        add_encodings([graph(3, torch.tensor([[-1], [0]]))], ENCODINGS)

@@ -17,7 +17,7 @@ import graphformer as gf
 from graphformer.cli.callbacks import ExactResume
 from graphformer.data.graph.neighbor_loader import NeighborNodes
 from graphformer.data.graph.node_datasets import FullGraph
-from graphformer.data.graph.sampling import cut, induced, sample_neighbors
+from graphformer.data.graph.sampling import extract_subgraph, induced_subgraph, sample_neighbors
 from graphformer.models import gat
 from graphformer.patterns import Edges
 from graphformer.tasks import Classification
@@ -62,7 +62,7 @@ def test_a_sample_is_a_part_of_the_graph(
     seeds = torch.tensor([17, 3, 89])
     options = {"replace": replace, "disjoint": disjoint, "seed": seed}
     sample = sample_neighbors(csr(graph), seeds, fanouts, **options)
-    part = cut(graph, csr(graph), sample)
+    part = extract_subgraph(graph, csr(graph), sample)
     assert torch.equal(part.n_id[:3], seeds)
     assert part.batch_size == 3
     source, target = part.n_id[part.edge_index]
@@ -123,7 +123,7 @@ def test_with_all_neighbours_seeds_get_what_the_whole_graph_gives_them() -> None
     network = gat(5, 3, dim=7, num_heads=2).eval()
     pattern = Edges(self_loops=True)
     seeds = torch.tensor([2, 61, 7, 97])
-    part = cut(graph, csr(graph), sample_neighbors(csr(graph), seeds, [-1, -1]))
+    part = extract_subgraph(graph, csr(graph), sample_neighbors(csr(graph), seeds, [-1, -1]))
     with torch.no_grad():
         whole = network(graph, pattern(graph))[seeds]
         sampled = network(part, pattern(part))[:4]
@@ -133,7 +133,7 @@ def test_with_all_neighbours_seeds_get_what_the_whole_graph_gives_them() -> None
 def test_a_cluster_has_the_edges_within() -> None:
     graph = random_graph()
     nodes = torch.randperm(NODES, generator=torch.Generator().manual_seed(0))[:53]
-    part = cut(graph, csr(graph), induced(csr(graph), nodes))
+    part = extract_subgraph(graph, csr(graph), induced_subgraph(csr(graph), nodes))
     inside = torch.isin(graph.edge_index, nodes).all(0)
     assert torch.equal(part.e_id.sort().values, inside.nonzero().flatten())
     assert torch.equal(part.n_id[part.edge_index], graph.edge_index[:, part.e_id])
@@ -172,14 +172,14 @@ def test_what_is_no_number_is_refused_and_rules_are_sampled() -> None:
         sample_neighbors(adjacency, torch.tensor([True, False]), [3])
     sample = sample_neighbors(adjacency, torch.tensor([3]), [-1, np.int64(-1)])
     assert sorted(sample.nodes.tolist()) == [1, 2, 3, 4, 5]
-    assert induced(adjacency, torch.tensor([0, 1, 3])).edge_index.shape == (2, 5)
+    assert induced_subgraph(adjacency, torch.tensor([0, 1, 3])).edge_index.shape == (2, 5)
 
 
 def test_cut_refuses_edges_that_were_counted_once() -> None:
     graph = Data(edge_index=torch.tensor([[0, 0], [1, 1]]), num_nodes=2)
     adjacency = gf.from_edge_index(graph.edge_index, 2)
     with pytest.raises(ValueError, match="coalesce=False"):
-        cut(graph, adjacency, induced(adjacency, torch.tensor([0, 1])))
+        extract_subgraph(graph, adjacency, induced_subgraph(adjacency, torch.tensor([0, 1])))
 
 
 @pytest.mark.parametrize("clusters", [None, 3])

@@ -11,7 +11,7 @@ from torch_geometric.data import Batch, Data, HeteroData
 
 import graphformer as gf
 from graphformer import models
-from graphformer.data.graph.encodings import encode
+from graphformer.data.graph.encodings import add_encodings
 from graphformer.patterns import Complete, Edges, Expander, SelfLoops, VirtualNode, Window
 
 F_IN, F_EDGE, CLASSES = 5, 3, 7
@@ -35,13 +35,13 @@ def graph(nodes, count, seed=0):
 
 def graphs(*encodings):
     """11, 1 and 7 nodes; the second has no edges, the third isolated nodes."""
-    return encode([graph(11, 17), graph(1, 0), graph(7, 3, seed=2)], encodings)
+    return add_encodings([graph(11, 17), graph(1, 0), graph(7, 3, seed=2)], encodings)
 
 
 RICH = {
     "num_edge_features": F_EDGE,
     "num_edge_types": 2,
-    "num_edge_kinds": 2,
+    "num_union_parts": 2,
     "num_node_types": 3,
     "weighted": True,
     "separate_ego": True,
@@ -57,14 +57,14 @@ BUILD = {
     "gat-rich": (
         lambda: models.gat(
             F_IN, CLASSES, 4, 3, 2, out_heads=3, dropout=0, num_edge_features=F_EDGE,
-            num_edge_kinds=2, weighted=True,
+            num_union_parts=2, weighted=True,
         ),
         [],
     ),
     "residual-rich": (
         lambda: models.residual_gat(
             F_IN, CLASSES, 12, 3, 3, dropout=0, v2=True, num_edge_features=F_EDGE,
-            num_edge_kinds=2, weighted=True,
+            num_union_parts=2, weighted=True,
         ),
         [],
     ),
@@ -111,14 +111,14 @@ BUILD = {
     ),
     "exphormer": (
         lambda: models.exphormer(
-            F_IN, CLASSES, 12, 2, 3, num_edge_kinds=2, num_node_types=3, pool="mean",
+            F_IN, CLASSES, 12, 2, 3, num_union_parts=2, num_node_types=3, pool="mean",
             dropout=0, attention_dropout=0,
         ),
         [],
     ),
     "attention-alone": (
         lambda: models.exphormer(
-            F_IN, CLASSES, 12, 2, 3, local=None, num_edge_kinds=2, dropout=0, attention_dropout=0
+            F_IN, CLASSES, 12, 2, 3, local=None, num_union_parts=2, dropout=0, attention_dropout=0
         ),
         [],
     ),
@@ -250,7 +250,7 @@ def test_heterogeneous_graphs_by_their_homogeneous_form():
     with pytest.raises(ValueError, match=r"nodes of several kinds, pass batch\.to_homogeneous\(\)"):
         Edges()(hetero)
     with pytest.raises(TypeError, match=r"got HeteroData: pass data\.to_homogeneous\(\)"):
-        encode([hetero], ["degree:3"])
+        add_encodings([hetero], ["degree:3"])
     data = hetero.to_homogeneous()
     model = models.graph_transformer(
         F_IN, CLASSES, 12, 2, 3, num_node_types=2, num_edge_types=2

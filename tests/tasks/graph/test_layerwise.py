@@ -60,7 +60,7 @@ def test_any_layers(graph: Data) -> None:
         (nn.Linear(5, 3), TypeError, "network must be a GAT or a Model"),
         (gat(5, 3, pool="mean"), ValueError, "one with a head"),
         (gat(5, 3, weighted=True), ValueError, "this GAT has edge features, kinds or weights"),
-        (gat(5, 3, num_edge_kinds=2), ValueError, "must not read edge values"),
+        (gat(5, 3, num_union_parts=2), ValueError, "must not read edge values"),
         (graph_transformer(5, 3, dim=4, jump="cat"), ValueError, "jumps"),
         (graph_transformer(5, 3, dim=4, weighted=True), ValueError, "edge values"),
         (graph_transformer(5, 3, dim=4, pool="mean"), ValueError, "pools"),

@@ -14,7 +14,7 @@ import graphformer as gf
 from graphformer.data.graph.link_splits import split_links
 from graphformer.patterns import Edges, SelfLoops
 from graphformer.tasks import EdgeClassification, LinkPrediction
-from graphformer.tasks.graph.link import Hits, absent_pairs, hide_edges
+from graphformer.tasks.graph.link import HitsAtK, hide_edges, sample_non_edges
 
 
 class Spy(nn.Module):
@@ -112,15 +112,15 @@ def test_metrics_are_those_of_all_pairs() -> None:
 
 
 def test_hits_over_several_batches() -> None:
-    metric = Hits(2)
+    metric = HitsAtK(2)
     metric.update(torch.tensor([0.9, 0.1, 0.8]), torch.tensor([1, 0, 0]))
     metric.update(torch.tensor([0.5, 0.6, 0.55]), torch.tensor([1, 0, 1]))
     assert metric.compute() == pytest.approx(1 / 3)  # the second-best negative has 0.6
-    few = Hits(7)
+    few = HitsAtK(7)
     few.update(torch.tensor([0.1, 0.9]), torch.tensor([1, 0]))
     assert few.compute() == 1
     with pytest.raises(ValueError, match="hits must be 1 or more"):
-        Hits(0)
+        HitsAtK(0)
 
 
 def test_drawn_pairs_and_hidden_edges() -> None:
@@ -130,11 +130,11 @@ def test_drawn_pairs_and_hidden_edges() -> None:
     assert (kept.shape[1], hidden.shape[1]) == (30, 10)
     assert keys(kept) | keys(hidden) == keys(edges)
     assert hide_edges(edges, 1e-9)[1].shape[1] == 1
-    pairs = absent_pairs(edges, 11, 13)
+    pairs = sample_non_edges(edges, 11, 13)
     assert keys(pairs).isdisjoint(keys(edges))
     assert (pairs[0] != pairs[1]).all()
     complete = torch.combinations(torch.arange(5)).T
-    assert absent_pairs(complete, 5, 7).shape == (2, 0)
+    assert sample_non_edges(complete, 5, 7).shape == (2, 0)
 
 
 def test_an_edge_given_several_times_is_hidden_with_all_of_them() -> None:

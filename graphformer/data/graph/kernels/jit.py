@@ -11,7 +11,7 @@ import numba
 _log = logging.getLogger("graphformer")
 
 
-def compiled(function: Callable[..., Any]) -> Any:
+def cached_njit(function: Callable[..., Any]) -> Any:
     """The function, to be compiled when it is called; kept, if something can be written to disk.
 
     While it runs, other threads of Python go on.

@@ -12,7 +12,7 @@ from scipy.sparse.linalg import ArpackError, eigsh
 
 Floats = NDArray[np.float64]
 _log = logging.getLogger("graphformer")
-_DENSE, _MOST_DENSE = 128, 5_000
+_MAX_DENSE, _MAX_DENSE_FALLBACK = 128, 5_000
 
 
 def laplacian_eigenvectors(edge_index: NDArray[np.int64], num_nodes: int, k: int) -> Floats:
@@ -54,7 +54,7 @@ def laplacian_eigenvectors(edge_index: NDArray[np.int64], num_nodes: int, k: int
 def _component(adjacency: sparse.csr_array, k: int) -> Floats:
     """The k non-trivial eigenvectors of a connected graph, [n, k]."""
     root = 1 / np.sqrt(adjacency.sum(1))
-    if len(root) <= _DENSE or 2 * (k + 1) >= len(root):
+    if len(root) <= _MAX_DENSE or 2 * (k + 1) >= len(root):
         vectors = _dense(root[:, None] * adjacency.toarray() * root, k)
     else:
         vectors = _sparse(sparse.diags_array(root) @ adjacency @ sparse.diags_array(root), k)
@@ -86,7 +86,7 @@ def _sparse(smooth: sparse.csr_array, k: int) -> Floats:
             continue
         order = np.argsort(values if "sigma" in way else -values)
         return vectors[:, order[1:]]
-    if size > _MOST_DENSE:
+    if size > _MAX_DENSE_FALLBACK:
         raise RuntimeError(
             f"no solver found {k} eigenvectors of a component of {size:,} nodes: take fewer, or "
             "another encoding such as 'random_walk'"

@@ -15,13 +15,13 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from graphformer.data.graph.kernels.jit import compiled
+from graphformer.data.graph.kernels.jit import cached_njit
 
 Array = NDArray[Any]
-_MOST_PAIRS = 200_000_000
+_MAX_PAIRS = 200_000_000
 
 
-class Lists(NamedTuple):
+class NeighborLists(NamedTuple):
     """The neighbours of all nodes."""
 
     indptr: Array
@@ -30,14 +30,14 @@ class Lists(NamedTuple):
     """int64 [E]."""
 
 
-def neighbor_lists(node: Array, neighbor: Array, num_nodes: int) -> Lists:
+def make_neighbor_lists(node: Array, neighbor: Array, num_nodes: int) -> NeighborLists:
     """The lists of pairs (node, neighbor), each node's in the order given."""
     indptr = np.zeros(num_nodes + 1, dtype=np.int64)
     np.cumsum(np.bincount(node, minlength=num_nodes), out=indptr[1:])
-    return Lists(indptr, neighbor[np.argsort(node, kind="stable")].astype(np.int64))
+    return NeighborLists(indptr, neighbor[np.argsort(node, kind="stable")].astype(np.int64))
 
 
-def shortest_paths(outgoing: Lists, radius: int, *, nodes: bool) -> tuple[Array, Array]:
+def shortest_paths(outgoing: NeighborLists, radius: int, *, nodes: bool) -> tuple[Array, Array]:
     """All pairs of nodes at most `radius` steps apart, each node with itself included.
 
     Args:
@@ -55,10 +55,10 @@ def shortest_paths(outgoing: Lists, radius: int, *, nodes: bool) -> tuple[Array,
     reached = np.zeros(size, dtype=np.int64)
     _in_threads(lambda first, last: _count_reached(*outgoing, first, last, radius, reached), size)
     starts = np.concatenate([[0], np.cumsum(reached)])
-    if starts[-1] > _MOST_PAIRS:
+    if starts[-1] > _MAX_PAIRS:
         raise ValueError(
             f"max_distance {radius} is too large for a graph of {size:,} nodes: {starts[-1]:,} "
-            f"pairs are that near, more than {_MOST_PAIRS:,}; take a smaller one"
+            f"pairs are that near, more than {_MAX_PAIRS:,}; take a smaller one"
         )
     paths = np.empty((radius + 1 if nodes else 2, starts[-1]), dtype=np.int32)
     lengths = np.empty(starts[-1], dtype=np.int32)
@@ -69,7 +69,7 @@ def shortest_paths(outgoing: Lists, radius: int, *, nodes: bool) -> tuple[Array,
     return paths, lengths
 
 
-def return_probabilities(outgoing: Lists, incoming: Lists, steps: int) -> Array:
+def return_probabilities(outgoing: NeighborLists, incoming: NeighborLists, steps: int) -> Array:
     """The probability of being back after 1 to `steps` steps of a random walk, float64 [N, steps].
 
     A step takes any outgoing edge with the same probability. Memory is O(N) a thread: both halves
@@ -97,7 +97,7 @@ def _num_threads() -> int:
     return min(numba.config.NUMBA_NUM_THREADS, os.cpu_count() or 1)
 
 
-@compiled
+@cached_njit
 def _search(indptr, neighbors, start, radius, seen, queue, depth, parent):
     """Breadth-first search from a node: fills queue[:count] and returns count.
 
@@ -120,7 +120,7 @@ def _search(indptr, neighbors, start, radius, seen, queue, depth, parent):
     return count
 
 
-@compiled
+@cached_njit
 def _count_reached(indptr, neighbors, first, last, radius, reached):
     size = len(indptr) - 1
     seen = np.full(size, -1, dtype=np.int64)
@@ -131,7 +131,7 @@ def _count_reached(indptr, neighbors, first, last, radius, reached):
         reached[node] = _search(indptr, neighbors, node, radius, seen, queue, depth, parent)
 
 
-@compiled
+@cached_njit
 def _list_paths(indptr, neighbors, first, last, radius, starts, paths, lengths):
     size = len(indptr) - 1
     seen = np.full(size, -1, dtype=np.int64)
@@ -153,7 +153,7 @@ def _list_paths(indptr, neighbors, first, last, radius, starts, paths, lengths):
                         at = parent[at]
 
 
-@compiled
+@cached_njit
 def _spread(vector, active, count, indptr, neighbors, share, forward, after, listed):
     """One step of a sparse vector along edges; returns the number of entries of `after`.
 
@@ -179,7 +179,7 @@ def _spread(vector, active, count, indptr, neighbors, share, forward, after, lis
     return found
 
 
-@compiled
+@cached_njit
 def _walk(out_indptr, out_neighbors, in_indptr, in_neighbors, first, last, result):
     size = len(out_indptr) - 1
     share = 1.0 / np.maximum(out_indptr[1:] - out_indptr[:-1], 1)
