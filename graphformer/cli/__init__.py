@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from graphformer import __version__
-from graphformer.cli.errors import UsageError, nearest
+from graphformer.cli.errors import UsageError
+from graphformer.options import nearest
 
 USAGE = """usage: graphformer COMMAND ...
 

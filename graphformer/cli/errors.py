@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 
 import graphformer
@@ -18,16 +17,6 @@ _REFUSALS = (
 
 class UsageError(Exception):
     """Something that the user can put right; the message is all that needs to be shown."""
-
-
-def nearest(name: str, choices: Iterable[str]) -> str:
-    """`: did you mean 'x'?` for the choice nearest to a name, else `: choose from a, b`."""
-    names = sorted(set(choices))
-    folded = {choice.casefold(): choice for choice in names}
-    found = get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
-    if found:
-        return f": did you mean {folded[found[0]]!r}?"
-    return f": choose from {', '.join(names)}" if names and len(names) <= 20 else ""
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Objectives: a network and a pattern, with loss, metrics, optimiser and schedule."""
 
-from graphformer.tasks.base import Task
+from graphformer.tasks.base import Task, TaskOptions
 from graphformer.tasks.classification import Classification
 from graphformer.tasks.graph.link import EdgeClassification, LinkPrediction
 from graphformer.tasks.regression import Regression
@@ -27,4 +27,5 @@ __all__ = [
     "SentenceContrast",
     "SequenceToSequence",
     "Task",
+    "TaskOptions",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import lightning.pytorch as pl
 import torch
@@ -28,6 +28,23 @@ if TYPE_CHECKING:
     import lightning.pytorch as pl
 
     from graphformer.data import Tokenizer
+
+
+class TaskOptions(TypedDict, total=False):
+    """The options of `Task` that every task accepts; `Task` describes them."""
+
+    lr: float
+    weight_decay: float
+    optimizer: Literal["adamw", "adam"]
+    betas: tuple[float, float]
+    schedule: Literal["constant", "linear", "cosine"]
+    warmup_steps: int
+    min_lr_ratio: float
+    pretrained: str | None
+    frozen_blocks: int
+    frozen_embedding: bool
+    layer_decay: float
+    lora: dict[str, Any] | None
 
 
 class Task(pl.LightningModule):

@@ -9,14 +9,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
+from typing_extensions import Unpack
 
 from graphformer.batch import IGNORE_INDEX
+from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern
-from graphformer.tasks.base import Task, check_rows, labelled
+from graphformer.tasks.base import Task, TaskOptions, check_rows, labelled
 from graphformer.tasks.metrics import Mean
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
+
+
+class ClassificationOptions(TaskOptions, total=False):
+    """The options of `Classification` that `EdgeClassification` accepts too."""
+
+    label_smoothing: float
 
 
 class Classification(Task):
@@ -38,6 +46,7 @@ class Classification(Task):
     Raises ValueError for less than two classes, and for an unknown metric.
     """
 
+    @checked_options
     def __init__(
         self,
         network: nn.Module,
@@ -47,7 +56,7 @@ class Classification(Task):
         level: Literal["node", "graph", "edge"] = "graph",
         metrics: Sequence[Literal["accuracy", "f1", "auroc"]] = ("accuracy", "f1"),
         label_smoothing: float = 0.0,
-        **options: Any,
+        **options: Unpack[TaskOptions],
     ) -> None:
         super().__init__(network, adjacency, **options)
         if num_classes < 2:

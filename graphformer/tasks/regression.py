@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
+from typing_extensions import Unpack
 
+from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern
-from graphformer.tasks.base import Task, check_rows, labelled
+from graphformer.tasks.base import Task, TaskOptions, check_rows, labelled
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -28,6 +30,7 @@ class Regression(Task):
         options: those of `Task`.
     """
 
+    @checked_options
     def __init__(
         self,
         network: nn.Module,
@@ -35,7 +38,7 @@ class Regression(Task):
         *,
         level: Literal["node", "graph"] = "graph",
         loss: Literal["mse", "mae"] = "mse",
-        **options: Any,
+        **options: Unpack[TaskOptions],
     ) -> None:
         super().__init__(network, adjacency, **options)
         self.level = level

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import graphformer
 from graphformer.cli.config.files import config_files, read_doc_line
-from graphformer.cli.errors import UsageError, nearest
+from graphformer.cli.errors import UsageError
+from graphformer.options import nearest
 
 _PACKAGE = Path(graphformer.__file__).resolve().parent
 _Definition = ast.ClassDef | ast.FunctionDef

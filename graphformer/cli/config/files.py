@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import graphformer
-from graphformer.cli.errors import UsageError, nearest
+from graphformer.cli.errors import UsageError
+from graphformer.options import nearest
 
 FOLDERS = ("experiments", "datasets")
 _PACKAGE = Path(graphformer.__file__).resolve().parent

@@ -7,7 +7,7 @@ from importlib import import_module
 
 from graphformer.cli.commands.list import catalog
 from graphformer.cli.config.parser import Parser, import_path
-from graphformer.cli.errors import nearest
+from graphformer.options import nearest
 
 _PATTERNS = {
     "option": r"Option '([^']+)' is not accepted",

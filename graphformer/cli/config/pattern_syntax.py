@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from graphformer import patterns
-from graphformer.cli.errors import UsageError, nearest
+from graphformer.cli.errors import UsageError
+from graphformer.options import nearest
 from graphformer.patterns import Learned, Pattern
 
 _COMPOSED = ("Union", "Intersection", "PerLayer", "PerHead")

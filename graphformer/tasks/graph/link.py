@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
+from typing_extensions import Unpack
 
+from graphformer.options import checked_options
 from graphformer.patterns import Edges, Pattern
-from graphformer.tasks.base import Task
-from graphformer.tasks.classification import Classification
+from graphformer.tasks.base import Task, TaskOptions
+from graphformer.tasks.classification import Classification, ClassificationOptions
 from graphformer.tasks.metrics import Mean
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class LinkPrediction(Task):
     Source: Kipf and Welling, 2016 (GAE); hits@K: Hu et al., 2020 (OGB).
     """
 
+    @checked_options
     def __init__(
         self,
         network: nn.Module,
@@ -47,7 +50,7 @@ class LinkPrediction(Task):
         *,
         predicted: float = 0.3,
         hits: int = 20,
-        **options: Any,
+        **options: Unpack[TaskOptions],
     ) -> None:
         super().__init__(network, adjacency, **options)
         if not 0 < predicted <= 1:
@@ -117,6 +120,7 @@ class EdgeClassification(Classification):
         options: those of `Classification`.
     """
 
+    @checked_options
     def __init__(
         self,
         network: nn.Module,
@@ -125,7 +129,7 @@ class EdgeClassification(Classification):
         dim: int,
         num_classes: int,
         metrics: tuple[Literal["accuracy", "f1", "auroc"], ...] = ("accuracy", "f1"),
-        **options: Any,
+        **options: Unpack[ClassificationOptions],
     ) -> None:
         super().__init__(
             network, adjacency, num_classes=num_classes, level="edge", metrics=metrics, **options

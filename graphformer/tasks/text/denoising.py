@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from torch import nn
+from typing_extensions import Unpack
 
 from graphformer.data.ragged import RaggedPairs
+from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
 from graphformer.tasks.base import need_tokenizer
 from graphformer.tasks.seeding import batch_generator
-from graphformer.tasks.text.seq2seq import SequenceToSequence
+from graphformer.tasks.text.seq2seq import SequenceToSequence, SequenceToSequenceOptions
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -44,6 +46,7 @@ class Denoising(SequenceToSequence):
     Source: Raffel et al., 2020; Lewis et al., 2020.
     """
 
+    @checked_options
     def __init__(
         self,
         network: nn.Module,
@@ -53,7 +56,7 @@ class Denoising(SequenceToSequence):
         rate: float | None = None,
         mean_length: float = 3.0,
         seed: int = 0,
-        **options: Any,
+        **options: Unpack[SequenceToSequenceOptions],
     ) -> None:
         super().__init__(network, adjacency, **options)
         self.kind, self.mean_length, self.seed = kind, mean_length, seed

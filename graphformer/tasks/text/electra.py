@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryF1Score
+from typing_extensions import Unpack
 
 from graphformer.batch import IGNORE_INDEX
 from graphformer.models.generation.sampling import draw_tokens
+from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern
-from graphformer.tasks.base import Task
+from graphformer.tasks.base import Task, TaskOptions
 from graphformer.tasks.metrics import Mean
 from graphformer.tasks.seeding import batch_generator
 from graphformer.tasks.text.masked_language import Masking, logits_of, make_masking
@@ -41,6 +43,7 @@ class ReplacedTokenDetection(Task):
     Source: Clark et al., 2020.
     """
 
+    @checked_options
     def __init__(
         self,
         network: nn.Module,
@@ -50,7 +53,7 @@ class ReplacedTokenDetection(Task):
         weight: float = 50.0,
         mask_rate: float = 0.15,
         seed: int = 0,
-        **options: Any,
+        **options: Unpack[TaskOptions],
     ) -> None:
         super().__init__(network, adjacency, **options)
         self.generator = generator

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
+from typing_extensions import Unpack
 
 from graphformer.batch import IGNORE_INDEX
 from graphformer.nn import balance_loss
+from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern
-from graphformer.tasks.base import Task
+from graphformer.tasks.base import Task, TaskOptions
 from graphformer.tasks.metrics import BitsPerByte, BitsPerCharacter, Mean, Perplexity
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class LanguageModeling(Task):
         options: those of `Task`.
     """
 
+    @checked_options
     def __init__(
         self,
         network: nn.Module,
@@ -41,7 +44,7 @@ class LanguageModeling(Task):
         *,
         characters_per_token: float | None = None,
         balance: float = BALANCE,
-        **options: Any,
+        **options: Unpack[TaskOptions],
     ) -> None:
         super().__init__(network, adjacency, **options)
         self.characters_per_token, self.balance = characters_per_token, balance

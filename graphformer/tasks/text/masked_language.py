@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
+from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.batch import IGNORE_INDEX
 from graphformer.models import Model
 from graphformer.nn import Head
+from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
-from graphformer.tasks.base import Task, need_tokenizer
+from graphformer.tasks.base import Task, TaskOptions, need_tokenizer
 from graphformer.tasks.metrics import Mean, Perplexity
 from graphformer.tasks.seeding import batch_generator, sample_generators
 from graphformer.tasks.text.language import BALANCE, balanced
@@ -100,6 +102,7 @@ class MaskedLanguageModeling(Task):
     Source: Devlin et al., 2019; Liu et al., 2019 (RoBERTa).
     """
 
+    @checked_options
     def __init__(
         self,
         network: nn.Module,
@@ -110,7 +113,7 @@ class MaskedLanguageModeling(Task):
         static: bool = False,
         seed: int = 0,
         balance: float = BALANCE,
-        **options: Any,
+        **options: Unpack[TaskOptions],
     ) -> None:
         super().__init__(network, adjacency, **options)
         self.mask_rate, self.whole_words, self.static = mask_rate, whole_words, static

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
+from typing_extensions import Unpack
 
+from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
-from graphformer.tasks.base import Task
+from graphformer.tasks.base import Task, TaskOptions
 from graphformer.tasks.metrics import Mean
 
 if TYPE_CHECKING:
@@ -34,13 +36,14 @@ class SentenceContrast(Task):
     Source: Gao et al., 2021.
     """
 
+    @checked_options
     def __init__(
         self,
         network: nn.Module,
         adjacency: Pattern = Complete(),
         *,
         temperature: float = 0.05,
-        **options: Any,
+        **options: Unpack[TaskOptions],
     ) -> None:
         super().__init__(network, adjacency, **options)
         self.temperature = temperature

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
+from typing_extensions import Unpack
 
 from graphformer.batch import IGNORE_INDEX
 from graphformer.models import EncoderDecoder
+from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
-from graphformer.tasks.base import Task, need_tokenizer
+from graphformer.tasks.base import Task, TaskOptions, need_tokenizer
 from graphformer.tasks.metrics import Mean, Perplexity, bleu
 from graphformer.tasks.text.language import BALANCE, balanced
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
+
+
+class SequenceToSequenceOptions(TaskOptions, total=False):
+    """The options of `SequenceToSequence` that `Denoising` accepts too."""
+
+    label_smoothing: float
+    bleu: bool
+    balance: float
 
 
 class SequenceToSequence(Task):
@@ -39,6 +49,7 @@ class SequenceToSequence(Task):
     Source: Sutskever et al., 2014; Szegedy et al., 2016 (label smoothing).
     """
 
+    @checked_options
     def __init__(
         self,
         network: nn.Module,
@@ -47,7 +58,7 @@ class SequenceToSequence(Task):
         label_smoothing: float = 0.0,
         bleu: bool = False,
         balance: float = BALANCE,
-        **options: Any,
+        **options: Unpack[TaskOptions],
     ) -> None:
         super().__init__(network, adjacency, **options)
         self.label_smoothing, self.balance, self.bleu = label_smoothing, balance, bleu

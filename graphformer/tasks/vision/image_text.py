@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+from typing_extensions import Unpack
 
 from graphformer.models.vision.clip import CLIP, MOST, images_of, samples_of, texts_of
+from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
-from graphformer.tasks.base import Task, need_tokenizer
+from graphformer.tasks.base import Task, TaskOptions, need_tokenizer
 from graphformer.tasks.metrics import Mean
 
 if TYPE_CHECKING:
@@ -44,13 +46,14 @@ class ImageTextContrast(Task):
 
     network: CLIP
 
+    @checked_options
     def __init__(
         self,
         network: CLIP,
         adjacency: Pattern = Causal(),
         *,
         micro_batch_size: int | None = None,
-        **options: Any,
+        **options: Unpack[TaskOptions],
     ) -> None:
         super().__init__(network, adjacency, **options)
         if micro_batch_size is not None and micro_batch_size < 1:

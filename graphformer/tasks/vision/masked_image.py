@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
+from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
-from graphformer.tasks.base import Task
+from graphformer.tasks.base import Task, TaskOptions
 from graphformer.tasks.metrics import Mean
 from graphformer.tasks.seeding import batch_generator
 
@@ -34,6 +36,7 @@ class MaskedImageModeling(Task):
     Source: He et al., 2022, section 3.
     """
 
+    @checked_options
     def __init__(
         self,
         network: nn.Module,
@@ -42,7 +45,7 @@ class MaskedImageModeling(Task):
         mask_ratio: float = 0.75,
         normalize: bool = True,
         seed: int = 0,
-        **options: Any,
+        **options: Unpack[TaskOptions],
     ) -> None:
         super().__init__(network, adjacency, **options)
         if "visible" not in signature(network.forward).parameters:

@@ -16,7 +16,7 @@ import graphformer.tasks
 from graphformer.cli import main
 from graphformer.cli.commands.list import catalog
 from graphformer.cli.config import files as configs
-from graphformer.cli.errors import UsageError, nearest
+from graphformer.cli.errors import UsageError
 from graphformer.cli.run_dir import make_run_folder
 
 
@@ -73,13 +73,6 @@ def test_local_file_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     Path("x.yaml").write_text("")
     assert configs.find_config("x.yaml") == Path("x.yaml")
-
-
-def test_nearest():
-    assert nearest("Widnow", ["Window", "Causal"]) == ": did you mean 'Window'?"
-    assert nearest("causal", ["Window", "Causal"]) == ": did you mean 'Causal'?"
-    assert nearest("xyz", ["b", "a"]) == ": choose from a, b"
-    assert nearest("xyz", []) == ""
 
 
 def test_run_folders_never_clash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
