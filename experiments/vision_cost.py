@@ -23,7 +23,7 @@ from graphformer import models
 from graphformer.cli.profiling import peak_memory
 from graphformer.data.vision.base import pack
 from graphformer.patterns import Complete, GlobalNodes, Grid, Pattern
-from graphformer.tasks.vision.masked_image import choose_visible
+from graphformer.tasks.vision.masked_image import sample_visible_mask
 
 PATTERNS: dict[str, Pattern] = {
     "complete": Complete(),
@@ -126,7 +126,7 @@ def mae_memory(repeats: int) -> dict[str, Any]:
     model = models.mae(48, 192, 6, 3, decoder_dim=96, decoder_depth=1)
     batch = images(16, 64, 4, channels=3)
     adjacency = Complete()(batch)
-    quarter = choose_visible(batch.lengths, 0.75, np.random.default_rng(0))
+    quarter = sample_visible_mask(batch.lengths, 0.75, np.random.default_rng(0))
     found = {}
     for name, visible in (("quarter", quarter), ("all", torch.ones_like(quarter))):
         step = trained(model, lambda v=visible: model(batch, adjacency, v))  # type: ignore[misc]

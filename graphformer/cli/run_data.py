@@ -18,7 +18,7 @@ from graphformer.cli.config.messages import explain
 from graphformer.cli.config.parser import Parser, import_path
 from graphformer.cli.errors import UsageError
 from graphformer.models import CLIP, EncoderDecoder, MaskedAutoencoder, RecurrentCaptioner, ViT
-from graphformer.models.vision.clip import images_of
+from graphformer.models.vision.clip import image_batch
 from graphformer.nn import pool
 from graphformer.patterns import Pattern
 
@@ -60,7 +60,7 @@ def _data_settings(ckpt: Path, config: str | None) -> Any:
     return settings["data"]
 
 
-def eye_of(network: Any, adjacency: Pattern) -> tuple[ViT, Pattern]:
+def image_encoder(network: Any, adjacency: Pattern) -> tuple[ViT, Pattern]:
     """The part of a network that looks at images, and who attends to whom in them.
 
     Raises:
@@ -77,20 +77,20 @@ def eye_of(network: Any, adjacency: Pattern) -> tuple[ViT, Pattern]:
     return network, adjacency
 
 
-def images_in(batch: Any) -> Any:
+def extract_images(batch: Any) -> Any:
     """The images of a batch, whether it is one of images or of captions."""
     if getattr(batch, "source_shapes", None) is None:
         if getattr(batch, "shapes", None) is None:
             raise UsageError("the data of this run are no images")
         return batch
-    return images_of(batch)
+    return image_batch(batch)
 
 
 @torch.inference_mode()
-def features(eye: ViT, adjacency: Pattern, batch: Any) -> Tensor:
+def features(encoder: ViT, adjacency: Pattern, batch: Any) -> Tensor:
     """A vector an image, [B, C]: the class token's, or else the mean of its patches."""
-    nodes, sizes = eye.nodes(batch, adjacency(batch))
-    if getattr(eye.head, "pool", None) == "first":
+    nodes, sizes = encoder.nodes(batch, adjacency(batch))
+    if getattr(encoder.head, "pool", None) == "first":
         return pool(nodes, sizes, "first")
     counts = tuple(map(int, batch.lengths))
-    return pool(nodes[eye.is_patch(sizes)], counts, "mean")
+    return pool(nodes[encoder.patch_mask(sizes)], counts, "mean")

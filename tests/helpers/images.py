@@ -13,7 +13,7 @@ from graphformer.nn import patchify
 SHAPES = ((6, 10), (2, 14), (6, 10), (10, 2))  # rows of pixels, not of patches
 
 
-def pictures(
+def random_images(
     shapes: Sequence[tuple[int, int]] = SHAPES, channels: int = 3, seed: int = 3
 ) -> list[Tensor]:
     """Random images [channels, height, width] of these shapes."""
@@ -21,7 +21,7 @@ def pictures(
     return [torch.randn(channels, h, w, generator=generator) for h, w in shapes]
 
 
-def packed(images: Sequence[Tensor], patch_size: int = 2) -> Data:
+def patch_batch(images: Sequence[Tensor], patch_size: int = 2) -> Data:
     """Images as a batch of patches."""
     grids = [patchify(image[None], patch_size)[0] for image in images]
     shapes = [(grid.shape[0], grid.shape[1]) for grid in grids]

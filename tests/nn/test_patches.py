@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers.images import packed, pictures
+from helpers.images import patch_batch, random_images
 from torch import nn
 from torch.nn import functional as F
 
@@ -29,8 +29,8 @@ def test_a_linear_map_of_patches_is_a_strided_convolution():
 
 def test_convolutions_run_over_whole_images_of_mixed_shapes():
     module = Convolutions(3 * 16, 13, 4, channels=(5, 8), depth=1)
-    images = pictures([(8, 12), (4, 20), (8, 12)])
-    batch = packed(images, 4)
+    images = random_images([(8, 12), (4, 20), (8, 12)])
+    batch = patch_batch(images, 4)
     x = module(batch.x, batch.shapes)
     expected = torch.cat([module.layers(i[None])[0].flatten(1).T for i in images])
     torch.testing.assert_close(x, expected)
@@ -48,7 +48,7 @@ def test_convolutions_refuse_other_patches():
 
 def test_places_of_their_own_grid_are_looked_up_and_others_interpolated():
     positions = GridPositions(11, (3, 5))
-    batch = packed(pictures([(6, 10), (2, 14), (6, 10)]))
+    batch = patch_batch(random_images([(6, 10), (2, 14), (6, 10)]))
     encoded = positions(batch.pos, batch.shapes, batch.lengths)
     own, other, again = encoded.split(list(batch.lengths))
     assert torch.equal(own, positions.table.flatten(0, 1))
@@ -60,7 +60,7 @@ def test_places_of_their_own_grid_are_looked_up_and_others_interpolated():
 
 def test_some_places_of_an_image_are_encoded_as_in_all_of_it():
     positions = GridPositions(11, (3, 5))
-    batch = packed(pictures([(6, 10), (6, 10)]))
+    batch = patch_batch(random_images([(6, 10), (6, 10)]))
     encoded = positions(batch.pos, batch.shapes, batch.lengths)
     some = torch.tensor([2, 3, 11, 15, 29])
     visible = positions(batch.pos[some], batch.shapes, (3, 2))
@@ -77,7 +77,7 @@ def test_resizing_keeps_constants_and_corners_apart():
 
 
 def test_an_embedding_says_what_the_batch_lacks():
-    batch = packed(pictures())
+    batch = patch_batch(random_images())
     embedding = PatchEmbedding(nn.Linear(12, 7), GridPositions(7, (3, 5)))
     assert embedding(batch).shape == (len(batch.x), 7)
     del batch.shapes

@@ -38,15 +38,15 @@ def main(argv: Sequence[str]) -> int:
 
 def _draw(ckpt: Path, arguments: argparse.Namespace) -> Any:
     from graphformer.cli.checkpoints import restore_task
-    from graphformer.cli.plots.vision import default_picture, pictures
+    from graphformer.cli.plots.vision import default_figure, figure_functions
     from graphformer.cli.run_data import restore_data
 
     task = restore_task(ckpt)
-    what = arguments.what or default_picture(task.network)
+    what = arguments.what or default_figure(task.network)
     if what is None:
         raise UsageError(f"draw: {type(task.network).__name__} looks at no images")
     data = restore_data(ckpt, arguments.config)
-    return pictures()[what](task, data, arguments.count)
+    return figure_functions()[what](task, data, arguments.count)
 
 
 def _path(arguments: argparse.Namespace) -> Path:

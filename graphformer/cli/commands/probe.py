@@ -24,17 +24,17 @@ def main(argv: Sequence[str]) -> int:
     from graphformer.cli.checkpoints import restore_task
     from graphformer.cli.config.arguments import find_checkpoint
     from graphformer.cli.errors import plain_errors
-    from graphformer.cli.run_data import eye_of, restore_data
+    from graphformer.cli.run_data import image_encoder, restore_data
 
     with plain_errors():
         ckpt = find_checkpoint(arguments.ckpt, "probe")
         task = restore_task(ckpt)
-        eye, adjacency = eye_of(task.network, task.adjacency)
+        encoder, adjacency = image_encoder(task.network, task.adjacency)
         settings: dict[str, Any] = {}
         if arguments.labels < 1:
             settings["label_fraction"] = arguments.labels
         data = restore_data(ckpt, arguments.config, **settings)
-        parts = {part: _features(eye, adjacency, data, part) for part in ("train", "test")}
+        parts = {part: _features(encoder, adjacency, data, part) for part in ("train", "test")}
         if len(set(parts["train"][1].tolist())) < 2:
             raise UsageError("all images to train on are of one class: there is nothing to tell")
         classifier = _classifier(arguments, len(parts["train"][1]))
@@ -47,9 +47,9 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _features(eye: Any, adjacency: Any, data: Any, part: str) -> tuple[np.ndarray, np.ndarray]:
+def _features(encoder: Any, adjacency: Any, data: Any, part: str) -> tuple[np.ndarray, np.ndarray]:
     """Features [B, C] and labels [B] of all images of a part, unchanged by chance."""
-    from graphformer.cli.run_data import features, images_in
+    from graphformer.cli.run_data import extract_images, features
 
     loader = data.batches(part)
     if hasattr(loader.dataset, "augmentation"):
@@ -57,13 +57,13 @@ def _features(eye: Any, adjacency: Any, data: Any, part: str) -> tuple[np.ndarra
     x, y = [], []
     for batch in loader:
         labels = getattr(batch, "y", None)
-        images = images_in(batch)
+        images = extract_images(batch)
         if labels is None or images is not batch:
             raise UsageError(
                 f"{type(data).__name__} has no label for each image: choose other data by -c, "
                 "such as -c datasets/fashion_mnist.yaml"
             )
-        x.append(features(eye, adjacency, images).float().numpy())
+        x.append(features(encoder, adjacency, images).float().numpy())
         y.append(labels.numpy())
     if not np.isfinite(np.concatenate(x)).all():
         raise UsageError("the network's features are not finite: its training went astray")

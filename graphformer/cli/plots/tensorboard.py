@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from graphformer.cli.errors import UsageError
-from graphformer.cli.plots.vision import default_picture, pictures
+from graphformer.cli.plots.vision import default_figure, figure_functions
 
 
 class LogPictures(Callback):
@@ -26,14 +26,14 @@ class LogPictures(Callback):
         """Draw and log, if there is something to see and somebody to show it to."""
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         task: Any = pl_module
-        what = default_picture(task.network)
+        what = default_figure(task.network)
         data: Any = getattr(trainer, "datamodule", None)
         if not boards or what is None or not hasattr(data, "pixels") or not trainer.is_global_zero:
             return
         was_training, device = task.training, task.device
         task.eval().cpu()
         try:
-            figure = pictures()[what](task, data, self.count)
+            figure = figure_functions()[what](task, data, self.count)
         except UsageError:  # nothing to be seen, such as attention in a net without blocks
             return
         finally:

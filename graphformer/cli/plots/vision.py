@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from graphformer.cli.errors import UsageError
-from graphformer.cli.run_data import eye_of, images_in
+from graphformer.cli.run_data import extract_images, image_encoder
 from graphformer.models import (
     CLIP,
     EncoderDecoder,
@@ -20,42 +20,42 @@ from graphformer.models import (
     ViT,
     search,
 )
-from graphformer.models.vision.clip import samples_of, texts_of
+from graphformer.models.vision.clip import caption_batch, slice_batch
 from graphformer.nn import record_attention, unpatchify
 from graphformer.nn.record import Recorded
 from graphformer.nn.rollout import attention_from, dense_attention, rollout_from
-from graphformer.tasks.vision.image_text import contents, same
-from graphformer.tasks.vision.masked_image import choose_visible, normalized
+from graphformer.tasks.vision.image_text import matching_pairs, sample_hashes
+from graphformer.tasks.vision.masked_image import normalize_patches, sample_visible_mask
 
 GREY = 0.55
 RIGHT, WRONG = "#2e8b57", "#c0392b"
 
 
 @torch.inference_mode()
-def draw_maps(task: Any, data: Any, count: int) -> Any:
+def draw_attention(task: Any, data: Any, count: int) -> Any:
     """Images, what the last block attends to in them, and what all blocks do (rollout)."""
-    eye, adjacency = eye_of(task.network, task.adjacency)
-    if not len(eye.transformer.blocks):
+    encoder, adjacency = image_encoder(task.network, task.adjacency)
+    if not len(encoder.transformer.blocks):
         raise UsageError("the network has no attention blocks over images")
     rows: list[list[np.ndarray]] = [[], [], []]
     heats: list[list[np.ndarray | None]] = [[], [], []]
     for one in _images(data, count):
-        last, whole = attention_maps(eye, adjacency, one)
+        last, whole = attention_maps(encoder, adjacency, one)
         for row, heat in enumerate((None, last, whole)):
-            rows[row].append(picture(one.x, one.shapes[0], data))
+            rows[row].append(image_pixels(one.x, one.shapes[0], data))
             heats[row].append(None if heat is None else heat.numpy())
     labels = ["image", "last block", "rollout"]
     return _table(rows, heats, row_titles=labels)
 
 
-def attention_maps(eye: Any, adjacency: Any, one: Any) -> tuple[Tensor, Tensor]:
+def attention_maps(encoder: Any, adjacency: Any, one: Any) -> tuple[Tensor, Tensor]:
     """Where the answer of one image comes from, [rows, columns]: by the last block, and by all.
 
     The answer is the class token's where there is one, else that of all patches together.
     """
-    with record_attention(eye.transformer) as records:
-        eye.nodes(one, adjacency(one))
-    tokens = 0 if eye.tokens is None else len(eye.tokens)
+    with record_attention(encoder.transformer) as records:
+        encoder.nodes(one, adjacency(one))
+    tokens = 0 if encoder.tokens is None else len(encoder.tokens)
     share = torch.zeros(tokens + len(one.x))
     share[: 1 if tokens else None] = 1 / (1 if tokens else len(share))
     both = attention_from(records[-1], share), rollout_from(records, share)
@@ -71,51 +71,51 @@ def draw_reconstructions(task: Any, data: Any, count: int) -> Any:
     rows: list[list[np.ndarray]] = [[], [], []]
     for number, one in enumerate(_images(data, count)):
         chance = np.random.default_rng((task.seed, number))
-        visible = choose_visible(one.lengths, task.mask_ratio, chance)
+        visible = sample_visible_mask(one.lengths, task.mask_ratio, chance)
         told = task.network(one, task.adjacency(one), visible)
         if task.normalize:
-            _, mean, deviation = normalized(one.x)
+            _, mean, deviation = normalize_patches(one.x)
             told = told * deviation + mean
         pasted = torch.where(visible[:, None], one.x, told)
-        whole, shape = picture(one.x, one.shapes[0], data), one.shapes[0]
+        whole, shape = image_pixels(one.x, one.shapes[0], data), one.shapes[0]
         side = whole.shape[0] // shape[0], whole.shape[1] // shape[1]
         mask = np.kron(visible.reshape(shape).numpy(), np.ones(side, bool))
         seen = np.where(mask[..., None], whole, GREY)
-        for row, image in enumerate((whole, seen, picture(pasted, shape, data))):
+        for row, image in enumerate((whole, seen, image_pixels(pasted, shape, data))):
             rows[row].append(image)
     hidden = f"{task.mask_ratio:.0%} hidden"
     return _table(rows, row_titles=["image", hidden, "told"])
 
 
 @torch.inference_mode()
-def draw_words(task: Any, data: Any, count: int) -> Any:
+def draw_word_attention(task: Any, data: Any, count: int) -> Any:
     """Images, and where the captioner looks for each word that it writes."""
     network, tokenizer = task.network, getattr(data, "tokenizer", None)
-    eye = getattr(network, "encoder", None)
-    if tokenizer is None or not isinstance(eye, ViT):
+    encoder = getattr(network, "encoder", None)
+    if tokenizer is None or not isinstance(encoder, ViT):
         raise UsageError("words are drawn of a captioner's run")
     batch = _first(data, count)
     start, end = tokenizer.need("bos"), tokenizer.need("eos")
     written = network.generate(
         batch, max_new_tokens=16, start_id=start, eos_id=end, temperature=0.0
     )
-    images = images_in(batch)
+    images = extract_images(batch)
     rows: list[list[np.ndarray]] = []
     heats: list[list[np.ndarray | None]] = []
     titles: list[list[str]] = []
     for number in range(len(images.lengths)):
-        one, text = samples_of(images, number, number + 1), written[number]
-        looks = word_maps(network, task.adjacency, one, text)
+        one, text = slice_batch(images, number, number + 1), written[number]
+        looks = word_attention_maps(network, task.adjacency, one, text)
         words = [tokenizer.decode([token]) for token in text[1:]]
         shown = [i for i, word in enumerate(words) if word.strip()]
-        image = picture(one.x, one.shapes[0], data)
+        image = image_pixels(one.x, one.shapes[0], data)
         rows.append([image] * (len(shown) + 1))
         heats.append([None, *(looks[i].reshape(one.shapes[0]).numpy() for i in shown)])
         titles.append(["", *(words[i] for i in shown)])
     return _table(rows, heats, titles=titles)
 
 
-def word_maps(network: Any, adjacency: Any, one: Any, text: list[int]) -> Tensor:
+def word_attention_maps(network: Any, adjacency: Any, one: Any, text: list[int]) -> Tensor:
     """What a captioner attends to for each word after the first, [words, n], mean over heads.
 
     Args:
@@ -158,18 +158,18 @@ def draw_retrieval(task: Any, data: Any, count: int) -> Any:
         image, text = task.vectors(batch)
         vectors.append(image)
         texts.append(text)
-        own = images_in(batch)
-        images += [samples_of(own, i, i + 1) for i in range(len(own.lengths))]
-        told[0].extend(contents(own))
-        told[1].extend(contents(texts_of(batch)))
+        own = extract_images(batch)
+        images += [slice_batch(own, i, i + 1) for i in range(len(own.lengths))]
+        told[0].extend(sample_hashes(own))
+        told[1].extend(sample_hashes(caption_batch(batch)))
     best = search(torch.cat(texts)[:count], torch.cat(vectors), 5)[1].tolist()
-    said, right = data.splits["test"][1], same(*told)
-    rows = [[picture(images[i].x, images[i].shapes[0], data) for i in row] for row in best]
+    said, right = data.splits["test"][1], matching_pairs(*told)
+    rows = [[image_pixels(images[i].x, images[i].shapes[0], data) for i in row] for row in best]
     frames = [[RIGHT if right[n, i] else WRONG for i in row] for n, row in enumerate(best)]
     return _table(rows, row_titles=list(said[:count]), frames=frames, wide=True)
 
 
-def picture(x: Tensor, shape: tuple[int, int], data: Any) -> np.ndarray:
+def image_pixels(x: Tensor, shape: tuple[int, int], data: Any) -> np.ndarray:
     """An image's patches [n, F] as it was before scaling, [height, width, 1 or 3] from 0 to 1."""
     pixels = data.pixels(x.cpu()).clamp(0, 1)
     image = unpatchify(pixels.unflatten(0, tuple(shape))[None], data.patch_size)[0]
@@ -183,8 +183,8 @@ def _first(data: Any, count: int) -> Any:
 
 
 def _images(data: Any, count: int) -> list[Any]:
-    batch = images_in(_first(data, count))
-    return [samples_of(batch, i, i + 1) for i in range(len(batch.lengths))]
+    batch = extract_images(_first(data, count))
+    return [slice_batch(batch, i, i + 1) for i in range(len(batch.lengths))]
 
 
 def _table(
@@ -241,17 +241,17 @@ def _lay(axes: Any, heat: np.ndarray, shape: tuple[int, ...]) -> None:
     )
 
 
-def pictures() -> dict[str, Callable[[Any, Any, int], Any]]:
+def figure_functions() -> dict[str, Callable[[Any, Any, int], Any]]:
     """What there is to draw: functions of a task, its data and a number of images."""
     return {
-        "attention": draw_maps,
+        "attention": draw_attention,
         "reconstruction": draw_reconstructions,
-        "words": draw_words,
+        "words": draw_word_attention,
         "retrieval": draw_retrieval,
     }
 
 
-def default_picture(network: Any) -> str | None:
+def default_figure(network: Any) -> str | None:
     """What there is to see of a network; None if it looks at no images."""
     kinds = {
         MaskedAutoencoder: "reconstruction",

@@ -17,10 +17,11 @@ from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.data.vision.augment import Augmentation, mixup
 from graphformer.nn.patches import patchify
 
-Labelled = tuple[Any, Tensor]  # images [B, C, height, width] or a sequence of such, labels [B]
+ImagesAndLabels = tuple[Any, Tensor]
+"""Images, [B, C, height, width] or a sequence of [C, height, width], and labels [B]."""
 
 
-class Images:
+class ImageSamples:
     """Images of one or of several sizes; a batch is scaled, changed by chance, cut into patches.
 
     Args:
@@ -171,10 +172,10 @@ class PatchImages(DataModule):
         self.label_fraction, self.num_workers, self.seed = label_fraction, num_workers, seed
         self.augmentation = Augmentation(augment, seed) if augment else None
         self.mean = self.std = np.zeros(0)
-        self._splits: dict[str, Images] = {}
+        self._splits: dict[str, ImageSamples] = {}
 
     @abstractmethod
-    def read(self) -> dict[str, Labelled]:
+    def read(self) -> dict[str, ImagesAndLabels]:
         """Return images and labels of the splits 'train', 'test' and perhaps 'val'.
 
         Without 'val', `val_size` images are drawn from those for training.
@@ -189,20 +190,20 @@ class PatchImages(DataModule):
             check_split(split, images, labels)
         images, labels = splits["train"]
         if "val" not in splits:
-            val, train = split_off(len(labels), self.val_size, self.seed)
+            val, train = split_indices(len(labels), self.val_size, self.seed)
             splits["val"] = (_rows(images, val), labels[val])
             images, labels = _rows(images, train), labels[train]
-        kept = some_of_each(labels, self.label_fraction, self.seed)
+        kept = stratified_subset(labels, self.label_fraction, self.seed)
         splits["train"] = (_rows(images, kept), labels[kept])
         self.num_classes = int(max(labels.max() for _, labels in splits.values())) + 1
         self._pack(**splits)
 
-    def _pack(self, **splits: Labelled) -> None:
+    def _pack(self, **splits: ImagesAndLabels) -> None:
         self.mean, self.std = pixel_statistics(splits["train"][0])
         check_channels(len(self.mean), **{p: images for p, (images, _) in splits.items()})
         for split, (images, labels) in splits.items():
             changes = self.augmentation if split == "train" else None
-            self._splits[split] = Images(
+            self._splits[split] = ImageSamples(
                 images, labels, self.patch_size, self.mean, self.std, changes
             )
         self.num_features = len(self.mean) * self.patch_size**2
@@ -219,10 +220,10 @@ class PatchImages(DataModule):
 
     def pixels(self, x: Tensor) -> Tensor:
         """Patches [..., C * patch_size**2] of a batch as they were before scaling, from 0 to 1."""
-        return restore_pixels(x, self.mean, self.std, self.patch_size) / self.largest
+        return denormalize(x, self.mean, self.std, self.patch_size) / self.largest
 
 
-def restore_pixels(x: Tensor, mean: np.ndarray, std: np.ndarray, patch_size: int) -> Tensor:
+def denormalize(x: Tensor, mean: np.ndarray, std: np.ndarray, patch_size: int) -> Tensor:
     """Undo the scaling of patches [..., C * patch_size**2] by mean and deviation of channels."""
     by_pixel = (
         torch.from_numpy(np.repeat(np.asarray(a, np.float32), patch_size**2)) for a in (mean, std)
@@ -231,7 +232,7 @@ def restore_pixels(x: Tensor, mean: np.ndarray, std: np.ndarray, patch_size: int
     return (x * scale + offset).clamp(min=0)
 
 
-def split_off(count: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
+def split_indices(count: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
     """Numbers of the `size` images drawn to validate on, and of the others."""
     if not 0 < size < count:
         raise ValueError(
@@ -242,7 +243,7 @@ def split_off(count: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
     return order[:size], order[size:]
 
 
-def some_of_each(labels: Tensor, fraction: float, seed: int) -> Tensor:
+def stratified_subset(labels: Tensor, fraction: float, seed: int) -> Tensor:
     """Which items to keep, [k] ascending: a share of every class, at least one, by chance."""
     if fraction == 1:
         return torch.arange(len(labels))

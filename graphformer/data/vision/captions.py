@@ -22,10 +22,10 @@ from graphformer.data.splits import split_samples
 from graphformer.data.text.language_modeling import TokenizedData
 from graphformer.data.text.tokenizer_training import make_tokenizer
 from graphformer.data.vision.augment import Augmentation
-from graphformer.data.vision.base import Images, common_size, pixel_statistics, restore_pixels
-from graphformer.data.vision.folder import ImageFiles, find_folder, readable
+from graphformer.data.vision.base import ImageSamples, common_size, denormalize, pixel_statistics
+from graphformer.data.vision.folder import ImageFiles, find_folder, readable_files
 
-Captioned = tuple[Any, Sequence[str]]
+ImagesAndCaptions = tuple[Any, Sequence[str]]
 """Images, [B, C, height, width] or a sequence of [C, height, width], and a sentence each."""
 
 
@@ -43,7 +43,7 @@ class CaptionSamples:
     """
 
     def __init__(
-        self, images: Images, captions: Sequence[np.ndarray], *, start: int, end: int
+        self, images: ImageSamples, captions: Sequence[np.ndarray], *, start: int, end: int
     ) -> None:
         read = [np.concatenate([[start], caption]) for caption in captions]
         answer = [np.concatenate([caption, [end]]) for caption in captions]
@@ -101,13 +101,13 @@ class CaptionedImages(TokenizedData):
             raise ValueError(
                 "augment 'mixup' adds images up, but their sentences cannot be: leave it out."
             )
-        self.splits: dict[str, Captioned] = {}
+        self.splits: dict[str, ImagesAndCaptions] = {}
         self.mean = self.std = np.zeros(0)
         self.num_features = 0
         self.shape: tuple[int, int] | None = None
 
     @abstractmethod
-    def read(self) -> dict[str, Captioned]:
+    def read(self) -> dict[str, ImagesAndCaptions]:
         """Return the splits 'train', 'val' and 'test'."""
 
     def setup(self, stage: str | None = None) -> None:
@@ -136,16 +136,16 @@ class CaptionedImages(TokenizedData):
         order = BatchSampler(len(ids), self.batch_size, shuffle=split == "train", seed=self.seed)
         return BatchLoader(samples, order)
 
-    def images(self, split: str) -> Images:
+    def images(self, split: str) -> ImageSamples:
         """The images of a split, whose labels are their numbers."""
         images = self.splits[split][0]
         changes = self.augmentation if split == "train" else None
         numbers = torch.arange(len(images))
-        return Images(images, numbers, self.patch_size, self.mean, self.std, changes)
+        return ImageSamples(images, numbers, self.patch_size, self.mean, self.std, changes)
 
     def pixels(self, x: Tensor) -> Tensor:
         """Patches [..., C * patch_size**2] of a batch as they were before scaling, from 0 to 1."""
-        return restore_pixels(x, self.mean, self.std, self.patch_size) / self.largest
+        return denormalize(x, self.mean, self.std, self.patch_size) / self.largest
 
 
 class CaptionFile(CaptionedImages):
@@ -213,13 +213,13 @@ class CaptionFile(CaptionedImages):
         self.size, self.channels, self.skip_corrupt = size, channels, skip_corrupt
         self.fractions = (val_fraction, test_fraction)
 
-    def read(self) -> dict[str, Captioned]:
+    def read(self) -> dict[str, ImagesAndCaptions]:
         """Return the pairs of each file; images are read when they are asked for."""
         said = {p: self._sentences(path) for p, path in self.paths.items() if path is not None}
         if self.skip_corrupt:
             said = {split: self._readable(own) for split, own in said.items()}
         images = {split: list(own.items()) for split, own in said.items()}
-        splits: dict[str, Captioned] = {}
+        splits: dict[str, ImagesAndCaptions] = {}
         for split, chosen in split_samples(images, self.fractions, self.seed).items():
             pairs = [(file, sentence) for file, own in chosen for sentence in own]
             files = ImageFiles(
@@ -233,7 +233,7 @@ class CaptionFile(CaptionedImages):
 
     def _readable(self, said: dict[Path, list[str]]) -> dict[Path, list[str]]:
         files = list(said)
-        return {files[i]: said[files[i]] for i in readable(files, self.channels)}
+        return {files[i]: said[files[i]] for i in readable_files(files, self.channels)}
 
     def _sentences(self, path: str) -> dict[Path, list[str]]:
         """The images of a file, and what is said of each."""

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from graphformer.data.io.cache import data_root
 from graphformer.data.io.tabular import find_file
-from graphformer.data.vision.base import Labelled, PatchImages
-from graphformer.data.vision.idx import FILES, fetch, find_folder, read_idx
+from graphformer.data.vision.base import ImagesAndLabels, PatchImages
+from graphformer.data.vision.idx import FILES, download_idx, find_idx_folder, read_idx
 
 
 class IdxImages(PatchImages):
@@ -59,14 +59,14 @@ class IdxImages(PatchImages):
 
     def prepare_data(self) -> None:
         """Fetch the files that are missing."""
-        folder = find_folder(data_root(self.root), self.dataset)
-        fetch(folder, self.dataset, base_url=self.base_url)
+        folder = find_idx_folder(data_root(self.root), self.dataset)
+        download_idx(folder, self.dataset, base_url=self.base_url)
 
-    def read(self) -> dict[str, Labelled]:
+    def read(self) -> dict[str, ImagesAndLabels]:
         """Return the files' images and labels."""
         self.prepare_data()
-        folder = find_folder(data_root(self.root), self.dataset)
-        splits: dict[str, Labelled] = {}
+        folder = find_idx_folder(data_root(self.root), self.dataset)
+        splits: dict[str, ImagesAndLabels] = {}
         for split, (images, labels) in FILES.items():
             pixels, classes = read_idx(folder / images, ndim=3), read_idx(folder / labels, ndim=1)
             splits[split] = (
@@ -108,7 +108,7 @@ class Digits(PatchImages):
         self.save_hyperparameters(logger=False)
         self.test_size = test_size
 
-    def read(self) -> dict[str, Labelled]:
+    def read(self) -> dict[str, ImagesAndLabels]:
         """Return the digits, those for testing drawn at random."""
         images, labels = read_digits()
         if not 0 < self.test_size < len(labels) - 1:
@@ -167,7 +167,7 @@ class ImageArrays(PatchImages):
         self.save_hyperparameters(logger=False)
         self.path, self.root, self.largest = path, root, largest
 
-    def read(self) -> dict[str, Labelled]:
+    def read(self) -> dict[str, ImagesAndLabels]:
         """Return the file's images and labels."""
         file = find_file(self.path, self.root)
         arrays = _arrays(file)

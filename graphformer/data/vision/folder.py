@@ -14,7 +14,7 @@ from torch import Tensor
 
 from graphformer.data.io.cache import MissingDataError, data_root
 from graphformer.data.splits import split_samples
-from graphformer.data.vision.base import Labelled, PatchImages
+from graphformer.data.vision.base import ImagesAndLabels, PatchImages
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 
@@ -159,7 +159,7 @@ class ImageFolder(PatchImages):
         self.skip_corrupt, self.fractions = skip_corrupt, (val_fraction, test_fraction)
         self.classes: list[str] = []
 
-    def read(self) -> dict[str, Labelled]:
+    def read(self) -> dict[str, ImagesAndLabels]:
         """List the files of each split, whose images are read when they are asked for."""
         folder = find_folder(self.path, self.root)
         places = {"train": folder}
@@ -182,18 +182,18 @@ class ImageFolder(PatchImages):
             for split, chosen in split_samples(pairs, self.fractions, self.seed).items()
         }
 
-    def _images(self, files: list[Path], labels: list[int]) -> Labelled:
+    def _images(self, files: list[Path], labels: list[int]) -> ImagesAndLabels:
         images = ImageFiles(files, size=self.size, channels=self.channels, multiple=self.patch_size)
         return images, torch.tensor(labels, dtype=torch.int64)
 
     def _readable(self, files: list[Path], labels: list[int]) -> tuple[list[Path], list[int]]:
         if not self.skip_corrupt:
             return files, labels
-        good = readable(files, self.channels)
+        good = readable_files(files, self.channels)
         return [files[i] for i in good], [labels[i] for i in good]
 
 
-def readable(files: Sequence[Path], channels: int) -> list[int]:
+def readable_files(files: Sequence[Path], channels: int) -> list[int]:
     """The numbers of the image files that can be read, with a warning of how many cannot."""
     good, first = [], ""
     for i, file in enumerate(files):

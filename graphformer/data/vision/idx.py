@@ -72,7 +72,7 @@ def read_idx(path: Path, *, ndim: int | None = None) -> np.ndarray:
     return values.reshape(shape)
 
 
-def find_folder(root: Path, name: str) -> Path:
+def find_idx_folder(root: Path, name: str) -> Path:
     """Return the folder at or under `root` that has the four files, or the one to put them in.
 
     It is `root` itself, `root`/raw, `root`/<name>/raw or `root`/<name in snake case>/<name>/raw.
@@ -84,7 +84,7 @@ def find_folder(root: Path, name: str) -> Path:
     return next(complete, home)
 
 
-def fetch(folder: Path, name: str, *, base_url: str | None) -> None:
+def download_idx(folder: Path, name: str, *, base_url: str | None) -> None:
     """Download those of the four files that `folder` lacks.
 
     Raises:

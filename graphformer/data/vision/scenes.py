@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from graphformer.data.io.cache import data_root
-from graphformer.data.vision.base import Images
-from graphformer.data.vision.captions import Captioned, CaptionedImages
+from graphformer.data.vision.base import ImageSamples
+from graphformer.data.vision.captions import CaptionedImages, ImagesAndCaptions
 from graphformer.data.vision.datasets import read_digits
-from graphformer.data.vision.idx import FILES, fetch, find_folder, read_idx
+from graphformer.data.vision.idx import FILES, download_idx, find_idx_folder, read_idx
 
 CELL = 16  # pixels of a side
 COUNTS = ("a", "two", "three")
@@ -155,20 +155,20 @@ class Scenes(CaptionedImages):
     def prepare_data(self) -> None:
         """Fetch the files that are missing."""
         if self.source == "clothes":
-            folder = find_folder(data_root(self.root), "FashionMNIST")
-            fetch(folder, "FashionMNIST", base_url=None)
+            folder = find_idx_folder(data_root(self.root), "FashionMNIST")
+            download_idx(folder, "FashionMNIST", base_url=None)
 
-    def read(self) -> dict[str, Captioned]:
+    def read(self) -> dict[str, ImagesAndCaptions]:
         """Compose the scenes of all splits."""
         things = self._things()
-        splits: dict[str, Captioned] = {}
+        splits: dict[str, ImagesAndCaptions] = {}
         for number, split in enumerate(self.sizes):
             own = things["test" if split == "test" else "train"]
             images, self.scenes[split] = self._compose(split, number, own)
             splits[split] = (images, [scene.sentence(self.names) for scene in self.scenes[split]])
         return splits
 
-    def singles(self, count: int = 1000) -> tuple[Images, list[list[str]]]:
+    def zero_shot_set(self, count: int = 1000) -> tuple[ImageSamples, list[list[str]]]:
         """Images of one thing each, labelled by kind; and what may be said of each kind."""
         things, images, labels = self._things()["test"], [], []
         kinds = list(self.names)
@@ -182,7 +182,9 @@ class Scenes(CaptionedImages):
             [Group(kind, colour, ((0, 0),)).words(self.names) for colour in COLOURS]
             for kind in kinds
         ]
-        return Images(pixels, torch.tensor(labels), self.patch_size, self.mean, self.std), said
+        return ImageSamples(
+            pixels, torch.tensor(labels), self.patch_size, self.mean, self.std
+        ), said
 
     def _compose(
         self, split: str, number: int, things: dict[int, np.ndarray]
@@ -248,7 +250,7 @@ class Scenes(CaptionedImages):
             order = np.random.default_rng((self.seed, 1)).permutation(len(labels))
             splits = {"test": order[:360], "train": order[360:]}
             return {p: _by_kind(large[i], labels[i], self.names) for p, i in splits.items()}
-        folder = find_folder(data_root(self.root), "FashionMNIST")
+        folder = find_idx_folder(data_root(self.root), "FashionMNIST")
         things = {}
         for split, (images_file, labels_file) in FILES.items():
             pixels = read_idx(folder / images_file).astype(np.float32) / 255

@@ -55,7 +55,9 @@ def captioner(
 
     Source: Vaswani et al., 2017; Xu et al., 2015, with a Transformer for the recurrent net.
     """
-    eye = _encoder(encoder, num_features, dim, depth, num_heads, patch_size, channels, dropout)
+    image_encoder = _encoder(
+        encoder, num_features, dim, depth, num_heads, patch_size, channels, dropout
+    )
     embedding, transformer = text_trunk(
         vocab_size,
         dim,
@@ -66,7 +68,7 @@ def captioner(
         source_dim=dim,
     )
     writer = Model(embedding, transformer, token_head(embedding, tied=True))
-    return EncoderDecoder(eye, writer, source_adjacency=source_adjacency)
+    return EncoderDecoder(image_encoder, writer, source_adjacency=source_adjacency)
 
 
 class RecurrentCaptioner(nn.Module):
@@ -167,12 +169,16 @@ def recurrent_captioner(
 
     Source: Xu et al., 2015.
     """
-    eye = _encoder(encoder, num_features, dim, depth, num_heads, patch_size, channels, dropout)
+    image_encoder = _encoder(
+        encoder, num_features, dim, depth, num_heads, patch_size, channels, dropout
+    )
     tokens = nn.Embedding(vocab_size, dim)
     nn.init.normal_(tokens.weight, std=0.1)
     decoder = AttentiveDecoder(dim, dim, cell=cell)
     head = Head(2 * dim, vocab_size)
-    return RecurrentCaptioner(eye, tokens, decoder, head, source_adjacency=source_adjacency)
+    return RecurrentCaptioner(
+        image_encoder, tokens, decoder, head, source_adjacency=source_adjacency
+    )
 
 
 def _encoder(

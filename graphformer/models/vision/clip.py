@@ -19,7 +19,7 @@ from graphformer.models.vision.vit import ViT, check_pool, patch_embedding
 from graphformer.nn import Head, Transformer
 from graphformer.patterns import Causal, Complete, Pattern, lengths
 
-MOST = math.log(100)
+MAX_LOG_SCALE = math.log(100)
 """The largest scale of similarities, as a logarithm: a larger one makes training unstable."""
 
 
@@ -60,11 +60,13 @@ class CLIP(nn.Module):
     @property
     def scale(self) -> Tensor:
         """What similarities are multiplied by, the inverse of the temperature, []."""
-        return self.log_scale.clamp(max=MOST).exp()
+        return self.log_scale.clamp(max=MAX_LOG_SCALE).exp()
 
     def forward(self, batch: Any, adjacency: Adjacency) -> tuple[Tensor, Tensor]:
         """The vectors of images and of texts, [B, C] each; `adjacency` is that of the texts."""
-        return self.encode_image(images_of(batch)), self.encode_text(texts_of(batch), adjacency)
+        return self.encode_image(image_batch(batch)), self.encode_text(
+            caption_batch(batch), adjacency
+        )
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
         """Write a folder that `transformers` opens; see `graphformer.pretrained`."""
@@ -110,7 +112,7 @@ class CLIP(nn.Module):
         return (self.scale * self.encode_image(batch) @ classes.T).softmax(-1)
 
 
-def images_of(batch: Any) -> Any:
+def image_batch(batch: Any) -> Any:
     """The images of a batch of captions as a batch of their own."""
     return SimpleNamespace(
         x=batch.source,
@@ -121,12 +123,12 @@ def images_of(batch: Any) -> Any:
     )
 
 
-def texts_of(batch: Any) -> Any:
+def caption_batch(batch: Any) -> Any:
     """The texts of a batch of captions, each up to its end, as a batch of their own."""
     return SimpleNamespace(x=batch.y, pos=batch.pos, lengths=lengths(batch), num_nodes=len(batch.y))
 
 
-def samples_of(batch: Any, first: int, last: int) -> Any:
+def slice_batch(batch: Any, first: int, last: int) -> Any:
     """Some samples of a packed batch of images or texts, from `first` up to `last`."""
     sizes = lengths(batch)
     rows = slice(sum(sizes[:first]), sum(sizes[:last]))
@@ -176,7 +178,7 @@ def clip(
     Source: Radford et al., 2021.
     """
     check_pool(pool)
-    eye = ViT(
+    encoder = ViT(
         patch_embedding(
             num_features,
             dim,
@@ -195,7 +197,7 @@ def clip(
         vocab_size, width, text_depth, num_heads, max_length=max_length, dropout=dropout
     )
     reader = Model(*trunk, Head(width, embedding_dim, pool="last", bias=False))
-    return CLIP(eye, reader, image_adjacency=image_adjacency)
+    return CLIP(encoder, reader, image_adjacency=image_adjacency)
 
 
 def text_batch(texts: Sequence[Sequence[int]], device: torch.device) -> Any:

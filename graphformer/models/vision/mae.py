@@ -14,7 +14,7 @@ from graphformer.models.vision.vit import (
     PatchPositions,
     ViT,
     check_pool,
-    of_each_head,
+    head_adjacencies,
     patch_embedding,
 )
 from graphformer.nn import Transformer, weight_std
@@ -62,8 +62,8 @@ class MaskedAutoencoder(nn.Module):
         """
         if visible is None:
             visible = torch.ones(len(batch.x), dtype=torch.bool, device=batch.x.device)
-        seen = visible_part(batch, visible)
-        nodes = self.widen(self.encoder(seen, induced(adjacency, visible, seen.lengths)))
+        seen = visible_batch(batch, visible)
+        nodes = self.widen(self.encoder(seen, induced_adjacency(adjacency, visible, seen.lengths)))
         x = self.mask_token.to(nodes.dtype).expand(len(visible), -1)
         x = x.index_put((visible.nonzero().squeeze(1),), nodes)
         return self.head(self.decoder(x + self._places(batch), adjacency))
@@ -74,7 +74,7 @@ class MaskedAutoencoder(nn.Module):
         return self.positions(batch.pos)
 
 
-def visible_part(batch: Any, visible: Tensor) -> Any:
+def visible_batch(batch: Any, visible: Tensor) -> Any:
     """The visible patches of a batch as one of their own; `shapes` stay those of whole images."""
     counts = [int(part.sum()) for part in visible.split(list(lengths(batch)))]
     return SimpleNamespace(
@@ -86,7 +86,7 @@ def visible_part(batch: Any, visible: Tensor) -> Any:
     )
 
 
-def induced(adjacency: Adjacency, keep: Tensor, sizes: tuple[int, ...]) -> Adjacency:
+def induced_adjacency(adjacency: Adjacency, keep: Tensor, sizes: tuple[int, ...]) -> Adjacency:
     """The edges among some of the nodes, which are numbered anew.
 
     Args:
@@ -97,7 +97,9 @@ def induced(adjacency: Adjacency, keep: Tensor, sizes: tuple[int, ...]) -> Adjac
     if isinstance(adjacency, Complete):
         return adjacencies.complete(sizes).to(adjacency.device)
     if isinstance(adjacency, HeadEdges):
-        return HeadEdges.of(*(induced(part, keep, sizes) for part in of_each_head(adjacency)))
+        return HeadEdges.of(
+            *(induced_adjacency(part, keep, sizes) for part in head_adjacencies(adjacency))
+        )
     number = keep.cumsum(0) - 1
     edges = adjacency.edge_index
     edges = number[edges[:, keep[edges].all(0)]]

@@ -67,7 +67,7 @@ class ViT(Model):
         nodes, sizes = self.nodes(batch, adjacency, **options)
         if getattr(self.head, "pool", None) == "first" and self.head is not None:
             return self.head(nodes, SimpleNamespace(lengths=sizes))
-        nodes = nodes if self.tokens is None else nodes[self.is_patch(sizes)]
+        nodes = nodes if self.tokens is None else nodes[self.patch_mask(sizes)]
         return nodes if self.head is None else self.head(nodes, batch)
 
     def nodes(
@@ -79,14 +79,14 @@ class ViT(Model):
         if self.tokens is not None:
             count = len(self.tokens)
             if isinstance(edges, Adjacency):
-                edges = with_tokens(edges, sizes, count)
+                edges = connect_tokens(edges, sizes, count)
             else:
-                edges = [with_tokens(each, sizes, count) for each in edges]
-            x, sizes = self._with_tokens(x, sizes), tuple(size + count for size in sizes)
+                edges = [connect_tokens(each, sizes, count) for each in edges]
+            x, sizes = self._prepend_tokens(x, sizes), tuple(size + count for size in sizes)
         x = x if self.norm is None else self.norm(x)
         return self.transformer(x, edges, **options), sizes
 
-    def is_patch(self, sizes: Sequence[int]) -> Tensor:
+    def patch_mask(self, sizes: Sequence[int]) -> Tensor:
         """Which of the nodes are patches, bool [N + B * tokens], of images with so many nodes."""
         count = 0 if self.tokens is None else len(self.tokens)
         device = next(self.parameters()).device
@@ -94,7 +94,7 @@ class ViT(Model):
         starts = (total.cumsum(0) - total).repeat_interleave(total)
         return torch.arange(len(starts), device=device) - starts >= count
 
-    def _with_tokens(self, x: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    def _prepend_tokens(self, x: Tensor, sizes: tuple[int, ...]) -> Tensor:
         assert self.tokens is not None
         tokens = self.tokens.to(x.dtype)
         if len(set(sizes)) == 1:
@@ -104,7 +104,7 @@ class ViT(Model):
         return torch.cat([part for image in x.split(sizes) for part in (tokens, image)])
 
 
-def with_tokens(adjacency: Adjacency, sizes: tuple[int, ...], count: int) -> Adjacency:
+def connect_tokens(adjacency: Adjacency, sizes: tuple[int, ...], count: int) -> Adjacency:
     """Who attends to whom when `count` tokens come ahead of each image and see all of it.
 
     Args:
@@ -129,7 +129,7 @@ def with_tokens(adjacency: Adjacency, sizes: tuple[int, ...], count: int) -> Adj
 @torch.inference_mode(False)
 def _joined(adjacency: Adjacency, sizes: tuple[int, ...], count: int) -> Adjacency:
     if isinstance(adjacency, HeadEdges):
-        return HeadEdges.of(*(_joined(part, sizes, count) for part in of_each_head(adjacency)))
+        return HeadEdges.of(*(_joined(part, sizes, count) for part in head_adjacencies(adjacency)))
     wider = tuple(size + count for size in sizes)
     if isinstance(adjacency, Complete) and adjacency.lengths == sizes:
         return adjacencies.complete(wider).to(adjacency.device)
@@ -142,7 +142,7 @@ def _joined(adjacency: Adjacency, sizes: tuple[int, ...], count: int) -> Adjacen
     return shifted | tokens
 
 
-def of_each_head(adjacency: HeadEdges) -> list[Adjacency]:
+def head_adjacencies(adjacency: HeadEdges) -> list[Adjacency]:
     """The edges that each head has, as adjacencies of their own."""
     assert adjacency.heads is not None
     edges = adjacency.edge_index

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from graphformer.models import Model, ViT
 from graphformer.models.vision.clip import CLIP as TwoTowers  # noqa: N811 - the family has its name
-from graphformer.models.vision.clip import MOST
+from graphformer.models.vision.clip import MAX_LOG_SCALE
 from graphformer.nn import (
     Embedding,
     FeedForward,
@@ -141,7 +141,7 @@ def joined(config: Config, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             f"({list(places.shape)} and {list(token.shape)} there, {shapes[0]} and {shapes[1]} by "
             "the config)."
         )
-    if float(tensors["logit_scale"]) > MOST + 1e-2:
+    if float(tensors["logit_scale"]) > MAX_LOG_SCALE + 1e-2:
         scale = math.exp(float(tensors["logit_scale"]))
         raise ValueError(f"logit_scale stands for {scale:.4g}, but this library takes at most 100.")
     return {

@@ -12,7 +12,13 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from typing_extensions import Unpack
 
-from graphformer.models.vision.clip import CLIP, MOST, images_of, samples_of, texts_of
+from graphformer.models.vision.clip import (
+    CLIP,
+    MAX_LOG_SCALE,
+    caption_batch,
+    image_batch,
+    slice_batch,
+)
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
 from graphformer.tasks.base import Task, TaskOptions, need_tokenizer
@@ -27,8 +33,8 @@ class ImageTextContrast(Task):
 
     Recall is over a whole part: of 1,000 texts, how many have their own image among the nearest;
     an image that comes several times, or with a sentence that does, is right each time. Where the
-    data has `singles`, as `Scenes`, the test also classifies these without training (zero-shot), by
-    the nearest mean of what may be said of each class.
+    data has `zero_shot_set`, as `Scenes`, the test also classifies these without training
+    (zero-shot), by the nearest mean of what may be said of each class.
 
     With `micro_batch_size`, images and texts go through the towers in parts that keep no more
     than their vectors, and once more for the gradient, which is exactly that of the whole batch:
@@ -79,7 +85,7 @@ class ImageTextContrast(Task):
 
     def on_train_batch_end(self, outputs: Any, batch: Data, batch_idx: int) -> None:
         """Keep the scale where it has a gradient: beyond its limit it could never come back."""
-        self.network.log_scale.data.clamp_(max=MOST)
+        self.network.log_scale.data.clamp_(max=MAX_LOG_SCALE)
 
     def validation_step(self, batch: Data, batch_idx: int) -> None:
         """Keep the vectors; update the loss."""
@@ -97,8 +103,8 @@ class ImageTextContrast(Task):
         """Tell the recall over the test split, and the zero-shot accuracy."""
         self._tell("test")
         data: Any = getattr(self.trainer, "datamodule", None)
-        if hasattr(data, "singles"):
-            images, said = data.singles()
+        if hasattr(data, "zero_shot_set"):
+            images, said = data.zero_shot_set()
             self.log("test/zero_shot", self.zero_shot(images, said))
 
     def predict_step(self, batch: Data, batch_idx: int) -> Tensor:
@@ -111,8 +117,8 @@ class ImageTextContrast(Task):
         def read(texts: Any) -> Tensor:
             return self.network.encode_text(texts, self.adjacency(texts))
 
-        image = self._in_parts(self.network.encode_image, images_of(batch))
-        return image, self._in_parts(read, texts_of(batch))
+        image = self._in_parts(self.network.encode_image, image_batch(batch))
+        return image, self._in_parts(read, caption_batch(batch))
 
     @torch.no_grad()
     def zero_shot(self, images: Any, said: list[list[str]]) -> float:
@@ -141,20 +147,20 @@ class ImageTextContrast(Task):
         size, count = self.micro_batch_size, len(lengths(batch))
         if size is None or size >= count or not torch.is_grad_enabled():
             return encode(batch)
-        parts = [samples_of(batch, i, min(i + size, count)) for i in range(0, count, size)]
+        parts = [slice_batch(batch, i, min(i + size, count)) for i in range(0, count, size)]
         return torch.cat([checkpoint(encode, part, use_reentrant=False) for part in parts])
 
     def _evaluate(self, batch: Data, stage: str, mean_loss: Mean) -> None:
         image, text = self.vectors(batch)
         mean_loss.update(contrast(image, text, self.network.scale), torch.tensor(len(image)))
         self._vectors.append((image, text))
-        self._told.append((contents(images_of(batch)), contents(texts_of(batch))))
+        self._told.append((sample_hashes(image_batch(batch)), sample_hashes(caption_batch(batch))))
         self.log(f"{stage}/loss", mean_loss, prog_bar=True, batch_size=len(image))
 
     def _tell(self, stage: str) -> None:
         image, text = (torch.cat(side) for side in zip(*self._vectors, strict=True))
         told = (list(chain(*side)) for side in zip(*self._told, strict=True))
-        right = same(*told).to(image.device)
+        right = matching_pairs(*told).to(image.device)
         self._vectors.clear()
         self._told.clear()
         for name, near in (("image", text @ image.T), ("text", image @ text.T)):
@@ -195,13 +201,13 @@ def recall(near: Tensor, k: int, right: Tensor | None = None) -> Tensor:
     return ((~right & ~(near < best)).sum(1) < k).float().mean()
 
 
-def contents(batch: Any) -> list[int]:
+def sample_hashes(batch: Any) -> list[int]:
     """A number for each image or text of a batch that only its like has, [B]."""
     parts = batch.x.detach().cpu().double().split(list(lengths(batch)))
     return [hash(part.numpy().tobytes()) for part in parts]
 
 
-def same(images: Sequence[int], texts: Sequence[int]) -> Tensor:
+def matching_pairs(images: Sequence[int], texts: Sequence[int]) -> Tensor:
     """Which pairs have the same image or the same text as which others, bool [n, n]."""
     alike = [torch.tensor(side)[:, None] == torch.tensor(side) for side in (images, texts)]
     return alike[0] | alike[1]

@@ -78,9 +78,9 @@ class MaskedImageModeling(Task):
                 f"got x of type {batch.x.dtype}: choose data of images, such as IdxImages."
             )
         generator = batch_generator(self, self.seed, batch_idx, training=training)
-        visible = choose_visible(lengths(batch), self.mask_ratio, generator).to(batch.x.device)
+        visible = sample_visible_mask(lengths(batch), self.mask_ratio, generator).to(batch.x.device)
         patches = self.network(batch, self.adjacency(batch), visible).float()
-        target = normalized(batch.x)[0] if self.normalize else batch.x
+        target = normalize_patches(batch.x)[0] if self.normalize else batch.x
         total = (patches - target).square().mean(1)[~visible].sum()
         return total, (~visible).sum()
 
@@ -89,7 +89,7 @@ class MaskedImageModeling(Task):
         self.log(f"{stage}/loss", mean_loss, prog_bar=True, batch_size=len(lengths(batch)))
 
 
-def choose_visible(
+def sample_visible_mask(
     sizes: tuple[int, ...], mask_ratio: float, generator: np.random.Generator
 ) -> Tensor:
     """Which patches stay visible, bool [N]: of each image its share, at least one."""
@@ -102,7 +102,7 @@ def choose_visible(
     return torch.from_numpy(np.concatenate([np.zeros(0, bool), *visible]))
 
 
-def normalized(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def normalize_patches(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Patches [N, F] with a mean of 0 and a deviation of 1, and these [N, 1], to undo it.
 
     Raises ValueError for patches of a single number, which have no deviation.

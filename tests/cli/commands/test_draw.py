@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.images import packed, pictures
+from helpers.images import patch_batch, random_images
 
 from graphformer import models, patterns
 from graphformer.cli import main
 from graphformer.cli.plots.curves import read_curves
-from graphformer.cli.plots.vision import attention_maps, word_maps
+from graphformer.cli.plots.vision import attention_maps, word_attention_maps
 from graphformer.nn import record_attention
 from graphformer.nn.rollout import attention_from, dense_attention, rollout, rollout_from
 
@@ -212,7 +212,7 @@ def test_gradients_of_batches_that_never_meet_are_refused(workplace, capsys):
 def test_rollout_mixes_attention_with_residuals():
     torch.manual_seed(0)
     model = models.vit(12, 7, 12, 2, 3, pool="class").eval()
-    batch = packed(pictures([(6, 10)]))
+    batch = patch_batch(random_images([(6, 10)]))
     with record_attention(model.transformer) as records:
         model(batch, patterns.Grid(1)(batch))
     first, second = (dense_attention(record) for record in records)
@@ -228,7 +228,7 @@ def test_rollout_mixes_attention_with_residuals():
 @pytest.mark.parametrize("pattern", ["complete", "grid"])
 def test_attention_from_some_nodes_is_that_of_their_rows(pattern):
     torch.manual_seed(0)
-    batch = packed(pictures([(6, 10)]))
+    batch = patch_batch(random_images([(6, 10)]))
     adjacency = patterns.Complete()(batch) if pattern == "complete" else patterns.Grid(1)(batch)
     model = models.vit(12, None, 12, 3, 3).eval()
     with record_attention(model.transformer) as records:
@@ -255,6 +255,8 @@ def test_images_of_one_class_are_no_task(workplace, trained, capsys):
 def test_words_look_at_every_node_of_their_image():
     torch.manual_seed(0)
     model = models.captioner(11, 12, dim=12, num_heads=3, patch_size=2).eval()
-    looks = word_maps(model, patterns.Causal(), packed(pictures([(6, 10)])), [1, 4, 2, 7])
+    looks = word_attention_maps(
+        model, patterns.Causal(), patch_batch(random_images([(6, 10)])), [1, 4, 2, 7]
+    )
     assert looks.shape == (3, 15)
     torch.testing.assert_close(looks.sum(1), torch.ones(3))

@@ -8,7 +8,7 @@ import torch
 
 from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.data.vision.augment import Augmentation, crop, erase, flip, mixup
-from graphformer.data.vision.base import Images
+from graphformer.data.vision.base import ImageSamples
 
 
 def chance(seed: int = 0) -> np.random.Generator:
@@ -64,7 +64,7 @@ def test_batches_are_changed_anew_each_epoch_and_repeatably_from_the_middle():
     augmentation = Augmentation(["crop:1", "flip", "erase:0.5", "mixup:0.3"], seed=5)
 
     def loader() -> BatchLoader:
-        samples = Images(images, labels, 2, np.zeros(1), np.ones(1), augmentation)
+        samples = ImageSamples(images, labels, 2, np.zeros(1), np.ones(1), augmentation)
         return BatchLoader(samples, BatchSampler(23, 5, shuffle=True, seed=3))
 
     whole = loader()

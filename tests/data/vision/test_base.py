@@ -12,8 +12,8 @@ import torch
 from torch.nn.functional import unfold
 
 from graphformer.data import Digits, IdxImages, MissingDataError
-from graphformer.data.vision.base import Images, patchify, pixel_statistics
-from graphformer.data.vision.idx import NAMES, SOURCES, find_folder, read_idx
+from graphformer.data.vision.base import ImageSamples, patchify, pixel_statistics
+from graphformer.data.vision.idx import NAMES, SOURCES, find_idx_folder, read_idx
 
 
 def idx(array: np.ndarray) -> bytes:
@@ -111,7 +111,7 @@ def test_files_are_found_in_the_usual_places(place: str, toy: Path, tmp_path: Pa
     folder = tmp_path / "root" / place
     folder.parent.mkdir(parents=True, exist_ok=True)
     toy.rename(folder)
-    assert find_folder(tmp_path / "root", "MNIST") == folder
+    assert find_idx_folder(tmp_path / "root", "MNIST") == folder
 
 
 def test_missing_files_are_downloaded_once_and_checked(
@@ -183,7 +183,7 @@ def test_images_of_several_sizes_are_packed_in_the_order_asked_for() -> None:
     sizes = [(4, 6), (2, 2), (4, 6), (6, 2)]
     images = [torch.full((3, *size), float(i)) for i, size in enumerate(sizes)]
     labels = torch.tensor([5, 3, 2, 7])
-    samples = Images(images, labels, 2, np.zeros(3), np.ones(3))
+    samples = ImageSamples(images, labels, 2, np.zeros(3), np.ones(3))
     batch = samples[torch.tensor([2, 1, 3])]
     assert batch.shapes == [(2, 3), (1, 1), (3, 1)]
     assert batch.lengths == (6, 1, 3)
@@ -206,7 +206,7 @@ def test_fashion_mnist_is_read(real_data: Callable[[str], Path]) -> None:
     labels = read_idx(folder / NAMES[3])
     assert images.shape == (10_000, 28, 28)
     assert np.bincount(labels).tolist() == [1000] * 10
-    assert find_folder(folder.parents[2], "FashionMNIST") == folder
+    assert find_idx_folder(folder.parents[2], "FashionMNIST") == folder
 
 
 def test_sets_that_do_not_fit_are_refused(toy: Path) -> None:

@@ -95,7 +95,7 @@ def test_batches_are_those_of_an_encoder_decoder(scenes: Scenes) -> None:
 
 
 def test_single_things_for_zero_shot(scenes: Scenes) -> None:
-    images, said = scenes.singles(17)
+    images, said = scenes.zero_shot_set(17)
     assert len(said) == 10
     assert said[4] == ["a red four", "a green four", "a blue four", "a yellow four"]
     batch = images[torch.arange(17)]

@@ -7,11 +7,23 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.images import packed, pictures
+from helpers.images import patch_batch, random_images
 
 from graphformer import models, patterns
-from graphformer.models.vision.clip import MOST, images_of, samples_of, text_batch, texts_of
-from graphformer.tasks.vision.image_text import ImageTextContrast, contents, contrast, recall, same
+from graphformer.models.vision.clip import (
+    MAX_LOG_SCALE,
+    caption_batch,
+    image_batch,
+    slice_batch,
+    text_batch,
+)
+from graphformer.tasks.vision.image_text import (
+    ImageTextContrast,
+    contrast,
+    matching_pairs,
+    recall,
+    sample_hashes,
+)
 
 WORDS = (5, 2, 7, 3)
 PATTERNS = {
@@ -28,8 +40,8 @@ def captions(numbers=(0, 1, 2, 3), seed=5):
     """Some of four images of mixed sizes with sentences of mixed lengths."""
     generator = torch.Generator().manual_seed(seed)
     texts = [torch.randint(11, (n,), generator=generator) for n in WORDS]
-    images, texts = [pictures()[i] for i in numbers], [texts[i] for i in numbers]
-    image = packed(images)
+    images, texts = [random_images()[i] for i in numbers], [texts[i] for i in numbers]
+    image = patch_batch(images)
     return SimpleNamespace(
         x=torch.cat(texts),
         y=torch.cat(texts),
@@ -94,7 +106,7 @@ def test_the_recurrent_decoder_tells_where_it_looks():
 def test_a_cnn_attends_over_its_feature_map():
     torch.manual_seed(0)
     model = models.cnn(12, 7, 16, patch_size=2, depth=1).eval()
-    batch = packed(pictures())
+    batch = patch_batch(random_images())
     assert model(batch, patterns.Complete()(batch)).shape == (4, 7)
     different = model(batch, patterns.Grid(1)(batch))
     assert not torch.allclose(model(batch, patterns.Complete()(batch)), different)
@@ -124,8 +136,8 @@ def test_the_temperature_is_clamped():
     model = towers()
     torch.testing.assert_close(model.scale, torch.tensor(1 / 0.07))
     model.log_scale.data.fill_(9.0)
-    torch.testing.assert_close(model.scale, torch.tensor(math.exp(MOST)))
-    assert math.exp(MOST) == pytest.approx(100)
+    torch.testing.assert_close(model.scale, torch.tensor(math.exp(MAX_LOG_SCALE)))
+    assert math.exp(MAX_LOG_SCALE) == pytest.approx(100)
 
 
 def test_the_contrast_is_symmetric_cross_entropy():
@@ -159,8 +171,8 @@ def test_recall_counts_the_right_ones_among_the_nearest():
 
 
 def test_samples_of_a_batch():
-    batch = images_of(captions())
-    some = samples_of(batch, 1, 3)
+    batch = image_batch(captions())
+    some = slice_batch(batch, 1, 3)
     assert some.lengths == batch.lengths[1:3]
     assert torch.equal(some.x, batch.x[15:37])
     assert some.shapes == batch.shapes[1:3]
@@ -174,7 +186,7 @@ def test_no_numbers_and_vectors_that_are_all_alike_find_nothing():
 
 def test_a_pair_that_comes_twice_is_right_both_times():
     images, texts = captions((0, 1, 0, 3)), captions((0, 1, 2, 1))
-    right = same(contents(images_of(images)), contents(texts_of(texts)))
+    right = matching_pairs(sample_hashes(image_batch(images)), sample_hashes(caption_batch(texts)))
     expected = torch.eye(4, dtype=torch.bool)
     expected[0, 2] = expected[2, 0] = expected[1, 3] = expected[3, 1] = True
     assert torch.equal(right, expected)
@@ -195,7 +207,7 @@ def test_images_are_told_apart_by_what_is_said_of_classes():
     model = towers().eval()
     said = [[[1, 2, 9], [3, 9]], [[4, 9]], [[5, 6, 7, 9]]]
     classes = model.class_vectors(said)
-    batch = images_of(captions())
+    batch = image_batch(captions())
     one = text_batch([[1, 2, 9]], torch.device("cpu"))
     other = text_batch([[3, 9]], torch.device("cpu"))
     both = [model.encode_text(text, patterns.Causal()(text)) for text in (one, other)]
@@ -219,7 +231,7 @@ def test_images_of_mixed_sizes_go_through_any_adjacency(kind, pattern):
     pattern, batch, one = PATTERNS[pattern], captions(), captions((2,))
     if kind == "clip":
         model = towers(pool="class", image_adjacency=pattern).eval()
-        together, alone = (model.encode_image(images_of(each)) for each in (batch, one))
+        together, alone = (model.encode_image(image_batch(each)) for each in (batch, one))
         torch.testing.assert_close(together[2:3], alone, atol=1e-5, rtol=1e-5)
         return
     model = BUILD[kind](source_adjacency=pattern, depth=1).eval()

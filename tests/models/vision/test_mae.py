@@ -5,22 +5,26 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers.images import packed, pictures
+from helpers.images import patch_batch, random_images
 
 import graphformer as gf
 from graphformer import models, patterns
-from graphformer.models.vision.mae import induced, visible_part
-from graphformer.tasks.vision.masked_image import MaskedImageModeling, choose_visible, normalized
+from graphformer.models.vision.mae import induced_adjacency, visible_batch
+from graphformer.tasks.vision.masked_image import (
+    MaskedImageModeling,
+    normalize_patches,
+    sample_visible_mask,
+)
 
 PATTERNS = {"complete": patterns.Complete(), "grid": patterns.Grid(1)}
 
 
 def visible_of(batch, seed=0):
-    return choose_visible(batch.lengths, 0.75, np.random.default_rng(seed))
+    return sample_visible_mask(batch.lengths, 0.75, np.random.default_rng(seed))
 
 
 def test_three_quarters_of_every_image_are_hidden():
-    batch = packed(pictures())
+    batch = patch_batch(random_images())
     visible = visible_of(batch)
     assert [int(part.sum()) for part in visible.split(list(batch.lengths))] == [4, 2, 4, 1]
     assert not torch.equal(visible, visible_of(batch, 1))
@@ -31,7 +35,7 @@ def test_three_quarters_of_every_image_are_hidden():
 def test_the_encoder_sees_the_visible_patches_alone(pattern, pool):
     torch.manual_seed(0)
     model = models.mae(12, 12, 2, 3, decoder_dim=8, decoder_heads=2, pool=pool).eval()
-    batch, pattern = packed(pictures()), PATTERNS[pattern]
+    batch, pattern = patch_batch(random_images()), PATTERNS[pattern]
     visible = visible_of(batch)
     sizes = []
     model.encoder.transformer.register_forward_hook(lambda m, args, out: sizes.append(len(args[0])))
@@ -46,33 +50,33 @@ def test_the_encoder_sees_the_visible_patches_alone(pattern, pool):
 def test_a_batch_gives_what_single_images_give():
     torch.manual_seed(0)
     model = models.mae(12, 12, 2, 3, decoder_dim=8, decoder_heads=2).eval()
-    images = pictures()
-    batch = packed(images)
+    images = random_images()
+    batch = patch_batch(images)
     visible = visible_of(batch)
     together = model(batch, gf.grid(batch.shapes), visible)
     parts = visible.split(list(batch.lengths))
     alone = []
     for image, part in zip(images, parts, strict=True):
-        one = packed([image])
+        one = patch_batch([image])
         alone.append(model(one, gf.grid(one.shapes), part))
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
 
 
 def test_edges_among_visible_patches():
-    batch = packed(pictures())
+    batch = patch_batch(random_images())
     visible = visible_of(batch)
-    sizes = visible_part(batch, visible).lengths
+    sizes = visible_batch(batch, visible).lengths
     adjacency = gf.grid(batch.shapes, radius=2)
     expected = adjacency.to_mask()[visible][:, visible]
-    assert torch.equal(induced(adjacency, visible, sizes).to_mask(), expected)
-    whole = induced(gf.complete(batch.lengths), visible, sizes)
+    assert torch.equal(induced_adjacency(adjacency, visible, sizes).to_mask(), expected)
+    whole = induced_adjacency(gf.complete(batch.lengths), visible, sizes)
     assert torch.equal(whole.to_mask(), gf.complete(sizes).to_mask())
 
 
 def test_patches_are_normalised_and_back():
     x = torch.randn(7, 13) * 5 + 3
     x[3] = 2.0  # a constant patch stays finite
-    y, mean, deviation = normalized(x)
+    y, mean, deviation = normalize_patches(x)
     torch.testing.assert_close(y * deviation + mean, x)
     assert (y[3] == 0).all()
     torch.testing.assert_close(y[0].std(), torch.tensor(1.0))
@@ -82,7 +86,7 @@ def test_it_learns_to_tell_a_patch_from_another():
     torch.manual_seed(0)
     model = models.mae(4, 16, 1, 2, decoder_dim=16, decoder_depth=1, decoder_heads=2)
     images = [torch.full((1, 8, 8), float(value)) for value in (-1, 1, 2, -2)]
-    batch = packed(images)
+    batch = patch_batch(images)
     adjacency = gf.complete(batch.lengths)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for step in range(60):
@@ -113,7 +117,7 @@ def test_a_classifier_starts_from_the_encoder(tmp_path):
         (lambda: models.mae(12, 8, pool="klass"), "pool must be 'mean' or 'class', got 'klass'"),
         (lambda: MaskedImageModeling(models.vit(12, 3)), "network is ViT.*models.mae"),
         (lambda: MaskedImageModeling(models.mae(12, 8), mask_ratio=1.0), "mask_ratio is 1.0"),
-        (lambda: normalized(torch.ones(3, 1)), "patches of 2 numbers or more, got 1"),
+        (lambda: normalize_patches(torch.ones(3, 1)), "patches of 2 numbers or more, got 1"),
     ],
 )
 def test_what_cannot_be_masked_is_named(make, message):
