@@ -50,5 +50,22 @@ def renamed_exports(module: str, new_names: dict[str, str]) -> Callable[[str], A
     return look_up
 
 
+class renamed_attribute:  # noqa: N801 - used like `property`
+    """The old name of an attribute or method, `kinds = renamed_attribute("part_mask")`."""
+
+    def __init__(self, new_name: str) -> None:
+        self.new_name = new_name
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.old_name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        kind = type(instance).__name__
+        _warn(f"{kind}.{self.old_name}", f"{kind}.{self.new_name}")
+        return getattr(instance, self.new_name)
+
+
 def _warn(old: str, new: str) -> None:
     warnings.warn(f"{old} is now called {new}; change it", FutureWarning, stacklevel=3)

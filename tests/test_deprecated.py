@@ -8,7 +8,7 @@ import types
 
 import pytest
 
-from graphformer.deprecated import renamed_exports, renamed_keywords
+from graphformer.deprecated import renamed_attribute, renamed_exports, renamed_keywords
 
 
 @renamed_keywords(size="dim")
@@ -37,3 +37,16 @@ def test_old_export_warns_and_works(monkeypatch: pytest.MonkeyPatch):
         assert module.Old is int
     with pytest.raises(AttributeError, match="no attribute 'Older'"):
         _ = module.Older
+
+
+class Counter:
+    old = renamed_attribute("count")
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+
+def test_old_attribute_warns_and_works():
+    with pytest.warns(FutureWarning, match=r"Counter\.old is now called Counter\.count"):
+        assert Counter(7).old == 7
+    assert isinstance(Counter.old, renamed_attribute), "reading it from the class does not warn"

@@ -1,5 +1,7 @@
 """Who attends to whom: adjacencies, their algebra and conversions."""
 
+from typing import TYPE_CHECKING
+
 from graphformer.adjacency.base import Adjacency, Bucket, union
 from graphformer.adjacency.constructors import (
     batch,
@@ -12,17 +14,21 @@ from graphformer.adjacency.constructors import (
     networkx_values,
     window,
 )
-from graphformer.adjacency.csr import CSR, BySource
+from graphformer.adjacency.csr import CSC, CSR
 from graphformer.adjacency.edge_values import edge_values
 from graphformer.adjacency.from_tensor import as_adjacency
 from graphformer.adjacency.heads import HeadEdges
 from graphformer.adjacency.implicit import Causal, Complete, Grid, Implicit, Window
+from graphformer.deprecated import renamed_exports
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_exports(__name__, {"BySource": "CSC"})
 
 __all__ = [
     "CSR",
     "Adjacency",
     "Bucket",
-    "BySource",
+    "CSC",
     "Causal",
     "Complete",
     "Grid",

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from graphformer.adjacency.cached_property import kept, made
+from graphformer.adjacency.cached_property import cached_property, compute_uncached
+from graphformer.deprecated import renamed_attribute
 
 if TYPE_CHECKING:
     import networkx
@@ -28,11 +29,16 @@ class Adjacency:
     shape: tuple[int, int]
     """(targets M, sources N)."""
     parts: tuple[Adjacency, ...] = ()
-    """What `graphformer.adjacency.union` made this of; see `kinds`."""
-    distinct: bool = True
+    """What `graphformer.adjacency.union` made this of; see `part_mask`."""
+    is_coalesced: bool = True
     """False if a source may appear in a row several times; such edges have no mask."""
-    of_heads: ClassVar[bool] = False
+    per_head: ClassVar[bool] = False
     """Whether some edges are there for some heads only."""
+
+    kinds = renamed_attribute("part_mask")
+    distinct = renamed_attribute("is_coalesced")
+    of_heads = renamed_attribute("per_head")
+    numbers = renamed_attribute("find_edges")
 
     # What the kinds supply ---------------------------------------------------------------------
 
@@ -83,21 +89,21 @@ class Adjacency:
 
     def bucket_mask(self, number: int) -> Tensor:
         """The dense mask of one sample of a bucket, bool [m, n]; kept, so not for writing."""
-        return self.kept_mask
+        return self.dense_mask
 
-    @kept
+    @cached_property
     def edge_index(self) -> Tensor:
         """Sources and targets, int64 [2, E], PyG's convention."""
         csr = self.to_csr()
         by_target = torch.stack([csr.indices.long(), csr.target])
         return by_target if csr.edge_ids is None else by_target[:, csr.slots]
 
-    def numbers(self, target: Tensor, source: Tensor) -> Tensor:
+    def find_edges(self, target: Tensor, source: Tensor) -> Tensor:
         """The numbers of the edges source[e] -> target[e], int64; -1 for those that are absent."""
-        return self.to_csr().numbers(target, source)
+        return self.to_csr().find_edges(target, source)
 
-    @kept
-    def kinds(self) -> Tensor:
+    @cached_property
+    def part_mask(self) -> Tensor:
         """Which of its `parts` each edge is in, bool [E, P]; all true, P = 1, if it has none."""
         if not self.parts:
             return torch.ones(self.num_edges, 1, dtype=torch.bool, device=self.device)
@@ -112,8 +118,8 @@ class Adjacency:
         mask[csr.target, csr.indices.long()] = True
         return mask
 
-    @kept
-    def kept_mask(self) -> Tensor:
+    @cached_property
+    def dense_mask(self) -> Tensor:
         """The dense mask, made once and kept; not for writing."""
         return self.to_mask()
 
@@ -139,7 +145,7 @@ class Adjacency:
 
         targets, sources = self.shape
         source, target = self.edge_index.tolist()
-        graph = networkx.DiGraph() if self.distinct else networkx.MultiDiGraph()
+        graph = networkx.DiGraph() if self.is_coalesced else networkx.MultiDiGraph()
         if targets == sources:
             graph.add_nodes_from(range(sources))
         else:
@@ -148,7 +154,7 @@ class Adjacency:
             target = [sources + i for i in target]
         arcs: list[tuple[int, ...]] = list(zip(source, target, strict=True))
         keys = graph.add_edges_from(arcs)
-        if not self.distinct:
+        if not self.is_coalesced:
             arcs = [(*arc, key) for arc, key in zip(arcs, keys, strict=True)]
         for name, values in (nodes or {}).items():
             networkx.set_node_attributes(graph, _by_key(name, values, list(graph)), name)
@@ -192,7 +198,7 @@ class Adjacency:
             raise ValueError(
                 f"| and & need adjacencies of one shape, got {self.shape} and {other.shape}"
             )
-        if self.of_heads or other.of_heads:
+        if self.per_head or other.per_head:
             raise ValueError(
                 "adjacencies whose heads differ cannot be combined: combine the patterns of each "
                 "head first"
@@ -204,8 +210,8 @@ class Adjacency:
             )
         return (self, other) if self.num_edges <= other.num_edges else (other, self)
 
-    def _make(self, name: str) -> Any:
-        value = made(self, name)
+    def _compute(self, name: str) -> Any:
+        value = compute_uncached(self, name)
         object.__setattr__(self, name, value)  # from now on before `kept`; adjacencies are frozen
         return value
 
@@ -250,11 +256,11 @@ class Bucket:
         """The edges of its samples among those of the batch; made anew, for there may be N^2."""
         if self.first_edges is None:
             return None
-        return rows_of(self.first_edges, self.num_edges)
+        return consecutive_rows(self.first_edges, self.num_edges)
 
 
 def union(adjacencies: Sequence[Adjacency]) -> Adjacency:
-    """The edges of any of the adjacencies; its `kinds` tell which have each edge.
+    """The edges of any of the adjacencies; its `part_mask` tell which have each edge.
 
     Ordered by target, then source, unless one adjacency holds all others: then it is that one.
     Costs a sort of all edges, whatever the number of parts, where `a | b | c` costs two sorts.
@@ -268,15 +274,15 @@ def union(adjacencies: Sequence[Adjacency]) -> Adjacency:
     parts = tuple(adjacencies)
     if not parts:
         raise ValueError("adjacencies must hold at least one adjacency, got none")
-    return replace(_whole(parts), parts=parts)
+    return replace(_merge(parts), parts=parts)
 
 
 def joined(a: Adjacency, b: Adjacency) -> Adjacency:
     """The union of two adjacencies; where one is a union itself, its parts become parts."""
-    return replace(_whole((a, b)), parts=(*(a.parts or (a,)), *(b.parts or (b,))))
+    return replace(_merge((a, b)), parts=(*(a.parts or (a,)), *(b.parts or (b,))))
 
 
-def _whole(parts: tuple[Adjacency, ...]) -> Any:
+def _merge(parts: tuple[Adjacency, ...]) -> Any:
     """The edges of all parts, without the memory of what they came from."""
     for part in parts:
         parts[0]._by_size(part)  # checks types, shapes and devices
@@ -299,6 +305,6 @@ def _ordered(edge_index: Tensor, like: Adjacency) -> CSR:
     return like.to_csr().from_edges(edge_index, like.shape).canonical()
 
 
-def rows_of(starts: Tensor, count: int) -> Tensor:
+def consecutive_rows(starts: Tensor, count: int) -> Tensor:
     """Row indices of all samples, [samples * count]: `count` consecutive ones from each start."""
     return (starts.unsqueeze(1) + torch.arange(count, device=starts.device)).flatten()

@@ -11,16 +11,16 @@ from typing_extensions import Self
 T = TypeVar("T")
 
 
-class kept(Generic[T]):  # noqa: N801 - a decorator, as functools.cached_property is
+class cached_property(Generic[T]):  # noqa: N801 - a decorator, as functools.cached_property is
     """A property computed on first need and kept in the instance.
 
     Unlike functools.cached_property it has no lock, which torch.compile cannot trace before
     Python 3.12, and what it keeps is made outside of inference mode: a validation epoch must not
-    leave tensors behind that training may not use. The instance's `_make` does the making.
+    leave tensors behind that training may not use. The instance's `_compute` does the making.
     """
 
-    def __init__(self, make: Callable[[Any], T]) -> None:
-        self.make, self.name, self.__doc__ = make, make.__name__, make.__doc__
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self.compute, self.name, self.__doc__ = compute, compute.__name__, compute.__doc__
 
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
@@ -28,13 +28,13 @@ class kept(Generic[T]):  # noqa: N801 - a decorator, as functools.cached_propert
     def __get__(self, instance: object, owner: type | None = None) -> T: ...
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self if instance is None else instance._make(self.name)
+        return self if instance is None else instance._compute(self.name)
 
 
-def made(instance: Any, name: str) -> Any:
+def compute_uncached(instance: Any, name: str) -> Any:
     """The value of a kept property, made anew."""
-    make = getattr(type(instance), name).make
+    compute = getattr(type(instance), name).compute
     if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
-        return make(instance)
+        return compute(instance)
     with torch.inference_mode(False):
-        return make(instance)
+        return compute(instance)

@@ -205,7 +205,7 @@ def batch(adjacencies: Sequence[Adjacency]) -> Adjacency:
     for part in parts:
         if not isinstance(part, Adjacency):
             raise TypeError(f"adjacencies must hold adjacencies, got {type(part).__name__}")
-        if part.of_heads:
+        if part.per_head:
             raise ValueError("adjacencies whose heads differ cannot be batched: batch first")
         if part.device != parts[0].device:
             raise ValueError(f"adjacencies must share a device: {part.device}, {parts[0].device}")
@@ -218,9 +218,9 @@ def batch(adjacencies: Sequence[Adjacency]) -> Adjacency:
         shift = torch.tensor([[sources], [targets]], device=part.device)
         columns.append(part.edge_index + shift)
         targets, sources = targets + part.shape[0], sources + part.shape[1]
-    distinct = all(part.distinct for part in parts)
-    edges = CSR.from_edges(torch.cat(columns, dim=1), (targets, sources), coalesce=distinct)
-    return replace(edges, given=_given(parts), parts=_batched_parts(parts))
+    is_coalesced = all(part.is_coalesced for part in parts)
+    edges = CSR.from_edges(torch.cat(columns, dim=1), (targets, sources), coalesce=is_coalesced)
+    return replace(edges, inverse_index=_given(parts), parts=_batched_parts(parts))
 
 
 def _batched_parts(adjacencies: list[Adjacency]) -> tuple[Adjacency, ...]:
@@ -232,7 +232,7 @@ def _batched_parts(adjacencies: list[Adjacency]) -> tuple[Adjacency, ...]:
 
 def _given(parts: list[Adjacency]) -> Tensor | None:
     """The callers' lists with their duplicates, end to end; None if no part has any."""
-    lists = [getattr(part, "given", None) for part in parts]
+    lists = [getattr(part, "inverse_index", None) for part in parts]
     if all(given is None for given in lists):
         return None
     columns, before = [], 0

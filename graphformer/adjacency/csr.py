@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from graphformer.adjacency.base import Adjacency
-from graphformer.adjacency.cached_property import kept
+from graphformer.adjacency.cached_property import cached_property
+from graphformer.deprecated import renamed_attribute
 
 
-class BySource(NamedTuple):
+class CSC(NamedTuple):
     """The edges of a CSR ordered by source, then target: the road of the backward pass."""
 
     indptr: Tensor
@@ -38,10 +39,12 @@ class CSR(Adjacency):
     shape: tuple[int, int]
     edge_ids: Tensor | None = None
     """The number of each slot's edge in the caller's order, int64 [E]; None if the same."""
-    given: Tensor | None = None
+    inverse_index: Tensor | None = None
     """The edge that each edge of a caller's list with duplicates became, int64; else None."""
-    distinct: bool = True
+    is_coalesced: bool = True
     parts: tuple[Adjacency, ...] = ()
+
+    given = renamed_attribute("inverse_index")
 
     @classmethod
     def from_edges(
@@ -55,7 +58,7 @@ class CSR(Adjacency):
         keys, order = (target * max(shape[1], 1) + source).sort(stable=True)
         first = torch.ones_like(keys, dtype=torch.bool)
         first[1:] = keys[1:] != keys[:-1]
-        distinct = coalesce or bool(first.all())
+        is_coalesced = coalesce or bool(first.all())
         slots, given = order[first] if coalesce else order, None
         edge_ids = slots
         if len(slots) < len(order):
@@ -69,7 +72,7 @@ class CSR(Adjacency):
             edge_ids = None
         indptr = _indptr(target[slots], shape[0])
         dtype = _index_dtype(len(slots), *shape)
-        return cls(indptr.to(dtype), source[slots].to(dtype), shape, edge_ids, given, distinct)
+        return cls(indptr.to(dtype), source[slots].to(dtype), shape, edge_ids, given, is_coalesced)
 
     @property
     def device(self) -> torch.device:
@@ -81,14 +84,14 @@ class CSR(Adjacency):
         """The number of edges E, duplicates counted once."""
         return self.indices.shape[0]
 
-    @kept
+    @cached_property
     def target(self) -> Tensor:
         """The target of each slot, int64 [E]."""
         nodes = torch.arange(self.shape[0], device=self.device)
         degree = self.indptr.long().diff()
         return nodes.repeat_interleave(degree, output_size=self.num_edges)
 
-    @kept
+    @cached_property
     def slots(self) -> Tensor:
         """The slot of each edge, int64 [E]: the inverse of `edge_ids`."""
         numbers = torch.arange(self.num_edges, device=self.device)
@@ -96,22 +99,22 @@ class CSR(Adjacency):
             return numbers
         return torch.empty_like(numbers).scatter_(0, self.edge_ids, numbers)
 
-    @kept
-    def by_source(self) -> BySource:
+    @cached_property
+    def by_source(self) -> CSC:
         """The edges ordered by source, then target; made once and kept."""
         sources, slots = self.indices.sort(stable=True)
         dtype = self.indices.dtype
         indptr = _indptr(sources.long(), self.shape[1])
-        return BySource(indptr.to(dtype), self.target[slots].to(dtype), slots.to(dtype))
+        return CSC(indptr.to(dtype), self.target[slots].to(dtype), slots.to(dtype))
 
-    @kept
+    @cached_property
     def T(self) -> CSR:  # noqa: N802 - torch's and numpy's name
         """The same edges turned round, in the same edge order."""
         indptr, targets, slots = self.by_source
         edge_ids = slots.long() if self.edge_ids is None else self.edge_ids[slots.long()]
         shape = (self.shape[1], self.shape[0])
         parts = tuple(part.T for part in self.parts)
-        return CSR(indptr, targets, shape, edge_ids, self.given, self.distinct, parts)
+        return CSR(indptr, targets, shape, edge_ids, self.inverse_index, self.is_coalesced, parts)
 
     def to(self, device: torch.device | str) -> CSR:
         """Return this adjacency on `device`, its by-source order with it."""
@@ -122,10 +125,10 @@ class CSR(Adjacency):
             indptr=self.indptr.to(device),
             indices=self.indices.to(device),
             edge_ids=None if self.edge_ids is None else self.edge_ids.to(device),
-            given=None if self.given is None else self.given.to(device),
+            inverse_index=None if self.inverse_index is None else self.inverse_index.to(device),
         )
         if "by_source" in self.__dict__:
-            moved.__dict__["by_source"] = BySource(*(part.to(device) for part in self.by_source))
+            moved.__dict__["by_source"] = CSC(*(part.to(device) for part in self.by_source))
         return moved
 
     def to_csr(self) -> CSR:
@@ -134,29 +137,31 @@ class CSR(Adjacency):
 
     def to_mask(self) -> Tensor:
         """Return the dense bool mask [M, N]; ValueError for edges that appear several times."""
-        if not self.distinct:
+        if not self.is_coalesced:
             raise ValueError("edges that appear several times have no mask; coalesce them first")
         return super().to_mask()
 
     def canonical(self) -> CSR:
         """Return the same edges in the order by target, then source."""
-        return CSR(self.indptr, self.indices, self.shape, distinct=self.distinct, parts=self.parts)
+        return CSR(
+            self.indptr, self.indices, self.shape, is_coalesced=self.is_coalesced, parts=self.parts
+        )
 
     def append(self, target: Tensor, source: Tensor) -> CSR:
         """Return a CSR with new edges after the present ones in the edge order."""
         edges = torch.cat([self.edge_index, torch.stack([source, target])], dim=1)
-        longer = CSR.from_edges(edges, self.shape, coalesce=self.distinct)
+        longer = CSR.from_edges(edges, self.shape, coalesce=self.is_coalesced)
         longer = replace(longer, parts=self.parts)
-        if self.given is None:
+        if self.inverse_index is None:
             return longer
         new = torch.arange(self.num_edges, longer.num_edges, device=self.device)
-        return replace(longer, given=torch.cat([self.given, new]))
+        return replace(longer, inverse_index=torch.cat([self.inverse_index, new]))
 
     def contains(self, target: Tensor, source: Tensor) -> Tensor:
         """Whether the edges source[e] -> target[e] are present; bool, [E]."""
-        return self.numbers(target, source) >= 0
+        return self.find_edges(target, source) >= 0
 
-    def numbers(self, target: Tensor, source: Tensor) -> Tensor:
+    def find_edges(self, target: Tensor, source: Tensor) -> Tensor:
         """The numbers of the edges source[e] -> target[e], int64; -1 for those that are absent."""
         if not self.num_edges:
             return torch.full_like(target, -1)

@@ -33,7 +33,7 @@ def edge_values(
     same = edge_index.shape[1] == adjacency.num_edges
     if same and torch.equal(adjacency.edge_index, edge_index.long()):
         return values
-    number = adjacency.numbers(edge_index[1].long(), edge_index[0].long())
+    number = adjacency.find_edges(edge_index[1].long(), edge_index[0].long())
     present = number >= 0
     number, given = number[present], values[present]
     laid = values.new_full((adjacency.num_edges, *values.shape[1:]), fill)

@@ -13,7 +13,7 @@ from graphformer.adjacency.base import Adjacency
 from graphformer.adjacency.constructors import from_edge_index
 
 T = TypeVar("T", bound=Adjacency)
-_MADE = WeakIdKeyDictionary()
+_CACHE = WeakIdKeyDictionary()
 _SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
 
 
@@ -34,11 +34,11 @@ def as_adjacency(edges: Adjacency | Tensor, num_nodes: int | tuple[int, int]) ->
             f"adjacency must be a graphformer adjacency or an edge_index [2, E], got "
             f"{type(edges).__name__}"
         )
-    return remembered(edges, ("as", num_nodes), lambda: _from_tensor(edges, num_nodes))
+    return cached_by_tensor(edges, ("as", num_nodes), lambda: _from_tensor(edges, num_nodes))
 
 
 @torch.compiler.disable
-def remembered(edge_index: Tensor, key: Hashable, make: Callable[[], T]) -> T:
+def cached_by_tensor(edge_index: Tensor, key: Hashable, make: Callable[[], T]) -> T:
     """What `make` gives, kept for the tensor until that is edited in place or goes.
 
     A graph that comes again as the same tensor so keeps its adjacency, by-source order and all.
@@ -46,10 +46,10 @@ def remembered(edge_index: Tensor, key: Hashable, make: Callable[[], T]) -> T:
     edge_index = getattr(edge_index, "_data", edge_index)  # an EdgeIndex has no version itself
     if edge_index.is_inference():  # nobody could tell whether it was edited since
         return _outside_inference(make)
-    version, found = _MADE.get(edge_index, (None, {}))
+    version, found = _CACHE.get(edge_index, (None, {}))
     if version != edge_index._version:
         found = {}
-        _MADE[edge_index] = edge_index._version, found
+        _CACHE[edge_index] = edge_index._version, found
     if key not in found:
         found[key] = _outside_inference(make)
     return found[key]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from graphformer.adjacency.base import Adjacency, union
-from graphformer.adjacency.cached_property import kept
+from graphformer.adjacency.cached_property import cached_property
 from graphformer.adjacency.csr import CSR
 
 
@@ -21,7 +21,7 @@ class HeadEdges(CSR):
     nothing; a target without an edge of some head gets zeros from that head.
     """
 
-    of_heads: ClassVar[bool] = True
+    per_head: ClassVar[bool] = True
     heads: Tensor | None = None
     """Which heads have each edge, bool [E, H], in edge order."""
 
@@ -36,7 +36,7 @@ class HeadEdges(CSR):
         """
         whole = union(adjacencies)
         edges = whole.to_csr().canonical()
-        heads = replace(edges, parts=tuple(adjacencies)).kinds
+        heads = replace(edges, parts=tuple(adjacencies)).part_mask
         return cls(edges.indptr, edges.indices, edges.shape, heads=heads)
 
     def head_bias(self, bias: Tensor | None, num_heads: int, dtype: torch.dtype) -> Tensor:
@@ -58,13 +58,13 @@ class HeadEdges(CSR):
         kept_out = self._kept_out.to(dtype)
         return kept_out if bias is None else bias.masked_fill(~self.heads, -torch.inf)
 
-    @kept
+    @cached_property
     def _kept_out(self) -> Tensor:
         assert self.heads is not None
         zeros = torch.zeros(self.heads.shape, device=self.device)
         return zeros.masked_fill(~self.heads, -torch.inf)
 
-    @kept
+    @cached_property
     def T(self) -> HeadEdges:  # noqa: N802 - torch's and numpy's name
         """The same edges turned round, in the same edge order."""
         indptr, targets, slots = self.by_source

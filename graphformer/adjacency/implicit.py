@@ -17,8 +17,8 @@ from torch.utils import _pytree
 from torch.utils._python_dispatch import _disable_current_modes
 from typing_extensions import Self
 
-from graphformer.adjacency.base import Adjacency, Bucket, rows_of
-from graphformer.adjacency.cached_property import kept, made
+from graphformer.adjacency.base import Adjacency, Bucket, consecutive_rows
+from graphformer.adjacency.cached_property import cached_property, compute_uncached
 from graphformer.adjacency.csr import CSR, _index_dtype
 
 
@@ -61,29 +61,29 @@ class Implicit(Adjacency):
         """The number of sources of each sample."""
         return tuple(sources for _, sources in self.blocks)
 
-    @kept
+    @cached_property
     def shape(self) -> tuple[int, int]:
         """(targets M, sources N)."""
         return sum(self.lengths), sum(self.source_lengths)
 
-    @kept
+    @cached_property
     def num_edges(self) -> int:
         """The number of edges E, counted from the rule."""
         _, height, width, _ = self.boxes()
         return int((height * width).sum())
 
-    @kept
+    @cached_property
     def block_density(self) -> float:
         """The share of the possible edges within samples that is present."""
         possible = sum(m * n for m, n in zip(self.lengths, self.source_lengths, strict=True))
         return self.num_edges / possible if possible else 0.0
 
-    @kept
+    @cached_property
     def buckets(self) -> list[Bucket]:
         """The samples gathered by size; made once and kept."""
-        return bucketed(self)
+        return group_by_size(self)
 
-    @kept
+    @cached_property
     def T(self) -> Adjacency:  # noqa: N802
         """The same edges turned round, ordered by target, then source."""
         return self.to_csr().T.canonical()
@@ -106,7 +106,7 @@ class Implicit(Adjacency):
         """Return the edges, ordered by target, then source; made once and kept."""
         return self._csr
 
-    @kept
+    @cached_property
     def _csr(self) -> CSR:
         first, height, width, stride = self.boxes()
         degree = height * width
@@ -134,11 +134,11 @@ class Implicit(Adjacency):
     # constant too.
 
     @torch.compiler.assume_constant_result
-    def _make(self, name: str) -> Any:
-        values = self.__dict__.setdefault("_kept", {})
+    def _compute(self, name: str) -> Any:
+        values = self.__dict__.setdefault("_cache", {})
         if name not in values:
             with _disable_current_modes():
-                values[name] = made(self, name)
+                values[name] = compute_uncached(self, name)
         return values[name]
 
     def bucket_mask(self, number: int) -> Tensor:
@@ -148,7 +148,7 @@ class Implicit(Adjacency):
     @torch.compiler.assume_constant_result
     def _bucket_mask(self, number: int) -> list[Tensor]:
         # In a list, for torch.compile confuses bare tensors that are constants.
-        return [self.buckets[number].block.kept_mask]
+        return [self.buckets[number].block.dense_mask]
 
     def _places(self, lengths: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """The block of every target and its position there, int64 [M]."""
@@ -180,7 +180,7 @@ class Complete(Implicit):
         offset, sources = self._offsets()
         return self._runs(offset[block], sources[block])
 
-    @kept
+    @cached_property
     def T(self) -> Complete:  # noqa: N802
         """The same edges turned round: again complete."""
         return self.with_blocks(tuple((sources, targets) for targets, sources in self.blocks))
@@ -215,7 +215,7 @@ class Window(Implicit):
         last = place if self.causal else torch.minimum(place + self.radius, sources[block] - 1)
         return self._runs(offset[block] + first, last - first + 1)
 
-    @kept
+    @cached_property
     def T(self) -> Adjacency:  # noqa: N802
         """The same edges turned round: itself, unless causal."""
         return self.to_csr().T.canonical() if self.causal else self
@@ -261,7 +261,7 @@ for _kind in (Complete, Causal, Window, Grid):
     _pytree.register_constant(_kind)
 
 
-def bucketed(adjacency: Implicit) -> list[Bucket]:
+def group_by_size(adjacency: Implicit) -> list[Bucket]:
     """Gather the samples of an implicit adjacency by their size, sizes in order of appearance."""
     members: dict[tuple[int, int], list[int]] = {}
     for number, size in enumerate(adjacency.blocks):
@@ -288,7 +288,7 @@ def bucketed(adjacency: Implicit) -> list[Bucket]:
             torch.tensor([start[number] for number in numbers], device=adjacency.device)
             for start in starts
         )
-        rows = rows_of(targets, block.shape[0]), rows_of(sources, block.shape[1])
+        rows = consecutive_rows(targets, block.shape[0]), consecutive_rows(sources, block.shape[1])
         facts = len(numbers), block.shape, block.num_edges, block.kernel
         buckets.append(Bucket(block, *facts, *rows, edges))
     return buckets

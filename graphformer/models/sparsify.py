@@ -199,5 +199,5 @@ def _present(edges: Adjacency, among: Adjacency) -> Tensor:
     heads = getattr(edges, "heads", None)
     if heads is None:
         return edges.contains(target, source).unsqueeze(1)
-    number = edges.numbers(target, source)
+    number = edges.find_edges(target, source)
     return heads[number.clamp(min=0)] & (number >= 0).unsqueeze(1)

@@ -45,7 +45,7 @@ class KindBias(nn.Module):
                 f"adjacency must be a union of {len(self.table)} kinds of edges, for which the "
                 f"model was built, or no union; got one of {len(adjacency.parts)}"
             )
-        return adjacency.kinds.to(self.table.dtype) @ self.table
+        return adjacency.part_mask.to(self.table.dtype) @ self.table
 
 
 class TypeBias(nn.Module):

@@ -149,7 +149,7 @@ def edge_weights(recorded: list[Recorded], edge_index: Tensor) -> list[Tensor]:
     source, target = edge_index.long()
     laid = []
     for record in recorded:
-        number = record.adjacency.numbers(target, source)
+        number = record.adjacency.find_edges(target, source)
         present = (number >= 0).unsqueeze(1)
         laid.append(torch.where(present, record.weights[number.clamp(min=0)], 0))
     return laid

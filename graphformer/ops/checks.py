@@ -96,7 +96,7 @@ def edge_aligned(
     num_edges = adjacency.num_edges
     if values.dtype is torch.bool:
         raise TypeError(f"{name} must hold numbers, got bool; put a mask into the adjacency")
-    given = adjacency.given if isinstance(adjacency, CSR) else None
+    given = adjacency.inverse_index if isinstance(adjacency, CSR) else None
     if given is not None and values.ndim and len(values) == len(given):
         values = _coalesced(name, values, given, num_edges)
     if not values.ndim or values.shape[0] != num_edges:

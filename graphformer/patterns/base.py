@@ -74,7 +74,7 @@ class Several(Pattern):
 
 @dataclass(frozen=True)
 class Union(Pattern):
-    """The edges that any of the patterns has; the adjacency's `kinds` tell which."""
+    """The edges that any of the patterns has; the adjacency's `part_mask` tells which."""
 
     patterns: tuple[Pattern, ...]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from graphformer import adjacency
 from graphformer.adjacency import Adjacency
-from graphformer.adjacency.from_tensor import remembered
+from graphformer.adjacency.from_tensor import cached_by_tensor
 from graphformer.patterns.base import Pattern, lengths, rule, wanted
 
 
@@ -72,7 +72,7 @@ class Edges(Pattern):
     def __call__(self, batch: Any) -> Adjacency:
         """Return the edges of the batch; wants `batch.edge_index`."""
         edge_index, nodes = wanted(batch, "edge_index", "Edges"), batch.num_nodes
-        return remembered(edge_index, (self, nodes), lambda: self._make(edge_index, nodes))
+        return cached_by_tensor(edge_index, (self, nodes), lambda: self._make(edge_index, nodes))
 
     def _make(self, edge_index: Any, num_nodes: int) -> Adjacency:
         edges: Any = adjacency.from_edge_index(edge_index, num_nodes)

@@ -15,7 +15,7 @@ from torch import Tensor
 from graphformer.adjacency import CSR, Adjacency
 from graphformer.patterns.base import Pattern, lengths, rule, wanted
 
-Edges = NDArray[np.int64]
+EdgeArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -149,14 +149,14 @@ def _stars(sizes: tuple[int, ...], centres: tuple[int, ...], device: torch.devic
     return _csr(both, sizes, device)
 
 
-def _csr(edges: Edges, sizes: tuple[int, ...], device: torch.device) -> CSR:
+def _csr(edges: EdgeArray, sizes: tuple[int, ...], device: torch.device) -> CSR:
     """The edges [2, E] in the order by target, then source; duplicates count once."""
     nodes = sum(sizes)
     return CSR.from_edges(torch.from_numpy(edges), (nodes, nodes)).canonical().to(device)
 
 
 @lru_cache(maxsize=512)
-def _dilated(size: int, radius: int, dilation: int) -> Edges:
+def _dilated(size: int, radius: int, dilation: int) -> EdgeArray:
     target = np.arange(size)[:, None]
     reach = min(radius, (size - 1) // dilation)
     source = target + np.arange(-reach, reach + 1) * dilation
@@ -165,7 +165,7 @@ def _dilated(size: int, radius: int, dilation: int) -> Edges:
 
 
 @lru_cache(maxsize=512)
-def _random(size: int, degree: int, seed: int) -> Edges:
+def _random(size: int, degree: int, seed: int) -> EdgeArray:
     """Floyd's way to draw without replacement, for all targets at once."""
     random, degree = default_rng([seed, size, degree]), min(degree, size)
     source = np.full((size, degree), -1)
@@ -177,7 +177,7 @@ def _random(size: int, degree: int, seed: int) -> Edges:
 
 
 @lru_cache(maxsize=512)
-def _expander(size: int, degree: int, seed: int) -> Edges:
+def _expander(size: int, degree: int, seed: int) -> EdgeArray:
     if size <= 2 * degree:
         return np.stack(np.nonzero(~np.eye(size, dtype=bool)))
     random = default_rng([seed, size, degree])
@@ -188,7 +188,7 @@ def _expander(size: int, degree: int, seed: int) -> Edges:
     return np.concatenate([edges, edges[::-1]], axis=1)
 
 
-def _pairing(taken: Edges, size: int, degree: int, random: Generator) -> Edges:
+def _pairing(taken: EdgeArray, size: int, degree: int, random: Generator) -> EdgeArray:
     """A random regular graph without loops, duplicates or the edges that are taken.
 
     Nodes are paired at random. What does not fit, a number that does not grow with the size,
@@ -202,7 +202,7 @@ def _pairing(taken: Edges, size: int, degree: int, random: Generator) -> Edges:
     return pairs
 
 
-def _unfit(pairs: Edges, taken: Edges, size: int) -> NDArray[np.bool_]:
+def _unfit(pairs: EdgeArray, taken: EdgeArray, size: int) -> NDArray[np.bool_]:
     """Which pairs are loops, are taken, or came before."""
     keys, known = (edges.min(0) * size + edges.max(0) for edges in (pairs, taken))
     first = np.zeros(len(keys), dtype=bool)

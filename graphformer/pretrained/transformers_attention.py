@@ -22,7 +22,7 @@ REFUSED = ("softcap", "s_aux", "position_bias", "head_mask", "output_attentions"
 
 
 @dataclass(frozen=True, eq=False)
-class Edges:
+class PaddedAdjacency:
     """Who attends to whom in a padded batch.
 
     Attributes:
@@ -152,7 +152,7 @@ def _rule(
     pattern: Pattern | None,
     *,
     device: Any = None,
-) -> Edges:
+) -> PaddedAdjacency:
     """The edges of a complete or causal mask: query i is key `first + i`."""
     count, rows, columns = shape
     if not triangle and rows != columns and pattern is not None:
@@ -169,7 +169,9 @@ def _rule(
     if pattern is not None:
         places = torch.arange(columns, device=valid.device)
         allowed = (lambda _, i, j: j <= first + i) if triangle else None
-        return Edges(_chosen(pattern, valid, shape, first if triangle else 0, allowed, places))
+        return PaddedAdjacency(
+            _chosen(pattern, valid, shape, first if triangle else 0, allowed, places)
+        )
     if not triangle and rows != columns:
         asking = valid.new_ones(count, rows)
     else:
@@ -180,7 +182,7 @@ def _rule(
     whole = bool(asking.all()), bool(valid.all())
     targets = None if whole[0] else asking.flatten().nonzero().squeeze(1)
     sources = None if whole[1] else valid.flatten().nonzero().squeeze(1)
-    return Edges(adjacency, targets, sources)
+    return PaddedAdjacency(adjacency, targets, sources)
 
 
 def _of_mask(
@@ -190,7 +192,7 @@ def _of_mask(
     *,
     valid: Tensor | None = None,
     shift: int | None = None,
-) -> Edges:
+) -> PaddedAdjacency:
     """The edges of a dense mask [B or 1, 1, Q, K], each of which is there or not.
 
     Raises ValueError for masks that add other numbers to the logits, or differ by head.
@@ -214,11 +216,13 @@ def _of_mask(
     mask = mask[:, 0].expand(count, rows, columns)
     if pattern is None:
         sample, target, source = mask.nonzero().unbind(1)
-        return Edges(_adjacency(sample, target, source, shape))
+        return PaddedAdjacency(_adjacency(sample, target, source, shape))
     valid = mask.any(1) if valid is None else valid
     places = torch.arange(columns, device=mask.device)
     first = columns - rows if shift is None else shift
-    return Edges(_chosen(pattern, valid, shape, first, lambda b, i, j: mask[b, i, j], places))
+    return PaddedAdjacency(
+        _chosen(pattern, valid, shape, first, lambda b, i, j: mask[b, i, j], places)
+    )
 
 
 def _chosen(

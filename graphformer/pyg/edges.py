@@ -11,7 +11,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from graphformer.adjacency import CSR, from_edge_index
 
 
-class Edges(NamedTuple):
+class LayerEdges(NamedTuple):
     """The edges that a layer attends over."""
 
     adjacency: CSR
@@ -27,7 +27,7 @@ _known = WeakIdKeyDictionary()
 
 
 @torch.compiler.disable
-def edges_of(edge_index: Tensor, shape: tuple[int, int], loops: int | None = None) -> Edges:
+def edges_of(edge_index: Tensor, shape: tuple[int, int], loops: int | None = None) -> LayerEdges:
     """Return the edges of a layer with `shape` (targets, sources), kept until they change.
 
     Given `loops`, the self-loops are replaced by one at each of the first `loops` nodes. Changes
@@ -46,12 +46,12 @@ def edges_of(edge_index: Tensor, shape: tuple[int, int], loops: int | None = Non
     return found[key]
 
 
-def _edges(edge_index: Tensor, shape: tuple[int, int], loops: int | None) -> Edges:
+def _edges(edge_index: Tensor, shape: tuple[int, int], loops: int | None) -> LayerEdges:
     if loops is None:
-        return Edges(from_edge_index(edge_index, shape, coalesce=False), None, None)
+        return LayerEdges(from_edge_index(edge_index, shape, coalesce=False), None, None)
     no_loop = edge_index[0] != edge_index[1]
     kept = None if no_loop.all() else no_loop
     rest = edge_index if kept is None else edge_index[:, kept]
     nodes = torch.arange(loops, dtype=edge_index.dtype, device=edge_index.device)
     looped = torch.cat([rest, nodes.expand(2, -1)], dim=1)
-    return Edges(from_edge_index(looped, shape, coalesce=False), looped, kept)
+    return LayerEdges(from_edge_index(looped, shape, coalesce=False), looped, kept)

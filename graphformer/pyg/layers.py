@@ -23,7 +23,7 @@ from graphformer.ops import (
     edge_feature_attention,
     gatv2_attention,
 )
-from graphformer.pyg.edges import Edges, edges_of
+from graphformer.pyg.edges import LayerEdges, edges_of
 
 Pair = tuple[Tensor, Tensor | None]
 _HOOKS = [
@@ -256,7 +256,7 @@ def _score(x: Tensor, *vectors: Tensor) -> Tensor:
 
 
 def _edge_attr(
-    conv: Any, edge_index: Tensor, edge_attr: Tensor, edges: Edges, loops: int
+    conv: Any, edge_index: Tensor, edge_attr: Tensor, edges: LayerEdges, loops: int
 ) -> Tensor:
     """The features [E, F] of all edges, those of the added self-loops as `fill_value` says."""
     if edges.looped is not None:
@@ -284,7 +284,7 @@ def _alike(*tensors: Tensor) -> list[Tensor]:
 
 
 def _results(
-    conv: Any, result: Any, residual: Tensor | None, edge_index: Tensor, edges: Edges
+    conv: Any, result: Any, residual: Tensor | None, edge_index: Tensor, edges: LayerEdges
 ) -> Any:
     """What a GAT layer returns: heads joined, residual and bias added, weights if asked for."""
     out, *weights = result if isinstance(result, tuple) else (result,)

@@ -57,16 +57,16 @@ def test_duplicates_count_where_they_first_appear(edges):
     unique = list(dict.fromkeys(edges))
     assert list(map(tuple, adjacency.edge_index.T.tolist())) == unique
     if len(unique) < len(edges):
-        assert adjacency.given.tolist() == [unique.index(edge) for edge in edges]
-        assert adjacency.T.given.tolist() == adjacency.given.tolist()
+        assert adjacency.inverse_index.tolist() == [unique.index(edge) for edge in edges]
+        assert adjacency.T.inverse_index.tolist() == adjacency.inverse_index.tolist()
     else:
-        assert adjacency.given is None
+        assert adjacency.inverse_index is None
 
 
 def test_self_loops_after_duplicates_extend_what_was_given():
     adjacency = gf.from_edge_index(torch.tensor([[1, 1, 0], [0, 0, 0]]), 2).with_self_loops()
     assert adjacency.edge_index.tolist() == [[1, 0, 1], [0, 0, 1]]
-    assert adjacency.given.tolist() == [0, 0, 1, 2]
+    assert adjacency.inverse_index.tolist() == [0, 0, 1, 2]
 
 
 def test_moving_takes_what_is_kept_along():

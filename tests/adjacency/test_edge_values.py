@@ -16,11 +16,11 @@ from graphformer.adjacency import edge_values
 def test_numbers_are_places_in_the_edge_order(name):
     adjacency = AWKWARD[name]()
     source, target = adjacency.edge_index
-    assert torch.equal(adjacency.numbers(target, source), torch.arange(adjacency.num_edges))
+    assert torch.equal(adjacency.find_edges(target, source), torch.arange(adjacency.num_edges))
     if not all(adjacency.shape):
         return
     grid = torch.cartesian_prod(*(torch.arange(n) for n in adjacency.shape))
-    present = adjacency.numbers(grid[:, 0], grid[:, 1]) >= 0
+    present = adjacency.find_edges(grid[:, 0], grid[:, 1]) >= 0
     assert torch.equal(present, adjacency.to_mask().flatten())
 
 

@@ -52,9 +52,9 @@ def test_sparse_tensors_have_a_row_a_target(layout):
 def test_forgotten_with_the_tensor():
     edges = random_edges(7, 7, 11)
     as_adjacency(edges, 7)
-    before = len(convert._MADE)
+    before = len(convert._CACHE)
     del edges
-    assert len(convert._MADE) == before - 1
+    assert len(convert._CACHE) == before - 1
 
 
 def test_what_validation_makes_training_may_use():

@@ -29,16 +29,16 @@ def test_kinds_tell_which_part_has_each_edge():
     whole = union(parts())
     source, target = whole.edge_index
     expected = torch.stack([part.to_mask()[target, source] for part in parts()], dim=1)
-    assert torch.equal(whole.kinds, expected)
-    assert whole.kinds.any(1).all()
+    assert torch.equal(whole.part_mask, expected)
+    assert whole.part_mask.any(1).all()
 
 
 def test_a_part_that_holds_all_others_stays_a_rule():
     edges = gf.from_edge_index(random_edges(7, 7, 11), 7)
     whole = union([edges, gf.complete(7)])
     assert whole.kernel == "complete"
-    assert whole.kinds[:, 1].all()
-    assert whole.kinds[:, 0].sum() == 11
+    assert whole.part_mask[:, 1].all()
+    assert whole.part_mask[:, 0].sum() == 11
     assert whole != gf.complete(7), "one that remembers its parts is not one that has none"
     assert gf.complete(7).parts == ()
 
@@ -47,7 +47,7 @@ def test_operators_remember_their_operands():
     a, b, c = parts()
     for whole in (a | b | c, a | (b | c)):
         assert whole.parts == (a, b, c)
-        assert torch.equal(whole.kinds, union([a, b, c]).kinds)
+        assert torch.equal(whole.part_mask, union([a, b, c]).part_mask)
         assert torch.equal(whole.edge_index, union([a, b, c]).edge_index)
     loops = (a | a.T).with_self_loops() | c
     assert loops.num_edges == (a | a.T | gf.window(11, 0) | c).num_edges, "no edge is lost"
@@ -57,26 +57,26 @@ def test_operators_remember_their_operands():
 
 def test_no_union_has_one_kind():
     adjacency = gf.from_edge_index(random_edges(7, 7, 11), 7)
-    assert adjacency.kinds.shape == (11, 1)
-    assert adjacency.kinds.all()
+    assert adjacency.part_mask.shape == (11, 1)
+    assert adjacency.part_mask.all()
 
 
 def test_kinds_survive_what_is_done_to_a_union():
     a, b, _ = parts()
     whole = union([a, b])
-    assert torch.equal(whole.T.kinds, whole.kinds), "the order of the edges is the same"
+    assert torch.equal(whole.T.part_mask, whole.part_mask), "the order of the edges is the same"
     loops = union([a, a.T]).with_self_loops()
     added = loops.num_edges - union([a, a.T]).num_edges
     assert added > 0
-    assert not loops.kinds[-added:].any(), "new edges are in no part"
-    assert loops.kinds[:-added].any(1).all()
+    assert not loops.part_mask[-added:].any(), "new edges are in no part"
+    assert loops.part_mask[:-added].any(1).all()
 
 
 def test_a_batch_of_unions_is_a_union():
     edges = gf.from_edge_index(random_edges(7, 7, 13), 7)
     unions = [edges | gf.window(7, 1), gf.from_edge_index(hub(11), 11) | gf.window(11, 1)]
     whole = gf.batch(unions)
-    assert torch.equal(whole.kinds, torch.cat([each.kinds for each in unions]))
+    assert torch.equal(whole.part_mask, torch.cat([each.part_mask for each in unions]))
     assert whole.parts[1] == gf.window([7, 11], 1), "a rule stays a rule"
     rules = gf.batch([gf.complete(size) | gf.window(size, 1) for size in (3, 5)])
     assert rules.kernel == "complete"
@@ -86,7 +86,7 @@ def test_a_batch_of_unions_is_a_union():
 
 def test_one_part_is_a_union():
     (a, *_) = parts()
-    assert union([a]).kinds.shape == (19, 1)
+    assert union([a]).part_mask.shape == (19, 1)
     assert torch.equal(union([a]).edge_index, a.edge_index)
 
 
@@ -97,3 +97,20 @@ def test_errors():
         union([gf.complete(3), gf.complete(5)])
     with pytest.raises(TypeError, match="two adjacencies, got Tensor"):
         union([gf.complete(3), torch.ones(3, 3)])
+
+
+def test_old_names_work_and_warn():
+    whole = union([gf.window(5, 1), gf.causal(5)])
+    csr = gf.from_edge_index(torch.tensor([[0, 0], [1, 1]]), 2)
+    with pytest.warns(FutureWarning, match="Window.kinds is now called Window.part_mask"):
+        assert gf.window(5, 1).kinds.all()
+    with pytest.warns(FutureWarning, match=r"\.distinct is now called \w+\.is_coalesced"):
+        assert whole.distinct
+    with pytest.warns(FutureWarning, match=r"\.of_heads is now called \w+\.per_head"):
+        assert not whole.of_heads
+    with pytest.warns(FutureWarning, match=r"CSR\.numbers is now called CSR\.find_edges"):
+        assert csr.numbers(torch.tensor([1]), torch.tensor([0])).tolist() == [0]
+    with pytest.warns(FutureWarning, match=r"CSR\.given is now called CSR\.inverse_index"):
+        assert csr.given.tolist() == [0, 0]
+    with pytest.warns(FutureWarning, match="BySource is now called graphformer.adjacency.CSC"):
+        assert gf.adjacency.BySource is gf.adjacency.CSC

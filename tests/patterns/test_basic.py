@@ -75,7 +75,7 @@ def test_edges_are_kept_for_a_tensor_until_it_is_edited():
     second = Edges()(batch)
     assert second is not first
     assert torch.equal(second.edge_index, batch.edge_index)
-    assert len(convert._MADE[batch.edge_index][1]) == 1, "what is out of date is let go"
+    assert len(convert._CACHE[batch.edge_index][1]) == 1, "what is out of date is let go"
 
 
 @pytest.mark.parametrize("pattern", [Edges(), Edges(undirected=True), Edges() | Window(1)])

@@ -119,9 +119,9 @@ def test_a_union_of_graph_patterns_tells_kinds_apart():
     assert isinstance(pattern, patterns.Union)
     assert len(pattern.patterns) == 3, "a | b | c is one union of three"
     adjacency = pattern(batch)
-    assert adjacency.kinds.shape == (adjacency.num_edges, 3)
+    assert adjacency.part_mask.shape == (adjacency.num_edges, 3)
     counts = [part(batch).num_edges for part in pattern.patterns]
-    assert adjacency.kinds.sum(0).tolist() == counts
+    assert adjacency.part_mask.sum(0).tolist() == counts
     assert adjacency is pattern(batch)
 
 
@@ -129,7 +129,7 @@ def test_a_long_input_costs_its_edges():
     nodes = 30_011
     adjacency = (Window(2) | Expander(4) | Random(3) | GlobalNodes() | Dilated(2, 7))(packed(nodes))
     assert adjacency.num_edges < 20 * nodes
-    assert adjacency.kinds.shape == (adjacency.num_edges, 5)
+    assert adjacency.part_mask.shape == (adjacency.num_edges, 5)
 
 
 @pytest.mark.parametrize("pattern", [*ALL, VirtualNode()], ids=str)

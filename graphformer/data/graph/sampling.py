@@ -138,7 +138,7 @@ def extract_subgraph(graph: Data, adjacency: CSR, sample: SampledSubgraph) -> Da
     which come first, and `batch` [n] the seed of each node, if the sample is disjoint.
     """
     num_nodes, num_edges = adjacency.shape[0], graph.edge_index.shape[1]
-    if adjacency.given is not None:
+    if adjacency.inverse_index is not None:
         raise ValueError(
             "adjacency was made of edges with duplicates, which it counts once, so its edges are "
             "not numbered as the graph's: make it with coalesce=False"

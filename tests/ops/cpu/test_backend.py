@@ -50,7 +50,7 @@ def _hub(wide: bool = False) -> CSR:
     csr = from_edge_index(torch.cat(edges, 1), 2_503).to_csr()
     if not wide:
         return csr
-    return CSR(csr.indptr.long(), csr.indices.long(), csr.shape, csr.edge_ids, csr.given)
+    return CSR(csr.indptr.long(), csr.indices.long(), csr.shape, csr.edge_ids, csr.inverse_index)
 
 
 HUB = _hub()

@@ -114,7 +114,7 @@ def test_every_width(width: int) -> None:
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_int64_indices(function: str) -> None:
     csr = AWKWARD["duplicates"]().to_csr().to(DEVICE)
-    wide = CSR(csr.indptr.long(), csr.indices.long(), csr.shape, csr.edge_ids, csr.given)
+    wide = CSR(csr.indptr.long(), csr.indices.long(), csr.shape, csr.edge_ids, csr.inverse_index)
     every = own(function, csr) | edge_options(csr, {"bias"})
     tensors = inputs(function, csr)
     pair = (results(backend, function, tensors, a, **every) for a in (csr, wide))
