@@ -38,6 +38,48 @@ def renamed_keywords(**new_names: str) -> Callable[[_F], _F]:
     return decorate
 
 
+def converted_arguments(
+    convert: Callable[[dict[str, Any]], dict[str, Any] | None], *positional: str
+) -> Callable[[_F], _F]:
+    """Accept calls of a function in an old form, where renaming keywords does not suffice.
+
+    `convert` is kept as `convert_keywords` on the function, for stored configurations. It goes
+    below `@renamed_keywords`.
+
+    Args:
+        convert: old keyword arguments -> those of today, or None for arguments of today's form.
+        positional: names of the positional arguments in the old form.
+    """
+
+    def decorate(function: _F) -> _F:
+        @functools.wraps(function)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            old = {**dict(zip(positional, args, strict=False)), **kwargs}
+            new = convert(old) if len(args) <= len(positional) else None
+            if new is None:
+                return function(*args, **kwargs)
+            changed = [name for name in old if name not in new or new[name] is not old[name]]
+            added = [name for name in new if name not in old or new[name] is not old[name]]
+            _warn(
+                f"the argument {' and '.join(changed)} of {function.__qualname__}",
+                " and ".join(added),
+            )
+            return function(**new)
+
+        wrapper.convert_keywords = convert  # type: ignore[attr-defined]
+        return wrapper  # type: ignore[return-value]
+
+    return decorate
+
+
+def upgrade_settings(function: Callable[..., Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments stored by an earlier release -> those that a function has today."""
+    new_names: dict[str, str] = getattr(function, "renamed_keywords", {})
+    renamed = {new_names.get(name, name): value for name, value in settings.items()}
+    convert = getattr(function, "convert_keywords", None)
+    return renamed if convert is None else convert(renamed) or renamed
+
+
 def renamed_exports(module: str, new_names: dict[str, str]) -> Callable[[str], Any]:
     """The `__getattr__` of a module that still answers to old names of what it exports."""
 

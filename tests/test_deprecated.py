@@ -8,7 +8,13 @@ import types
 
 import pytest
 
-from graphformer.deprecated import renamed_attribute, renamed_exports, renamed_keywords
+from graphformer.deprecated import (
+    converted_arguments,
+    renamed_attribute,
+    renamed_exports,
+    renamed_keywords,
+    upgrade_settings,
+)
 
 
 @renamed_keywords(size="dim")
@@ -26,6 +32,34 @@ def test_old_keyword_warns_and_works():
 def test_both_keywords_are_refused():
     with pytest.raises(TypeError, match="dim: got size as well"):
         build(size=7, dim=5)
+
+
+def to_sides(old: dict[str, int]) -> dict[str, int] | None:
+    if "area" not in old or "rows" in old:
+        return None
+    return {"rows": 3, "columns": old["area"] // 3, **{k: v for k, v in old.items() if k == "fill"}}
+
+
+@renamed_keywords(value="fill")
+@converted_arguments(to_sides, "area", "fill")
+def table(fill: int = 0, *, rows: int, columns: int) -> tuple[int, int, int]:
+    return rows, columns, fill
+
+
+def test_an_old_form_is_converted_and_warns():
+    assert table(2, rows=5, columns=7) == (5, 7, 2)
+    for args, keywords in (((21,), {"fill": 2}), ((21, 2), {}), ((), {"area": 21, "fill": 2})):
+        with pytest.warns(FutureWarning, match="area of table is now called rows and columns"):
+            assert table(*args, **keywords) == (3, 7, 2)
+    with pytest.raises(TypeError, match="missing 2 required"):
+        table(fill=2)
+
+
+def test_stored_settings_are_renamed_and_converted():
+    assert upgrade_settings(table, {"area": 21, "value": 2}) == {"rows": 3, "columns": 7, "fill": 2}
+    assert upgrade_settings(table, {"rows": 5, "value": 2}) == {"rows": 5, "fill": 2}
+    assert upgrade_settings(build, {"size": 7}) == {"dim": 7}
+    assert upgrade_settings(len, {"size": 7}) == {"size": 7}
 
 
 def test_old_export_warns_and_works(monkeypatch: pytest.MonkeyPatch):
