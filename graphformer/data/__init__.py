@@ -1,37 +1,74 @@
-"""Data sets as LightningDataModules: raw files in, packed batches without padding out."""
+"""Data sets as LightningDataModules: raw files in, packed batches without padding out.
 
-from graphformer.data.graph.datasets import MoleculeNet, TUDataset, TUEdges
-from graphformer.data.graph.link_splits import PlanetoidLinks
-from graphformer.data.graph.neighbor_loader import NeighborNodes
-from graphformer.data.graph.node_datasets import DigitsGraph, HeterophilousGraph, Planetoid
-from graphformer.data.graph.sparse_features import SparseFeatures
-from graphformer.data.graph.synthetic import RingTransfer
-from graphformer.data.io.cache import MissingDataError
-from graphformer.data.loader import BatchLoader
-from graphformer.data.ragged import Ragged, RaggedPairs
-from graphformer.data.text.classification import LabelledText
-from graphformer.data.text.conllu import DependencyTrees
-from graphformer.data.text.language_modeling import TextFile
-from graphformer.data.text.listops import ListOps
-from graphformer.data.text.records import TextRecords
-from graphformer.data.text.seq2seq import SymbolPairs, TextPairs
-from graphformer.data.text.stdlib import StandardLibrary
-from graphformer.data.text.tagging import TaggedText
-from graphformer.data.text.tokenizer import Bytes, Characters, Tokenizer
-from graphformer.data.text.tokenizer_training import load_tokenizer, train_tokenizer
-from graphformer.data.token_budget import TokenBudgetSampler
-from graphformer.data.vision.captions import CaptionFile
-from graphformer.data.vision.datasets import Digits, IdxImages, ImageArrays
-from graphformer.data.vision.folder import ImageFolder
-from graphformer.data.vision.scenes import Scenes
+Names are imported on first use: packing a batch does not import Lightning.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from graphformer.deprecated import renamed_exports
 
+if TYPE_CHECKING:
+    from graphformer.data.batch import Batch, BatchLike, pack_images, pack_tokens
+    from graphformer.data.graph.datasets import MoleculeNet, TUDataset, TUEdges
+    from graphformer.data.graph.link_splits import PlanetoidLinks
+    from graphformer.data.graph.neighbor_loader import NeighborNodes
+    from graphformer.data.graph.node_datasets import DigitsGraph, HeterophilousGraph, Planetoid
+    from graphformer.data.graph.sparse_features import SparseFeatures
+    from graphformer.data.graph.synthetic import RingTransfer
+    from graphformer.data.io.cache import MissingDataError
+    from graphformer.data.loader import BatchLoader
+    from graphformer.data.ragged import Ragged, RaggedPairs
+    from graphformer.data.text.classification import LabelledText
+    from graphformer.data.text.conllu import DependencyTrees
+    from graphformer.data.text.language_modeling import TextFile
+    from graphformer.data.text.listops import ListOps
+    from graphformer.data.text.records import TextRecords
+    from graphformer.data.text.seq2seq import SymbolPairs, TextPairs
+    from graphformer.data.text.stdlib import StandardLibrary
+    from graphformer.data.text.tagging import TaggedText
+    from graphformer.data.text.tokenizer import Bytes, Characters, Tokenizer
+    from graphformer.data.text.tokenizer_training import load_tokenizer, train_tokenizer
+    from graphformer.data.token_budget import TokenBudgetSampler
+    from graphformer.data.vision.captions import CaptionFile
+    from graphformer.data.vision.datasets import Digits, IdxImages, ImageArrays
+    from graphformer.data.vision.folder import ImageFolder
+    from graphformer.data.vision.scenes import Scenes
+
+_EXPORTS = {
+    "batch": ("Batch", "BatchLike", "pack_images", "pack_tokens"),
+    "graph.datasets": ("MoleculeNet", "TUDataset", "TUEdges"),
+    "graph.link_splits": ("PlanetoidLinks",),
+    "graph.neighbor_loader": ("NeighborNodes",),
+    "graph.node_datasets": ("DigitsGraph", "HeterophilousGraph", "Planetoid"),
+    "graph.sparse_features": ("SparseFeatures",),
+    "graph.synthetic": ("RingTransfer",),
+    "io.cache": ("MissingDataError",),
+    "loader": ("BatchLoader",),
+    "ragged": ("Ragged", "RaggedPairs"),
+    "text.classification": ("LabelledText",),
+    "text.conllu": ("DependencyTrees",),
+    "text.language_modeling": ("TextFile",),
+    "text.listops": ("ListOps",),
+    "text.records": ("TextRecords",),
+    "text.seq2seq": ("SymbolPairs", "TextPairs"),
+    "text.stdlib": ("StandardLibrary",),
+    "text.tagging": ("TaggedText",),
+    "text.tokenizer": ("Bytes", "Characters", "Tokenizer"),
+    "text.tokenizer_training": ("load_tokenizer", "train_tokenizer"),
+    "token_budget": ("TokenBudgetSampler",),
+    "vision.captions": ("CaptionFile",),
+    "vision.datasets": ("Digits", "IdxImages", "ImageArrays"),
+    "vision.folder": ("ImageFolder",),
+    "vision.scenes": ("Scenes",),
+}
+_HOME = {name: module for module, names in _EXPORTS.items() for name in names}
 __all__ = [
-    "SparseFeatures",
-    "RingTransfer",
-    "PlanetoidLinks",
+    "Batch",
+    "BatchLike",
     "BatchLoader",
-    "TokenBudgetSampler",
     "Bytes",
     "CaptionFile",
     "Characters",
@@ -48,9 +85,12 @@ __all__ = [
     "MoleculeNet",
     "NeighborNodes",
     "Planetoid",
+    "PlanetoidLinks",
     "Ragged",
     "RaggedPairs",
+    "RingTransfer",
     "Scenes",
+    "SparseFeatures",
     "StandardLibrary",
     "SymbolPairs",
     "TUDataset",
@@ -59,9 +99,29 @@ __all__ = [
     "TextFile",
     "TextPairs",
     "TextRecords",
+    "TokenBudgetSampler",
     "Tokenizer",
     "load_tokenizer",
+    "pack_images",
+    "pack_tokens",
     "train_tokenizer",
 ]
+_look_up_old_name = renamed_exports(__name__, {"BudgetOrder": "TokenBudgetSampler"})
 
-__getattr__ = renamed_exports(__name__, {"BudgetOrder": "TokenBudgetSampler"})
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        return _look_up_old_name(name)
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def import_all() -> None:
+    """Import all data modules, so that a parser finds them as subclasses by their short names."""
+    for name in __all__:
+        getattr(import_module(__name__), name)

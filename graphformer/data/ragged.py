@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 
-from graphformer.data.text.blocks import places
+from graphformer.data.batch import Batch, pack_nodes, positions_in_samples
 
 
 class Ragged:
@@ -43,16 +42,11 @@ class Ragged:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, index: Tensor) -> Data:
+    def __getitem__(self, index: Tensor) -> Batch:
         chosen = index.numpy()
         lengths = self.lengths[chosen]
-        pos = places(lengths)
-        at = np.repeat(self._starts[chosen], lengths) + pos
-        batch = Data(
-            x=torch.from_numpy(self.x[at]),
-            pos=torch.from_numpy(pos),
-            lengths=tuple(lengths.tolist()),
-        )
+        at = np.repeat(self._starts[chosen], lengths) + positions_in_samples(lengths)
+        batch = pack_nodes(self.x[at], lengths)
         if self.y is not None:
             batch.y = torch.from_numpy(self.y[at if self.y_of_nodes else chosen])
         if self.num_edges is not None:
@@ -62,7 +56,7 @@ class Ragged:
     def _edges_of(self, chosen: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         assert self.num_edges is not None
         counts = self.num_edges[chosen]
-        at = np.repeat(self._edge_starts[chosen], counts) + places(counts)
+        at = np.repeat(self._edge_starts[chosen], counts) + positions_in_samples(counts)
         return self._edges[:, at] + np.repeat(lengths.cumsum() - lengths, counts)
 
 
@@ -95,7 +89,7 @@ class RaggedPairs:
     def __len__(self) -> int:
         return len(self.sources)
 
-    def __getitem__(self, index: Tensor) -> Data:
+    def __getitem__(self, index: Tensor) -> Batch:
         batch, read = self.targets[index], self.sources[index]
         batch.source, batch.source_pos, batch.source_lengths = read.x, read.pos, read.lengths
         return batch

@@ -10,7 +10,10 @@ import lightning.pytorch as pl
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
+from graphformer import data as data_modules
 from graphformer.cli.errors import UsageError
+
+data_modules.import_all()  # the parser finds data modules by name among imported subclasses
 
 # What a task or a network needs to know of the data, and asks of it unless it is given.
 NETWORKS = ("network", "generator")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 
-from graphformer.batch import IGNORE_INDEX
+from graphformer.data.batch import IGNORE_INDEX, Batch, pack_nodes, positions_in_samples
 
 
 class PackedBlocks:
@@ -47,11 +46,11 @@ class PackedBlocks:
     def __len__(self) -> int:
         return self.num_items
 
-    def __getitem__(self, index: Tensor) -> Data:
+    def __getitem__(self, index: Tensor) -> Batch:
         # In numpy: torch would wake its threads for a few hundred numbers.
         starts = index.numpy() * self.stride
         lengths = np.minimum(len(self.tokens) - 1 - starts, self.block_size)
-        at = np.repeat(starts, lengths) + places(lengths)
+        at = np.repeat(starts, lengths) + positions_in_samples(lengths)
         x, y = self.tokens[at].astype(np.int64), self.tokens[at + 1].astype(np.int64)
         pieces = lengths
         if self.starts is not None:
@@ -60,12 +59,8 @@ class PackedBlocks:
             pieces = np.diff(np.append(np.flatnonzero(first), len(at)))
             y[self._is_start(at + 1)] = IGNORE_INDEX
         samples = lengths if self.across else pieces
-        batch = Data(
-            x=torch.from_numpy(x),
-            y=torch.from_numpy(y),
-            pos=torch.from_numpy(places(samples)),
-            lengths=tuple(samples.tolist()),
-        )
+        batch = pack_nodes(x, samples)
+        batch.y = torch.from_numpy(y)
         if self.across:
             batch.documents = tuple(pieces.tolist())
         return batch
@@ -74,8 +69,3 @@ class PackedBlocks:
         assert self.starts is not None
         found = np.searchsorted(self.starts, at).clip(max=len(self.starts) - 1)
         return self.starts[found] == at
-
-
-def places(lengths: np.ndarray) -> np.ndarray:
-    """Return 0 .. n - 1 for each length n, end to end."""
-    return np.arange(lengths.sum()) - np.repeat(lengths.cumsum() - lengths, lengths)

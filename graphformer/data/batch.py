@@ -1,0 +1,118 @@
+"""Packing: token sequences or images, end to end and without padding, as one `Batch`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphformer.batch import IGNORE_INDEX, Batch, BatchLike
+from graphformer.nn.patches import Shape, patchify
+
+__all__ = [
+    "IGNORE_INDEX",
+    "Batch",
+    "BatchLike",
+    "pack_images",
+    "pack_nodes",
+    "pack_tokens",
+    "positions_in_samples",
+]
+
+Device = torch.device | str | None
+
+
+def pack_tokens(
+    sequences: Sequence[Sequence[int] | np.ndarray | Tensor], *, device: Device = None
+) -> Batch:
+    """Pack B sequences of token ids into a batch.
+
+    Args:
+        sequences: the ids of each sequence; lists, numpy arrays or tensors, empty ones included.
+        device: of the batch; by default that of the first tensor, or the CPU.
+
+    Returns:
+        A batch with x (ids, int64 [N]), pos (0, 1, ... in each sequence, int64 [N]) and lengths
+        (B ints).
+    """
+    lengths = tuple(map(len, sequences))
+    if any(isinstance(sequence, Tensor) for sequence in sequences):
+        home = next(s.device for s in sequences if isinstance(s, Tensor))
+        x = torch.cat([torch.as_tensor(s, device=home).long() for s in sequences])
+    else:
+        x = torch.from_numpy(np.fromiter(chain.from_iterable(sequences), np.int64, sum(lengths)))
+    return pack_nodes(x, lengths, device=device)
+
+
+def pack_nodes(
+    x: np.ndarray | Tensor, lengths: Sequence[int] | np.ndarray, *, device: Device = None
+) -> Batch:
+    """Make a batch of nodes that are already packed.
+
+    Args:
+        x: ids or features of all nodes, [N] or [N, F].
+        lengths: number of nodes of each of the B samples; their sum is N.
+        device: of the batch; by default that of x.
+
+    Returns:
+        A batch with x, pos (0, 1, ... in each sample, int64 [N]) and lengths (B ints).
+    """
+    nodes = torch.as_tensor(x, device=device)
+    # In numpy: torch would start its threads for a few hundred numbers.
+    pos = torch.from_numpy(positions_in_samples(lengths)).to(nodes.device)
+    return Batch(x=nodes, pos=pos, lengths=tuple(map(int, lengths)))
+
+
+def positions_in_samples(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Return 0 .. n - 1 for each length n, end to end, int64 [N]."""
+    sizes = np.asarray(lengths, np.int64)
+    return np.arange(sizes.sum()) - np.repeat(sizes.cumsum() - sizes, sizes)
+
+
+def pack_images(
+    images: Tensor | Sequence[Tensor], patch_size: int, *, device: Device = None
+) -> Batch:
+    """Cut B images into patches and pack these into a batch.
+
+    Args:
+        images: normalised as the model expects, [B, C, height, width], or images [C, height,
+            width] of one or several sizes.
+        patch_size: side of a patch, which divides all heights and widths.
+        device: of the batch; by default that of the images.
+
+    Returns:
+        A batch with x (patches by row and column, [N, C * patch_size**2]), pos (row and column of
+        each patch in its image, int64 [N, 2]), lengths (B ints) and shapes (B pairs: rows and
+        columns of patches).
+
+    Raises:
+        ValueError: when there are no images, or when patch_size does not divide a side.
+    """
+    if not len(images):
+        raise ValueError("images: got none, expected one or more")
+    if isinstance(images, Tensor):
+        patches = patchify(images, patch_size)
+        shapes: tuple[Shape, ...] = ((patches.shape[1], patches.shape[2]),) * len(images)
+        x = patches.flatten(0, 2)
+    else:
+        grids = [patchify(image.unsqueeze(0), patch_size)[0] for image in images]
+        shapes = tuple((grid.shape[0], grid.shape[1]) for grid in grids)
+        x = torch.cat([grid.flatten(0, 1) for grid in grids])
+    x = x if device is None else x.to(device)
+    pos = np.concatenate([_grid_positions(shape) for shape in shapes])
+    return Batch(
+        x=x,
+        pos=torch.from_numpy(pos).to(x.device),
+        lengths=tuple(rows * columns for rows, columns in shapes),
+        shapes=shapes,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _grid_positions(shape: Shape) -> np.ndarray:
+    """Return row and column of each cell of a grid, row by row, int64 [rows * columns, 2]."""
+    return np.indices(shape).reshape(2, -1).T.astype(np.int64)
