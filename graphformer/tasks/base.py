@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import lightning.pytorch as pl
@@ -12,6 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import Metric
 
 from graphformer.patterns import Pattern
 from graphformer.tasks.finetuning import add_lora, freeze, layer_rates, merge_lora
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
     import lightning.pytorch as pl
 
     from graphformer.data import Tokenizer
+
+
+Stage = Literal["val", "test"]
+Updates = Mapping[str, tuple[Tensor, ...]]
 
 
 class TaskOptions(TypedDict, total=False):
@@ -49,6 +55,9 @@ class TaskOptions(TypedDict, total=False):
 
 class Task(pl.LightningModule):
     """A network trained over the adjacency that a pattern makes of each batch.
+
+    A subclass calls `add_metrics` in its constructor and defines `training_step`, which returns
+    `training_loss`, and `evaluate`.
 
     `task.adjacency` may be replaced at any time: the same weights then attend over other edges.
     With `accumulate_grad_batches`, gradients are those of one mean over all the labels of the
@@ -154,6 +163,39 @@ class Task(pl.LightningModule):
     def predict_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Outputs of the network, [N, K] or [B, K]."""
         return self(batch)
+
+    def add_metrics(self, metrics: Mapping[str, Metric]) -> None:
+        """Create the metrics of validation and test, logged as `val/NAME` and `test/NAME`."""
+        self.val_metrics = nn.ModuleDict(metrics)
+        self.test_metrics = nn.ModuleDict({name: m.clone() for name, m in metrics.items()})
+
+    def metrics_of(self, stage: Stage) -> dict[str, Metric]:
+        """The metrics of a stage by their name, without the stage."""
+        return dict(getattr(self, f"{stage}_metrics").items())
+
+    def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """What a batch adds to the metrics, and its number of rows.
+
+        Returns:
+            The arguments of `update` by metric, for the metrics that are defined for this data;
+            and the weight of the batch where Lightning averages over batches.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define evaluate()")
+
+    def validation_step(self, batch: Data, batch_idx: int) -> None:
+        """Update and log the validation metrics."""
+        self._update_metrics(batch, batch_idx, "val")
+
+    def test_step(self, batch: Data, batch_idx: int) -> None:
+        """Update and log the test metrics."""
+        self._update_metrics(batch, batch_idx, "test")
+
+    def _update_metrics(self, batch: Data, batch_idx: int, stage: Stage) -> None:
+        updates, rows = self.evaluate(batch, batch_idx, stage)
+        metrics = self.metrics_of(stage)
+        for name, arguments in updates.items():
+            metrics[name].update(*arguments)
+            self.log(f"{stage}/{name}", metrics[name], prog_bar=True, batch_size=rows)
 
     def training_loss(self, total: Tensor, count: Tensor, *, rows: int) -> Tensor:
         """Log and return the loss of a batch: the sum over its labels [], by their number [].

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
 from typing_extensions import Unpack
 
 from graphformer.batch import IGNORE_INDEX
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern
-from graphformer.tasks.base import Task, TaskOptions, check_rows, labelled
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, check_rows, labelled
 from graphformer.tasks.metrics import Mean
 
 if TYPE_CHECKING:
@@ -66,12 +66,7 @@ class Classification(Task):
             )
         self.level = level
         self.label_smoothing = label_smoothing
-        # Without groups: Lightning reads each metric alone, and would see a stale state.
-        chosen = MetricCollection(
-            {name: _metric(name, num_classes) for name in metrics}, compute_groups=False
-        )
-        self.val_metrics, self.val_loss = chosen.clone(prefix="val/"), Mean()
-        self.test_metrics, self.test_loss = chosen.clone(prefix="test/"), Mean()
+        self.add_metrics({"loss": Mean(), **{name: _metric(name, num_classes) for name in metrics}})
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Mean loss over the batch's labels, []."""
@@ -83,30 +78,19 @@ class Classification(Task):
             total = batch.share * total + (1 - batch.share) * other
         return self.training_loss(total, (y != IGNORE_INDEX).sum(), rows=y.shape[0])
 
-    def validation_step(self, batch: Data, batch_idx: int) -> None:
-        """Update the validation metrics."""
-        self._evaluate(batch, "val", self.val_metrics, self.val_loss)
-
-    def test_step(self, batch: Data, batch_idx: int) -> None:
-        """Update the test metrics."""
-        self._evaluate(batch, "test", self.test_metrics, self.test_loss)
-
     def _outputs(self, batch: Data, stage: str) -> tuple[Tensor, Tensor]:
         y = batch.edge_label if self.level == "edge" else batch.y
         logits = check_rows(self(batch).float(), y, self.level)
         mask = labelled(batch, stage, self.level)
         return (logits, y) if mask is None else (logits[mask], y[mask])
 
-    def _evaluate(
-        self, batch: Data, stage: str, metrics: MetricCollection, mean_loss: Metric
-    ) -> None:
+    def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """Sum of the loss, and logits with labels for the other metrics."""
         logits, y = self._outputs(batch, stage)
-        count = (y != IGNORE_INDEX).sum()
         total = F.cross_entropy(logits, y, ignore_index=IGNORE_INDEX, reduction="sum")
-        mean_loss.update(total, count)
-        metrics.update(logits, y)
-        self.log(f"{stage}/loss", mean_loss, prog_bar=True, batch_size=y.shape[0])
-        self.log_dict(metrics, prog_bar=True, batch_size=y.shape[0])
+        updates = dict.fromkeys(self.metrics_of(stage), (logits, y))
+        updates["loss"] = total, (y != IGNORE_INDEX).sum()
+        return updates, y.shape[0]
 
 
 def _metric(name: str, num_classes: int) -> Metric:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
+from torchmetrics import MeanAbsoluteError, MeanSquaredError
 from typing_extensions import Unpack
 
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern
-from graphformer.tasks.base import Task, TaskOptions, check_rows, labelled
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, check_rows, labelled
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -43,12 +43,7 @@ class Regression(Task):
         super().__init__(network, adjacency, **options)
         self.level = level
         self.loss = loss
-        metrics = MetricCollection(
-            {"mae": MeanAbsoluteError(), "rmse": MeanSquaredError(squared=False)},
-            compute_groups=False,  # Lightning reads each metric alone
-        )
-        self.val_metrics = metrics.clone(prefix="val/")
-        self.test_metrics = metrics.clone(prefix="test/")
+        self.add_metrics({"mae": MeanAbsoluteError(), "rmse": MeanSquaredError(squared=False)})
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Mean loss over the batch's targets, []."""
@@ -57,14 +52,6 @@ class Regression(Task):
         total = error.square().sum() if self.loss == "mse" else error.abs().sum()
         count = y.new_tensor(y.numel())
         return self.training_loss(total, count, rows=y.shape[0])
-
-    def validation_step(self, batch: Data, batch_idx: int) -> None:
-        """Update the validation metrics."""
-        self._evaluate(batch, "val", self.val_metrics)
-
-    def test_step(self, batch: Data, batch_idx: int) -> None:
-        """Update the test metrics."""
-        self._evaluate(batch, "test", self.test_metrics)
 
     def _outputs(self, batch: Data, stage: str) -> tuple[Tensor, Tensor]:
         prediction = check_rows(self(batch).float(), batch.y, self.level)
@@ -77,7 +64,7 @@ class Regression(Task):
         mask = labelled(batch, stage)
         return (prediction, y) if mask is None else (prediction[mask], y[mask])
 
-    def _evaluate(self, batch: Data, stage: str, metrics: MetricCollection) -> None:
+    def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """Predictions and targets."""
         prediction, y = self._outputs(batch, stage)
-        metrics.update(prediction, y)
-        self.log_dict(metrics, prog_bar=True, batch_size=y.shape[0])
+        return dict.fromkeys(self.metrics_of(stage), (prediction, y)), y.shape[0]

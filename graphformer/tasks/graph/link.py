@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import Metric
 from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
 from typing_extensions import Unpack
 
 from graphformer.options import checked_options
 from graphformer.patterns import Edges, Pattern
-from graphformer.tasks.base import Task, TaskOptions
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates
 from graphformer.tasks.classification import Classification, ClassificationOptions
 from graphformer.tasks.metrics import Mean
 
@@ -56,12 +56,12 @@ class LinkPrediction(Task):
         if not 0 < predicted <= 1:
             raise ValueError(f"predicted must be a share above 0 and up to 1, got {predicted}")
         self.predicted = predicted
-        metrics = MetricCollection(
-            {"auc": BinaryAUROC(), "ap": BinaryAveragePrecision(), f"hits@{hits}": HitsAtK(hits)},
-            compute_groups=False,  # Lightning reads each metric alone
-        )
-        self.val_metrics, self.val_loss = metrics.clone(prefix="val/"), Mean()
-        self.test_metrics, self.test_loss = metrics.clone(prefix="test/"), Mean()
+        ranking = {
+            "auc": BinaryAUROC(),
+            "ap": BinaryAveragePrecision(),
+            f"hits@{hits}": HitsAtK(hits),
+        }
+        self.add_metrics({"loss": Mean(), **ranking})
 
     def scores(self, batch: Data, pairs: Tensor) -> Tensor:
         """Logits [P] of the pairs [2, P] being edges."""
@@ -81,28 +81,18 @@ class LinkPrediction(Task):
         total = F.binary_cross_entropy_with_logits(logits, label, reduction="sum")
         return self.training_loss(total, label.new_tensor(len(label)), rows=len(label))
 
-    def validation_step(self, batch: Data, batch_idx: int) -> None:
-        """Update the validation metrics."""
-        self._evaluate(batch, "val", self.val_metrics, self.val_loss)
-
-    def test_step(self, batch: Data, batch_idx: int) -> None:
-        """Update the test metrics."""
-        self._evaluate(batch, "test", self.test_metrics, self.test_loss)
-
     def predict_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Logits of the test pairs, [P]."""
         return self.scores(batch, batch.test_edge_label_index)
 
-    def _evaluate(
-        self, batch: Data, stage: str, metrics: MetricCollection, mean_loss: Metric
-    ) -> None:
+    def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """Sum of the loss, and logits with labels of the stage's pairs for the other metrics."""
         pairs, label = batch[f"{stage}_edge_label_index"], batch[f"{stage}_edge_label"]
         logits = self.scores(batch, pairs)
         loss = F.binary_cross_entropy_with_logits(logits, label.float(), reduction="sum")
-        mean_loss.update(loss, label.new_tensor(len(label)))
-        metrics.update(logits, label)
-        self.log(f"{stage}/loss", mean_loss, prog_bar=True, batch_size=len(label))
-        self.log_dict(metrics, prog_bar=True, batch_size=len(label))
+        updates = dict.fromkeys(self.metrics_of(stage), (logits, label))
+        updates["loss"] = loss, label.new_tensor(len(label))
+        return updates, len(label)
 
 
 class EdgeClassification(Classification):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryF1Score
 from typing_extensions import Unpack
 
@@ -15,7 +14,7 @@ from graphformer.batch import IGNORE_INDEX
 from graphformer.models.generation.sampling import draw_tokens
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern
-from graphformer.tasks.base import Task, TaskOptions
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates
 from graphformer.tasks.metrics import Mean
 from graphformer.tasks.seeding import batch_generator
 from graphformer.tasks.text.masked_language import Masking, logits_of, make_masking
@@ -59,12 +58,9 @@ class ReplacedTokenDetection(Task):
         self.generator = generator
         self.weight, self.mask_rate, self.seed = weight, mask_rate, seed
         self.masking: Masking | None = None
-        metrics = MetricCollection(
-            {"loss": Mean(), "generator_loss": Mean(), "accuracy": Mean(), "f1": BinaryF1Score()},
-            compute_groups=False,  # Lightning reads each metric alone, and would see a stale state
+        self.add_metrics(
+            {"loss": Mean(), "generator_loss": Mean(), "accuracy": Mean(), "f1": BinaryF1Score()}
         )
-        self.val_metrics = metrics.clone(prefix="val/")
-        self.test_metrics = metrics.clone(prefix="test/")
 
     def setup(self, stage: str) -> None:
         """Forget another run's vocabulary."""
@@ -78,14 +74,6 @@ class ReplacedTokenDetection(Task):
         rows = len(batch.x)
         total = rows * generated / hidden.clamp(min=1) + self.weight * detected
         return self.training_loss(total, hidden.new_tensor(rows), rows=rows)
-
-    def validation_step(self, batch: Data, batch_idx: int) -> None:
-        """Update the validation metrics."""
-        self._evaluate(batch, batch_idx, self.val_metrics)
-
-    def test_step(self, batch: Data, batch_idx: int) -> None:
-        """Update the test metrics."""
-        self._evaluate(batch, batch_idx, self.test_metrics)
 
     def _losses(
         self, batch: Data, batch_idx: int, *, training: bool
@@ -106,17 +94,20 @@ class ReplacedTokenDetection(Task):
         detected = F.binary_cross_entropy_with_logits(logits, replaced, reduction="sum")
         return generated, asked.sum(), detected, (logits, replaced)
 
-    def _evaluate(self, batch: Data, batch_idx: int, metrics: MetricCollection) -> None:
+    def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """Sums of both losses and of right answers, and probabilities for F1."""
         generated, hidden, detected, (logits, replaced) = self._losses(
             batch, batch_idx, training=False
         )
         rows = hidden.new_tensor(len(batch.x))
         right = ((logits > 0) == (replaced > 0)).sum()
-        sums = {"loss": (detected, rows), "generator_loss": (generated, hidden),
-                "accuracy": (right, rows), "f1": (logits.sigmoid(), replaced.long())}  # fmt: skip
-        for name, metric in metrics.items():
-            metric.update(*sums[name.partition("/")[2]])
-        self.log_dict(metrics, prog_bar=True, batch_size=len(batch.x))
+        updates = {
+            "loss": (detected, rows),
+            "generator_loss": (generated, hidden),
+            "accuracy": (right, rows),
+            "f1": (logits.sigmoid(), replaced.long()),
+        }
+        return updates, len(batch.x)
 
 
 @torch.no_grad()

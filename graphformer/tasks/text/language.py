@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import MetricCollection
 from typing_extensions import Unpack
 
 from graphformer.batch import IGNORE_INDEX
 from graphformer.nn import balance_loss
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern
-from graphformer.tasks.base import Task, TaskOptions
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates
 from graphformer.tasks.metrics import BitsPerByte, BitsPerCharacter, Mean, Perplexity
 
 if TYPE_CHECKING:
@@ -48,25 +47,22 @@ class LanguageModeling(Task):
     ) -> None:
         super().__init__(network, adjacency, **options)
         self.characters_per_token, self.balance = characters_per_token, balance
-        metrics = MetricCollection(
+        self.add_metrics(
             {
                 "loss": Mean(),
                 "perplexity": Perplexity(),
                 "bits_per_character": BitsPerCharacter(characters_per_token or 1.0),
                 "bits_per_byte": BitsPerByte(),
-            },
-            compute_groups=False,  # Lightning reads each metric alone, and would see a stale state
+            }
         )
-        self.val_metrics = metrics.clone(prefix="val/")
-        self.test_metrics = metrics.clone(prefix="test/")
 
     def on_validation_start(self) -> None:
         """Ask the data how long its tokens are."""
-        self._measure("val", self.val_metrics)
+        self._set_token_lengths("val")
 
     def on_test_start(self) -> None:
         """Ask the data how long its tokens are."""
-        self._measure("test", self.test_metrics)
+        self._set_token_lengths("test")
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Mean loss over the batch's labels, []."""
@@ -74,37 +70,32 @@ class LanguageModeling(Task):
         total = balanced(total, count, self.network, self.balance)
         return self.training_loss(total, count, rows=batch.y.shape[0])
 
-    def validation_step(self, batch: Data, batch_idx: int) -> None:
-        """Update the validation metrics."""
-        self._evaluate(batch, self.val_metrics)
-
-    def test_step(self, batch: Data, batch_idx: int) -> None:
-        """Update the test metrics."""
-        self._evaluate(batch, self.test_metrics)
-
     def _loss(self, batch: Data) -> tuple[Tensor, Tensor]:
         logits = self(batch)
         total = F.cross_entropy(logits.float(), batch.y, ignore_index=IGNORE_INDEX, reduction="sum")
         return total, (batch.y != IGNORE_INDEX).sum()
 
-    def _evaluate(self, batch: Data, metrics: MetricCollection) -> None:
+    def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """Sum of the loss; no bits per byte where the length of a token in bytes is unknown."""
         total, count = self._loss(batch)
-        metrics.update(total, count)
-        known = {
-            name: metric
-            for name, metric in metrics.items()
+        defined = (
+            name
+            for name, metric in self.metrics_of(stage).items()
             if not isinstance(metric, BitsPerByte) or metric.bytes_per_token is not None
-        }
-        self.log_dict(known, prog_bar=True, batch_size=batch.y.shape[0])
+        )
+        return dict.fromkeys(defined, (total, count)), batch.y.shape[0]
 
-    def _measure(self, part: str, metrics: MetricCollection) -> None:
+    def _set_token_lengths(self, stage: Stage) -> None:
+        """Set the mean length of a token in characters and bytes, where the data measures it."""
         density = getattr(getattr(self.trainer, "datamodule", None), "text_density", None)
         if density is None:
             return
-        characters, length = density(part)
-        if self.characters_per_token is None:
-            metrics["bits_per_character"].characters_per_token = characters
-        metrics["bits_per_byte"].bytes_per_token = length
+        characters, length = density(stage)
+        for metric in self.metrics_of(stage).values():
+            if isinstance(metric, BitsPerCharacter) and self.characters_per_token is None:
+                metric.characters_per_token = characters
+            if isinstance(metric, BitsPerByte):
+                metric.bytes_per_token = length
 
 
 def balanced(total: Tensor, count: Tensor, network: nn.Module, weight: float) -> Tensor:

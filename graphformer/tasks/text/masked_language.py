@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import MetricCollection
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
@@ -17,7 +16,7 @@ from graphformer.models import Model
 from graphformer.nn import Head
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
-from graphformer.tasks.base import Task, TaskOptions, need_tokenizer
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, need_tokenizer
 from graphformer.tasks.metrics import Mean, Perplexity
 from graphformer.tasks.seeding import batch_generator, sample_generators
 from graphformer.tasks.text.language import BALANCE, balanced
@@ -119,12 +118,7 @@ class MaskedLanguageModeling(Task):
         self.mask_rate, self.whole_words, self.static = mask_rate, whole_words, static
         self.seed, self.balance = seed, balance
         self.masking: Masking | None = None
-        metrics = MetricCollection(
-            {"loss": Mean(), "perplexity": Perplexity(), "accuracy": Mean()},
-            compute_groups=False,  # Lightning reads each metric alone, and would see a stale state
-        )
-        self.val_metrics = metrics.clone(prefix="val/")
-        self.test_metrics = metrics.clone(prefix="test/")
+        self.add_metrics({"loss": Mean(), "perplexity": Perplexity(), "accuracy": Mean()})
 
     def setup(self, stage: str) -> None:
         """Ask the data for its mask and its special tokens."""
@@ -139,14 +133,6 @@ class MaskedLanguageModeling(Task):
         count = total.new_tensor(len(asked), dtype=torch.int64)
         total = balanced(total, count, self.network, self.balance)
         return self.training_loss(total, count, rows=len(y))
-
-    def validation_step(self, batch: Data, batch_idx: int) -> None:
-        """Update the validation metrics."""
-        self._evaluate(batch, batch_idx, self.val_metrics)
-
-    def test_step(self, batch: Data, batch_idx: int) -> None:
-        """Update the test metrics."""
-        self._evaluate(batch, batch_idx, self.test_metrics)
 
     def _masked(self, batch: Data, batch_idx: int, *, training: bool) -> tuple[Data, Tensor]:
         if self.masking is None:
@@ -164,15 +150,15 @@ class MaskedLanguageModeling(Task):
         asked = y != IGNORE_INDEX
         return logits_of(self.network, masked, self.adjacency(masked), asked), y[asked]
 
-    def _evaluate(self, batch: Data, batch_idx: int, metrics: MetricCollection) -> None:
+    def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """Sums of the loss and of right answers over the hidden tokens."""
         masked, y = self._masked(batch, batch_idx, training=False)
         logits, asked = self._guesses(masked, y)
         total = F.cross_entropy(logits, asked, reduction="sum")
         right = (logits.argmax(-1) == asked).sum()
         count = right.new_tensor(len(asked))
-        for name, metric in metrics.items():
-            metric.update(right if name.endswith("accuracy") else total, count)
-        self.log_dict(metrics, prog_bar=True, batch_size=len(y))
+        loss = total, count
+        return {"loss": loss, "perplexity": loss, "accuracy": (right, count)}, len(y)
 
 
 def logits_of(network: nn.Module, batch: Data, adjacency: Adjacency, asked: Tensor) -> Tensor:

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import MetricCollection
 from typing_extensions import Unpack
 
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
-from graphformer.tasks.base import Task, TaskOptions
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates
 from graphformer.tasks.metrics import Mean
 
 if TYPE_CHECKING:
@@ -47,25 +46,12 @@ class SentenceContrast(Task):
     ) -> None:
         super().__init__(network, adjacency, **options)
         self.temperature = temperature
-        metrics = MetricCollection(
-            {"loss": Mean(), "accuracy": Mean()},
-            compute_groups=False,  # Lightning reads each metric alone, and would see a stale state
-        )
-        self.val_metrics = metrics.clone(prefix="val/")
-        self.test_metrics = metrics.clone(prefix="test/")
+        self.add_metrics({"loss": Mean(), "accuracy": Mean()})
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Mean loss over the sentences, []."""
         total, _, count = self._contrast(batch)
         return self.training_loss(total, count, rows=int(count))
-
-    def validation_step(self, batch: Data, batch_idx: int) -> None:
-        """Update the validation metrics."""
-        self._evaluate(batch, self.val_metrics)
-
-    def test_step(self, batch: Data, batch_idx: int) -> None:
-        """Update the test metrics."""
-        self._evaluate(batch, self.test_metrics)
 
     def _contrast(self, batch: Data) -> tuple[Tensor, Tensor, Tensor]:
         """Summed loss, number of sentences nearest to their other view, number of sentences."""
@@ -75,11 +61,10 @@ class SentenceContrast(Task):
         total = F.cross_entropy(similarity, own, reduction="sum")
         return total, (similarity.argmax(-1) == own).sum(), own.new_tensor(len(own))
 
-    def _evaluate(self, batch: Data, metrics: MetricCollection) -> None:
+    def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """Sums over sentences of the loss and of those nearest to their other view."""
         total, right, count = self._contrast(batch)
-        for name, metric in metrics.items():
-            metric.update(right if name.endswith("accuracy") else total, count)
-        self.log_dict(metrics, prog_bar=True, batch_size=int(count))
+        return {"loss": (total, count), "accuracy": (right, count)}, int(count)
 
 
 def both_views(batch: Data) -> Data:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import MetricCollection
 from typing_extensions import Unpack
 
 from graphformer.batch import IGNORE_INDEX
 from graphformer.models import EncoderDecoder
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
-from graphformer.tasks.base import Task, TaskOptions, need_tokenizer
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, need_tokenizer
 from graphformer.tasks.metrics import Mean, Perplexity, bleu
 from graphformer.tasks.text.language import BALANCE, balanced
 
@@ -63,12 +62,9 @@ class SequenceToSequence(Task):
         super().__init__(network, adjacency, **options)
         self.label_smoothing, self.balance, self.bleu = label_smoothing, balance, bleu
         self._written: list[tuple[str, str]] = []
-        metrics = MetricCollection(
-            {"loss": Mean(), "perplexity": Perplexity(), "accuracy": Mean(), "exact_match": Mean()},
-            compute_groups=False,  # Lightning reads each metric alone, and would see a stale state
+        self.add_metrics(
+            {"loss": Mean(), "perplexity": Perplexity(), "accuracy": Mean(), "exact_match": Mean()}
         )
-        self.val_metrics = metrics.clone(prefix="val/")
-        self.test_metrics = metrics.clone(prefix="test/")
 
     def prepare(self, batch: Data, batch_idx: int, *, training: bool) -> Data:
         """Return the pairs to learn from: the batch itself."""
@@ -88,13 +84,9 @@ class SequenceToSequence(Task):
         total = balanced(total, count, self.network, self.balance)
         return self.training_loss(total, count, rows=len(pairs.y))
 
-    def validation_step(self, batch: Data, batch_idx: int) -> None:
-        """Update the validation metrics."""
-        self._evaluate(batch, batch_idx, self.val_metrics)
-
     def test_step(self, batch: Data, batch_idx: int) -> None:
-        """Update the test metrics."""
-        self._evaluate(batch, batch_idx, self.test_metrics)
+        """Update the test metrics, and generate answers if BLEU is wanted."""
+        super().test_step(batch, batch_idx)
         if self.bleu:
             self._write(batch)
 
@@ -119,16 +111,18 @@ class SequenceToSequence(Task):
         for answer, target in zip(answers, targets, strict=True):
             self._written.append((tokenizer.decode(answer), tokenizer.decode(target)))
 
-    def _evaluate(self, batch: Data, batch_idx: int, metrics: MetricCollection) -> None:
+    def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """Sums of the loss and of right tokens, and the number of targets without an error."""
         pairs = self.prepare(batch, batch_idx, training=False)
         logits, y = self(pairs).float(), pairs.y
         wrong = (logits.argmax(-1) != y) & (y != IGNORE_INDEX)
         samples = [row.any() for row in wrong.split(list(lengths(pairs)))]
         count, missed = (y != IGNORE_INDEX).sum(), torch.stack(samples).sum()
         total = F.cross_entropy(logits, y, ignore_index=IGNORE_INDEX, reduction="sum")
-        for name, metric in metrics.items():
-            if name.endswith("exact_match"):
-                metric.update(len(samples) - missed, torch.tensor(len(samples), device=y.device))
-            else:
-                metric.update(count - wrong.sum() if name.endswith("accuracy") else total, count)
-        self.log_dict(metrics, prog_bar=True, batch_size=len(y))
+        updates = {
+            "loss": (total, count),
+            "perplexity": (total, count),
+            "accuracy": (count - wrong.sum(), count),
+            "exact_match": (len(samples) - missed, torch.tensor(len(samples), device=y.device)),
+        }
+        return updates, len(y)

@@ -21,7 +21,7 @@ from graphformer.models.vision.clip import (
 )
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
-from graphformer.tasks.base import Task, TaskOptions, need_tokenizer
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, need_tokenizer
 from graphformer.tasks.metrics import Mean
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class ImageTextContrast(Task):
         if micro_batch_size is not None and micro_batch_size < 1:
             raise ValueError(f"micro_batch_size is {micro_batch_size}: expected 1 or more.")
         self.micro_batch_size = micro_batch_size
-        self.val_loss, self.test_loss = Mean(), Mean()
+        self.add_metrics({"loss": Mean()})
         self._vectors: list[tuple[Tensor, Tensor]] = []
         self._told: list[tuple[list[int], list[int]]] = []
 
@@ -86,14 +86,6 @@ class ImageTextContrast(Task):
     def on_train_batch_end(self, outputs: Any, batch: Data, batch_idx: int) -> None:
         """Keep the scale where it has a gradient: beyond its limit it could never come back."""
         self.network.log_scale.data.clamp_(max=MAX_LOG_SCALE)
-
-    def validation_step(self, batch: Data, batch_idx: int) -> None:
-        """Keep the vectors; update the loss."""
-        self._evaluate(batch, "val", self.val_loss)
-
-    def test_step(self, batch: Data, batch_idx: int) -> None:
-        """Keep the vectors; update the loss."""
-        self._evaluate(batch, "test", self.test_loss)
 
     def on_validation_epoch_end(self) -> None:
         """Tell the recall over the validation split."""
@@ -150,12 +142,13 @@ class ImageTextContrast(Task):
         parts = [slice_batch(batch, i, min(i + size, count)) for i in range(0, count, size)]
         return torch.cat([checkpoint(encode, part, use_reentrant=False) for part in parts])
 
-    def _evaluate(self, batch: Data, stage: str, mean_loss: Mean) -> None:
+    def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """Sum of the loss over pairs; the vectors are stored for the recall of the whole split."""
         image, text = self.vectors(batch)
-        mean_loss.update(contrast(image, text, self.network.scale), torch.tensor(len(image)))
+        total = contrast(image, text, self.network.scale)
         self._vectors.append((image, text))
         self._told.append((sample_hashes(image_batch(batch)), sample_hashes(caption_batch(batch))))
-        self.log(f"{stage}/loss", mean_loss, prog_bar=True, batch_size=len(image))
+        return {"loss": (total, torch.tensor(len(image)))}, len(image)
 
     def _tell(self, stage: str) -> None:
         image, text = (torch.cat(side) for side in zip(*self._vectors, strict=True))

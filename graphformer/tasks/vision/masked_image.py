@@ -12,7 +12,7 @@ from typing_extensions import Unpack
 
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
-from graphformer.tasks.base import Task, TaskOptions
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates
 from graphformer.tasks.metrics import Mean
 from graphformer.tasks.seeding import batch_generator
 
@@ -56,20 +56,12 @@ class MaskedImageModeling(Task):
         if not 0 < mask_ratio < 1:
             raise ValueError(f"mask_ratio is {mask_ratio}: expected a share between 0 and 1.")
         self.mask_ratio, self.normalize, self.seed = mask_ratio, normalize, seed
-        self.val_loss, self.test_loss = Mean(), Mean()
+        self.add_metrics({"loss": Mean()})
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Mean loss over the hidden patches, []."""
         total, count = self._loss(batch, batch_idx, training=True)
         return self.training_loss(total, count, rows=len(lengths(batch)))
-
-    def validation_step(self, batch: Data, batch_idx: int) -> None:
-        """Update the validation loss."""
-        self._evaluate(batch, batch_idx, "val", self.val_loss)
-
-    def test_step(self, batch: Data, batch_idx: int) -> None:
-        """Update the test loss."""
-        self._evaluate(batch, batch_idx, "test", self.test_loss)
 
     def _loss(self, batch: Data, batch_idx: int, *, training: bool) -> tuple[Tensor, Tensor]:
         if not batch.x.is_floating_point():
@@ -84,9 +76,9 @@ class MaskedImageModeling(Task):
         total = (patches - target).square().mean(1)[~visible].sum()
         return total, (~visible).sum()
 
-    def _evaluate(self, batch: Data, batch_idx: int, stage: str, mean_loss: Mean) -> None:
-        mean_loss.update(*self._loss(batch, batch_idx, training=False))
-        self.log(f"{stage}/loss", mean_loss, prog_bar=True, batch_size=len(lengths(batch)))
+    def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """Sum of the squared errors of hidden patches, and their number."""
+        return {"loss": self._loss(batch, batch_idx, training=False)}, len(lengths(batch))
 
 
 def sample_visible_mask(
