@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from graphformer.cli.profiling import peak_memory
-from graphformer.models.generation import evaluating
+from graphformer.models.generation import eval_mode
 from graphformer.nn.head import pool
 from graphformer.patterns import Complete, Pattern, lengths
 
@@ -82,7 +82,7 @@ class Subject:
     @torch.inference_mode()
     def answer(self, batch: Any, pattern: Pattern) -> Tensor:
         """The network's output for a batch."""
-        with evaluating(self.network):
+        with eval_mode(self.network):
             rows: Tensor = self.network(batch, pattern(batch))
         return rows
 

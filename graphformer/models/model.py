@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from graphformer.adjacency import Adjacency
-from graphformer.models.generation import generate
+from graphformer.deprecated import renamed_keywords
+from graphformer.models.generation import RENAMED, generate
 from graphformer.models.text.embed import encode
 from graphformer.nn import Transformer, weight_std
 from graphformer.nn.init import initialise
@@ -34,7 +35,7 @@ class Model(nn.Module):
     What comes from a checkpoint, by `from_pretrained`, also has its `tokenizer`, its `config`, the
     text of other `files` of its folder, the `prompt` that comes before texts to encode, a `pooler`
     where BERT has one beside its nodes, the `defaults` of `generate`, and the names of weights that
-    are `fresh`.
+    are `newly_initialized`.
     """
 
     adjacency: Pattern | None
@@ -53,11 +54,11 @@ class Model(nn.Module):
         self.pooler: nn.Module | None = None
         self.tokenizer: Any = None
         self.config: dict[str, Any] | None = None
-        self.files: dict[str, str] = {}
+        self.extra_files: dict[str, str] = {}
         self.exporter: Callable[[Any, str | os.PathLike[str]], None] | None = None
-        self.fresh: list[str] = []
+        self.newly_initialized: list[str] = []
         self.prompt = ""
-        self.defaults: dict[str, Any] = {}
+        self.generation_config: dict[str, Any] = {}
         self.adjacency = None if adjacency is None else self._checked(adjacency)
         std = weight_std(transformer.dim) if std is None else std
         initialise(self, std=std, depth=len(transformer.blocks))
@@ -121,6 +122,7 @@ class Model(nn.Module):
             return [each(batch) if isinstance(each, Pattern) else each for each in adjacency]
         return adjacency
 
+    @renamed_keywords(**RENAMED)
     def generate(self, prompts: Any, *, max_new_tokens: int, **options: Any) -> Any:
         """Continue texts token by token; see `graphformer.models.generate` for the options.
 
@@ -135,7 +137,7 @@ class Model(nn.Module):
         """
         if self.adjacency is not None:
             options.setdefault("adjacency", self.adjacency)
-        options = self.defaults | options
+        options = self.generation_config | options
         return generate(self, prompts, max_new_tokens=max_new_tokens, **options)
 
     def encode(self, texts: str | Sequence[str], **options: Any) -> Tensor:

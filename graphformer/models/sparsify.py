@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from graphformer.adjacency import Adjacency
-from graphformer.models.generation import evaluating
+from graphformer.models.generation import eval_mode
 from graphformer.nn.record import Recorded, record_attention
 from graphformer.patterns import FixedEdges, Offsets, Pattern, PerHead, PerLayer, lengths
 
@@ -183,7 +183,7 @@ def _chosen(mass: Tensor, count: Tensor, share: float) -> Tensor:
 
 
 def _recorded(model: nn.Module, batch: Any) -> list[Recorded]:
-    with evaluating(model), record_attention(model) as recorded:
+    with eval_mode(model), record_attention(model) as recorded:
         model(batch)
     found = [record for record in recorded if _SELF_ATTENTION.search(record.name)]
     if not found:

@@ -22,11 +22,16 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack")
+WEIGHTS_NAME, WEIGHTS_INDEX_NAME = "model.safetensors", "model.safetensors.index.json"
+UNSAFE_WEIGHTS_NAMES = (
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "tf_model.h5",
+    "flax_model.msgpack",
+)
 
 
-class Entry(NamedTuple):
+class TensorInfo(NamedTuple):
     """Where a tensor lies."""
 
     file: Path
@@ -35,7 +40,7 @@ class Entry(NamedTuple):
     shape: tuple[int, ...]
 
 
-class Tensors(Protocol):
+class TensorReader(Protocol):
     """Tensors by name, which are read one by one."""
 
     def names(self) -> list[str]:
@@ -51,7 +56,7 @@ class Tensors(Protocol):
         """Copy it to `out`, of the same shape and of whatever type."""
 
 
-class Stored:
+class SafetensorsFolder:
     """The tensors of a folder, read straight to where they go: nothing is held twice.
 
     Args:
@@ -63,15 +68,15 @@ class Stored:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, TensorInfo] = {}
         for file in _files(folder):
             entries = _header(file)
             twice = self.entries.keys() & entries.keys()
             if twice:
                 raise ValueError(f"{file} holds {', '.join(sorted(twice))}, as another shard does.")
             self.entries |= entries
-        if (folder / INDEX).is_file() and not (folder / WHOLE).is_file():
-            _check_index(folder / INDEX, self.entries)
+        if (folder / WEIGHTS_INDEX_NAME).is_file() and not (folder / WEIGHTS_NAME).is_file():
+            _check_index(folder / WEIGHTS_INDEX_NAME, self.entries)
 
     def names(self) -> list[str]:
         """What there is."""
@@ -99,7 +104,7 @@ class Stored:
             out.copy_(target)
 
 
-class Held:
+class InMemoryTensors:
     """The tensors of a model in memory."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -122,7 +127,7 @@ class Held:
         out.copy_(self.tensors[name])
 
 
-class Joined:
+class OverlaidTensors:
     """Tensors of which some are replaced by what was made of them.
 
     Args:
@@ -130,8 +135,8 @@ class Joined:
         made: those in place of them, by names of their own.
     """
 
-    def __init__(self, tensors: Tensors, made: Mapping[str, Tensor]) -> None:
-        self.tensors, self.made = tensors, Held(made)
+    def __init__(self, tensors: TensorReader, made: Mapping[str, Tensor]) -> None:
+        self.tensors, self.made = tensors, InMemoryTensors(made)
 
     def names(self) -> list[str]:
         """What there is."""
@@ -149,7 +154,7 @@ class Joined:
         """Copy it to `out`, of the same shape and of whatever type."""
         self._home(name).read(name, out)
 
-    def _home(self, name: str) -> Tensors:
+    def _home(self, name: str) -> TensorReader:
         return self.made if name in self.made.tensors else self.tensors
 
 
@@ -165,25 +170,25 @@ def read_json(file: Path) -> Any:
 
 
 def _files(folder: Path) -> list[Path]:
-    if (folder / WHOLE).is_file():
-        return [folder / WHOLE]
-    if (folder / INDEX).is_file():
-        shards = sorted(set(_weight_map(folder / INDEX).values()))
+    if (folder / WEIGHTS_NAME).is_file():
+        return [folder / WEIGHTS_NAME]
+    if (folder / WEIGHTS_INDEX_NAME).is_file():
+        shards = sorted(set(_weight_map(folder / WEIGHTS_INDEX_NAME).values()))
         missing = [shard for shard in shards if not (folder / shard).is_file()]
         if missing:
             raise FileNotFoundError(
-                f"{folder} lacks {', '.join(missing)}, of the {len(shards)} shards that {INDEX} "
-                "names: download them again."
+                f"{folder} lacks {', '.join(missing)}, of the {len(shards)} shards that "
+                f"{WEIGHTS_INDEX_NAME} names: download them again."
             )
         return [folder / shard for shard in shards]
-    pickled = [name for name in PICKLED if (folder / name).is_file()]
+    pickled = [name for name in UNSAFE_WEIGHTS_NAMES if (folder / name).is_file()]
     if pickled:
         raise ValueError(
             f"{folder} has weights as {pickled[0]} only, which is not opened, for a pickle runs "
             f"code: convert them by transformers.AutoModel.from_pretrained({str(folder)!r})"
             ".save_pretrained(NEW_FOLDER), which writes safetensors."
         )
-    raise FileNotFoundError(f"{folder} has neither {WHOLE} nor {INDEX}.")
+    raise FileNotFoundError(f"{folder} has neither {WEIGHTS_NAME} nor {WEIGHTS_INDEX_NAME}.")
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -197,7 +202,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     return names
 
 
-def _check_index(index: Path, entries: dict[str, Entry]) -> None:
+def _check_index(index: Path, entries: dict[str, TensorInfo]) -> None:
     """The index and the shards must name the same tensors."""
     named = _weight_map(index)
     lost = sorted(
@@ -209,7 +214,7 @@ def _check_index(index: Path, entries: dict[str, Entry]) -> None:
         raise ValueError(f"{index} names tensors that are not in their shards: {', '.join(lost)}.")
 
 
-def _header(file: Path) -> dict[str, Entry]:
+def _header(file: Path) -> dict[str, TensorInfo]:
     """What a safetensors file says that it holds: a length, a table as JSON, then the numbers.
 
     Source: https://github.com/huggingface/safetensors#format.
@@ -236,7 +241,7 @@ def _header(file: Path) -> dict[str, Entry]:
     return entries
 
 
-def _entry(file: Path, name: str, about: dict[str, Any], start: int) -> Entry:
+def _entry(file: Path, name: str, about: dict[str, Any], start: int) -> TensorInfo:
     try:
         dtype, shape = about["dtype"], tuple(map(int, about["shape"]))
         first, last = map(int, about["data_offsets"])
@@ -249,7 +254,7 @@ def _entry(file: Path, name: str, about: dict[str, Any], start: int) -> Entry:
         )
     if first < 0 or last - first != torch.Size(shape).numel() * DTYPES[dtype].itemsize:
         raise _broken(file, f"{name} takes {last - first} bytes for the shape {list(shape)}")
-    return Entry(file, start + first, DTYPES[dtype], shape)
+    return TensorInfo(file, start + first, DTYPES[dtype], shape)
 
 
 def _broken(file: Path, why: str) -> ValueError:

@@ -13,7 +13,7 @@ from graphformer.pretrained.families import Family, Kind, Table
 Views = Mapping[str, tuple[int, ...]]
 
 
-class Part(NamedTuple):
+class CheckpointSlice(NamedTuple):
     """Rows of a parameter of ours, and the tensor of theirs that they are.
 
     Attributes:
@@ -29,15 +29,17 @@ class Part(NamedTuple):
     transposed: bool
 
 
-class Place(NamedTuple):
+class ParameterMap(NamedTuple):
     """A parameter of ours, under all names that it has here, and the parts that it consists of."""
 
     names: tuple[str, ...]
     parameter: nn.Parameter
-    parts: tuple[Part, ...]
+    parts: tuple[CheckpointSlice, ...]
 
 
-def places(model: nn.Module, family: Family, kind: Kind, views: Views) -> Iterator[Place]:
+def map_parameters(
+    model: nn.Module, family: Family, kind: Kind, views: Views
+) -> Iterator[ParameterMap]:
     """Every parameter of a model, and where it lies in a checkpoint of the family.
 
     Args:
@@ -64,24 +66,24 @@ def places(model: nn.Module, family: Family, kind: Kind, views: Views) -> Iterat
                 part._replace(names=part.names + more.names)
                 for part, more in zip(merged, other, strict=True)
             ]
-        yield Place(tuple(own), parameter, tuple(merged))
+        yield ParameterMap(tuple(own), parameter, tuple(merged))
 
 
-def canonical(name: str, family: Family) -> str:
+def canonical_key(name: str, family: Family) -> str:
     """A name without the trunk's prefix, which some files have and some have not."""
     name = name.removeprefix(f"{family.prefix}.") if family.prefix else name
     name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)  # of BERT's first files
     return re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
 
 
-def understood(name: str, family: Family) -> bool:
+def is_known_key(name: str, family: Family) -> bool:
     """Whether a canonical name is of a part that the family has, but not this model: a head.
 
     Blocks are none: what they hold besides what the config asks for would make a difference.
     """
     tables: list[Table] = [family.trunk, *family.heads.values()]
     names = [theirs for table in tables for theirs in table.values() if "#" not in theirs]
-    patterns = [*(canonical(theirs, family) for theirs in names), *family.known]
+    patterns = [*(canonical_key(theirs, family) for theirs in names), *family.known]
     return any(_matches(pattern, name) for pattern in patterns)
 
 
@@ -96,19 +98,19 @@ def _entry(table: Table, name: str) -> str:
 
 def _parts(
     model: nn.Module, parameter: nn.Parameter, name: str, theirs: str, views: Views
-) -> list[Part]:
+) -> list[CheckpointSlice]:
     theirs, _, mark = theirs.partition("^")
     transposed = mark == "T" and parameter.ndim == 2
     named = list(zip(*map(_expanded, theirs.split("|")), strict=True))
     if parameter.ndim == 0:
-        return [Part(named[0], (0, 0), (), False)]
+        return [CheckpointSlice(named[0], (0, 0), (), False)]
     parts, first = [], 0
     for size, options in zip(_sizes(model, name, len(named), parameter), named, strict=True):
         shape = (size, *parameter.shape[1:])
         if mark == "V":
             shape = next(view for end, view in views.items() if options[0].endswith(end))
         shape = shape[::-1] if transposed else shape
-        parts.append(Part(options, (first, first + size), shape, transposed))
+        parts.append(CheckpointSlice(options, (first, first + size), shape, transposed))
         first += size
     return parts
 
@@ -141,7 +143,7 @@ def _matches(pattern: str, name: str) -> bool:
     return False
 
 
-def stored(parameter: Tensor, part: Part) -> Tensor:
+def stored(parameter: Tensor, part: CheckpointSlice) -> Tensor:
     """What is written of a parameter for a part of it."""
     if not part.shape:
         return parameter.detach().clone()
@@ -149,7 +151,7 @@ def stored(parameter: Tensor, part: Part) -> Tensor:
     return (rows.T if part.transposed else rows.reshape(part.shape)).contiguous()
 
 
-def rows_of(parameter: Tensor, part: Part) -> Tensor:
+def rows_of(parameter: Tensor, part: CheckpointSlice) -> Tensor:
     """The rows of a parameter that a part is, in the shape of what is stored."""
     if not part.shape:
         return parameter

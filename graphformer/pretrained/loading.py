@@ -11,10 +11,22 @@ import torch
 from torch import nn
 
 from graphformer.models import Model
-from graphformer.pretrained.checkpoint_io import Held, Joined, Stored, Tensors, read_json
+from graphformer.pretrained.checkpoint_io import (
+    InMemoryTensors,
+    OverlaidTensors,
+    SafetensorsFolder,
+    TensorReader,
+    read_json,
+)
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families import FAMILIES, Family, Kind
-from graphformer.pretrained.key_mapping import Place, canonical, places, rows_of, understood
+from graphformer.pretrained.key_mapping import (
+    ParameterMap,
+    canonical_key,
+    is_known_key,
+    map_parameters,
+    rows_of,
+)
 from graphformer.pretrained.saving import save_pretrained
 from graphformer.pretrained.sentence import sentence_head
 from graphformer.pretrained.tokenizer import read_pretrained_tokenizer, side_files
@@ -52,7 +64,7 @@ def from_pretrained(
             `huggingface_hub.snapshot_download` makes it; or a model of `transformers`.
         head: what the model answers; by default what the checkpoint does. "none" answers with the
             nodes, "embedding" with a vector a text. Of a head that the checkpoint lacks the
-            weights are drawn, and `model.fresh` names them.
+            weights are drawn, and `model.newly_initialized` names them.
         num_classes: of a head that classifies, if they are to be others than the checkpoint's.
         dtype: of the weights, if another than that in which they are stored.
         device: where they go.
@@ -87,10 +99,10 @@ def from_pretrained(
     config.values["architectures"] = [family.classes.get(kind, family.classes["none"])]
     model.config = config.values
     model.exporter = save_pretrained
-    model.defaults = _generation(config, family, source if folder is None else folder)
+    model.generation_config = _generation(config, family, source if folder is None else folder)
     if folder is not None:
         model.tokenizer = read_pretrained_tokenizer(folder)
-        model.files = side_files(folder)
+        model.extra_files = side_files(folder)
     if sentences and folder is not None:
         sentence_head(model, folder)
     return model.eval()
@@ -107,12 +119,12 @@ def _generation(config: Config, family: Family, source: Any) -> dict[str, Any]:
         settings = read_json(source / "generation_config.json")
     ends = settings.get("eos_token_id")
     ends = [ends] if isinstance(ends, int) else ends
-    found: dict[str, Any] = {"eos_id": ends} if ends else {}
+    found: dict[str, Any] = {"eos_token_id": ends} if ends else {}
     penalty = settings.get("repetition_penalty")
     return found if penalty is None else found | {"repetition_penalty": penalty}
 
 
-def _of_folder(folder: Path) -> tuple[Config, Tensors]:
+def _of_folder(folder: Path) -> tuple[Config, TensorReader]:
     if not folder.is_dir():
         raise FileNotFoundError(
             f"source is {str(folder)!r}, which is no folder: download the checkpoint first, for "
@@ -126,10 +138,10 @@ def _of_folder(folder: Path) -> tuple[Config, Tensors]:
         raise ValueError(f"{file} is no table of settings.")
     config = Config(values, str(file))
     family_of(config)  # before anything is said about files
-    return config, Stored(folder)
+    return config, SafetensorsFolder(folder)
 
 
-def _of_model(model: Any) -> tuple[Config, Tensors]:
+def _of_model(model: Any) -> tuple[Config, TensorReader]:
     if not isinstance(model, nn.Module) or not hasattr(model, "config"):
         raise TypeError(
             f"source must be a folder or a model of transformers, got {type(model).__name__}."
@@ -137,7 +149,9 @@ def _of_model(model: Any) -> tuple[Config, Tensors]:
     settings: Any = model.config
     values = json.loads(settings.to_json_string(use_diff=False))
     values["architectures"] = [type(model).__name__]
-    return Config(values, f"the config of {type(model).__name__}"), Held(model.state_dict())
+    return Config(values, f"the config of {type(model).__name__}"), InMemoryTensors(
+        model.state_dict()
+    )
 
 
 def family_of(config: Config) -> Family:
@@ -171,11 +185,11 @@ def _kind(config: Config, family: Family, head: Heads) -> Kind:
     return kind
 
 
-def _canonical_names(tensors: Tensors, family: Family, config: Config) -> dict[str, str]:
+def _canonical_names(tensors: TensorReader, family: Family, config: Config) -> dict[str, str]:
     """The tensors' names by their canonical ones."""
     actual: dict[str, str] = {}
     for name in tensors.names():
-        general = canonical(name, family)
+        general = canonical_key(name, family)
         if general in actual:
             raise ValueError(
                 f"the weights of {config.origin} hold both {actual[general]} and {name}."
@@ -185,8 +199,8 @@ def _canonical_names(tensors: Tensors, family: Family, config: Config) -> dict[s
 
 
 def _join(
-    tensors: Tensors, actual: dict[str, str], family: Family, config: Config
-) -> tuple[Tensors, dict[str, str]]:
+    tensors: TensorReader, actual: dict[str, str], family: Family, config: Config
+) -> tuple[TensorReader, dict[str, str]]:
     """The tensors with those that are stored in other parts than ours put together."""
     assert family.joins is not None
     names, make, _ = family.joins
@@ -198,11 +212,11 @@ def _join(
         tensors.read(stored, parts[name])
     made = {f"{name} (joined)": tensor for name, tensor in make(config, parts).items()}
     others = {name: stored for name, stored in actual.items() if name not in names}
-    return Joined(tensors, made), others | {name.split(" ")[0]: name for name in made}
+    return OverlaidTensors(tensors, made), others | {name.split(" ")[0]: name for name in made}
 
 
 def _tied(
-    config: Config, family: Family, kind: Kind, tensors: Tensors, actual: dict[str, str]
+    config: Config, family: Family, kind: Kind, tensors: TensorReader, actual: dict[str, str]
 ) -> bool:
     """Whether the head has the embedding's weights: as the config says, unless both are stored."""
     tied = bool(config.get("tie_word_embeddings", family.tied))
@@ -225,7 +239,7 @@ def _output(family: Family, kind: Kind) -> str | None:
     table = family.heads.get(kind, {})
     for name in ("head.linear.weight", "head.linear.*"):
         if kind in ("masked_lm", "causal_lm") and name in table:
-            return canonical(table[name].replace("*", "weight"), family)
+            return canonical_key(table[name].replace("*", "weight"), family)
     return None
 
 
@@ -238,7 +252,7 @@ def _drop_pooler(model: Model, actual: dict[str, str]) -> None:
 
 def _load(
     model: Model,
-    tensors: Tensors,
+    tensors: TensorReader,
     actual: dict[str, str],
     family: Family,
     config: Config,
@@ -249,15 +263,15 @@ def _load(
 ) -> None:
     """Fill a model that has no memory yet."""
     views = {} if family.views is None else family.views(config)
-    wanted = list(places(model, family, kind, views))
-    found: dict[Place, list[str]] = {}
+    wanted = list(map_parameters(model, family, kind, views))
+    found: dict[ParameterMap, list[str]] = {}
     missing, shapes, fresh = [], [], []
     used: set[str] = set()
     for place in wanted:
         names = []
         lacking, wrong = [], []
         for part in place.parts:
-            options = [canonical(name, family) for name in part.names]
+            options = [canonical_key(name, family) for name in part.names]
             stored = [name for name in options if name in actual]
             used.update(stored)
             if not stored:
@@ -277,7 +291,7 @@ def _load(
             found[place] = names
     surplus = sorted(
         name for general, name in actual.items() if general not in used
-        and not understood(general, family)
+        and not is_known_key(general, family)
     )  # fmt: skip
     _complain(config, {"missing": missing, "of another shape": shapes, "not known": surplus})
     kinds = {tensors.dtype(name) for names in found.values() for name in names}
@@ -289,8 +303,8 @@ def _load(
         _put(model, place, memory)
     for place in fresh:
         _put(model, place, torch.empty(place.parameter.shape, dtype=dtype, device=device))
-    model.fresh = [place.names[0] for place in fresh]
-    _draw(model, set(model.fresh), config.get("initializer_range", 0.02))
+    model.newly_initialized = [place.names[0] for place in fresh]
+    _draw(model, set(model.newly_initialized), config.get("initializer_range", 0.02))
 
 
 def _dtype(kinds: set[torch.dtype], config: Config) -> torch.dtype:
@@ -319,7 +333,7 @@ def _complain(config: Config, problems: dict[str, list[str]]) -> None:
         )
 
 
-def _put(model: nn.Module, place: Place, memory: torch.Tensor) -> None:
+def _put(model: nn.Module, place: ParameterMap, memory: torch.Tensor) -> None:
     """Give a parameter its memory, under all of its names."""
     parameter = nn.Parameter(memory)
     for name in place.names:

@@ -13,10 +13,10 @@ from torch import Tensor
 from graphformer.models import Model
 from graphformer.models.vision.clip import CLIP
 from graphformer.nn import Pooling
-from graphformer.pretrained.checkpoint_io import INDEX, WHOLE
+from graphformer.pretrained.checkpoint_io import WEIGHTS_INDEX_NAME, WEIGHTS_NAME
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families import FAMILIES
-from graphformer.pretrained.key_mapping import places, stored
+from graphformer.pretrained.key_mapping import map_parameters, stored
 from graphformer.pretrained.sentence import sentence_files
 
 
@@ -57,7 +57,7 @@ def state_for_transformers(model: Model | CLIP) -> dict[str, Tensor]:
     views = {} if family.views is None else family.views(config)
     tensors = {
         part.names[0]: stored(place.parameter, part)
-        for place in places(model, family, kind, views)
+        for place in map_parameters(model, family, kind, views)
         for part in place.parts
     }
     if family.joins is None:
@@ -70,12 +70,12 @@ def _write(model: Model | CLIP, folder: Path) -> None:
     from safetensors.torch import save_file
 
     tensors = state_for_transformers(model)
-    save_file(tensors, folder / WHOLE, metadata={"format": "pt"})
+    save_file(tensors, folder / WEIGHTS_NAME, metadata={"format": "pt"})
     config = dict(model.config or {})
     config["dtype"] = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     config.pop("torch_dtype", None)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    files = dict(model.files)
+    files = dict(model.extra_files)
     head = getattr(model, "head", None)
     if isinstance(head, Pooling):
         files = {**sentence_files(head, config["hidden_size"]), **files}
@@ -88,9 +88,9 @@ def _write(model: Model | CLIP, folder: Path) -> None:
 
 def _replace(folder: Path, target: Path) -> None:
     """Move files into a folder that is there: weights first, and none of another layout left."""
-    for file in sorted(folder.rglob("*"), key=lambda file: file.name != WHOLE):
+    for file in sorted(folder.rglob("*"), key=lambda file: file.name != WEIGHTS_NAME):
         if file.is_file():
             place = target / file.relative_to(folder)
             place.parent.mkdir(exist_ok=True)
             shutil.move(file, place)
-    (target / INDEX).unlink(missing_ok=True)
+    (target / WEIGHTS_INDEX_NAME).unlink(missing_ok=True)

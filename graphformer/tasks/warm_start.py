@@ -80,7 +80,7 @@ def _public_weights(folder: Path, network: Any) -> dict[str, Tensor]:
     model = pretrained.from_pretrained(
         folder, head=kind, num_classes=None if classes is None else len(classes)
     )
-    drawn = (*model.fresh, *(n for n in model.state_dict() if n.startswith("pooler.")))
+    drawn = (*model.newly_initialized, *(n for n in model.state_dict() if n.startswith("pooler.")))
     return {name: weight for name, weight in model.state_dict().items() if name not in drawn}
 
 

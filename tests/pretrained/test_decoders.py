@@ -119,10 +119,10 @@ def test_a_text_ends_as_its_config_says(make, tmp_path):
     expected = theirs.generate(torch.tensor([TEXTS[0]]), max_new_tokens=23, do_sample=False)
     for source in (theirs, tmp_path):
         ours = gf.from_pretrained(source)
-        assert ours.defaults == {"eos_id": [other, end], "repetition_penalty": 1.3}
+        assert ours.generation_config == {"eos_token_id": [other, end], "repetition_penalty": 1.3}
         found = ours.generate(TEXTS[0], max_new_tokens=23, temperature=0)
         assert found == expected[0].tolist()
-    longer = ours.generate(TEXTS[0], max_new_tokens=23, temperature=0, eos_id=())
+    longer = ours.generate(TEXTS[0], max_new_tokens=23, temperature=0, eos_token_id=())
     assert len(longer) == len(TEXTS[0]) + 23
 
 

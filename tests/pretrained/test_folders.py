@@ -211,14 +211,14 @@ def test_no_folder_and_no_config(folder):
 def test_a_chosen_head_is_drawn_where_it_lacks(folder):
     model = gf.from_pretrained(folder, head="classification", num_classes=7)
     parts = ("transform.0.weight", "transform.0.bias", "linear.weight", "linear.bias")
-    assert model.fresh == [f"head.{part}" for part in parts]
+    assert model.newly_initialized == [f"head.{part}" for part in parts]
     assert model(gf.models.packed([[3, 5], [7, 11, 13]])).shape == (2, 7)
     assert 0.01 < model.head.linear.weight.std() < 0.03
     assert not model.head.linear.bias.any()
     model.save_pretrained(folder)
     again = gf.from_pretrained(folder)
     assert again.config["architectures"] == ["BertForSequenceClassification"]
-    assert not again.fresh
+    assert not again.newly_initialized
     for name, tensor in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor), name
     with pytest.raises(ValueError, match="head must be auto or one of none, masked_lm"):
@@ -247,7 +247,7 @@ def test_mixed_types_need_to_be_settled(folder):
 def test_a_failed_save_leaves_what_was_there(folder):
     model = gf.from_pretrained(folder)
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    model.files = {"notes.json": 5}  # what cannot be written
+    model.extra_files = {"notes.json": 5}  # what cannot be written
     with pytest.raises(TypeError):
         model.save_pretrained(folder)
     with pytest.raises(TypeError):

@@ -49,7 +49,7 @@ def _options(arguments: argparse.Namespace, tokenizer: Any) -> dict[str, Any]:
         "top_p": arguments.top_p,
         "repetition_penalty": arguments.repetition_penalty,
         "num_beams": arguments.num_beams,
-        "eos_id": tokenizer.eos_id,
+        "eos_token_id": tokenizer.eos_id,
         "seed": arguments.seed,
     }
 

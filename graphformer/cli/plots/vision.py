@@ -97,7 +97,7 @@ def draw_word_attention(task: Any, data: Any, count: int) -> Any:
     batch = _first(data, count)
     start, end = tokenizer.need("bos"), tokenizer.need("eos")
     written = network.generate(
-        batch, max_new_tokens=16, start_id=start, eos_id=end, temperature=0.0
+        batch, max_new_tokens=16, start_id=start, eos_token_id=end, temperature=0.0
     )
     images = extract_images(batch)
     rows: list[list[np.ndarray]] = []

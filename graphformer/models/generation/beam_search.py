@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from graphformer.models.generation.decoders import Decoding
-from graphformer.models.generation.sampling import Chooser
-from graphformer.models.generation.stopping import Ending
+from graphformer.models.generation.decoders import Decoder
+from graphformer.models.generation.sampling import Sampler
+from graphformer.models.generation.stopping import StoppingCriteria
 
 
 @dataclass
@@ -23,11 +23,11 @@ class Search:
 
 
 def beam_search(
-    decoding: Decoding,
+    decoding: Decoder,
     texts: list[list[int]],
     num_beams: int,
-    chooser: Chooser,
-    ending: Ending,
+    sampler: Sampler,
+    stopping: StoppingCriteria,
     length_penalty: float,
 ) -> list[list[int]]:
     """The most likely continuation of each text, by log-probability over length^penalty.
@@ -39,15 +39,15 @@ def beam_search(
     Source: Sutskever et al., 2014, section 3.2; Wu et al., 2016, section 7.
     """
     logits = decoding.start()
-    chooser.start(texts, logits.shape[-1], logits.device)
+    sampler.start(texts, logits.shape[-1], logits.device)
     searches = [Search(len(text), [text], [0.0]) for text in texts]
     alive = searches
     while alive:
-        ranked = _ranked(logits, alive, num_beams, chooser)
+        ranked = _ranked(logits, alive, num_beams, sampler)
         parents, tokens, first, going = [], [], 0, []
         for search, candidates in zip(alive, ranked, strict=True):
             count = len(search.going)
-            chosen = _advance(search, candidates, num_beams, ending, length_penalty)
+            chosen = _advance(search, candidates, num_beams, stopping, length_penalty)
             if chosen:
                 parents += [first + parent for parent, _ in chosen]
                 tokens += [token for _, token in chosen]
@@ -58,20 +58,20 @@ def beam_search(
             rows = torch.tensor(parents, device=logits.device)
             if parents != list(range(len(logits))):
                 decoding.select(rows)
-                chooser.select(rows)
+                sampler.select(rows)
             new = torch.tensor(tokens, device=logits.device)
-            chooser.note(new)
+            sampler.note(new)
             logits = decoding.step(new)
     return [max(search.ended, key=lambda end: end[0])[1] for search in searches]
 
 
 def _ranked(
-    logits: Tensor, searches: list[Search], num_beams: int, chooser: Chooser
+    logits: Tensor, searches: list[Search], num_beams: int, sampler: Sampler
 ) -> list[list[tuple[float, int, int]]]:
     """For each prompt the best (score, beam, token), twice as many as beams."""
     sizes = [len(search.going) for search in searches]
     scores = torch.tensor([s for search in searches for s in search.scores], dtype=torch.float64)
-    logp = chooser.penalised(logits.log_softmax(-1)) + scores.to(logits).unsqueeze(1)
+    logp = sampler.penalised(logits.log_softmax(-1)) + scores.to(logits).unsqueeze(1)
     ranked = []
     for part in logp.split(sizes):
         best, place = part.flatten().topk(min(2 * num_beams, part.numel()))
@@ -84,7 +84,7 @@ def _advance(
     search: Search,
     candidates: list[tuple[float, int, int]],
     num_beams: int,
-    ending: Ending,
+    stopping: StoppingCriteria,
     length_penalty: float,
 ) -> list[tuple[int, int]]:
     """Let a prompt's beams grow by a token: the (parent, token) of those that go on, if any."""
@@ -95,7 +95,7 @@ def _advance(
     for rank, (score, beam, token) in enumerate(candidates):
         text = [*search.going[beam], token]
         per_length = score / (len(text) - prompt) ** length_penalty
-        if ending(text, prompt):
+        if stopping(text, prompt):
             # An end that is not among the best would push better ones out.
             if rank < num_beams:
                 search.ended.append((per_length, text))

@@ -32,7 +32,7 @@ Patterns = Pattern | Sequence[Pattern]
 _PROBE = 257  # tokens of a text whose edges tell whether a pattern looks ahead
 
 
-class Decoding(Protocol):
+class Decoder(Protocol):
     """Texts that grow by a token each a step."""
 
     def start(self) -> Tensor:
@@ -45,7 +45,7 @@ class Decoding(Protocol):
         """Go on with some of the texts, or with one as several: their numbers, int64 [B']."""
 
 
-class Extendable(Decoding, Protocol):
+class ExtendableDecoder(Decoder, Protocol):
     """One text that grows by several tokens a step, of which the last can be taken back."""
 
     def room(self) -> int:
@@ -58,7 +58,7 @@ class Extendable(Decoding, Protocol):
         """Take back some of the tokens that the last step added."""
 
 
-class Source:
+class EncoderOutput:
     """What an encoder has read for each text.
 
     Args:
@@ -79,15 +79,17 @@ class Source:
         across = adjacencies.complete(lengths, self.lengths)
         return {"source": self.nodes, "source_adjacency": across}
 
-    def select(self, rows: Tensor) -> Source:
+    def select(self, rows: Tensor) -> EncoderOutput:
         """The nodes of some texts."""
         parts, chosen = self.nodes.split(self.lengths), rows.tolist()
-        kept = Source(torch.cat([parts[i] for i in chosen]), [self.lengths[i] for i in chosen])
+        kept = EncoderOutput(
+            torch.cat([parts[i] for i in chosen]), [self.lengths[i] for i in chosen]
+        )
         kept.marks = [self.marks[i] for i in chosen]
         return kept
 
 
-class WholeTexts:
+class UncachedDecoder:
     """Decoding that runs the network on the whole texts at every step: any network and pattern.
 
     Args:
@@ -106,7 +108,7 @@ class WholeTexts:
         pattern: Patterns,
         *,
         context: int | None = None,
-        source: Source | None = None,
+        source: EncoderOutput | None = None,
         prompt_lengths: Sequence[int] | None = None,
     ) -> None:
         self.network, self.pattern, self.context, self.source = network, pattern, context, source
@@ -145,7 +147,7 @@ class WholeTexts:
         self.source = None if self.source is None else self.source.select(rows)
 
 
-class CachedTexts:
+class CachedDecoder:
     """Decoding that keeps keys and values, and runs the model on the new tokens alone.
 
     Args:
@@ -161,7 +163,7 @@ class CachedTexts:
         texts: Sequence[list[int]],
         pattern: Patterns,
         *,
-        source: Source | None = None,
+        source: EncoderOutput | None = None,
     ) -> None:
         self.model, self.pattern, self.source = model, pattern, source
         self.device = next(model.parameters()).device
@@ -236,16 +238,16 @@ class CachedTexts:
         self.adjacency = adjacencies.complete(self.batch.lengths)
 
 
-class Limited:
+class WindowedDecoder:
     """Decoding with a cache as long as no text is longer than the context, then without.
 
     A token's place is counted from the context's start, which then moves at every step: nothing
     that was kept would hold.
     """
 
-    def __init__(self, cached: CachedTexts, texts: list[list[int]], context: int) -> None:
-        self.cached: CachedTexts | None = cached
-        self.whole = WholeTexts(
+    def __init__(self, cached: CachedDecoder, texts: list[list[int]], context: int) -> None:
+        self.cached: CachedDecoder | None = cached
+        self.whole = UncachedDecoder(
             cast(nn.Module, cached.model),
             texts,
             cached.pattern,

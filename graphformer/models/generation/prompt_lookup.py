@@ -12,8 +12,8 @@ MOST = 7  # with the known one, the rows of the kernel for few rows
 LONGEST_PAUSE = 32
 
 
-class Guesses:
-    """Guesses for one text, the more the better the last ones were.
+class PromptLookup:
+    """PromptLookup for one text, the more the better the last ones were.
 
     Args:
         text: the token ids of the prompt.

@@ -16,7 +16,7 @@ Prompts = Sequence[int] | Tensor | Sequence[Sequence[int]] | Sequence[Tensor]
 """Token ids of one text, or of several."""
 
 
-def as_texts(prompts: Prompts) -> tuple[list[list[int]], bool]:
+def as_token_lists(prompts: Prompts) -> tuple[list[list[int]], bool]:
     """The prompts as lists of ids, and whether there are several.
 
     Raises ValueError for an empty prompt.
@@ -29,7 +29,7 @@ def as_texts(prompts: Prompts) -> tuple[list[list[int]], bool]:
     return texts, several
 
 
-def text_marks(
+def seed_keys(
     texts: Sequence[Sequence[int]], sources: Sequence[int] | None = None
 ) -> list[tuple[int, int, int]]:
     """Numbers that tell a text from others, in whatever batch it is: for its draws.
@@ -45,7 +45,7 @@ def text_marks(
     return marks
 
 
-def check_ids(network: nn.Module, texts: list[list[int]]) -> None:
+def check_token_ids(network: nn.Module, texts: list[list[int]]) -> None:
     """Raise ValueError for ids that the network's embedding of tokens does not know."""
     tokens = getattr(getattr(network, "embedding", None), "features", None)
     if isinstance(tokens, nn.Embedding):

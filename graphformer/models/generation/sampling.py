@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-class Chooser:
+class Sampler:
     """Draws tokens from the logits' distribution, made narrower as asked.
 
     In this order: what was seen is made less likely, logits are divided by the temperature, the
@@ -73,7 +73,7 @@ class Chooser:
             # The likeliest one's logit is 0, so that no temperature makes infinities of all.
             logits = (logits - logits.amax(-1, keepdim=True)).float() / self.temperature
             chance = [generator.random() for generator in self.generators]
-            probability = narrowed(logits, self.top_k, self.top_p).softmax(-1)
+            probability = filter_logits(logits, self.top_k, self.top_p).softmax(-1)
             tokens = draw_tokens(probability, torch.tensor(chance, dtype=torch.float64))
         self.note(tokens)
         return tokens
@@ -117,7 +117,7 @@ def draw_tokens(probability: Tensor, chance: Tensor) -> Tensor:
     return torch.searchsorted(reached, falls, right=True).squeeze(1)
 
 
-def narrowed(logits: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
+def filter_logits(logits: Tensor, top_k: int | None, top_p: float | None) -> Tensor:
     """Logits [B, K], minus infinity where a token is not among the likeliest."""
     if top_k is not None and top_k < logits.shape[-1]:
         least = logits.topk(top_k, dim=-1).values[:, -1:]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from graphformer.models.generation import evaluating, max_length
+from graphformer.models.generation import eval_mode, max_length
 
 if TYPE_CHECKING:
     from graphformer.models.protocols import TextEncoder
@@ -53,7 +53,7 @@ def encode(
     order = sorted(range(len(ids)), key=lambda number: len(ids[number]), reverse=True)
     device = next(model.parameters()).device
     vectors = []
-    with evaluating(cast(nn.Module, model)):
+    with eval_mode(cast(nn.Module, model)):
         for numbers in _batches(order, ids, batch_tokens):
             vectors.append(model(_packed([ids[number] for number in numbers], device)))
     if not vectors:

@@ -10,7 +10,14 @@ from torch import Tensor, nn
 
 from graphformer import adjacency as adjacencies
 from graphformer.adjacency import Adjacency
-from graphformer.models.generation import Source, as_texts, evaluating, generate
+from graphformer.deprecated import renamed_keywords
+from graphformer.models.generation import (
+    RENAMED,
+    EncoderOutput,
+    as_token_lists,
+    eval_mode,
+    generate,
+)
 from graphformer.models.model import Model
 from graphformer.models.text.trunk import text_trunk, token_head
 from graphformer.patterns import Complete, Pattern, lengths
@@ -45,6 +52,7 @@ class EncoderDecoder(nn.Module):
         """The encoder's nodes of `batch.source`, [N, C']."""
         return encode_source(self.encoder, self.source_adjacency, batch)
 
+    @renamed_keywords(**RENAMED)
     def generate(
         self, prompts: Any, *, max_new_tokens: int, start_id: int, **options: Any
     ) -> list[int] | list[list[int]]:
@@ -55,20 +63,20 @@ class EncoderDecoder(nn.Module):
                 with `source` and `source_lengths`.
             max_new_tokens: how many tokens are written at most.
             start_id: the token that every answer starts with; it is kept.
-            options: as of `graphformer.models.generate`, such as `eos_id` and `num_beams`.
+            options: as of `graphformer.models.generate`, such as `eos_token_id` and `num_beams`.
 
         Returns:
             The ids of the answer, a list; a list of such lists for several prompts.
         """
         batch, several = prompts, True
         if not hasattr(prompts, "source"):
-            texts, several = as_texts(prompts)
+            texts, several = as_token_lists(prompts)
             batch = _source_batch(texts, next(self.parameters()).device)
-        with evaluating(self), torch.inference_mode():
-            source = Source(self.encode(batch), batch.source_lengths, batch.source)
-        starts = [[start_id]] * len(source.lengths)
+        with eval_mode(self), torch.inference_mode():
+            output = EncoderOutput(self.encode(batch), batch.source_lengths, batch.source)
+        starts = [[start_id]] * len(output.lengths)
         answers: list[list[int]] = generate(
-            self.decoder, starts, max_new_tokens=max_new_tokens, source=source, **options
+            self.decoder, starts, max_new_tokens=max_new_tokens, encoder_output=output, **options
         )
         return answers if several else answers[0]
 

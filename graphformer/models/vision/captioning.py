@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from graphformer.adjacency import Adjacency
-from graphformer.models.generation import Source, evaluating, generate
+from graphformer.deprecated import renamed_keywords
+from graphformer.models.generation import RENAMED, EncoderOutput, eval_mode, generate
 from graphformer.models.model import Model
 from graphformer.models.text.recurrent import AttentiveDecoder, Cell
 from graphformer.models.text.seq2seq import EncoderDecoder, encode_source
@@ -122,6 +123,7 @@ class RecurrentCaptioner(nn.Module):
         self.decoder(x, lengths(batch), self.encode(batch), sizes, weights=told)
         return told
 
+    @renamed_keywords(**RENAMED)
     def generate(
         self, batch: Any, *, max_new_tokens: int, start_id: int, **options: Any
     ) -> list[list[int]]:
@@ -131,12 +133,14 @@ class RecurrentCaptioner(nn.Module):
             batch: with `source` and `source_lengths`.
             max_new_tokens: how many tokens are written at most.
             start_id: the token that every caption starts with; it is kept.
-            options: as of `graphformer.models.generate`, such as `eos_id` and `num_beams`.
+            options: as of `graphformer.models.generate`, such as `eos_token_id` and `num_beams`.
         """
-        with evaluating(self), torch.inference_mode():
-            source = Source(self.encode(batch), tuple(map(int, batch.source_lengths)), batch.source)
-        starts = [[start_id]] * len(source.lengths)
-        options = {"adjacency": Causal(), **options, "cache": False, "source": source}
+        with eval_mode(self), torch.inference_mode():
+            output = EncoderOutput(
+                self.encode(batch), tuple(map(int, batch.source_lengths)), batch.source
+            )
+        starts = [[start_id]] * len(output.lengths)
+        options = {"adjacency": Causal(), **options, "cache": False, "encoder_output": output}
         return generate(self, starts, max_new_tokens=max_new_tokens, **options)
 
 

@@ -54,7 +54,7 @@ class CLIP(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.tokenizer: Any = None
         self.config: dict[str, Any] | None = None
-        self.files: dict[str, str] = {}
+        self.extra_files: dict[str, str] = {}
         self.exporter: Callable[[Any, str | os.PathLike[str]], None] | None = None
 
     @property

@@ -198,7 +198,7 @@ def write_answers(
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
-        "eos_id": tokenizer.eos_id,
+        "eos_token_id": tokenizer.eos_id,
         "seed": seed,
     }
     ids = [row.tolist() for row in tokenizer.encode_batch(list(prompts))]

@@ -104,7 +104,7 @@ class SequenceToSequence(Task):
             batch,
             max_new_tokens=max(map(len, targets)) + 8,
             start_id=tokenizer.need("bos"),
-            eos_id=tokenizer.need("eos"),
+            eos_token_id=tokenizer.need("eos"),
             temperature=0.0,
         )
         answers = cast("list[list[int]]", written)

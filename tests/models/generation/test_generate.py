@@ -11,8 +11,8 @@ from torch import nn
 
 from graphformer import models, patterns
 from graphformer.models.generation import decoding_options
-from graphformer.models.generation.decoders import CachedTexts, WholeTexts, reach
-from graphformer.models.generation.sampling import draw_tokens, narrowed
+from graphformer.models.generation.decoders import CachedDecoder, UncachedDecoder, reach
+from graphformer.models.generation.sampling import draw_tokens, filter_logits
 
 VOCAB = 31
 PROMPTS = [[1, 2, 3], [4, 5, 6, 7, 8], [9], [10, 11, 12], [3, 4, 5, 6, 7, 8, 30]]
@@ -46,7 +46,7 @@ def translator(**parts):
 )
 def test_cached_logits_are_those_of_the_whole_text(positions, pattern):
     model, texts = decoder(positions), sorted(PROMPTS, key=len)
-    cached, whole = CachedTexts(model, texts, pattern), WholeTexts(model, texts, pattern)
+    cached, whole = CachedDecoder(model, texts, pattern), UncachedDecoder(model, texts, pattern)
     with torch.no_grad():
         torch.testing.assert_close(cached.start(), whole.start(), rtol=1e-5, atol=1e-6)
         for step in range(7):
@@ -105,7 +105,7 @@ def test_draws_are_repeatable_and_follow_the_model():
 
 @pytest.mark.parametrize("model", [decoder(), translator()], ids=["decoder", "translator"])
 def test_what_is_drawn_for_a_prompt_does_not_depend_on_the_others(model):
-    options = {"max_new_tokens": 7, "seed": 5, "eos_id": 4}
+    options = {"max_new_tokens": 7, "seed": 5, "eos_token_id": 4}
     if model.__class__.__name__ == "EncoderDecoder":
         options["start_id"] = 0
     together = model.generate(PROMPTS, **options)
@@ -158,13 +158,13 @@ def test_how_to_decode_is_told_by_the_pattern():
 
 def test_top_k_and_top_p_leave_the_likeliest():
     logits = torch.tensor([[0.1, 0.4, 0.2, 0.3], [0.7, 0.1, 0.1, 0.1]]).log()
-    alive = [row.isfinite().tolist() for row in narrowed(logits, 2, None)]
+    alive = [row.isfinite().tolist() for row in filter_logits(logits, 2, None)]
     assert alive[0] == [False, True, False, True]
-    assert [row.isfinite().tolist() for row in narrowed(logits, None, 0.65)] == [
+    assert [row.isfinite().tolist() for row in filter_logits(logits, None, 0.65)] == [
         [False, True, False, True],
         [True, False, False, False],
     ]
-    assert torch.equal(narrowed(logits, 4, 1.0), logits)
+    assert torch.equal(filter_logits(logits, 4, 1.0), logits)
     model = decoder()
     greedy = model.generate(PROMPTS, max_new_tokens=5, temperature=0)
     assert model.generate(PROMPTS, max_new_tokens=5, top_k=1) == greedy
@@ -195,7 +195,7 @@ def test_texts_end_at_eos_and_stops_each_by_itself():
     model = decoder()
     free = model.generate(PROMPTS, max_new_tokens=13, temperature=0)
     eos = free[1][len(PROMPTS[1]) + 3]
-    ended = model.generate(PROMPTS, max_new_tokens=13, temperature=0, eos_id=eos)
+    ended = model.generate(PROMPTS, max_new_tokens=13, temperature=0, eos_token_id=eos)
     for prompt, whole, short in zip(PROMPTS, free, ended, strict=True):
         new = whole[len(prompt) :]
         expected = new[: new.index(eos) + 1] if eos in new else new
@@ -226,14 +226,14 @@ def log_probability(model, text, prompt):
     return sum(float(logp[i - 1, text[i]]) for i in range(prompt, len(text)))
 
 
-@pytest.mark.parametrize("eos_id", [None, 2])
+@pytest.mark.parametrize("eos_token_id", [None, 2])
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])
-def test_enough_beams_find_the_most_likely_text(eos_id, length_penalty):
+def test_enough_beams_find_the_most_likely_text(eos_token_id, length_penalty):
     vocab, count = 5, 3
     model, prompt = decoder(vocab_size=vocab), [1, 3]
     candidates = set()
     for new in itertools.product(range(vocab), repeat=count):
-        end = new.index(eos_id) + 1 if eos_id in new else count
+        end = new.index(eos_token_id) + 1 if eos_token_id in new else count
         candidates.add(new[:end])
 
     def score(new):
@@ -241,24 +241,28 @@ def test_enough_beams_find_the_most_likely_text(eos_id, length_penalty):
         return total / len(new) ** length_penalty
 
     best = max(candidates, key=score)
-    options = {"max_new_tokens": count, "eos_id": eos_id, "length_penalty": length_penalty}
+    options = {
+        "max_new_tokens": count,
+        "eos_token_id": eos_token_id,
+        "length_penalty": length_penalty,
+    }
     found = model.generate(prompt, num_beams=vocab**count, **options)
     assert found == [*prompt, *best]
 
 
 def test_beams_are_cached_and_each_prompts_own():
     model = decoder()
-    options = {"max_new_tokens": 7, "num_beams": 3, "eos_id": 4}
+    options = {"max_new_tokens": 7, "num_beams": 3, "eos_token_id": 4}
     together = model.generate(PROMPTS, **options)
     assert together == model.generate(PROMPTS, cache=False, **options)
     assert together == [model.generate(prompt, **options) for prompt in PROMPTS]
-    greedy = model.generate(PROMPTS, max_new_tokens=7, temperature=0, eos_id=4)
+    greedy = model.generate(PROMPTS, max_new_tokens=7, temperature=0, eos_token_id=4)
     scores = [
         [log_probability(model, t, len(p)) for t, p in zip(texts, PROMPTS, strict=True)]
         for texts in (model.generate(PROMPTS, **options, length_penalty=0.0), greedy)
     ]
     assert sum(scores[0]) > sum(scores[1])
-    options = {"max_new_tokens": 7, "num_beams": 3, "eos_id": 4, "adjacency": WINDOW}
+    options = {"max_new_tokens": 7, "num_beams": 3, "eos_token_id": 4, "adjacency": WINDOW}
     near = model.generate(PROMPTS, **options)
     assert near == model.generate(PROMPTS, cache=False, **options)
     assert near != together
@@ -269,7 +273,7 @@ def test_beams_are_cached_and_each_prompts_own():
 
 def test_a_window_keeps_no_more_than_its_radius():
     model = decoder("learned", max_length=307)
-    cached = CachedTexts(model, [PROMPTS[0]], WINDOW)
+    cached = CachedDecoder(model, [PROMPTS[0]], WINDOW)
     with torch.inference_mode():
         cached.start()
         for _ in range(300):

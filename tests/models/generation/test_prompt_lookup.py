@@ -12,8 +12,8 @@ from torch import nn
 
 from graphformer import models, patterns
 from graphformer.models.generation import prompt_lookup as guessing
-from graphformer.models.generation.decoders import CachedTexts
-from graphformer.models.generation.prompt_lookup import Guesses
+from graphformer.models.generation.decoders import CachedDecoder
+from graphformer.models.generation.prompt_lookup import PromptLookup
 
 VOCAB = 7  # few, so that texts repeat themselves
 WINDOW = patterns.Window(3, causal=True)
@@ -32,13 +32,13 @@ def decoder(positions="rotary", **parts):
 @pytest.fixture
 def steps(monkeypatch):
     """The numbers of tokens that were added at each step."""
-    added, extend = [], CachedTexts.extend
+    added, extend = [], CachedDecoder.extend
 
     def counted(self, tokens):
         added.append(len(tokens))
         return extend(self, tokens)
 
-    monkeypatch.setattr(CachedTexts, "extend", counted)
+    monkeypatch.setattr(CachedDecoder, "extend", counted)
     return added
 
 
@@ -51,7 +51,7 @@ def test_the_text_is_the_same_in_fewer_steps(steps, positions, pattern, options)
     model = decoder(positions, max_length=256)
     options = {"max_new_tokens": 101, "adjacency": pattern, **options}
     text = model.generate(PROMPT, **options)
-    assert text == model.generate(PROMPT, guess=False, **options)
+    assert text == model.generate(PROMPT, prompt_lookup=False, **options)
     assert max(steps) > 1
     if not options["temperature"]:
         assert len(steps) < 60
@@ -61,7 +61,7 @@ def test_the_text_is_the_same_in_fewer_steps(steps, positions, pattern, options)
     "options",
     [
         {"repetition_penalty": 1.3},
-        {"eos_id": 6, "temperature": 0.9, "seed": 1},
+        {"eos_token_id": 6, "temperature": 0.9, "seed": 1},
         {"stop": [[2, 2], [3, 1, 4]], "temperature": 0.9, "seed": 2},
         {"top_k": 3, "temperature": 2.0, "seed": 4},
         {"context": 16},
@@ -72,7 +72,7 @@ def test_the_text_is_the_same_in_fewer_steps(steps, positions, pattern, options)
 def test_whatever_is_asked_of_it(options):
     model = decoder("learned", max_length=64)
     options = {"max_new_tokens": 47, "temperature": 0, **options}
-    expected = model.generate(PROMPT, guess=False, **options)
+    expected = model.generate(PROMPT, prompt_lookup=False, **options)
     assert model.generate(PROMPT, **options) == expected
     told = []
     model.generate(PROMPT, stream=lambda number, token: told.append((number, token)), **options)
@@ -89,24 +89,26 @@ def test_an_encoder_decoder_guesses_too(steps):
     for p in model.parameters():
         nn.init.normal_(p, std=0.3)
     options = {"max_new_tokens": 61, "start_id": 0, "temperature": 0}
-    assert model.generate(PROMPT, **options) == model.generate(PROMPT, guess=False, **options)
+    assert model.generate(PROMPT, **options) == model.generate(
+        PROMPT, prompt_lookup=False, **options
+    )
     assert max(steps) > 1
 
 
 def test_what_followed_last_time_is_guessed_and_goes_round():
-    guesses = Guesses([1, 2, 3, 4, 9, 2, 3])
+    guesses = PromptLookup([1, 2, 3, 4, 9, 2, 3])
     assert guesses.next(5) == [4]
     for _ in range(3):
         guesses.judge(1, 1)
     assert guesses.next(3) == [4, 9, 2]
     assert guesses.next(7) == [4, 9, 2, 3, 4, 9, 2]  # the text's last five tokens, again
-    assert Guesses([1, 2, 3, 4]).next(5) == []
-    assert Guesses([]).next(5) == []
+    assert PromptLookup([1, 2, 3, 4]).next(5) == []
+    assert PromptLookup([]).next(5) == []
     assert guesses.next(0) == []
 
 
 def test_wrong_guesses_are_tried_less_and_less():
-    guesses, tried = Guesses([1, 2] * 3), []
+    guesses, tried = PromptLookup([1, 2] * 3), []
     for step in range(200):
         if ahead := guesses.next(guessing.MOST):
             tried.append(step)
@@ -119,7 +121,7 @@ def test_wrong_guesses_are_tried_less_and_less():
 
 @given(st.lists(st.integers(0, 2), max_size=40))
 def test_a_guess_is_what_followed_the_longest_match(text):
-    ahead = Guesses(text).next(1)
+    ahead = PromptLookup(text).next(1)
     for length in range(min(guessing.LONGEST, len(text)), guessing.SHORTEST - 1, -1):
         for start in range(len(text) - length - 1, -1, -1):
             if text[start : start + length] == text[-length:]:
