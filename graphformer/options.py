@@ -40,7 +40,7 @@ def checked_options(function: _F) -> _F:
             for name in sorted(kwargs.keys() - allowed()):
                 owner = function.__qualname__.removesuffix(".__init__")
                 raise TypeError(
-                    f"{owner}() got an unexpected option {name!r}{nearest(name, allowed())}"
+                    f"{owner}() got an unexpected option {name!r}{suggestion(name, allowed())}"
                 )
         return function(*args, **kwargs)
 
@@ -54,7 +54,7 @@ def checked_options(function: _F) -> _F:
     return wrapper  # type: ignore[return-value]
 
 
-def nearest(name: str, choices: Iterable[str]) -> str:
+def suggestion(name: str, choices: Iterable[str]) -> str:
     """`: did you mean 'x'?` for the choice nearest to a name, else `: choose from a, b`."""
     names = sorted(set(choices))
     folded = {choice.casefold(): choice for choice in names}

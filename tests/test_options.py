@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser
 from typing_extensions import Unpack
 
 from graphformer.deprecated import renamed_keywords
-from graphformer.options import checked_options, nearest
+from graphformer.options import checked_options, suggestion
 
 
 class TrunkOptions(TypedDict, total=False):
@@ -83,9 +83,9 @@ def test_signature_keeps_its_other_annotations():
     assert parameters["options"].annotation is inspect.Parameter.empty
 
 
-def test_nearest():
-    assert nearest("Windwo", ["Window", "Grid"]) == ": did you mean 'Window'?"
-    assert nearest("GRID", ["Window", "Grid"]) == ": did you mean 'Grid'?"
-    assert nearest("xyz", ["b", "a"]) == ": choose from a, b"
-    assert nearest("xyz", []) == ""
-    assert nearest("xyz", [f"choice_{n}" for n in range(21)]) == ""
+def test_suggestion():
+    assert suggestion("Windwo", ["Window", "Grid"]) == ": did you mean 'Window'?"
+    assert suggestion("GRID", ["Window", "Grid"]) == ": did you mean 'Grid'?"
+    assert suggestion("xyz", ["b", "a"]) == ": choose from a, b"
+    assert suggestion("xyz", []) == ""
+    assert suggestion("xyz", [f"choice_{n}" for n in range(21)]) == ""

@@ -9,7 +9,7 @@ from importlib import import_module
 
 from graphformer import __version__
 from graphformer.cli.errors import UsageError
-from graphformer.options import nearest
+from graphformer.options import suggestion
 
 USAGE = """usage: graphformer COMMAND ...
 
@@ -68,7 +68,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"graphformer {__version__}")
         return 0
     if command not in COMMANDS:
-        raise UsageError(f"unknown command {command!r}{nearest(command, COMMANDS)}")
+        raise UsageError(f"unknown command {command!r}{suggestion(command, COMMANDS)}")
     if command == "list":
         from graphformer.cli.commands.list import print_catalog
 

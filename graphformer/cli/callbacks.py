@@ -83,11 +83,11 @@ class ExactResume(Callback):
         random.setstate((version, tuple(internal), gauss))
 
 
-class Interrupted(Exception):  # noqa: N818  (it is no error)
+class TrainingStopped(Exception):  # noqa: N818  (it is no error)
     """Training was stopped by Ctrl-C, between two batches and with a checkpoint written."""
 
 
-class Interrupt(Callback):
+class StopOnSignal(Callback):
     """On Ctrl-C: finish the batch, write `checkpoints/last.ckpt`, stop; a second one is final."""
 
     def __init__(self, folder: Path) -> None:
@@ -122,7 +122,7 @@ class Interrupt(Callback):
         # All processes get the signal, but perhaps not at the same batch.
         if trainer.strategy.reduce_boolean_decision(self._asked, all=False):
             trainer.save_checkpoint(self.path)
-            raise Interrupted(self.path)
+            raise TrainingStopped(self.path)
 
 
 def make_checkpoint_callback(folder: Path, *, keep_best: bool) -> ModelCheckpoint:

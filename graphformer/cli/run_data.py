@@ -14,8 +14,8 @@ from torch import Tensor
 
 from graphformer.cli.checkpoints import restore_text_tokenizer, stored_config
 from graphformer.cli.config.files import find_config
-from graphformer.cli.config.messages import explain
-from graphformer.cli.config.parser import Parser, import_path
+from graphformer.cli.config.messages import describe_error
+from graphformer.cli.config.parser import Parser, import_object
 from graphformer.cli.errors import UsageError
 from graphformer.models import CLIP, EncoderDecoder, MaskedAutoencoder, RecurrentCaptioner, ViT
 from graphformer.models.vision.clip import image_batch
@@ -34,8 +34,8 @@ def restore_data(ckpt: Path, config: str | None = None, **settings: Any) -> Any:
     try:
         parsed = parser.parse_object({"data": _data_settings(ckpt, config)})
     except argparse.ArgumentError as error:
-        raise UsageError(explain(str(error), [])) from error
-    known = inspect.signature(import_path(parsed.data.class_path)).parameters
+        raise UsageError(describe_error(str(error), [])) from error
+    known = inspect.signature(import_object(parsed.data.class_path)).parameters
     for name, value in settings.items():
         if name not in known:
             raise UsageError(f"{parsed.data.class_path.rpartition('.')[2]} takes no {name}")

@@ -23,13 +23,13 @@ Ids = Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True)
-class Figures:
+class Measurement:
     """What one pattern gave at one length.
 
     Attributes:
         pattern: as it was spelled.
         length: the most tokens a text.
-        quality: how near the answers are to the original's, or to the truth; see `Subject`.
+        quality: how near the answers are to the original's, or to the truth; see `MeasuredModel`.
         edges: of a token, on average.
         milliseconds: of a text, the median of some rounds.
         memory: the most bytes alive at once, over the weights.
@@ -43,7 +43,7 @@ class Figures:
     memory: int
 
 
-class Subject:
+class MeasuredModel:
     """A model whose adjacency is to be changed, and what its answers are worth.
 
     `measure` names the quality: "cosine" of vectors to the original's, "accuracy" where there are
@@ -108,8 +108,8 @@ class Subject:
         return pool(rows, lengths(batch), "mean") if several else rows
 
 
-def trade_off(
-    subject: Subject,
+def measure_tradeoff(
+    subject: MeasuredModel,
     patterns: Mapping[str, Pattern],
     batches: Callable[[int], Sequence[Any]],
     sizes: Sequence[int],
@@ -117,7 +117,7 @@ def trade_off(
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
     progress: Callable[[str], None] = lambda text: None,
-) -> Iterator[Figures]:
+) -> Iterator[Measurement]:
     """Measure all patterns at all lengths; their times are taken in turn.
 
     Args:
@@ -143,7 +143,7 @@ def trade_off(
             for name, pattern in kept.items():
                 seconds[name].append(_timed(partial(subject.answer, first, pattern), clock))
         for name, pattern in kept.items():
-            yield Figures(
+            yield Measurement(
                 name,
                 size,
                 quality[name],

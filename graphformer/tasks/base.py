@@ -16,8 +16,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric
 
 from graphformer.patterns import Pattern
-from graphformer.tasks.finetuning import add_lora, freeze, layer_rates, merge_lora
-from graphformer.tasks.optimization import make_optimizer, schedule_factor
+from graphformer.tasks.finetuning import add_lora, freeze, layer_lr_factors, merge_lora
+from graphformer.tasks.optimization import lr_factor, make_optimizer
 from graphformer.tasks.warm_start import load_pretrained
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Task(pl.LightningModule):
         if frozen_blocks or frozen_embedding:
             freeze(network, blocks=frozen_blocks, embedding=frozen_embedding)
         if layer_decay != 1.0:
-            layer_rates(network, layer_decay)  # says now what it could not do later
+            layer_lr_factors(network, layer_decay)  # says now what it could not do later
         self._adapter: tuple[Any, ...] = ()  # not a module of this one: the network holds it
         self._label_counts: list[Tensor] = []
 
@@ -234,10 +234,12 @@ class Task(pl.LightningModule):
             lr=self.lr,
             weight_decay=self.weight_decay,
             betas=self.betas,
-            rates=None if self.layer_decay == 1.0 else layer_rates(self.network, self.layer_decay),
+            rates=None
+            if self.layer_decay == 1.0
+            else layer_lr_factors(self.network, self.layer_decay),
             fused=self.trainer.precision != "16-mixed",  # the loss scaler unscales on its own
         )
-        factor = schedule_factor(
+        factor = lr_factor(
             self.schedule,
             warmup_steps=self.warmup_steps,
             total_steps=total_steps,
@@ -250,7 +252,7 @@ class Task(pl.LightningModule):
         }
 
 
-def labelled(batch: Data, stage: str, level: str = "node") -> Tensor | None:
+def label_mask(batch: Data, stage: str, level: str = "node") -> Tensor | None:
     """Which rows of the outputs count in a stage ("train", "val" or "test"): [rows] bool, or None.
 
     None stands for all of them; a batch with `train_mask`, `val_mask` and `test_mask` is one graph
@@ -261,7 +263,7 @@ def labelled(batch: Data, stage: str, level: str = "node") -> Tensor | None:
     return mask
 
 
-def check_rows(output: Tensor, y: Tensor, level: str) -> Tensor:
+def check_output_rows(output: Tensor, y: Tensor, level: str) -> Tensor:
     """The outputs, if they have a row for every label.
 
     Raises:
@@ -275,7 +277,7 @@ def check_rows(output: Tensor, y: Tensor, level: str) -> Tensor:
     return output
 
 
-def need_tokenizer(task: pl.LightningModule) -> Tokenizer:
+def require_tokenizer(task: pl.LightningModule) -> Tokenizer:
     """The tokenizer of the data that the task is run on.
 
     Raises:

@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 from graphformer.batch import IGNORE_INDEX
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, check_rows, labelled
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, check_output_rows, label_mask
 from graphformer.tasks.metrics import Mean
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ class Classification(Task):
 
     def _outputs(self, batch: Data, stage: str) -> tuple[Tensor, Tensor]:
         y = batch.edge_label if self.level == "edge" else batch.y
-        logits = check_rows(self(batch).float(), y, self.level)
-        mask = labelled(batch, stage, self.level)
+        logits = check_output_rows(self(batch).float(), y, self.level)
+        mask = label_mask(batch, stage, self.level)
         return (logits, y) if mask is None else (logits[mask], y[mask])
 
     def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:

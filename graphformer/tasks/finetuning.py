@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 _BLOCK = re.compile(r"(?:^|\.)transformer\.blocks\.(\d+)\.")
 _EMBEDDING = re.compile(r"(?:^|\.)embedding\.")
-ADAPTED = ("qkv", "out")
+DEFAULT_LORA_TARGETS = ("qkv", "out")
 """The linear maps that get adapters unless `target_modules` says which: those of attention."""
 
 
@@ -35,7 +35,7 @@ def freeze(network: nn.Module, *, blocks: int = 0, embedding: bool = False) -> N
             parameter.requires_grad_(False)
 
 
-def layer_rates(network: nn.Module, decay: float) -> dict[Tensor, float]:
+def layer_lr_factors(network: nn.Module, decay: float) -> dict[Tensor, float]:
     """The factor on the learning rate of each weight: the lower the layer, the smaller.
 
     `decay ** (depth + 1 - layer)`, where the embedding is layer 0, block i is layer i + 1, and all
@@ -73,7 +73,7 @@ def add_lora(network: nn.Module, settings: dict[str, Any]) -> Any:
     Source: Hu et al., 2022, "LoRA".
     """
     peft = _peft()
-    given = {"target_modules": list(ADAPTED), **settings}
+    given = {"target_modules": list(DEFAULT_LORA_TARGETS), **settings}
     if getattr(network, "head", None) is not None and _has_weights(network.head):
         given.setdefault("modules_to_save", ["head"])
     try:

@@ -76,7 +76,7 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def normal_form(text: str) -> str:
+def normalize_answer(text: str) -> str:
     """Return a text in lower case, without punctuation, articles and superfluous blanks.
 
     Source: Rajpurkar et al., 2016 (SQuAD), evaluation script.
@@ -86,7 +86,7 @@ def normal_form(text: str) -> str:
 
 def exact_match(answer: str, reference: str) -> float:
     """Return 1 if the texts have the same normal form, else 0."""
-    return float(normal_form(answer) == normal_form(reference))
+    return float(normalize_answer(answer) == normalize_answer(reference))
 
 
 def token_f1(answer: str, reference: str) -> float:
@@ -94,7 +94,7 @@ def token_f1(answer: str, reference: str) -> float:
 
     Source: Rajpurkar et al., 2016 (SQuAD), section 6.1.
     """
-    given, wanted = normal_form(answer).split(), normal_form(reference).split()
+    given, wanted = normalize_answer(answer).split(), normalize_answer(reference).split()
     shared = sum((Counter(given) & Counter(wanted)).values())
     if not shared:
         return float(given == wanted)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
-def decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def weight_decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups that decay matrices, and neither biases, norms nor embeddings.
 
     A parameter that several modules share is an embedding if any of them is one.
@@ -46,14 +46,14 @@ def make_optimizer(
         trained = [p for p in network.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [{"params": trained, "weight_decay": weight_decay}]
     else:
-        groups = [group for group in decay_groups(network, weight_decay) if group["params"]]
+        groups = [group for group in weight_decay_groups(network, weight_decay) if group["params"]]
     if rates is not None:
         groups = [part for group in groups for part in _by_rate(group, rates, lr)]
     kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
     return kind(groups, lr=lr, betas=betas, fused=fused or None)
 
 
-def schedule_factor(
+def lr_factor(
     name: str, *, warmup_steps: int, total_steps: float, min_lr_ratio: float
 ) -> Callable[[int], float]:
     """The factor on the learning rate at a step: linear warm-up, then constant, linear or cosine.

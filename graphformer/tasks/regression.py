@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, check_rows, labelled
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, check_output_rows, label_mask
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -54,14 +54,14 @@ class Regression(Task):
         return self.training_loss(total, count, rows=y.shape[0])
 
     def _outputs(self, batch: Data, stage: str) -> tuple[Tensor, Tensor]:
-        prediction = check_rows(self(batch).float(), batch.y, self.level)
+        prediction = check_output_rows(self(batch).float(), batch.y, self.level)
         if batch.y.numel() != prediction.numel():
             raise ValueError(
                 f"the network gave {tuple(prediction.shape)} for targets of shape "
                 f"{tuple(batch.y.shape)}: build it with num_classes, the number of targets"
             )
         y = batch.y.float().reshape(prediction.shape)
-        mask = labelled(batch, stage)
+        mask = label_mask(batch, stage)
         return (prediction, y) if mask is None else (prediction[mask], y[mask])
 
     def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:

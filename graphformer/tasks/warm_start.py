@@ -37,7 +37,7 @@ def load_pretrained(network: nn.Module, run: str | os.PathLike[str]) -> list[str
             another shape.
     """
     own = network.state_dict()
-    if is_public(run):
+    if is_hf_folder(run):
         stored = _public_weights(Path(run).expanduser(), network)
     else:
         stored = _network_weights(_find(Path(run).expanduser()))
@@ -66,7 +66,7 @@ def load_pretrained(network: nn.Module, run: str | os.PathLike[str]) -> list[str
     return sorted(own.keys() - fits.keys())
 
 
-def is_public(run: str | os.PathLike[str]) -> bool:
+def is_hf_folder(run: str | os.PathLike[str]) -> bool:
     """Whether this is a folder of Hugging Face's, rather than a run or a checkpoint of ours."""
     path = Path(run).expanduser()
     return (path / "config.json").is_file() and not (path / "checkpoints").is_dir()

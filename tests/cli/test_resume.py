@@ -1,4 +1,4 @@
-"""Interrupted and resumed runs, and what a resumed run refuses."""
+"""TrainingStopped and resumed runs, and what a resumed run refuses."""
 
 from __future__ import annotations
 

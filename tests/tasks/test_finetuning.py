@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 
 from graphformer import models, tasks
 from graphformer.patterns import Complete
-from graphformer.tasks.finetuning import add_lora, freeze, layer_rates, load_lora
+from graphformer.tasks.finetuning import add_lora, freeze, layer_lr_factors, load_lora
 from graphformer.tasks.optimization import make_optimizer
 
 LENGTHS = (5, 7, 3)
@@ -70,7 +70,7 @@ def test_frozen_parts_stay_and_all_others_move(options, still):
 
 def test_each_layer_has_its_rate():
     network = classifier()
-    rates = layer_rates(network, 0.5)
+    rates = layer_lr_factors(network, 0.5)
     for name, parameter in network.named_parameters():
         if name.startswith("embedding"):
             assert rates[parameter] == 0.5**4
@@ -84,7 +84,7 @@ def test_each_layer_has_its_rate():
 def test_the_optimiser_takes_the_rates(name):
     """Adam's first step moves each weight by its rate, whatever the gradient."""
     network = classifier()
-    rates = layer_rates(network, 0.5)
+    rates = layer_lr_factors(network, 0.5)
     optimizer = make_optimizer(
         network, name, lr=0.1, weight_decay=0.0, betas=(0.9, 0.99), rates=rates
     )

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from graphformer.tasks.optimization import decay_groups, make_optimizer, schedule_factor
+from graphformer.tasks.optimization import lr_factor, make_optimizer, weight_decay_groups
 
 
 class Tied(nn.Module):
@@ -18,7 +18,7 @@ class Tied(nn.Module):
 
 def test_only_matrices_decay():
     network = Tied()
-    decayed, spared = decay_groups(network, 0.3)
+    decayed, spared = weight_decay_groups(network, 0.3)
     assert decayed["weight_decay"] == 0.3
     assert spared["weight_decay"] == 0.0
     assert {id(p) for p in decayed["params"]} == {id(network.linear.weight)}
@@ -38,7 +38,7 @@ def test_adam_penalises_everything():
     ("name", "halfway", "last"), [("constant", 1, 1), ("linear", 0.55, 0.1), ("cosine", 0.55, 0.1)]
 )
 def test_schedule(name: str, halfway: float, last: float):
-    factor = schedule_factor(name, warmup_steps=5, total_steps=25, min_lr_ratio=0.1)
+    factor = lr_factor(name, warmup_steps=5, total_steps=25, min_lr_ratio=0.1)
     assert [factor(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert factor(5) == 1.0
     assert factor(15) == pytest.approx(halfway)
@@ -48,7 +48,7 @@ def test_schedule(name: str, halfway: float, last: float):
 
 def test_schedules_differ_between_their_ends():
     factors = [
-        schedule_factor(name, warmup_steps=0, total_steps=20, min_lr_ratio=0.0)(5)
+        lr_factor(name, warmup_steps=0, total_steps=20, min_lr_ratio=0.0)(5)
         for name in ("linear", "cosine")
     ]
     assert factors == pytest.approx([0.75, 0.5 + 0.5 * 2**-0.5])

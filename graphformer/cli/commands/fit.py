@@ -13,18 +13,18 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from graphformer.cli import console as output
+from graphformer.cli import console
 from graphformer.cli.callbacks import (
     ExactResume,
-    Interrupt,
-    Interrupted,
+    StopOnSignal,
     StoreConfig,
     StoreTokenizer,
+    TrainingStopped,
     make_checkpoint_callback,
 )
 from graphformer.cli.checkpoints import check_resumable, stored_config
-from graphformer.cli.config.arguments import Command, find_checkpoint, prepare
-from graphformer.cli.config.messages import explain
+from graphformer.cli.config.arguments import Command, find_checkpoint, read_command
+from graphformer.cli.config.messages import describe_error
 from graphformer.cli.config.parser import Parser, fill_sizes
 from graphformer.cli.config.pretrained import fill_pretrained
 from graphformer.cli.errors import UsageError, plain_errors
@@ -84,7 +84,7 @@ class CLI(LightningCLI):
                 check_resumable(_flat(before.fit), _flat(self.config.fit), self.ckpt)
         except argparse.ArgumentError as error:
             options = [action.dest for action in self._parser(name)._actions]
-            raise UsageError(explain(str(error), options)) from error
+            raise UsageError(describe_error(str(error), options)) from error
 
     def _parse_ckpt_path(self) -> None:
         """Do nothing: the checkpoint's settings came before the user's."""
@@ -119,7 +119,7 @@ class CLI(LightningCLI):
     def fit(self, model: Task, datamodule: pl.LightningDataModule) -> None:
         """Train, and show where the results are."""
         ckpt = self.ckpt
-        output.print_start(model.network, model.adjacency, self.folder)
+        console.print_start(model.network, model.adjacency, self.folder)
         self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt, weights_only=True)
         if ckpt is not None and not self.trainer.callback_metrics:
             raise UsageError(
@@ -127,7 +127,7 @@ class CLI(LightningCLI):
             )
         if model.lora is not None and self.folder is not None:
             model.save_adapter(self.folder / "adapter")
-        output.print_fit(self.trainer, self.folder)
+        console.print_fit(self.trainer, self.folder)
 
     def validate(self, model: Task, datamodule: pl.LightningDataModule) -> None:
         """Show the metrics of the validation split."""
@@ -140,17 +140,17 @@ class CLI(LightningCLI):
     def predict(self, model: Task, datamodule: pl.LightningDataModule) -> None:
         """Write the network's outputs for the test split."""
         path = Path(self.config.predict.output)
-        output.check_format(path)
+        console.check_format(path)
         outputs = self.trainer.predict(
             model, datamodule=datamodule, ckpt_path=self.ckpt, weights_only=True
         )
-        output.write_predictions(outputs or [], path)
+        console.write_predictions(outputs or [], path)
 
     def _evaluate(self, method: Any, model: Task, datamodule: pl.LightningDataModule) -> None:
         results = method(
             model, datamodule=datamodule, ckpt_path=self.ckpt, weights_only=True, verbose=False
         )
-        output.print_metrics(results, f"{type(datamodule).__name__}, {model.adjacency}")
+        console.print_metrics(results, f"{type(datamodule).__name__}, {model.adjacency}")
 
     def _experiment(self) -> str:
         if self.command.experiment is not None:
@@ -164,7 +164,7 @@ class CLI(LightningCLI):
         callbacks = [
             StoreConfig(self.folder, self._resolved()),
             ExactResume(),
-            Interrupt(self.folder),
+            StopOnSignal(self.folder),
             StoreTokenizer(self.folder),
             LogPictures(),
         ]
@@ -189,13 +189,13 @@ def run(argv: list[str]) -> int:
     Raises:
         UsageError: something that the user can put right.
     """
-    command = prepare(argv)
+    command = read_command(argv)
     ckpt = None if command.ckpt is None else find_checkpoint(command.ckpt, command.name)
     listener = signal.getsignal(signal.SIGINT)
     try:
-        with output.quiet(), plain_errors():
+        with console.quiet(), plain_errors():
             CLI(command, ckpt)
-    except Interrupted as stop:
+    except TrainingStopped as stop:
         print(f"\nstopped; go on with: graphformer fit --ckpt {stop}")
         return 130
     except SystemExit as end:  # 0 after --help; Lightning exits with 1 on the second Ctrl-C

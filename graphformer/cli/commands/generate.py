@@ -67,7 +67,7 @@ def _continue(
     alone = len(prompts) == 1 and arguments.num_beams == 1
     show = _write if alone else _keep_quiet
     texts = [
-        Written(tokenizer, ids, prompt, arguments.stop, show)
+        TextStreamer(tokenizer, ids, prompt, arguments.stop, show)
         for ids, prompt in zip(prompts, arguments.prompt, strict=True)
     ]
     if arguments.num_beams > 1:
@@ -96,7 +96,7 @@ def _answer(
         _write(text[: _end(text, stop)] + "\n")
 
 
-class Written:
+class TextStreamer:
     """A text while it is written: shown as far as it is certain, cut at a stop string.
 
     Args:

@@ -9,7 +9,7 @@ from pathlib import Path
 import graphformer
 from graphformer.cli.config.files import config_files, read_doc_line
 from graphformer.cli.errors import UsageError
-from graphformer.options import nearest
+from graphformer.options import suggestion
 
 _PACKAGE = Path(graphformer.__file__).resolve().parent
 _Definition = ast.ClassDef | ast.FunctionDef
@@ -23,7 +23,7 @@ def print_catalog(arguments: list[str]) -> int:
     sections = catalog()
     for name in arguments:
         if name not in sections:
-            raise UsageError(f"list: unknown section {name!r}{nearest(name, sections)}")
+            raise UsageError(f"list: unknown section {name!r}{suggestion(name, sections)}")
     table = Table("kind", "name", "what it is", box=None, header_style="bold", pad_edge=False)
     for section in arguments or sections:
         for number, (name, doc) in enumerate(sections[section].items()):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from graphformer.cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from graphformer.cli.tradeoff import Figures
+    from graphformer.cli.tradeoff import Measurement
     from graphformer.patterns import Pattern
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -30,8 +30,8 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parse(argv)
     from graphformer.cli.config.pattern_syntax import parse_pattern
     from graphformer.cli.errors import plain_errors
-    from graphformer.cli.plots.tradeoff import draw_trade_off
-    from graphformer.cli.tradeoff import Subject, trade_off
+    from graphformer.cli.plots.tradeoff import draw_tradeoff
+    from graphformer.cli.tradeoff import MeasuredModel, measure_tradeoff
 
     spelled = {text: parse_pattern(text) for text in arguments.patterns}
     with plain_errors():
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
         if not texts:
             raise UsageError("sparsify: no text is left to measure: lower --learn-texts")
         sizes = _sizes(arguments.lengths, network)
-        subject = Subject(network, original, labels)
+        subject = MeasuredModel(network, original, labels)
         patterns = {_name(original, spelled): original, **spelled}
         arguments.out.mkdir(parents=True, exist_ok=True)
         if arguments.learn:
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
         subject.probe(batches(sizes[0])[0])
         show = _progress()
         figures = list(
-            trade_off(
+            measure_tradeoff(
                 subject,
                 patterns,
                 batches,
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     name = arguments.name or Path(arguments.model).name
     title = f"{name}: what sparser attention costs, and what it saves"
     picture = arguments.out / "tradeoff.png"
-    draw_trade_off(figures, subject.measure, title, picture)
+    draw_tradeoff(figures, subject.measure, title, picture)
     print(f"written: {arguments.out / 'results.json'}, {picture}")
     return 0
 
@@ -77,10 +77,10 @@ def _model(name: str) -> tuple[Any, Pattern, Callable[[list[str], int], list[lis
     from graphformer.cli.checkpoints import restore_task, restore_text_tokenizer
     from graphformer.cli.config.arguments import find_checkpoint
     from graphformer.pretrained import from_pretrained
-    from graphformer.tasks.warm_start import is_public
+    from graphformer.tasks.warm_start import is_hf_folder
 
     network: Any
-    if is_public(name):
+    if is_hf_folder(name):
         network = from_pretrained(name)
         original, tokenizer = network.adjacency, network.tokenizer
         if tokenizer is None:
@@ -195,7 +195,7 @@ def _progress() -> Callable[[str], None]:
     return show
 
 
-def _print(figures: list[Figures], measure: str) -> None:
+def _print(figures: list[Measurement], measure: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -219,7 +219,9 @@ def _print(figures: list[Figures], measure: str) -> None:
     (console if console.is_terminal else Console(width=140)).print(table)
 
 
-def _write(figures: list[Figures], measure: str, texts: int, arguments: argparse.Namespace) -> None:
+def _write(
+    figures: list[Measurement], measure: str, texts: int, arguments: argparse.Namespace
+) -> None:
     import torch
 
     report = {

@@ -22,7 +22,7 @@ class Command:
     ckpt: str | None
 
 
-def prepare(argv: list[str]) -> Command:
+def read_command(argv: list[str]) -> Command:
     """Find configuration files, and write short forms out.
 
     `--adjacency X` becomes `--model.adjacency X`; a network's builder may go by its bare name.
@@ -30,7 +30,7 @@ def prepare(argv: list[str]) -> Command:
     Raises:
         UsageError: a configuration file is missing, or an option has no value.
     """
-    pairs = options(argv[1:])
+    pairs = split_options(argv[1:])
     arguments: list[str] = []
     experiment = ckpt = None
     for option, value in pairs:
@@ -48,7 +48,7 @@ def prepare(argv: list[str]) -> Command:
     return Command(argv[0], arguments, experiment, ckpt)
 
 
-def options(arguments: list[str]) -> list[tuple[str, str | None]]:
+def split_options(arguments: list[str]) -> list[tuple[str, str | None]]:
     """Pairs of an option and its value; `--a=b` is cut, and a lone word stands by itself."""
     pairs: list[tuple[str, str | None]] = []
     rest = list(arguments)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import graphformer
 from graphformer.cli.errors import UsageError
-from graphformer.options import nearest
+from graphformer.options import suggestion
 
 FOLDERS = ("experiments", "datasets")
 _PACKAGE = Path(graphformer.__file__).resolve().parent
@@ -36,7 +36,9 @@ def find_config(name: str) -> Path:
             return place
     shipped = [f"{folder}/{file.name}" for folder in FOLDERS for file in config_files(folder)]
     local = [str(file) for file in Path(name).parent.glob("*.yaml")] if Path(name).parent else []
-    raise UsageError(f"there is no configuration file {name!r}{nearest(name, [*shipped, *local])}")
+    raise UsageError(
+        f"there is no configuration file {name!r}{suggestion(name, [*shipped, *local])}"
+    )
 
 
 def read_doc_line(file: Path) -> str:

@@ -6,8 +6,8 @@ import re
 from importlib import import_module
 
 from graphformer.cli.commands.list import catalog
-from graphformer.cli.config.parser import Parser, import_path
-from graphformer.options import nearest
+from graphformer.cli.config.parser import Parser, import_object
+from graphformer.options import suggestion
 
 _PATTERNS = {
     "option": r"Option '([^']+)' is not accepted",
@@ -27,7 +27,7 @@ _COMMAND = r"\b(?:fit|validate|test|predict)\."
 _SECTIONS = {"model": "tasks", "adjacency": "patterns", "network": "networks", "data": "data"}
 
 
-def explain(text: str, options: list[str]) -> str:
+def describe_error(text: str, options: list[str]) -> str:
     """One line for a parser's error.
 
     Args:
@@ -48,17 +48,15 @@ def _line(kind: str, groups: list[str], path: str, classes: list[str], options: 
     name = groups[0]
     if kind == "option":
         owner = classes[-1] if classes else path
-        return (
-            f"{owner.rpartition('.')[2]} has no setting {name!r}{nearest(name, _settings(owner))}"
-        )
+        return f"{owner.rpartition('.')[2]} has no setting {name!r}{suggestion(name, _settings(owner))}"
     if kind in ("key", "flag"):
-        return f"unknown setting {name!r}{nearest(name, options)}"
+        return f"unknown setting {name!r}{suggestion(name, options)}"
     if kind == "unknown":
         choices = catalog().get(_SECTIONS.get(path.rpartition(".")[2], ""), {})
-        return f"{path}: unknown name {name!r}{nearest(name, choices)}"
+        return f"{path}: unknown name {name!r}{suggestion(name, choices)}"
     if kind == "attribute":
         module, missing = groups
-        return f"{path}: {module} has no {missing!r}{nearest(missing, _public(module))}"
+        return f"{path}: {module} has no {missing!r}{suggestion(missing, _public(module))}"
     if kind == "module":
         return f"{path}: there is no module {name!r}"
     if kind == "required":
@@ -71,13 +69,13 @@ def _line(kind: str, groups: list[str], path: str, classes: list[str], options: 
         return f"{path}: {name.rpartition('.')[2]} is no {groups[1]}, which {owner} needs"
     if kind == "literal":
         allowed = re.findall(r"['\"](.+?)['\"]", name)
-        return f"{path}: unknown choice {groups[1]!r}{nearest(groups[1], allowed)}"
+        return f"{path}: unknown choice {groups[1]!r}{suggestion(groups[1], allowed)}"
     kind_of_value = re.sub(r"<class '([\w.]+)'>", r"\1", name)
     return f"{path}: expected {kind_of_value}, got {groups[1]!r}"
 
 
 def _settings(class_path: str) -> list[str]:
-    target = import_path(class_path)
+    target = import_object(class_path)
     parser = Parser()
     add = parser.add_class_arguments if isinstance(target, type) else parser.add_function_arguments
     return [str(key) for key in add(target, fail_untyped=False)]

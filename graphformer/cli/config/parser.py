@@ -85,7 +85,7 @@ def fill_sizes(model: Namespace, data: Namespace) -> pl.LightningDataModule | No
 def _lacking(
     spec: Namespace, sizes: tuple[str, ...] = SIZES, *, required: bool = True
 ) -> list[str]:
-    parameters = inspect.signature(import_path(spec.class_path)).parameters
+    parameters = inspect.signature(import_object(spec.class_path)).parameters
     given = spec.get("init_args") or Namespace()
     return [
         size
@@ -96,7 +96,7 @@ def _lacking(
     ]
 
 
-def import_path(path: str) -> Any:
+def import_object(path: str) -> Any:
     """The class or function that a dotted path names."""
     module, _, name = path.rpartition(".")
     return getattr(import_module(module), name)

@@ -12,7 +12,7 @@ import yaml
 
 from graphformer import patterns
 from graphformer.cli.errors import UsageError
-from graphformer.options import nearest
+from graphformer.options import suggestion
 from graphformer.patterns import Learned, Pattern
 
 _COMPOSED = ("Union", "Intersection", "PerLayer", "PerHead")
@@ -45,13 +45,13 @@ def _part(text: str, whole: str) -> Pattern:
     name, _, rest = text.partition(":")
     known = known_patterns()
     if name not in known:
-        raise UsageError(f"--patterns {whole}: unknown pattern {name!r}{nearest(name, known)}")
+        raise UsageError(f"--patterns {whole}: unknown pattern {name!r}{suggestion(name, known)}")
     declared = {field.name: field for field in fields(known[name])}  # type: ignore[arg-type]
     given: dict[str, Any] = {}
     for setting in re.split(r",(?![^\[]*\])", rest) if rest else []:
         key, equals, value = setting.partition("=")
         if key not in declared or not equals:
-            hint = nearest(key, declared) if declared else ": it has none"
+            hint = suggestion(key, declared) if declared else ": it has none"
             raise UsageError(f"--patterns {whole}: {name} has no setting {setting!r}{hint}")
         given[key] = _value(value, str(declared[key].type), f"--patterns {whole}: {key}")
     lacking = [k for k, f in declared.items() if f.default is MISSING and k not in given]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from graphformer.cli.config.parser import import_path
+from graphformer.cli.config.parser import import_object
 from graphformer.cli.errors import UsageError
-from graphformer.tasks.warm_start import is_public
+from graphformer.tasks.warm_start import is_hf_folder
 
 
 def fill_pretrained(model: Namespace, data: Namespace) -> None:
@@ -25,7 +25,7 @@ def fill_pretrained(model: Namespace, data: Namespace) -> None:
     path = model.init_args.get("pretrained")
     network = model.init_args.get("network")
     wanted = network is not None and "settings" in _parameters(network.class_path)
-    if path is None or not is_public(path):
+    if path is None or not is_hf_folder(path):
         if wanted and not (network.get("init_args") or {}).get("settings"):
             name = network.class_path.rpartition(".")[2]
             raise UsageError(
@@ -44,4 +44,4 @@ def fill_pretrained(model: Namespace, data: Namespace) -> None:
 
 
 def _parameters(class_path: str) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(import_path(class_path)).parameters
+    return inspect.signature(import_object(class_path)).parameters

@@ -54,7 +54,7 @@ class Worker:
         theirs.close()
         self.job: Job | None = None
 
-    def give(self, job: Job) -> None:
+    def send(self, job: Job) -> None:
         """Send it a job."""
         self.job = job
         self.connection.send(job)
@@ -104,15 +104,15 @@ class _Pool:
 
     def run(self) -> None:
         while self.waiting or any(worker.job for worker in self.workers):
-            self._hire()
+            self._start_workers()
             ready = wait([worker.connection for worker in self.workers])
             for worker in [w for w in self.workers if w.connection in ready]:
                 try:
-                    self._take(worker, *worker.connection.recv())
+                    self._handle_message(worker, *worker.connection.recv())
                 except (EOFError, OSError):  # the process is gone
-                    self._bury(worker)
+                    self._remove_worker(worker)
 
-    def _hire(self) -> None:
+    def _start_workers(self) -> None:
         """Start processes up to the limit, and give a job to each that has none."""
         while self.waiting:
             idle = next((worker for worker in self.workers if worker.job is None), None)
@@ -121,7 +121,7 @@ class _Pool:
                     return
                 idle = Worker(self.threads)
                 self.workers.append(idle)
-            idle.give(self.waiting.pop(0))
+            idle.send(self.waiting.pop(0))
             assert idle.job is not None
             self.display.start(idle.job)
 
@@ -131,7 +131,7 @@ class _Pool:
         free = free_memory()
         return self.largest > 0 and (free is None or free > _MARGIN * self.largest)
 
-    def _take(self, worker: Worker, kind: str, told: Any) -> None:
+    def _handle_message(self, worker: Worker, kind: str, told: Any) -> None:
         """Heed what a process says of its job: "progress", "done" or "refused"."""
         job = worker.job
         assert job is not None
@@ -148,12 +148,12 @@ class _Pool:
         else:
             raise UsageError(told)
 
-    def _bury(self, worker: Worker) -> None:
+    def _remove_worker(self, worker: Worker) -> None:
         """Note that a process died, and what it last said; another one takes its place."""
         worker.kill()
         self.workers.remove(worker)
         assert worker.job is not None
-        self._end(Failure(worker.job, _last_words(worker.job, worker.process.exitcode)))
+        self._end(Failure(worker.job, _failure_reason(worker.job, worker.process.exitcode)))
 
     def _end(self, outcome: Success | Failure, metrics: dict[str, float] | None = None) -> None:
         self.outcomes.append(outcome)
@@ -240,7 +240,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _last_words(job: Job, code: int | None) -> str:
+def _failure_reason(job: Job, code: int | None) -> str:
     log = job.folder / "log.txt"
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
     told = [line.strip() for line in lines if line.strip()]

@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from graphformer.cli.config.arguments import options, prepare
+from graphformer.cli.config.arguments import read_command, split_options
 from graphformer.cli.errors import UsageError
 from graphformer.cli.many_runs.job import RESULT, Job
 from graphformer.cli.many_runs.pool import Failure, run_jobs
@@ -23,7 +23,7 @@ _OWN = ("--folds", "--seeds", "--jobs")
 
 
 @dataclass(frozen=True)
-class Plan:
+class JobPlan:
     """What is to be run: one job for each fold and seed, and where the results go."""
 
     command: list[str]
@@ -38,13 +38,13 @@ def repeat(argv: list[str]) -> int:
     Raises:
         UsageError: a wrong setting, found before anything was trained.
     """
-    plan = make_plan(argv)
+    plan = plan_jobs(argv)
     plan.folder.mkdir(parents=True, exist_ok=True)
-    with _alone(plan.folder):
-        return _carry_out(plan)
+    with _exclusive(plan.folder):
+        return _run_plan(plan)
 
 
-def _carry_out(plan: Plan) -> int:
+def _run_plan(plan: JobPlan) -> int:
     done, left = _finished(plan.jobs)
     if done:
         print(f"{len(done)} of {len(plan.jobs)} runs are done already in {plan.folder}")
@@ -61,7 +61,7 @@ def _carry_out(plan: Plan) -> int:
     return 1 if failures else 0
 
 
-def make_plan(argv: list[str]) -> Plan:
+def plan_jobs(argv: list[str]) -> JobPlan:
     """Read `--folds`, `--seeds` and `--jobs`, and lay out the runs.
 
     Results lie in `<root>/<experiment>-<data set>/<key>`, where the key is made of all settings,
@@ -70,15 +70,17 @@ def make_plan(argv: list[str]) -> Plan:
     Raises:
         UsageError: a number that is none, or a seed or fold given besides.
     """
-    pairs = options(argv[1:])
+    pairs = split_options(argv[1:])
     given = {option: value for option, value in pairs if option in _OWN}
     rest = [(option, value) for option, value in pairs if option not in _OWN]
     arguments = [word for pair in rest for word in pair if word is not None]
     for option, _ in rest:
         if option in ("--ckpt", "--seed_everything"):
             raise UsageError(f"{option} makes no sense with --folds or --seeds: leave it out")
-    command = prepare([argv[0], *arguments])
-    names = [Path(v).stem for o, v in options(command.arguments) if o in ("-c", "--config") and v]
+    command = read_command([argv[0], *arguments])
+    names = [
+        Path(v).stem for o, v in split_options(command.arguments) if o in ("-c", "--config") and v
+    ]
     folder = _root(rest) / ("-".join(names) or "fit") / _key(command.arguments)
     folds = [None] if "--folds" not in given else range(_count("--folds", given["--folds"]))
     seeds = range(_count("--seeds", given.get("--seeds", "1")))
@@ -87,11 +89,11 @@ def make_plan(argv: list[str]) -> Plan:
         for fold, seed in product(folds, seeds)
     ]
     processes = _count("--jobs", given["--jobs"]) if "--jobs" in given else None
-    return Plan(argv, folder, jobs, processes)
+    return JobPlan(argv, folder, jobs, processes)
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _exclusive(folder: Path) -> Iterator[None]:
     """Keep a second command out of the folder, where the system can (not on Windows)."""
     if sys.platform == "win32":
         yield
@@ -126,7 +128,7 @@ def _root(pairs: list[tuple[str, str | None]]) -> Path:
 def _key(arguments: list[str]) -> str:
     """A name for settings: configuration files count by what is in them."""
     parts: list[str] = []
-    for option, value in options(arguments):
+    for option, value in split_options(arguments):
         is_file = option in ("-c", "--config") and value is not None
         text = Path(value).read_text(encoding="utf-8") if is_file and value else value
         parts += [option, text or ""]

@@ -19,11 +19,11 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
-from graphformer.cli import console as output
-from graphformer.cli.callbacks import Interrupt
+from graphformer.cli import console
+from graphformer.cli.callbacks import StopOnSignal
 from graphformer.cli.commands.fit import CLI
 from graphformer.cli.config.arguments import Command, find_checkpoint
-from graphformer.cli.config.parser import import_path
+from graphformer.cli.config.parser import import_object
 from graphformer.cli.errors import UsageError, plain_errors
 from graphformer.cli.many_runs.job import RESULT, Job
 from graphformer.cli.profiling import peak_resident_memory
@@ -55,7 +55,7 @@ def work(connection: Connection, threads: int) -> None:
 def train(job: Job, connection: Connection) -> dict[str, float]:
     """Train and test one job, write its `result.json`, and return its test metrics."""
     start = time.perf_counter()
-    with output.quiet(), plain_errors():
+    with console.quiet(), plain_errors():
         run = _Run(job, connection)
     result = {
         "fold": job.fold,
@@ -90,7 +90,7 @@ class _Run(CLI):
         data, fold = self.config.fit.data, self.job.fold
         if fold is None:
             return
-        kind = import_path(data.class_path)
+        kind = import_object(data.class_path)
         setting = getattr(kind, "fold_setting", None)
         if setting is None:
             raise UsageError(f"{kind.__name__} has no folds or fixed splits: leave --folds out")
@@ -129,7 +129,7 @@ class _Run(CLI):
 
     def _callbacks(self, given: Any) -> list[Callback]:
         """What a single run has, but for the last checkpoint where there is a best one."""
-        callbacks = [c for c in super()._callbacks(given) if not isinstance(c, Interrupt)]
+        callbacks = [c for c in super()._callbacks(given) if not isinstance(c, StopOnSignal)]
         if given.limit_val_batches != 0:
             callbacks = [c for c in callbacks if not _is_for_last_only(c)]
             for callback in callbacks:

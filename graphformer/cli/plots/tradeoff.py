@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphformer.cli.tradeoff import Figures
+from graphformer.cli.tradeoff import Measurement
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ BETTER = {
 }
 
 
-def draw_trade_off(figures: Sequence[Figures], measure: str, title: str, path: Path) -> None:
+def draw_tradeoff(figures: Sequence[Measurement], measure: str, title: str, path: Path) -> None:
     """Draw quality against time at the longest length, and time and quality against length."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -57,7 +57,9 @@ def draw_trade_off(figures: Sequence[Figures], measure: str, title: str, path: P
     figure.savefig(path, dpi=130)
 
 
-def _cloud(axis: Axes, figures: Sequence[Figures], measure: str, colors: dict[str, str]) -> None:
+def _cloud(
+    axis: Axes, figures: Sequence[Measurement], measure: str, colors: dict[str, str]
+) -> None:
     """Quality against time at the longest length; a point's size is its memory."""
     longest = max(each.length for each in figures)
     own = [each for each in figures if each.length == longest]
@@ -111,10 +113,10 @@ def _spread(values: Sequence[float], gap: float = 0.085) -> list[float]:
     return heights
 
 
-def _front(own: Sequence[Figures], measure: str) -> list[Figures]:
+def _front(own: Sequence[Measurement], measure: str) -> list[Measurement]:
     """Those that no other beats in both time and quality, by time."""
     sign = -1 if measure == "perplexity" else 1
-    front: list[Figures] = []
+    front: list[Measurement] = []
     for each in sorted(own, key=lambda e: (e.milliseconds, -sign * e.quality)):
         if not front or sign * each.quality > sign * front[-1].quality:
             front.append(each)

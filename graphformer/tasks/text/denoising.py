@@ -12,7 +12,7 @@ from typing_extensions import Unpack
 from graphformer.data.ragged import RaggedPairs
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
-from graphformer.tasks.base import need_tokenizer
+from graphformer.tasks.base import require_tokenizer
 from graphformer.tasks.seeding import batch_generator
 from graphformer.tasks.text.seq2seq import SequenceToSequence, SequenceToSequenceOptions
 
@@ -66,7 +66,7 @@ class Denoising(SequenceToSequence):
 
     def prepare(self, batch: Data, batch_idx: int, *, training: bool) -> Data:
         """Return corrupted texts and what is to be answered."""
-        tokenizer = need_tokenizer(self)
+        tokenizer = require_tokenizer(self)
         generator = batch_generator(self, self.seed, batch_idx, training=training)
         rows = np.split(batch.x.cpu().numpy(), np.cumsum(lengths(batch))[:-1])
         if self.kind == "bart":

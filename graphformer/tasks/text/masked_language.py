@@ -16,7 +16,7 @@ from graphformer.models import Model
 from graphformer.nn import Head
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, need_tokenizer
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, require_tokenizer
 from graphformer.tasks.metrics import Mean, Perplexity
 from graphformer.tasks.seeding import batch_generator, sample_generators
 from graphformer.tasks.text.language import BALANCE, balanced
@@ -180,7 +180,7 @@ def make_masking(
     Raises:
         ValueError: the data has no tokenizer, or that no mask.
     """
-    tokenizer = need_tokenizer(task)
+    tokenizer = require_tokenizer(task)
     return Masking(
         tokenizer.vocab_size,
         tokenizer.need("mask"),

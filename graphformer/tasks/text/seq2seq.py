@@ -13,7 +13,7 @@ from graphformer.batch import IGNORE_INDEX
 from graphformer.models import EncoderDecoder
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, need_tokenizer
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, require_tokenizer
 from graphformer.tasks.metrics import Mean, Perplexity, bleu
 from graphformer.tasks.text.language import BALANCE, balanced
 
@@ -98,7 +98,7 @@ class SequenceToSequence(Task):
             self._written.clear()
 
     def _write(self, batch: Data) -> None:
-        tokenizer = need_tokenizer(self)
+        tokenizer = require_tokenizer(self)
         targets = batch.y.split(list(lengths(batch)))
         written = cast(EncoderDecoder, self.network).generate(
             batch,

@@ -21,7 +21,7 @@ from graphformer.models.vision.clip import (
 )
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, need_tokenizer
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, require_tokenizer
 from graphformer.tasks.metrics import Mean
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class ImageTextContrast(Task):
 
     def class_vectors(self, said: list[list[str]]) -> Tensor:
         """The mean vector of what is said of each class, [classes, C], in the data's vocabulary."""
-        tokenizer = need_tokenizer(self)
+        tokenizer = require_tokenizer(self)
         end = tokenizer.need("eos")
         ids = [[[*tokenizer.encode(text).tolist(), end] for text in own] for own in said]
         return self.network.class_vectors(ids, self.adjacency)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from graphformer.cli import main
-from graphformer.cli.commands.generate import Written
+from graphformer.cli.commands.generate import TextStreamer
 from graphformer.data.text.tokenizer import Bytes, Characters
 
 EXPERIMENT = """\
@@ -118,7 +118,7 @@ def test_a_model_that_writes_nothing(trained, capsys):
 def written(tokenizer, prompt, stop, new):
     shown: list[str] = []
     ids = tokenizer.encode(prompt).tolist()
-    text = Written(tokenizer, ids, prompt, stop, shown.append)
+    text = TextStreamer(tokenizer, ids, prompt, stop, shown.append)
     ended, after = [], []
     for token in tokenizer.encode(new).tolist():
         ended.append(text.add(token))

@@ -13,7 +13,7 @@ from graphformer import models
 from graphformer.cli import main
 from graphformer.cli.config.pattern_syntax import parse_pattern
 from graphformer.cli.errors import UsageError
-from graphformer.cli.tradeoff import Subject, trade_off
+from graphformer.cli.tradeoff import MeasuredModel, measure_tradeoff
 from graphformer.models import packed
 from graphformer.patterns import (
     Causal,
@@ -94,11 +94,11 @@ def batches(size: int) -> list[SimpleNamespace]:
 
 
 def test_figures_of_an_encoder():
-    subject = Subject(encoder(), Complete(), None)
+    subject = MeasuredModel(encoder(), Complete(), None)
     subject.probe(batches(13)[0])
     assert subject.measure == "cosine"
     patterns = {"all": Complete(), "wide": Window(64), "narrow": Window(1)}
-    figures = list(trade_off(subject, patterns, batches, [13, 5], rounds=1))
+    figures = list(measure_tradeoff(subject, patterns, batches, [13, 5], rounds=1))
     assert [(f.pattern, f.length) for f in figures[:3]] == [(n, 13) for n in patterns]
     every, wide, narrow = figures[:3]
     assert every.quality == pytest.approx(1)
@@ -110,17 +110,17 @@ def test_figures_of_an_encoder():
 
 
 def test_edges_of_heads_and_layers_are_averaged():
-    subject = Subject(encoder(), Complete(), None)
+    subject = MeasuredModel(encoder(), Complete(), None)
     heads = PerHead((Window(0), Window(0), Window(1)))
     layers = {"layers": PerLayer((Window(0), heads))}
-    (figures,) = trade_off(subject, layers, batches, [13], rounds=1)
+    (figures,) = measure_tradeoff(subject, layers, batches, [13], rounds=1)
     assert figures.edges == pytest.approx((24 + (24 + 24 + 37 + 31) / 3) / 2 / 24)
 
 
 def test_perplexity_of_a_causal_model_by_its_definition():
     torch.manual_seed(0)
     model = models.language_model(17, dim=12, depth=2, num_heads=3, max_length=64).eval()
-    subject = Subject(model, Causal(), None)
+    subject = MeasuredModel(model, Causal(), None)
     (batch, _) = batches(23)
     subject.probe(batch)
     assert subject.measure == "perplexity"
@@ -132,7 +132,7 @@ def test_perplexity_of_a_causal_model_by_its_definition():
 
 def test_no_pattern_shows_a_causal_model_what_follows():
     model = models.language_model(17, dim=12, depth=2, num_heads=3)
-    kept = Subject(model, Causal(), None).kept(Window(3) | GlobalNodes())
+    kept = MeasuredModel(model, Causal(), None).kept(Window(3) | GlobalNodes())
     source, target = kept(batches(23)[0]).edge_index
     assert (source <= target).all()
     assert (source != target).any()
@@ -144,11 +144,11 @@ def test_accuracy_counts_right_answers():
     made = batches(13)
     answers = torch.cat([model.eval()(b, Complete()).argmax(-1) for b in made]).tolist()
     labels = [answers[0], answers[1], (answers[2] + 1) % 5]
-    subject = Subject(model, Complete(), labels)
+    subject = MeasuredModel(model, Complete(), labels)
     subject.probe(made[0])
     assert subject.quality(made, Complete(), []) == pytest.approx(2 / 3)
     with pytest.raises(ValueError, match="no such classes"):
-        Subject(model, Complete(), [5, 0, 1]).probe(made[0])
+        MeasuredModel(model, Complete(), [5, 0, 1]).probe(made[0])
 
 
 @pytest.fixture

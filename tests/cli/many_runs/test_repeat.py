@@ -124,7 +124,7 @@ def test_two_commands_do_not_share_a_folder(
 ) -> None:
     fcntl = pytest.importorskip("fcntl", reason="there are no such locks on Windows")
     arguments = ["fit", "-c", "tiny.yaml", "--seeds", "2"]
-    folder = repeat.make_plan(arguments).folder
+    folder = repeat.plan_jobs(arguments).folder
     folder.mkdir(parents=True)
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -133,8 +133,8 @@ def test_two_commands_do_not_share_a_folder(
 
 
 def test_plan_names_runs_and_keeps_settings_apart(workplace: Path) -> None:
-    def plan(*arguments: str) -> repeat.Plan:
-        return repeat.make_plan(["fit", "-c", "tiny.yaml", *arguments])
+    def plan(*arguments: str) -> repeat.JobPlan:
+        return repeat.plan_jobs(["fit", "-c", "tiny.yaml", *arguments])
 
     assert [job.name for job in plan("--folds", "2", "--seeds", "2").jobs] == [
         "fold0-seed0", "fold0-seed1", "fold1-seed0", "fold1-seed1",
@@ -177,7 +177,7 @@ class FakeWorker:
         self.connection, self.theirs = pool.get_context("spawn").Pipe()
         self.job: Job | None = None
 
-    def give(self, job: Job) -> None:
+    def send(self, job: Job) -> None:
         self.job = job
         self.theirs.send(("progress", {"done": 1, "total": 2, "note": "", "memory": 1000}))
         self.theirs.send(("done", {"m": 1.0}))

@@ -17,7 +17,7 @@ from torch_geometric.data import Data
 from graphformer import models
 from graphformer.data import Bytes
 from graphformer.patterns import Causal
-from graphformer.tasks.metrics import bleu, exact_match, normal_form, token_f1
+from graphformer.tasks.metrics import bleu, exact_match, normalize_answer, token_f1
 from graphformer.tasks.text import few_shot as prompting
 from graphformer.tasks.text.few_shot import (
     Question,
@@ -36,7 +36,7 @@ def lines(path: Path, records: list[dict[str, Any]]) -> Path:
 
 
 def test_answers_are_compared_as_is_usual() -> None:
-    assert normal_form("The  Cat, a dog!") == "cat dog"
+    assert normalize_answer("The  Cat, a dog!") == "cat dog"
     assert exact_match("the cat.", "Cat") == 1
     assert exact_match("two cats", "cat") == 0
     assert token_f1("the black cat sat", "a black cat") == pytest.approx(2 * 2 / (3 + 2))
