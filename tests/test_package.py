@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -72,3 +73,9 @@ def test_installing_exposes_the_package_alone(tmp_path: Path):
         env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
     )  # fmt: skip
     assert str(Path(graphformer.__file__).parent.parent) not in done.stdout
+
+
+def test_no_module_shadows_a_public_name():
+    """Importing `graphformer.x` would replace the function `graphformer.x`."""
+    modules = {module.name for module in pkgutil.iter_modules(graphformer.__path__)}
+    assert not modules & (set(graphformer.__all__) - set(graphformer._MODULES))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from graphformer.batch import IGNORE_INDEX, Batch, BatchLike
+from graphformer.batch_type import IGNORE_INDEX, Batch, BatchLike
 from graphformer.nn.patches import Shape, patchify
 
 __all__ = [

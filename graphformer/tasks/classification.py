@@ -11,7 +11,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
 from typing_extensions import Unpack
 
-from graphformer.batch import IGNORE_INDEX
+from graphformer.batch_type import IGNORE_INDEX
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern
 from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, check_output_rows, label_mask

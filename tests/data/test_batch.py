@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import graphformer.data
-from graphformer.batch import Batch
+from graphformer.batch_type import Batch
 from graphformer.data.batch import pack_images, pack_nodes, pack_tokens, positions_in_samples
 from graphformer.nn import patchify
 

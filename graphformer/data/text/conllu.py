@@ -11,7 +11,7 @@ from zlib import crc32
 
 import numpy as np
 
-from graphformer.batch import IGNORE_INDEX
+from graphformer.batch_type import IGNORE_INDEX
 from graphformer.data.base import DataModule
 from graphformer.data.io.tabular import find_file
 from graphformer.data.loader import BatchLoader

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from graphformer.batch import IGNORE_INDEX
+from graphformer.batch_type import IGNORE_INDEX
 from graphformer.data.io.tabular import find_file
 from graphformer.data.loader import BatchLoader
 from graphformer.data.ragged import Ragged

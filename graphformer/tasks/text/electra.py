@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torchmetrics.classification import BinaryF1Score
 from typing_extensions import Unpack
 
-from graphformer.batch import IGNORE_INDEX
+from graphformer.batch_type import IGNORE_INDEX
 from graphformer.models.generation.sampling import draw_tokens
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern

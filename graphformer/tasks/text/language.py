@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from graphformer.batch import IGNORE_INDEX
+from graphformer.batch_type import IGNORE_INDEX
 from graphformer.nn import balance_loss
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
-from graphformer.batch import IGNORE_INDEX
+from graphformer.batch_type import IGNORE_INDEX
 from graphformer.models import Model
 from graphformer.nn import Head
 from graphformer.options import checked_options

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from graphformer.batch import IGNORE_INDEX
+from graphformer.batch_type import IGNORE_INDEX
 from graphformer.models import EncoderDecoder
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch_geometric.data import Data
 
 from graphformer import models, patterns
-from graphformer.batch import IGNORE_INDEX
+from graphformer.batch_type import IGNORE_INDEX
 from graphformer.data import MissingDataError, StandardLibrary, TextFile
 from graphformer.data.text.blocks import PackedBlocks
 from graphformer.data.text.token_cache import token_dtype
