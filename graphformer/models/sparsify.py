@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from graphformer.adjacency import Adjacency
 from graphformer.models.generation import eval_mode
-from graphformer.nn.record import Recorded, record_attention
+from graphformer.nn.record import AttentionRecord, record_attention
 from graphformer.patterns import FixedEdges, Offsets, Pattern, PerHead, PerLayer, lengths
 
 By = Literal["offset", "place"]
@@ -182,7 +182,7 @@ def _chosen(mass: Tensor, count: Tensor, share: float) -> Tensor:
     return order[:enough].sort().values
 
 
-def _recorded(model: nn.Module, batch: Any) -> list[Recorded]:
+def _recorded(model: nn.Module, batch: Any) -> list[AttentionRecord]:
     with eval_mode(model), record_attention(model) as recorded:
         model(batch)
     found = [record for record in recorded if _SELF_ATTENTION.search(record.name)]

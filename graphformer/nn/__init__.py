@@ -1,13 +1,14 @@
 """Modules: nodes [N, C] and an adjacency in, nodes [M, C] out."""
 
+from graphformer.deprecated import renamed_exports
 from graphformer.nn.attention import GraphAttention, MultiHeadAttention
 from graphformer.nn.block import Block, DecoderBlock
 from graphformer.nn.dropout import Dropout
 from graphformer.nn.edge_bias import (
     DistanceBias,
-    EdgeOptions,
+    EdgeEncoder,
     FeatureBias,
-    KindBias,
+    PartBias,
     PathBias,
     TypeBias,
 )
@@ -24,7 +25,7 @@ from graphformer.nn.graph import (
 )
 from graphformer.nn.head import Head, Pooling, pool
 from graphformer.nn.init import weight_std
-from graphformer.nn.kv_cache import KeyValues
+from graphformer.nn.kv_cache import KVCache
 from graphformer.nn.latent import LatentAttention
 from graphformer.nn.patches import (
     Convolutions,
@@ -50,7 +51,7 @@ __all__ = [
     "DecoderBlock",
     "DistanceBias",
     "EdgeFeatureAttention",
-    "EdgeOptions",
+    "EdgeEncoder",
     "EgoSeparation",
     "Dropout",
     "Embedding",
@@ -62,8 +63,8 @@ __all__ = [
     "Head",
     "HybridBlock",
     "JumpingTransformer",
-    "KeyValues",
-    "KindBias",
+    "KVCache",
+    "PartBias",
     "LatentAttention",
     "MixtureOfExperts",
     "MultiHeadAttention",
@@ -88,3 +89,7 @@ __all__ = [
     "sinusoidal",
     "weight_std",
 ]
+
+__getattr__ = renamed_exports(
+    __name__, {"EdgeOptions": "EdgeEncoder", "KeyValues": "KVCache", "KindBias": "PartBias"}
+)

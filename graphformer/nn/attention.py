@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graphformer.adjacency import Adjacency, as_adjacency
-from graphformer.nn.kv_cache import KeyValues
+from graphformer.nn.kv_cache import KVCache
 from graphformer.nn.rotary import Rotation, rotate
 from graphformer.ops import OffsetBias, additive_attention, attention, gatv2_attention
 from graphformer.ops.select import Backend
@@ -87,7 +87,7 @@ class MultiHeadAttention(nn.Module):
         edge_weight: Tensor | None = None,
         backend: Backend = "auto",
         return_weights: bool = False,
-        cache: KeyValues | None = None,
+        cache: KVCache | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Attend.
 

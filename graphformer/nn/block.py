@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from graphformer.adjacency import Adjacency
 from graphformer.nn.dropout import Dropout
-from graphformer.nn.kv_cache import KeyValues
+from graphformer.nn.kv_cache import KVCache
 
 
 class Block(nn.Module):
@@ -93,7 +93,7 @@ class DecoderBlock(nn.Module):
         source: Tensor,
         source_adjacency: Adjacency,
         *,
-        cache: Sequence[KeyValues | None] = (None, None),
+        cache: Sequence[KVCache | None] = (None, None),
         **options: Any,
     ) -> Tensor:
         """x [M, C], source [N, C'], adjacencies M x M and M x N -> [M, C].

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from graphformer.adjacency import Adjacency, edge_values
 
 
-def wanted(batch: Any, name: str, why: str) -> Tensor:
+def require_tensor(batch: Any, name: str, why: str) -> Tensor:
     """The tensor `name` of a batch; ValueError that says `why` it is needed where it is missing."""
     value = getattr(batch, name, None)
     if not isinstance(value, Tensor):
@@ -19,7 +19,7 @@ def wanted(batch: Any, name: str, why: str) -> Tensor:
     return value
 
 
-class KindBias(nn.Module):
+class PartBias(nn.Module):
     """A learned bias for each kind of edge of a union, 0 at first; those of several kinds add up.
 
     An adjacency that is no union has edges of one kind, for which a bias would change nothing:
@@ -62,7 +62,7 @@ class TypeBias(nn.Module):
 
     def forward(self, batch: Any, adjacency: Adjacency) -> Tensor:
         """The bias of each edge, [E, H], from `batch.edge_type` [E'], integers."""
-        types = wanted(batch, "edge_type", "the model has a bias for each type of edge")
+        types = require_tensor(batch, "edge_type", "the model has a bias for each type of edge")
         numbers = edge_values(adjacency, batch.edge_index, types + 1)
         return torch.cat([self.table.new_zeros(1, self.table.shape[1]), self.table])[numbers]
 
@@ -154,7 +154,7 @@ class PathBias(nn.Module):
         return edge_values(adjacency, paths[[0, -1]], mean)
 
 
-class EdgeOptions(nn.Module):
+class EdgeEncoder(nn.Module):
     """The options of attention that a batch's edges give: `bias`, `edge_attr`, `edge_weight`.
 
     Args:
@@ -186,7 +186,7 @@ class EdgeOptions(nn.Module):
             features = edge_features(batch, self.features)
             options["edge_attr"] = edge_values(adjacency, batch.edge_index, features)
         if self.weighted:
-            weight = wanted(batch, "edge_weight", "the model has edge weights")
+            weight = require_tensor(batch, "edge_weight", "the model has edge weights")
             options["edge_weight"] = edge_values(adjacency, batch.edge_index, weight, fill=1)
         return options
 
@@ -198,7 +198,7 @@ def edge_features(batch: Any, width: int) -> Tensor:
         batch: a graph, or several; one feature an edge may be [E'].
         width: F of the model.
     """
-    features = wanted(batch, "edge_attr", "the model has edge features")
+    features = require_tensor(batch, "edge_attr", "the model has edge features")
     features = features.unsqueeze(1) if features.ndim == 1 else features
     if features.shape[1] != width:
         raise ValueError(
@@ -218,8 +218,8 @@ def distances(batch: Any, adjacency: Adjacency, max_distance: int) -> Tensor:
 
 def _paths(batch: Any, max_distance: int, *, whole: bool) -> tuple[Tensor, Tensor]:
     why = f"the model needs the encoding 'shortest_path:{max_distance}'"
-    paths = wanted(batch, "path_index", why).long()
-    lengths = wanted(batch, "path_length", why).long()
+    paths = require_tensor(batch, "path_index", why).long()
+    lengths = require_tensor(batch, "path_length", why).long()
     if whole and len(paths) != max_distance + 1:
         raise ValueError(f"batch.path_index must have {max_distance + 1} rows: {why}")
     return paths, lengths

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphformer.nn.dropout import Dropout
-from graphformer.nn.edge_bias import wanted
+from graphformer.nn.edge_bias import require_tensor
 from graphformer.patterns import lengths
 
 NAMES = ("laplacian", "random_walk", "degree", "shortest_path", "virtual_node")
@@ -95,17 +95,21 @@ class GraphEmbedding(nn.Module):
         for name, table in (("in_degree", self.in_degree), ("out_degree", self.out_degree)):
             if table is not None:
                 number = table.num_embeddings - 1
-                degree = wanted(batch, name, f"add the encoding 'degree:{number}' to the data")
+                degree = require_tensor(
+                    batch, name, f"add the encoding 'degree:{number}' to the data"
+                )
                 x = x + table(degree.clamp(max=number))
         if self.types is not None:
             x = x + self._of_types(batch, self.types)
         if self.virtual_node is not None:
-            mask = wanted(batch, "virtual_mask", "add the encoding 'virtual_node' to the data")
+            mask = require_tensor(
+                batch, "virtual_mask", "add the encoding 'virtual_node' to the data"
+            )
             x = x + mask.unsqueeze(1).to(x.dtype) * self.virtual_node
         return self.dropout(x)
 
     def _of_types(self, batch: Any, table: nn.Embedding) -> Tensor:
-        types = wanted(batch, "node_type", "the model has types of nodes")
+        types = require_tensor(batch, "node_type", "the model has types of nodes")
         try:
             return table(types)
         except IndexError:
@@ -115,7 +119,7 @@ class GraphEmbedding(nn.Module):
             ) from None
 
     def _read(self, batch: Any, name: str, encoding: str, width: int) -> Tensor:
-        values = wanted(batch, name, f"add the encoding '{encoding}:{width}' to the data")
+        values = require_tensor(batch, name, f"add the encoding '{encoding}:{width}' to the data")
         if values.shape[-1] != width:
             raise ValueError(
                 f"batch.{name} has {values.shape[-1]} columns, the model wants {width}: give data "
@@ -131,7 +135,7 @@ def node_features(batch: Any, width: int) -> Tensor:
         batch: a graph, or several.
         width: F of the model.
     """
-    x = wanted(batch, "x", "the model reads node features")
+    x = require_tensor(batch, "x", "the model reads node features")
     if x.ndim != 2 or x.shape[1] != width:
         raise ValueError(
             f"batch.x must be [N, {width}], as the model was built for num_features={width}, got "

@@ -206,7 +206,7 @@ class HybridBlock(nn.Module):
 
 
 class JumpingTransformer(Transformer):
-    """A Transformer that gives what all of its blocks give, joined; `stack` builds it.
+    """A Transformer whose output combines those of all blocks; `build_transformer` builds it.
 
     Args:
         dim, depth, num_heads, options: of the Transformer.
@@ -236,10 +236,10 @@ class JumpingTransformer(Transformer):
         for block, edges in zip(self.blocks, adjacency, strict=True):
             x = block(x, edges, **options)
             states.append(self.norm(x))
-        return joined(states, self.jump)
+        return combine_layers(states, self.jump)
 
 
-def stack(
+def build_transformer(
     dim: int,
     depth: int,
     num_heads: int,
@@ -252,7 +252,7 @@ def stack(
 
     Args:
         dim, depth, num_heads, options: of the Transformer.
-        jump: as in `joined`.
+        jump: as in `combine_layers`.
         block: makes each block; by default they are the Transformer's own.
 
     Raises ValueError for an unknown `jump`, and for one without blocks to jump from.
@@ -269,7 +269,7 @@ def stack(
     return made, dim * depth if jump == "cat" else dim
 
 
-def joined(states: Sequence[Tensor], jump: Jump) -> Tensor:
+def combine_layers(states: Sequence[Tensor], jump: Jump) -> Tensor:
     """The outputs [N, C] of several layers as one: the last, all side by side, or the largest."""
     if jump == "last":
         return states[-1]

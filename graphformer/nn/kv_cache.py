@@ -13,12 +13,12 @@ from graphformer.adjacency import Adjacency
 from graphformer.ops import OffsetBias, attention
 
 
-class KeyValues:
+class KVCache:
     """The keys and values of one attention, for nodes that are added to the ends of B samples.
 
     The first call takes the prompts with their adjacency and keeps their keys and values. Each
     call after that adds a node to every sample, or several, which attend to all that is kept of
-    their sample up to themselves; `drop` takes the newest back. Neighbouring samples of equal
+    their sample up to themselves; `crop` takes the newest back. Neighbouring samples of equal
     length share one buffer, whose views go through dense attention: nothing is padded, and nothing
     copied but when a buffer grows.
 
@@ -109,7 +109,7 @@ class KeyValues:
                 runs.append(run)
         self.runs = runs
 
-    def drop(self, count: int) -> None:
+    def crop(self, count: int) -> None:
         """Take back the newest nodes of every sample, no more than the last call added."""
         for run in self.runs:
             run.end -= count

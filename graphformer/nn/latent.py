@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from graphformer.adjacency import Adjacency
-from graphformer.nn.kv_cache import KeyValues
+from graphformer.nn.kv_cache import KVCache
 from graphformer.nn.rotary import Rotation, rotate
 from graphformer.ops import attention
 
@@ -68,7 +68,7 @@ class LatentAttention(nn.Module):
         source: Tensor | None = None,
         *,
         rotary: Rotation | None = None,
-        cache: KeyValues | None = None,
+        cache: KVCache | None = None,
         **options: Any,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Attend, as `MultiHeadAttention`; options are `bias`, `edge_weight` and so on."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from graphformer.adjacency import complete
 from graphformer.nn.attention import MultiHeadAttention
-from graphformer.nn.edge_bias import wanted
+from graphformer.nn.edge_bias import require_tensor
 from graphformer.nn.head import Head
 from graphformer.ops import attention
 from graphformer.patterns import lengths
@@ -119,7 +119,7 @@ class PairHead(nn.Module):
         """x [N, C] of a batch -> [P, K]."""
         pairs = getattr(batch, "edge_label_index", None)
         if pairs is None:
-            pairs = wanted(batch, "edge_index", "the model answers for its edges")
+            pairs = require_tensor(batch, "edge_index", "the model answers for its edges")
         source, target = x[pairs[0]], x[pairs[1]]
         if self.mlp is None:
             return (source * target).sum(-1, keepdim=True)

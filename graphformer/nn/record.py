@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from graphformer.adjacency import Adjacency, as_adjacency
 
 
-class Recorded(NamedTuple):
+class AttentionRecord(NamedTuple):
     """The attention of one module in one call."""
 
     name: str
@@ -25,13 +25,13 @@ class Recorded(NamedTuple):
 
 
 @contextmanager
-def record_attention(network: nn.Module) -> Iterator[list[Recorded]]:
+def record_attention(network: nn.Module) -> Iterator[list[AttentionRecord]]:
     """Record the weights of every attention module that is called within a `with` block.
 
     Works for modules of `graphformer.nn` wherever they are in the network, whose answers stay as
     they are. While recording, attention runs on backends that can return weights.
     """
-    found: list[Recorded] = []
+    found: list[AttentionRecord] = []
     handles = []
     for name, module in network.named_modules():
         if "return_weights" in signature(module.forward).parameters:
@@ -55,12 +55,12 @@ def _ask(asked: list[bool]) -> Any:
     return hook
 
 
-def _keep(name: str, asked: list[bool], found: list[Recorded]) -> Any:
+def _keep(name: str, asked: list[bool], found: list[AttentionRecord]) -> Any:
     def hook(module: nn.Module, args: Any, kwargs: Any, result: tuple[Tensor, Tensor]) -> Any:
         bound = signature(module.forward).bind(*args, **kwargs).arguments
         x, edges, source = bound["x"], bound["adjacency"], bound.get("source")
         source, x = x if isinstance(x, tuple) else (x if source is None else source, x)
-        found.append(Recorded(name, as_adjacency(edges, (len(x), len(source))), result[1]))
+        found.append(AttentionRecord(name, as_adjacency(edges, (len(x), len(source))), result[1]))
         return result if asked.pop() else result[0]
 
     return hook
@@ -144,7 +144,7 @@ def _colours() -> Any:
     return colormaps["Blues"]
 
 
-def edge_weights(recorded: list[Recorded], edge_index: Tensor) -> list[Tensor]:
+def weights_on_edges(recorded: list[AttentionRecord], edge_index: Tensor) -> list[Tensor]:
     """The weights of each recorded attention on given edges [2, E], [E, H]; 0 for absent ones."""
     source, target = edge_index.long()
     laid = []

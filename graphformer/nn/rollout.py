@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from graphformer.nn.record import Recorded
+from graphformer.nn.record import AttentionRecord
 
 
-def dense_attention(record: Recorded) -> Tensor:
+def dense_attention(record: AttentionRecord) -> Tensor:
     """The recorded weights, mean over heads, as a matrix [M, N]; 0 where there is no edge."""
     weights = record.weights.detach().float().mean(1)
     matrix = weights.new_zeros(record.adjacency.shape)
@@ -18,7 +18,7 @@ def dense_attention(record: Recorded) -> Tensor:
     return matrix.index_put((target, source), weights)
 
 
-def rollout(records: Sequence[Recorded]) -> Tensor:
+def rollout(records: Sequence[AttentionRecord]) -> Tensor:
     """How much of each first node is in each last one, [N, N], if attention and residuals mix them.
 
     The product over blocks of (A + I) / 2, rows normalised.
@@ -39,7 +39,7 @@ def rollout(records: Sequence[Recorded]) -> Tensor:
     return flow
 
 
-def attention_from(record: Recorded, share: Tensor) -> Tensor:
+def attention_from(record: AttentionRecord, share: Tensor) -> Tensor:
     """What some nodes attend to, [N]: the rows of `dense_attention`, weighed and added up.
 
     Takes memory for the edges alone, where the matrix of a large image would not fit.
@@ -55,7 +55,7 @@ def attention_from(record: Recorded, share: Tensor) -> Tensor:
     )
 
 
-def rollout_from(records: Sequence[Recorded], share: Tensor) -> Tensor:
+def rollout_from(records: Sequence[AttentionRecord], share: Tensor) -> Tensor:
     """How much of each first node is in some last ones, [N]: `share @ rollout(records)`.
 
     Takes memory for the edges alone, as `attention_from`.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from graphformer.adjacency import Adjacency, as_adjacency
+from graphformer.deprecated import renamed_keywords
 from graphformer.nn.attention import MultiHeadAttention
 from graphformer.nn.block import Block, DecoderBlock
 from graphformer.nn.feedforward import FeedForward
@@ -35,16 +36,17 @@ class Transformer(nn.Module):
         attention: makes the attention of block number i, `attention(i)`; by default
             `MultiHeadAttention` of the numbers above.
         mlp: makes the feed-forward net of block number i, `mlp(i)`; `FeedForward` by default.
-        relative: positions that act within attention, `Rotary`, `ALiBi` or `RelativeBias`; all
-            blocks share them.
+        position_encoding: positions that act within attention, `Rotary`, `ALiBi` or
+            `RelativeBias`; all blocks share it.
         source_dim: width of a source that every block also attends to, as a decoder does to its
             encoder's output; None for blocks without one.
-        checkpoint: whether to store only what enters each block in training, and compute the rest
-            anew for the backward pass.
+        activation_checkpointing: whether to store only the input of each block in training, and
+            recompute the rest in the backward pass.
 
     Source: Vaswani et al., 2017, "Attention is all you need".
     """
 
+    @renamed_keywords(relative="position_encoding", checkpoint="activation_checkpointing")
     def __init__(
         self,
         dim: int,
@@ -61,9 +63,9 @@ class Transformer(nn.Module):
         attention_dropout: float = 0.0,
         attention: Callable[[int], nn.Module] | None = None,
         mlp: Callable[[int], nn.Module] | None = None,
-        relative: nn.Module | None = None,
+        position_encoding: nn.Module | None = None,
         source_dim: int | None = None,
-        checkpoint: bool = False,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
 
@@ -91,8 +93,14 @@ class Transformer(nn.Module):
 
         self.blocks = nn.ModuleList(block(number) for number in range(depth))
         self.norm = norm(dim) if norm_first else nn.Identity()
-        self.relative = relative
-        self.dim, self.source_dim, self.checkpoint = dim, source_dim, checkpoint
+        self.relative = position_encoding  # the name in state dicts
+        self.dim, self.source_dim = dim, source_dim
+        self.activation_checkpointing = activation_checkpointing
+
+    @property
+    def position_encoding(self) -> nn.Module | None:
+        """The positions that act within attention."""
+        return self.relative
 
     def forward(
         self,
@@ -114,7 +122,7 @@ class Transformer(nn.Module):
                 attention; by default the place of each in its sample.
             source: what every block also attends to, [S, `source_dim`].
             source_adjacency: N x S.
-            cache: what each block keeps of nodes that came before, see `KeyValues`.
+            cache: what each block keeps of nodes that came before, see `KVCache`.
             options: go to the attention of every block (`bias`, `edge_weight`, `backend`).
 
         Raises ValueError for a sequence of adjacencies of another length than the depth, for a
@@ -130,13 +138,13 @@ class Transformer(nn.Module):
                 f"adjacency must be one, or one a block: got {len(adjacency)} for "
                 f"{len(self.blocks)} blocks"
             )
-        if self.relative is not None and len(adjacency):
-            options |= self._placed(self.relative(positions, adjacency[0]), options)
+        if self.position_encoding is not None and len(adjacency):
+            options |= self._placed(self.position_encoding(positions, adjacency[0]), options)
         across = self._across(source, source_adjacency)
         for number, (block, edges) in enumerate(zip(self.blocks, adjacency, strict=True)):
             if cache is not None:
                 options["cache"] = cache[number]
-            if self.checkpoint and self.training and torch.is_grad_enabled():
+            if self.activation_checkpointing and self.training and torch.is_grad_enabled():
                 x = checkpoint(block, x, edges, *across, use_reentrant=False, **options)
             else:
                 x = block(x, edges, *across, **options)
@@ -146,9 +154,10 @@ class Transformer(nn.Module):
         """The options that positions make, which must not be there already."""
         for name in placed:
             if options.get(name) is not None:
+                kind = type(self.position_encoding).__name__
                 raise ValueError(
-                    f"{name} is given, but the Transformer's {type(self.relative).__name__} makes "
-                    "one: leave it out, or build the Transformer without relative positions"
+                    f"{name} is given, but the Transformer's {kind} makes one: leave it out, or "
+                    "build the Transformer without position_encoding"
                 )
         return placed
 

@@ -11,7 +11,7 @@ from torch_geometric.explain.algorithm import ExplainerAlgorithm
 from torch_geometric.explain.config import ExplanationType, ModelTaskLevel
 from torch_geometric.utils import k_hop_subgraph
 
-from graphformer.nn.record import edge_weights, record_attention
+from graphformer.nn.record import record_attention, weights_on_edges
 
 
 class AttentionWeights(ExplainerAlgorithm):
@@ -51,7 +51,7 @@ class AttentionWeights(ExplainerAlgorithm):
                 f"{type(model).__name__} called no attention module of graphformer.nn: for PyG's "
                 "layers take PyG's AttentionExplainer"
             )
-        weights = torch.cat(edge_weights(recorded, edge_index), dim=1).detach()
+        weights = torch.cat(weights_on_edges(recorded, edge_index), dim=1).detach()
         mask = weights.mean(1) if self.reduce == "mean" else getattr(weights, f"a{self.reduce}")(1)
         if index is not None and self.model_config.task_level == ModelTaskLevel.node:
             near = k_hop_subgraph(index, len(recorded), edge_index, num_nodes=len(x))[3]

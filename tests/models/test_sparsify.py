@@ -44,11 +44,11 @@ def dense_attention(model: models.Model, one: SimpleNamespace) -> torch.Tensor:
     for block in model.transformer.blocks:
         attention = block.attention
         q, k, _ = attention._project(
-            block.norm1(x), None, model.transformer.relative(one.pos, adjacency)["rotary"]
+            block.norm1(x), None, model.transformer.position_encoding(one.pos, adjacency)["rotary"]
         )
         logits = torch.einsum("ihd,jhd->hij", q, k) * attention.head_dim**-0.5
         found.append(logits.masked_fill(~mask, -torch.inf).softmax(-1))
-        x = block(x, adjacency, **model.transformer.relative(one.pos, adjacency))
+        x = block(x, adjacency, **model.transformer.position_encoding(one.pos, adjacency))
     return torch.stack(found).detach()
 
 
@@ -110,7 +110,7 @@ def test_a_model_over_what_was_learned_is_the_masked_one(model):
     x = model.embedding(one)
     adjacency = Complete()(one)
     for block, edges in zip(model.transformer.blocks, pattern(one), strict=True):
-        rotary = model.transformer.relative(one.pos, adjacency)["rotary"]
+        rotary = model.transformer.position_encoding(one.pos, adjacency)["rotary"]
         q, k, v = block.attention._project(block.norm1(x), None, rotary)
         logits = torch.einsum("ihd,jhd->hij", q, k) * block.attention.head_dim**-0.5
         mask = torch.zeros(HEADS, 20, 20, dtype=torch.bool)

@@ -11,7 +11,7 @@ from torch_geometric.data import Batch, Data
 import graphformer as gf
 from graphformer.adjacency import union
 from graphformer.data.graph.encodings import ShortestPaths
-from graphformer.nn import DistanceBias, EdgeOptions, FeatureBias, KindBias, PathBias, TypeBias
+from graphformer.nn import DistanceBias, EdgeEncoder, FeatureBias, PartBias, PathBias, TypeBias
 from graphformer.patterns import Complete, Edges, Window
 
 HEADS, FEATURES, FAR = 3, 5, 3
@@ -51,7 +51,7 @@ def drawn(module):
 def test_kinds_add_up():
     batch = batched()
     adjacency = (Edges() | Window(1))(batch)
-    bias = drawn(KindBias(2, HEADS))
+    bias = drawn(PartBias(2, HEADS))
     out = bias(batch, adjacency)
     source, target = adjacency.edge_index
     near = Window(1)(batch).to_mask()[target, source].float().unsqueeze(1)
@@ -78,17 +78,17 @@ def test_options():
     batch = batched()
     adjacency = Edges(self_loops=True)(batch)
     biases = [drawn(TypeBias(4, HEADS)), drawn(FeatureBias(FEATURES, HEADS))]
-    options = EdgeOptions([*biases, KindBias(2, HEADS)], features=FEATURES, weighted=True)
+    options = EdgeEncoder([*biases, PartBias(2, HEADS)], features=FEATURES, weighted=True)
     assert not options.empty
     found = options(batch, adjacency)
     torch.testing.assert_close(found["bias"], sum(bias(batch, adjacency) for bias in biases))
     source, target = adjacency.edge_index
     assert torch.equal(found["edge_weight"], dense(batch, batch.edge_weight, 1.0)[target, source])
     assert torch.equal(found["edge_attr"], dense(batch, batch.edge_attr, 0.0)[target, source])
-    assert EdgeOptions()(batch, adjacency) == {}
-    assert EdgeOptions().empty
+    assert EdgeEncoder()(batch, adjacency) == {}
+    assert EdgeEncoder().empty
     with pytest.raises(ValueError, match="has 5 columns, .* built for num_edge_features=7"):
-        EdgeOptions(features=7)(batch, adjacency)
+        EdgeEncoder(features=7)(batch, adjacency)
 
 
 def distances(batch):
@@ -148,7 +148,7 @@ def test_errors_name_what_is_missing():
         (TypeBias(2, HEADS), "edge_type"),
         (FeatureBias(2, HEADS), "edge_attr"),
         (DistanceBias(2, HEADS), "path_index"),
-        (EdgeOptions(weighted=True), "edge_weight"),
+        (EdgeEncoder(weighted=True), "edge_weight"),
     ]:
         with pytest.raises(ValueError, match=rf"batch\.{name} must be a tensor: "):
             module(batch, adjacency)

@@ -19,7 +19,7 @@ from graphformer.nn import (
     MultiHeadAttention,
     ResidualBlock,
 )
-from graphformer.nn.graph import NodeNorm, joined, stack
+from graphformer.nn.graph import NodeNorm, build_transformer, combine_layers
 
 DIM, HEADS, FEATURES = 14, 2, 5
 EDGES = random_edges(11, 11, 37)
@@ -113,15 +113,15 @@ def test_ego_separation_and_residual_block_are_their_formulas():
 @pytest.mark.parametrize("jump", ["cat", "max"])
 def test_jumps_are_pygs(jump):
     states = [randn(7, DIM, seed=i) for i in range(3)]
-    torch.testing.assert_close(joined(states, jump), JumpingKnowledge(jump)(states))
-    assert joined(states, "last") is states[-1]
+    torch.testing.assert_close(combine_layers(states, jump), JumpingKnowledge(jump)(states))
+    assert combine_layers(states, "last") is states[-1]
 
 
 def test_unknown_jumps_are_refused_before_anything_is_built():
     with pytest.raises(ValueError, match="jump must be 'last', 'cat' or 'max', got 'sum'"):
-        stack(DIM, 2, HEADS, jump="sum")
+        build_transformer(DIM, 2, HEADS, jump="sum")
     with pytest.raises(ValueError, match="depth must be at least 1 for jump='cat', got 0"):
-        stack(DIM, 0, HEADS, jump="cat")
+        build_transformer(DIM, 0, HEADS, jump="cat")
 
 
 def test_a_lone_node_is_normalised_by_the_running_statistics():

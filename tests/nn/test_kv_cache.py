@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import graphformer as gf
-from graphformer.nn import KeyValues
+from graphformer.nn import KVCache
 from graphformer.ops import OffsetBias
 
 HEADS, GROUPS, WIDTH, VALUES = 6, 2, 5, 3
@@ -36,7 +36,7 @@ def begun(prompts, steps, radius, biased):
 
     whole = gf.attention(torch.cat(q), torch.cat(k), torch.cat(v), rule(lengths), bias=bias)
     whole = whole.split(lengths)
-    cache = KeyValues(prompts, keep=None if radius is None else radius + 1)
+    cache = KVCache(prompts, keep=None if radius is None else radius + 1)
     first = [slice(n) for n in prompts]
     out = cache.attend(*(rows(x, first) for x in (q, k, v)), rule(prompts), bias=bias)
     torch.testing.assert_close(out, rows(whole, first))
@@ -77,13 +77,13 @@ def test_several_at_once_of_which_some_are_taken_back(prompts, radius, biased):
         got = torch.cat([part[: new - wrong] for part in out.split(new)])
         right = [slice(place.start, place.stop - wrong) for place in now]
         torch.testing.assert_close(got, rows(whole, right))
-        cache.drop(wrong)
+        cache.crop(wrong)
         done += new - wrong
     assert done > 100
 
 
 def test_growth_is_geometric():
-    cache, copies = KeyValues((3,)), 0
+    cache, copies = KVCache((3,)), 0
     cache.attend(*(randn(3, HEADS, WIDTH) for _ in range(3)), gf.causal(3))
     buffer = cache.runs[0].keys
     for _ in range(1000):
@@ -95,7 +95,7 @@ def test_growth_is_geometric():
 
 def test_select_keeps_drops_and_repeats():
     prompts = (5, 5, 2, 3)
-    cache, other = KeyValues(prompts), KeyValues((5, 3, 3))
+    cache, other = KVCache(prompts), KVCache((5, 3, 3))
     k, v = randn(15, GROUPS, WIDTH), randn(15, GROUPS, VALUES)
     cache.attend(randn(15, HEADS, WIDTH), k, v, gf.causal(prompts))
     kept = torch.tensor([5, 6, 7, 8, 9, 12, 13, 14, 12, 13, 14])
@@ -107,7 +107,7 @@ def test_select_keeps_drops_and_repeats():
 
 
 def test_constant_sources_are_given_once():
-    cache = KeyValues((7, 3), constant=True)
+    cache = KVCache((7, 3), constant=True)
     q, k, v = randn(4, HEADS, WIDTH), randn(10, GROUPS, WIDTH), randn(10, GROUPS, VALUES)
     adjacency = gf.complete([2, 2], [7, 3])
     assert not cache.closed
@@ -122,7 +122,7 @@ def test_constant_sources_are_given_once():
     "options", [{"return_weights": True}, {"bias": torch.zeros(1)}, {"edge_weight": torch.ones(1)}]
 )
 def test_what_it_cannot_do_is_said(options):
-    cache = KeyValues((1,))
+    cache = KVCache((1,))
     new = [randn(1, HEADS, WIDTH) for _ in range(3)]
     cache.attend(*new, gf.complete(1))
     with pytest.raises(ValueError, match="with a cache"):

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 import graphformer as gf
-from graphformer.nn import KeyValues, LatentAttention, Rotary, rotate
+from graphformer.nn import KVCache, LatentAttention, Rotary, rotate
 
 DIM, HEADS, RANK, HEAD, TURNED = 13, 3, 7, 5, 2
 
@@ -50,7 +50,7 @@ def test_what_it_keeps_is_narrow_and_changes_nothing():
     rotary = Rotary(TURNED)
     whole = gf.causal([11, 11])
     expected = attention(x.flatten(0, 1), whole, **rotary(None, whole)).view(2, 11, DIM)
-    cache = KeyValues((7, 7))
+    cache = KVCache((7, 7))
     first = gf.causal([7, 7])
     out = attention(x[:, :7].flatten(0, 1), first, cache=cache, **rotary(None, first))
     torch.testing.assert_close(out.view(2, 7, DIM), expected[:, :7])

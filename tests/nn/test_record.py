@@ -10,7 +10,7 @@ from torch import nn
 
 import graphformer as gf
 from graphformer.nn import GraphAttention, MultiHeadAttention, draw_attention, record_attention
-from graphformer.nn.record import edge_weights
+from graphformer.nn.record import weights_on_edges
 
 EDGES = random_edges(11, 11, 37)
 
@@ -69,13 +69,13 @@ def test_weights_on_given_edges():
     with record_attention(net) as recorded:
         net(x, loops)
     turned = torch.cat([EDGES.flip(1), EDGES[:, :3]], dim=1)
-    laid = edge_weights(recorded, turned)
+    laid = weights_on_edges(recorded, turned)
     torch.testing.assert_close(laid[0], recorded[0].weights[:37].flip(0)[[*range(37), 36, 35, 34]])
     absent = (~gf.complete(11).to_csr().contains(*EDGES)).nonzero()
     assert not len(absent)
     missing = torch.tensor([[0], [0]])
     if not loops.to_mask()[0, 0]:
-        assert not edge_weights(recorded, missing)[0].any()
+        assert not weights_on_edges(recorded, missing)[0].any()
 
 
 @pytest.mark.parametrize("weights", [torch.rand(37), torch.rand(37, 2), torch.zeros(37)])

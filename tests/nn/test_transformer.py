@@ -104,7 +104,7 @@ RELATIVE = {
 )
 def test_positions_reach_every_attention(name, rule):
     """By default those in the sample; packed as alone; on edges as by rule; moved, the same."""
-    model, lengths = make(relative=RELATIVE[name]()).double(), [3, 7, 1, 3]
+    model, lengths = make(position_encoding=RELATIVE[name]()).double(), [3, 7, 1, 3]
     for p in model.parameters():
         nn.init.normal_(p, std=0.5)
     x = torch.randn(14, 10, dtype=torch.float64)
@@ -121,7 +121,7 @@ def test_positions_reach_every_attention(name, rule):
 
 
 def test_a_bias_beside_one_from_positions_is_refused():
-    model, adjacency = make(relative=ALiBi(5)), gf.complete(7)
+    model, adjacency = make(position_encoding=ALiBi(5)), gf.complete(7)
     with pytest.raises(ValueError, match="bias is given, but the Transformer's ALiBi"):
         model(torch.randn(7, 10), adjacency, bias=torch.zeros(49))
 
@@ -161,8 +161,8 @@ def test_sources_are_asked_for_and_refused():
 
 @pytest.mark.parametrize("source_dim", [None, 13])
 def test_checkpointing_changes_no_number(source_dim):
-    options = {"source_dim": source_dim, "dropout": 0.3, "relative": RELATIVE["t5"]()}
-    stored, anew = make(**options), make(checkpoint=True, **options)
+    options = {"source_dim": source_dim, "dropout": 0.3, "position_encoding": RELATIVE["t5"]()}
+    stored, anew = make(**options), make(activation_checkpointing=True, **options)
     anew.load_state_dict(stored.state_dict())
     x, source = torch.randn(7, 10), torch.randn(11, 13)
     across = {"source": source, "source_adjacency": gf.complete(7, 11)} if source_dim else {}
@@ -180,7 +180,7 @@ def test_checkpointing_changes_no_number(source_dim):
 
 
 def test_checkpointing_recomputes():
-    model, calls = make(checkpoint=True), []
+    model, calls = make(activation_checkpointing=True), []
     # Before the block, for what comes after the last stored tensor is not computed again.
     model.blocks[1].register_forward_pre_hook(lambda *_: calls.append(1))
     out = model(torch.randn(7, 10), gf.complete(7))
@@ -190,3 +190,17 @@ def test_checkpointing_recomputes():
     calls.clear()
     model.eval()(torch.randn(7, 10), gf.complete(7)).sum().backward()
     assert len(calls) == 1
+
+
+def test_old_names_of_arguments_warn():
+    with pytest.warns(FutureWarning, match="relative of .* is now called position_encoding"):
+        model = make(relative=ALiBi(5))
+    assert isinstance(model.position_encoding, ALiBi)
+    with pytest.warns(FutureWarning, match="checkpoint of .*activation_checkpointing"):
+        assert make(checkpoint=True).activation_checkpointing
+
+
+def test_old_names_of_exports_warn():
+    for old, new in (("KeyValues", "KVCache"), ("EdgeOptions", "EdgeEncoder")):
+        with pytest.warns(FutureWarning, match=old):
+            assert getattr(gf.nn, old) is getattr(gf.nn, new)

@@ -91,7 +91,8 @@ def test_compile_with_returned_weights(name):
 def test_compile_with_relative_positions(relative):
     torch._dynamo.reset()
     torch.manual_seed(3)
-    model, x = gf.Transformer(dim=10, depth=2, num_heads=2, relative=relative), torch.randn(21, 10)
+    model = gf.Transformer(dim=10, depth=2, num_heads=2, position_encoding=relative)
+    x = torch.randn(21, 10)
     adjacency = gf.complete([5, 11, 5])
     places = torch.cat([torch.arange(n) for n in adjacency.lengths])
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")

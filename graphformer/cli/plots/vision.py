@@ -22,7 +22,7 @@ from graphformer.models import (
 )
 from graphformer.models.vision.clip import caption_batch, slice_batch
 from graphformer.nn import record_attention, unpatchify
-from graphformer.nn.record import Recorded
+from graphformer.nn.record import AttentionRecord
 from graphformer.nn.rollout import attention_from, dense_attention, rollout_from
 from graphformer.tasks.vision.image_text import matching_pairs, sample_hashes
 from graphformer.tasks.vision.masked_image import normalize_patches, sample_visible_mask
@@ -143,7 +143,7 @@ def word_attention_maps(network: Any, adjacency: Any, one: Any, text: list[int])
     return torch.stack([dense_attention(record) for record in _last_half(across)]).mean(0)
 
 
-def _last_half(records: list[Recorded]) -> list[Recorded]:
+def _last_half(records: list[AttentionRecord]) -> list[AttentionRecord]:
     return records[len(records) // 2 :]
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from graphformer import adjacency as adjacencies
 from graphformer.models.generation.prompts import max_length
-from graphformer.nn import KeyValues
+from graphformer.nn import KVCache
 from graphformer.patterns import (
     Causal,
     Documents,
@@ -174,11 +174,11 @@ class CachedDecoder:
         patterns = [pattern] * len(blocks) if isinstance(pattern, Pattern) else pattern
         self.cache: list[Any] = []
         for each in patterns:
-            own = KeyValues(lengths, keep=reach(each))
+            own = KVCache(lengths, keep=reach(each))
             if source is None:
                 self.cache.append(own)
             else:
-                self.cache.append((own, KeyValues(source.lengths, constant=True)))
+                self.cache.append((own, KVCache(source.lengths, constant=True)))
 
     def start(self) -> Tensor:
         """Logits of the tokens that follow the prompts, [B, K]; fills the cache."""
@@ -211,7 +211,7 @@ class CachedDecoder:
     def drop(self, count: int) -> None:
         """Take back some of the tokens that the last step added."""
         for kept in self.cache if count else ():
-            (kept[0] if isinstance(kept, tuple) else kept).drop(count)
+            (kept[0] if isinstance(kept, tuple) else kept).crop(count)
         self.batch.pos = self.batch.pos[: len(self.batch.pos) - count]
 
     def select(self, rows: Tensor) -> None:

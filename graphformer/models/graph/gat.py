@@ -12,9 +12,16 @@ from graphformer.deprecated import renamed_keywords
 from graphformer.models.graph.model import GraphModel, edges_of
 from graphformer.nn import FeedForward, GraphAttention
 from graphformer.nn.dropout import Dropout
-from graphformer.nn.edge_bias import EdgeOptions, KindBias
+from graphformer.nn.edge_bias import EdgeEncoder, PartBias
 from graphformer.nn.encodings import GraphEmbedding, node_features
-from graphformer.nn.graph import EgoSeparation, Jump, ResidualBlock, check_jump, joined, stack
+from graphformer.nn.graph import (
+    EgoSeparation,
+    Jump,
+    ResidualBlock,
+    build_transformer,
+    check_jump,
+    combine_layers,
+)
 from graphformer.nn.readout import Pairs, Readout, graph_head
 from graphformer.patterns import Pattern
 
@@ -30,7 +37,7 @@ class GAT(nn.Module):
         layers: list[GraphAttention],
         *,
         dropout: float,
-        edges: list[EdgeOptions],
+        edges: list[EdgeEncoder],
         head: nn.Module | None = None,
         jump: Jump = "last",
     ) -> None:
@@ -48,7 +55,7 @@ class GAT(nn.Module):
             states.append(F.elu(x) if layer is not self.layers[-1] else x)
         if self.head is None:
             return states[-1]
-        return self.head(joined(states[1:], self.jump), batch)
+        return self.head(combine_layers(states[1:], self.jump), batch)
 
 
 @renamed_keywords(num_edge_kinds="num_union_parts")
@@ -117,8 +124,8 @@ def gat(
         for number, shape in enumerate(shapes)
     ]
     edges = [
-        EdgeOptions(
-            [KindBias(num_union_parts, heads)] if num_union_parts else [],
+        EdgeEncoder(
+            [PartBias(num_union_parts, heads)] if num_union_parts else [],
             features=num_edge_features,
             weighted=weighted,
         )
@@ -191,7 +198,7 @@ def residual_gat(
 
     if num_heads < 1 or dim % num_heads:
         raise ValueError(f"num_heads must divide dim, got {num_heads} and {dim}")
-    transformer, out_dim = stack(dim, depth, num_heads, jump=jump, block=block)
+    transformer, out_dim = build_transformer(dim, depth, num_heads, jump=jump, block=block)
     embedding = GraphEmbedding(
         num_features,
         dim,
@@ -201,6 +208,6 @@ def residual_gat(
         dropout=dropout,
     )
     head = graph_head(out_dim, num_classes, pool=pool, pairs=pairs, num_heads=num_heads)
-    biases = [KindBias(num_union_parts, num_heads)] if num_union_parts else []
-    edges = EdgeOptions(biases, features=num_edge_features, weighted=weighted)
+    biases = [PartBias(num_union_parts, num_heads)] if num_union_parts else []
+    edges = EdgeEncoder(biases, features=num_edge_features, weighted=weighted)
     return GraphModel(embedding, transformer, head, edges)

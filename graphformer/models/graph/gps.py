@@ -10,9 +10,9 @@ from torch_geometric.nn import GATv2Conv, GCNConv, GINConv, GINEConv
 from graphformer.deprecated import renamed_keywords
 from graphformer.models.graph.model import GraphModel
 from graphformer.nn import Block, FeedForward, MultiHeadAttention
-from graphformer.nn.edge_bias import DistanceBias, EdgeOptions, FeatureBias, KindBias
+from graphformer.nn.edge_bias import DistanceBias, EdgeEncoder, FeatureBias, PartBias
 from graphformer.nn.encodings import GraphEmbedding, parse_encodings
-from graphformer.nn.graph import HybridBlock, Jump, NodeNorm, stack
+from graphformer.nn.graph import HybridBlock, Jump, NodeNorm, build_transformer
 from graphformer.nn.readout import Pairs, Readout, graph_head
 from graphformer.pyg import accelerate
 
@@ -81,7 +81,9 @@ def gps(
         layer = _local_layer(local, dim, num_heads, num_edge_features)
         return HybridBlock(layer, heads, mlp, *norms, NodeNorm(dim), dropout=dropout)
 
-    transformer, out_dim = stack(dim, depth, num_heads, jump=jump, block=block, norm_first=False)
+    transformer, out_dim = build_transformer(
+        dim, depth, num_heads, jump=jump, block=block, norm_first=False
+    )
     embedding = GraphEmbedding(
         num_features, dim, encodings=encodings, num_node_types=num_node_types, dropout=dropout
     )
@@ -89,7 +91,7 @@ def gps(
     if num_edge_features:
         biases.append(FeatureBias(num_edge_features, num_heads))
     if num_union_parts:
-        biases.append(KindBias(num_union_parts, num_heads))
+        biases.append(PartBias(num_union_parts, num_heads))
     if "shortest_path" in (numbers := parse_encodings(encodings)):
         biases.append(DistanceBias(numbers["shortest_path"], num_heads))
     head = graph_head(out_dim, num_classes, pool=pool, pairs=pairs, num_heads=num_heads)
@@ -97,7 +99,7 @@ def gps(
         embedding,
         transformer,
         head,
-        EdgeOptions(biases),
+        EdgeEncoder(biases),
         local=local is not None,
         local_edge_dim=num_edge_features if reads_edges else 0,
     )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from graphformer.adjacency import Adjacency, as_adjacency
 from graphformer.models.model import Edges, Model
 from graphformer.nn import Transformer
-from graphformer.nn.edge_bias import EdgeOptions, edge_features, wanted
+from graphformer.nn.edge_bias import EdgeEncoder, edge_features, require_tensor
 from graphformer.patterns import Pattern
 
 
@@ -37,7 +37,7 @@ class GraphModel(Model):
         embedding: nn.Module,
         transformer: Transformer,
         head: nn.Module,
-        edges: EdgeOptions,
+        edges: EdgeEncoder,
         *,
         local: bool = False,
         local_edge_dim: int = 0,
@@ -75,7 +75,7 @@ class GraphModel(Model):
             )
         if self.local:
             why = "the model passes messages along edges"
-            options["local_edge_index"] = wanted(batch, "edge_index", why)
+            options["local_edge_index"] = require_tensor(batch, "edge_index", why)
         if self.local_edge_dim:
             options["local_edge_attr"] = edge_features(batch, self.local_edge_dim)
         return super().forward(batch, edges, **options)

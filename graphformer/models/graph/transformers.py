@@ -9,14 +9,14 @@ from graphformer.models.graph.model import GraphModel
 from graphformer.nn import MultiHeadAttention, Transformer
 from graphformer.nn.edge_bias import (
     DistanceBias,
-    EdgeOptions,
+    EdgeEncoder,
     FeatureBias,
-    KindBias,
+    PartBias,
     PathBias,
     TypeBias,
 )
 from graphformer.nn.encodings import GraphEmbedding, parse_encodings
-from graphformer.nn.graph import EdgeFeatureAttention, EgoSeparation, Jump, stack
+from graphformer.nn.graph import EdgeFeatureAttention, EgoSeparation, Jump, build_transformer
 from graphformer.nn.readout import Pairs, Readout, graph_head
 
 
@@ -84,7 +84,7 @@ def graph_transformer(
             heads = EdgeFeatureAttention(dim, num_heads, features, dropout=attention_dropout)
         return EgoSeparation(heads, dim) if separate_ego else heads
 
-    transformer, out_dim = stack(
+    transformer, out_dim = build_transformer(
         dim,
         depth,
         num_heads,
@@ -107,10 +107,10 @@ def graph_transformer(
     if num_edge_types:
         biases.append(TypeBias(num_edge_types, num_heads))
     if num_union_parts:
-        biases.append(KindBias(num_union_parts, num_heads))
+        biases.append(PartBias(num_union_parts, num_heads))
     if "shortest_path" in (numbers := parse_encodings(encodings)):
         biases.append(DistanceBias(numbers["shortest_path"], num_heads))
-    edges = EdgeOptions(biases, features=features, weighted=weighted)
+    edges = EdgeEncoder(biases, features=features, weighted=weighted)
     head = graph_head(out_dim, num_classes, pool=pool, pairs=pairs, num_heads=num_heads)
     return GraphModel(embedding, transformer, head, edges)
 
@@ -168,4 +168,4 @@ def graphormer(
         biases.append(PathBias(num_edge_features, max_distance, num_heads))
     embedding = GraphEmbedding(num_features, dim, encodings=encodings, dropout=dropout)
     head = graph_head(dim, num_classes, pool=pool, num_heads=num_heads)
-    return GraphModel(embedding, transformer, head, EdgeOptions(biases))
+    return GraphModel(embedding, transformer, head, EdgeEncoder(biases))

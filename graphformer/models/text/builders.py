@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from graphformer.deprecated import renamed_keywords
 from graphformer.models.model import Model
 from graphformer.models.text.trunk import (
     Norm,
@@ -19,6 +20,7 @@ from graphformer.nn import Head, Pooling
 from graphformer.nn.head import Pool
 
 
+@renamed_keywords(checkpoint="activation_checkpointing")
 def language_model(vocab_size: int, *, tied: bool = True, **parts: Any) -> Model:
     """A language model: with a causal adjacency GPT, with a complete one BERT's encoder.
 
@@ -38,6 +40,7 @@ def language_model(vocab_size: int, *, tied: bool = True, **parts: Any) -> Model
     return Model(embedding, transformer, token_head(embedding, tied=tied))
 
 
+@renamed_keywords(checkpoint="activation_checkpointing")
 def llama(
     vocab_size: int,
     *,
@@ -74,6 +77,7 @@ def llama(
     return Model(embedding, transformer, token_head(embedding, tied=tied))
 
 
+@renamed_keywords(checkpoint="activation_checkpointing")
 def bert(vocab_size: int, *, transform: bool = True, tied: bool = True, **parts: Any) -> Model:
     """A masked language model as BERT: post-norm, token types; for complete adjacencies.
 
@@ -95,6 +99,7 @@ def bert(vocab_size: int, *, transform: bool = True, tied: bool = True, **parts:
     return Model(embedding, transformer, head)
 
 
+@renamed_keywords(checkpoint="activation_checkpointing")
 def text_classifier(
     vocab_size: int, num_classes: int, *, pool: Pool = "mean", **parts: Any
 ) -> Model:
@@ -116,6 +121,7 @@ def text_classifier(
     return Model(embedding, transformer, head)
 
 
+@renamed_keywords(checkpoint="activation_checkpointing")
 def token_tagger(vocab_size: int, num_classes: int, **parts: Any) -> Model:
     """A classifier of every token, as for parts of speech or names, on the trunk of `bert`.
 
@@ -134,6 +140,7 @@ def token_tagger(vocab_size: int, num_classes: int, **parts: Any) -> Model:
     return Model(embedding, transformer, head)
 
 
+@renamed_keywords(checkpoint="activation_checkpointing")
 def sentence_embedder(
     vocab_size: int, *, pool: Pool = "mean", normalize: bool = True, **parts: Any
 ) -> Model:
@@ -155,6 +162,7 @@ def sentence_embedder(
     return Model(embedding, transformer, Pooling(pool, normalize=normalize))
 
 
+@renamed_keywords(checkpoint="activation_checkpointing")
 def word_tagger(vocab_size: int, num_classes: int, dim: int = 128, **parts: Any) -> Model:
     """A tagger of words, each the sum of the embeddings of its parts: for trees or any adjacency.
 

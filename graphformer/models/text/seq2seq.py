@@ -102,6 +102,7 @@ def _source_batch(texts: list[list[int]], device: torch.device) -> Any:
     )
 
 
+@renamed_keywords(checkpoint="activation_checkpointing")
 def encoder_decoder(
     vocab_size: int,
     *,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from graphformer.deprecated import renamed_keywords
 from graphformer.nn import (
     ALiBi,
     Embedding,
@@ -42,6 +43,7 @@ def make_norm(name: Norm, eps: float) -> Callable[[int], nn.Module]:
     return partial({"layer": nn.LayerNorm, "rms": nn.RMSNorm}[name], eps=eps)
 
 
+@renamed_keywords(checkpoint="activation_checkpointing")
 def text_trunk(
     vocab_size: int,
     dim: int = 128,
@@ -69,13 +71,14 @@ def text_trunk(
     qk_norm: bool = False,
     dropout: float = 0.0,
     source_dim: int | None = None,
-    checkpoint: bool = False,
+    activation_checkpointing: bool = False,
 ) -> tuple[Embedding, Transformer]:
     """The embedding of tokens and the Transformer over them, from the names of their parts.
 
     Args:
         vocab_size: number of tokens.
-        dim, depth, num_heads, hidden_dim, num_kv_heads, source_dim, checkpoint: of the Transformer.
+        dim, depth, num_heads, hidden_dim, num_kv_heads, source_dim, activation_checkpointing: of
+            the Transformer.
         head_dim: width of a head; `dim / num_heads` by default.
         max_length: the longest text that learned positions can number.
         positions: "learned" or "sinusoidal", added to the tokens; "rotary", "alibi" or "relative"
@@ -117,7 +120,7 @@ def text_trunk(
         net = GatedFeedForward if gated else FeedForward
         return net(dim, hidden_dim, activation=act, dropout=dropout, bias=bias)
 
-    relative: dict[str, Callable[[], nn.Module]] = {
+    encodings: dict[str, Callable[[], nn.Module]] = {
         "rotary": lambda: Rotary(head_dim or dim // num_heads, base=rotary_base),
         "alibi": lambda: ALiBi(num_heads),
         "relative": lambda: RelativeBias(num_heads, bidirectional=bidirectional),
@@ -142,13 +145,14 @@ def text_trunk(
         attention_dropout=dropout,
         attention=attention,
         mlp=mlp,
-        relative=relative[positions]() if positions in relative else None,
+        position_encoding=encodings[positions]() if positions in encodings else None,
         source_dim=source_dim,
-        checkpoint=checkpoint,
+        activation_checkpointing=activation_checkpointing,
     )
     return embedding, transformer
 
 
+@renamed_keywords(checkpoint="activation_checkpointing")
 def encoder_trunk(
     vocab_size: int,
     *,

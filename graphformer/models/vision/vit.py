@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from graphformer import adjacency as adjacencies
 from graphformer.adjacency import Adjacency, Complete, HeadEdges
+from graphformer.deprecated import renamed_keywords
 from graphformer.models.model import Edges, Model
 from graphformer.nn import Head, Positions, Transformer, weight_std
 from graphformer.nn.patches import Convolutions, GridPositions, PatchEmbedding
@@ -197,6 +198,7 @@ def patch_embedding(
     return PatchEmbedding(features, places, dropout=dropout)
 
 
+@renamed_keywords(checkpoint="activation_checkpointing")
 def vit(
     num_features: int,
     num_classes: int | None,
@@ -215,14 +217,14 @@ def vit(
     channels: Sequence[int] | None = None,
     stem_depth: int = 0,
     dropout: float = 0.0,
-    checkpoint: bool = False,
+    activation_checkpointing: bool = False,
 ) -> ViT:
     """A vision transformer over images of any size and aspect, packed without padding.
 
     Args:
         num_features: width of a flattened patch.
         num_classes: K; None for a model that answers with its patches, [N, C].
-        dim, depth, num_heads, hidden_dim, checkpoint: of the Transformer.
+        dim, depth, num_heads, hidden_dim, activation_checkpointing: of the Transformer.
         pool: "mean" of the patches, or "class": a learned token that sees all of them, and is seen
             by all, whatever the adjacency.
         registers: further tokens of that kind.
@@ -264,7 +266,7 @@ def vit(
         hidden_dim=hidden_dim,
         dropout=dropout,
         attention_dropout=dropout,
-        checkpoint=checkpoint,
+        activation_checkpointing=activation_checkpointing,
     )
     head = None
     if num_classes is not None:

@@ -112,7 +112,7 @@ def build(
         norm=norm,
         attention=attention,
         mlp=lambda _: GatedFeedForward(dim, hidden_dim, activation=act, bias=bias),
-        relative=rotary(config, width),
+        position_encoding=rotary(config, width),
     )
     last = config.get("classifier_dropout", config.get("hidden_dropout", 0.1))
     head = decoder_head(embedding, dim, config.num_labels, kind, tied, last)

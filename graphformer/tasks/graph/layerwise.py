@@ -86,7 +86,8 @@ def _check_blocks_alone(network: Model) -> None:
     """Refuse a model in which more than blocks, one after the other, reads the edges."""
     reads_edges = isinstance(network, GraphModel) and (not network.edges.empty or network.local)
     transformer = network.transformer
-    if reads_edges or transformer.relative is not None or type(transformer) is not Transformer:
+    positions = transformer.position_encoding is not None
+    if reads_edges or positions or type(transformer) is not Transformer:
         raise ValueError(
             "network must send nodes through its blocks alone, but this one has edge values, local "
             "messages, relative positions or jumps: write its layers out for `layerwise`"

@@ -239,7 +239,7 @@ def test_token_types_are_told_apart():
 
 def test_parts_are_what_their_names_say():
     llama = models.llama(VOCAB, **SIZES)
-    assert isinstance(llama.transformer.relative, Rotary)
+    assert isinstance(llama.transformer.position_encoding, Rotary)
     assert isinstance(llama.transformer.norm, nn.RMSNorm)
     assert isinstance(llama.transformer.blocks[0].mlp, GatedFeedForward)
     assert isinstance(llama.transformer.blocks[0].mlp.activation, nn.SiLU)
@@ -252,8 +252,8 @@ def test_parts_are_what_their_names_say():
     t5 = models.encoder_decoder(VOCAB, positions="relative", decoder_depth=3, **SIZES)
     sides = t5.encoder.transformer, t5.decoder.transformer
     assert [len(side.blocks) for side in sides] == [2, 3]
-    assert all(isinstance(side.relative, RelativeBias) for side in sides)
-    assert [side.relative.bidirectional for side in sides] == [True, False]
+    assert all(isinstance(side.position_encoding, RelativeBias) for side in sides)
+    assert [side.position_encoding.bidirectional for side in sides] == [True, False]
     tokens = t5.encoder.embedding.features
     assert tokens.weight is t5.decoder.embedding.features.weight is t5.decoder.head.linear.weight
     assert len({id(p) for p in t5.parameters()}) == len(list(t5.parameters()))
