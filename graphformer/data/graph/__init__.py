@@ -1,1 +1,1 @@
-"""Graph data sets, samplers and encodings."""
+"""Graph data sets, samplers and structural encodings."""

@@ -1,9 +1,10 @@
-"""Many small graphs with a label each, in mini-batches: the TU collection and MoleculeNet."""
+"""Data sets of many graphs with one label each: the TU collection and MoleculeNet."""
 
 from __future__ import annotations
 
 import os
 from abc import abstractmethod
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
@@ -19,7 +20,9 @@ from torch_geometric.utils.smiles import e_map, x_map
 from graphformer.data.base import DataModule, run_seed
 from graphformer.data.checks import check_finite, one_of
 from graphformer.data.graph.encodings import add_encodings
+from graphformer.data.graph.labels import count_classes
 from graphformer.data.graph.pyg_cache import collection_root, load_pyg
+from graphformer.data.graph.tu_format import check_tu_files
 from graphformer.data.io.cache import data_root
 from graphformer.data.loader import BatchLoader, BatchSampler
 
@@ -32,11 +35,15 @@ _MOLECULE_FILES = {
     "BBBP": "BBBP.csv",
     "HIV": "HIV.csv",
 }
-_MOLECULE_CLASSES = ("BACE", "BBBP", "HIV")
+_CLASSIFICATION_MOLECULES = ("BACE", "BBBP", "HIV")
 
 
 class GraphDataset:
-    """Graphs of which a batch is the disjoint union, as PyG's Batch."""
+    """A list of graphs; an index tensor selects a batch, their disjoint union as PyG's `Batch`.
+
+    Args:
+        graphs: the graphs.
+    """
 
     def __init__(self, graphs: list[Data]) -> None:
         self.graphs = graphs
@@ -49,18 +56,26 @@ class GraphDataset:
 
 
 class GraphBatches(DataModule):
-    """Mini-batches of graphs, split into `num_folds` folds by `seed`.
+    """Base of data sets of graphs: batches, and splits by cross-validation folds.
 
-    Fold number `fold` is for testing, the next one for validation and the others for training;
-    without `validation` the next one is for training too, and a run needs
-    `--trainer.limit_val_batches 0`. With classes, every fold has its share of each. A `seed` of
-    None takes the run's own, so that runs with several seeds differ in their folds. A batch is a
-    PyG Batch: x [N, F], edge_index, edge_attr where there is one, `ptr`, and y [B], and what the
-    `encodings` add, named as in `graphformer.data.graph.encodings`. `num_features`,
-    `num_edge_features` and `num_classes` (0 for regression) are there after `setup`.
+    Fold `fold` is the test split, the next one the validation split, the others the training split.
+    Without `validation`, the next one is used for training too, and a run needs
+    `--trainer.limit_val_batches 0`. Folds are stratified by class. A batch has x [N, F],
+    edge_index, edge_attr if the data has it, `ptr`, y [B], and the fields of the `encodings`.
+    `num_features`, `num_edge_features` and `num_classes` (0 for regression) are set by `setup`.
+
+    Args:
+        batch_size: graphs in a batch.
+        fold: index of the test fold.
+        num_folds: number of folds, 3 or more.
+        validation: use a fold for validation.
+        root: folder of raw data; by default $GRAPHFORMER_DATA or `data`.
+        seed: random seed of folds and order; None for the seed of the run.
+        encodings: names, see `graphformer.nn.encodings.parse_encodings`.
 
     Raises:
-        ValueError: a feature or a target is NaN or infinite, or there are fewer graphs than folds.
+        ValueError: when a feature or target is NaN or infinite, labels are no classes from 0, or
+            there are fewer graphs than folds.
     """
 
     fold_setting = "fold"
@@ -80,10 +95,11 @@ class GraphBatches(DataModule):
         encodings: list[str] | None = None,
     ) -> None:
         super().__init__()
-        if num_folds < 3 or not 0 <= fold < num_folds:
+        if num_folds < 3:
+            raise ValueError(f"num_folds: got {num_folds}, expected 3 or more")
+        if not 0 <= fold < num_folds:
             raise ValueError(
-                f"fold is {fold} of num_folds {num_folds}: expected 3 folds or more, and a fold "
-                "counted from 0."
+                f"fold: got {fold}, expected 0 to {num_folds - 1} for num_folds={num_folds}"
             )
         self.batch_size, self.fold, self.num_folds = batch_size, fold, num_folds
         self.validation = validation
@@ -93,45 +109,52 @@ class GraphBatches(DataModule):
 
     @abstractmethod
     def read(self) -> list[Data]:
-        """Return all graphs."""
+        """Return all graphs, each with y [1] or [1, T]."""
 
     def prepare_data(self) -> None:
-        """Fetch the files that are missing."""
+        """Download missing files and compute encodings, in one process of a distributed run."""
         self.setup()
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the graphs and deal them out."""
+        """Read and check the graphs, add encodings, and assign the folds to splits."""
         if self._splits:
             return
-        graphs = self.read()
+        name, graphs = type(self).__name__, self.read()
         if len(graphs) < self.num_folds:
             raise ValueError(
-                f"num_folds is {self.num_folds}, but {type(self).__name__} has {len(graphs)} "
-                "graphs: take fewer folds."
+                f"num_folds: got {self.num_folds} for the {len(graphs)} graphs of {name}, expected "
+                "at most one a graph; choose fewer folds"
             )
         for number, graph in enumerate(graphs):
-            check_finite(f"{type(self).__name__}, graph {number}", graph)
+            check_finite(f"{name}, graph {number}", graph)
         graphs = add_encodings(graphs, self.encodings)
         y = torch.cat([graph.y for graph in graphs])
         self.num_features = graphs[0].num_node_features
         self.num_edge_features = graphs[0].num_edge_features
-        self.num_classes = 0 if y.is_floating_point() else int(y.max()) + 1
-        folds = assign_folds(y, self.num_folds, self.seed)
-        splits = {self.fold: "test"}
+        self.num_classes = count_classes(name, y)
+        split_of = {self.fold: "test"}
         if self.validation:
-            splits[(self.fold + 1) % self.num_folds] = "val"
-        of = [splits.get(fold, "train") for fold in folds.tolist()]
+            split_of[(self.fold + 1) % self.num_folds] = "val"
+        folds = assign_folds(y, self.num_folds, self.seed).tolist()
         for split in ("train", "val", "test"):
             self._splits[split] = GraphDataset(
-                [g for g, p in zip(graphs, of, strict=True) if p == split]
+                [
+                    graph
+                    for graph, fold in zip(graphs, folds, strict=True)
+                    if split_of.get(fold, "train") == split
+                ]
             )
 
     def batches(self, split: str) -> BatchLoader:
-        """Return the batches of a split; ValueError for a validation split that is not wanted."""
+        """Return the batches of a split, shuffled for training.
+
+        Raises:
+            ValueError: for the validation split without `validation`.
+        """
         if split == "val" and not self.validation:
             raise ValueError(
-                "validation is False, so no graphs are left to validate on: pass "
-                "--trainer.limit_val_batches 0, and no callback that monitors validation."
+                "validation: got False, so there are no graphs to validate on; pass "
+                "--trainer.limit_val_batches 0, and no callback that monitors validation"
             )
         graphs, shuffle = self._splits[split], split == "train"
         order = BatchSampler(len(graphs), self.batch_size, shuffle=shuffle, seed=self.seed)
@@ -139,19 +162,25 @@ class GraphBatches(DataModule):
 
 
 class TUDataset(GraphBatches):
-    """A set of the TU Dortmund collection (MUTAG, ENZYMES, PROTEINS, ...).
+    """A data set of the TU Dortmund collection (MUTAG, ENZYMES, PROTEINS, ...).
 
-    Morris et al. 2020, https://arxiv.org/abs/2007.08663. Sets with attributes of graphs (alchemy,
-    ZINC) are for regression, the others for classification. `node_attributes` and
-    `edge_attributes` add the continuous attributes to the kinds, where there are some; where nodes
-    have no features at all, x is one 1 a node.
-    `scale` changes the continuous attributes, by what the training split has: "standard" gives them
-    mean 0 and deviation 1, "quantile" a normal distribution, which outliers do not spoil. The raw
-    files are `root`/tu/<name>/raw/*.txt; PyG fetches them where they are missing.
+    Data sets with graph attributes (alchemy, ZINC) are for regression, those with graph labels for
+    classification. Node and edge labels are one-hot features; without any node feature, x is a 1
+    for each node. The raw files are `root`/tu/<name>/raw/*.txt; PyG downloads missing ones.
+
+    Args:
+        name: name of the data set.
+        batch_size, fold, num_folds, validation, root, seed, encodings: as in `GraphBatches`.
+        node_attributes, edge_attributes: add continuous attributes, if the data has them.
+        scale: how continuous node attributes are scaled, by the statistics of the training split:
+            "standard" to mean 0 and standard deviation 1, "quantile" to a normal distribution,
+            which is robust to outliers.
 
     Raises:
-        MissingDataError: a file is not there and cannot be fetched.
-        ValueError: graphs have neither labels nor attributes.
+        MissingDataError: when a raw file is missing and cannot be downloaded.
+        ValueError: when a raw file is malformed, or graphs have neither labels nor attributes.
+
+    Source: Morris et al., 2020, https://arxiv.org/abs/2007.08663.
     """
 
     def __init__(
@@ -181,59 +210,98 @@ class TUDataset(GraphBatches):
         )
         self.save_hyperparameters(logger=False)
         if scale not in (None, *get_args(Scale)):
-            raise ValueError(f"scale is {scale!r}: expected None, {' or '.join(get_args(Scale))}.")
+            raise ValueError(f"scale: got {scale!r}, expected None, {' or '.join(get_args(Scale))}")
         self.dataset, self.node_attributes, self.scale = name, node_attributes, scale
         self.edge_attributes = edge_attributes
         self.num_attributes = self.num_edge_attributes = 0
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the graphs, deal them out and scale their attributes."""
+        """Read the graphs, assign the folds to splits and scale continuous attributes."""
         if self._splits:
             return
         super().setup(stage)
         if self.scale is not None and self.num_attributes:
-            scale_columns(
-                [split.graphs for split in self._splits.values()], self.num_attributes, self.scale
-            )
+            splits = [dataset.graphs for dataset in self._splits.values()]
+            scale_columns(splits, self.num_attributes, self.scale)
 
     def read(self) -> list[Data]:
-        """Return the collection's graphs."""
+        """Return the graphs of the collection, in the order of the raw files."""
         root = collection_root(data_root(self.root), "tu", self.dataset)
-        found = load_pyg(
+        collection = load_pyg(
             datasets.TUDataset,
             root,
             self.dataset,
             [f"{self.dataset}_{ending}.txt" for ending in ("A", "graph_indicator")],
+            check=partial(check_tu_files, name=self.dataset),
             name=self.dataset,
             use_node_attr=self.node_attributes,
             use_edge_attr=self.edge_attributes,
         )
-        _append_edgeless_graphs(found)
-        graphs = list(found)
-        self.num_attributes = found.num_node_attributes if self.node_attributes else 0
-        self.num_edge_attributes = found.num_edge_attributes if self.edge_attributes else 0
+        _append_edgeless_graphs(collection)
+        graphs = list(collection)
+        self.num_attributes = collection.num_node_attributes if self.node_attributes else 0
+        self.num_edge_attributes = collection.num_edge_attributes if self.edge_attributes else 0
         for graph in graphs:
             if graph.y is None:
                 raise ValueError(
-                    f"{self.dataset} has neither labels nor attributes of graphs: its raw folder "
-                    f"needs {self.dataset}_graph_labels.txt or {self.dataset}_graph_attributes.txt."
+                    f"{self.dataset}: got neither labels nor attributes of graphs, expected "
+                    f"{self.dataset}_graph_labels.txt or {self.dataset}_graph_attributes.txt in "
+                    "its raw folder"
                 )
             if not graph.num_node_features:
                 graph.x = torch.ones(graph.num_nodes, 1)
         return graphs
 
 
-class MoleculeNet(GraphBatches):
-    """A set of MoleculeNet with one target: molecules as graphs of atoms.
+class TUEdges(TUDataset):
+    """A TU data set whose edge labels are the classes to predict.
 
-    Wu et al. 2018, https://arxiv.org/abs/1703.00564. x and edge_attr are the atoms' and bonds'
-    kinds, one-hot. For ESOL, FreeSolv and Lipo y [B] is the measured quantity in its own unit; for
-    BACE, BBBP and HIV it is one of two classes. The raw file is
-    `root`/molecules/<name>/raw/*.csv; PyG fetches it where it is missing.
+    `edge_label_index` [2, P] holds all edges, both directions, and `edge_label` [P] their types, of
+    which there are `num_classes`. The graphs keep their edges without any edge feature. Splits are
+    made of whole graphs, so that both directions of an edge are in the same split.
 
     Raises:
-        MissingDataError: the file is not there and cannot be fetched.
-        ModuleNotFoundError: rdkit, which reads the molecules, is not installed.
+        MissingDataError: when a raw file is missing and cannot be downloaded.
+        ValueError: when the data set has no edge labels.
+    """
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the graphs and assign them to splits; `num_classes` is that of the edges."""
+        super().setup(stage)
+        self.num_classes = self.num_edge_types
+
+    def read(self) -> list[Data]:
+        """Return the graphs with edge features replaced by `edge_label`."""
+        graphs = super().read()
+        self.num_edge_types = graphs[0].num_edge_features - self.num_edge_attributes
+        if not self.num_edge_types:
+            raise ValueError(
+                f"{self.dataset}: got no edge labels, expected a file *_edge_labels.txt; choose a "
+                "data set that has one, such as MUTAG"
+            )
+        for graph in graphs:
+            graph.edge_label_index = graph.edge_index
+            graph.edge_label = graph.edge_attr[:, self.num_edge_attributes :].argmax(1)
+            del graph.edge_attr
+        return graphs
+
+
+class MoleculeNet(GraphBatches):
+    """A data set of MoleculeNet with one target: molecules as graphs of atoms.
+
+    x and edge_attr are the categories of atoms and bonds, one-hot. For ESOL, FreeSolv and Lipo,
+    y [B] is the measured quantity in its own unit; for BACE, BBBP and HIV it is one of two classes.
+    The raw file is `root`/molecules/<name>/raw/*.csv; PyG downloads it if it is missing.
+
+    Args:
+        name: ESOL, FreeSolv, Lipo, BACE, BBBP or HIV.
+        batch_size, fold, num_folds, validation, root, seed, encodings: as in `GraphBatches`.
+
+    Raises:
+        MissingDataError: when the file is missing and cannot be downloaded.
+        ModuleNotFoundError: without rdkit, which parses the molecules.
+
+    Source: Wu et al., 2018, https://arxiv.org/abs/1703.00564.
     """
 
     def __init__(
@@ -262,36 +330,41 @@ class MoleculeNet(GraphBatches):
         self.save_hyperparameters(logger=False)
 
     def read(self) -> list[Data]:
-        """Return the molecules."""
+        """Return the molecules with one-hot features and their target as y [1]."""
         if find_spec("rdkit") is None:
             raise ModuleNotFoundError(
-                "MoleculeNet needs rdkit to read molecules: pip install 'graphformer[chem]'."
+                "MoleculeNet needs rdkit to parse molecules: pip install 'graphformer[chem]'"
             )
         folder = self.dataset.lower()
         root: Path = collection_root(data_root(self.root), "molecules", folder)
         files = [_MOLECULE_FILES[self.dataset]]
-        found = load_pyg(datasets.MoleculeNet, root, folder, files, name=self.dataset)
-        dtype = torch.long if self.dataset in _MOLECULE_CLASSES else torch.float
-        return [_one_hot_molecule(molecule, dtype) for molecule in found]
+        molecules = load_pyg(datasets.MoleculeNet, root, folder, files, name=self.dataset)
+        dtype = torch.long if self.dataset in _CLASSIFICATION_MOLECULES else torch.float
+        return [_one_hot_molecule(molecule, dtype) for molecule in molecules]
 
 
 def scale_columns(splits: list[list[Data]], count: int, scale: Scale) -> None:
-    """Scale the first `count` columns of x [N, F] in all splits, as the first split has them."""
+    """Scale the first `count` columns of x [N, F] in place, fitted on the first split only."""
     from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
     values = torch.cat([graph.x[:, :count] for graph in splits[0]]).numpy()
     scaler = StandardScaler()
     if scale == "quantile":
-        kept = min(1000, len(values))
-        scaler = QuantileTransformer(n_quantiles=kept, output_distribution="normal", random_state=0)
+        scaler = QuantileTransformer(
+            n_quantiles=min(1000, len(values)), output_distribution="normal", random_state=0
+        )
     scaler.fit(values)
-    for graph in (graph for split in splits for graph in split if graph.num_nodes):
+    for graph in (graph for graphs in splits for graph in graphs if graph.num_nodes):
         scaled = torch.from_numpy(scaler.transform(graph.x[:, :count].numpy()))
         graph.x = torch.cat([scaled.to(graph.x.dtype), graph.x[:, count:]], dim=1)
 
 
 def assign_folds(y: Tensor, num_folds: int, seed: int) -> Tensor:
-    """Return the fold [B] of each sample: shuffled, and dealt out class by class for integer y."""
+    """Return the fold [B] of each sample: shuffled, and stratified by class for integer y [B].
+
+    Samples sorted by class, in random order within a class, get the folds 0, 1, ... in turn, so
+    that the sizes of folds, and of each class in them, differ by at most one.
+    """
     order = np.random.default_rng(seed).permutation(len(y))
     if not y.is_floating_point():
         order = order[np.argsort(y.numpy()[order], kind="stable")]
@@ -300,58 +373,25 @@ def assign_folds(y: Tensor, num_folds: int, seed: int) -> Tensor:
     return folds
 
 
-def _append_edgeless_graphs(found: datasets.TUDataset) -> None:
-    """Add the graphs without edges at the end, which PyG (2.8) loses as it counts by edges."""
-    slices = found.slices
+def _append_edgeless_graphs(collection: datasets.TUDataset) -> None:
+    """Add slices for the last graphs if they have no edges: PyG 2.8 counts graphs by edges."""
+    slices = collection.slices
     for name in ("edge_index", "edge_attr"):
         if name in slices and "y" in slices:
-            lacking = len(slices["y"]) - len(slices[name])
-            slices[name] = torch.cat([slices[name], slices[name][-1:].expand(lacking)])
+            missing = len(slices["y"]) - len(slices[name])
+            slices[name] = torch.cat([slices[name], slices[name][-1:].expand(missing)])
 
 
 def _one_hot_molecule(molecule: Data, dtype: torch.dtype) -> Data:
     return Data(
-        x=_one_hot(molecule.x, [len(kinds) for kinds in x_map.values()]),
+        x=_one_hot(molecule.x, [len(categories) for categories in x_map.values()]),
         edge_index=molecule.edge_index,
-        edge_attr=_one_hot(molecule.edge_attr, [len(kinds) for kinds in e_map.values()]),
+        edge_attr=_one_hot(molecule.edge_attr, [len(categories) for categories in e_map.values()]),
         y=molecule.y.flatten().to(dtype),
     )
 
 
 def _one_hot(columns: Tensor, sizes: list[int]) -> Tensor:
-    """Return [N, sum(sizes)] from category numbers [N, len(sizes)]."""
-    parts = [one_hot(columns[:, i].long(), size) for i, size in enumerate(sizes)]
-    return torch.cat(parts, dim=1).float()
-
-
-class TUEdges(TUDataset):
-    """A TU set whose edges have kinds, which are to be told from the rest of the graph.
-
-    `edge_label_index` [2, P] holds all edges, both ways, and `edge_label` [P] their kinds, of which
-    there are `num_classes`; the graphs keep their edges, but nothing of what these carry. The
-    graphs are dealt out whole, as `TUDataset` does it, so that no edge is trained on from behind.
-
-    Raises:
-        MissingDataError: a file is not there and cannot be fetched.
-        ValueError: the edges of the set have no kinds.
-    """
-
-    def setup(self, stage: str | None = None) -> None:
-        """Read the graphs and deal them out."""
-        super().setup(stage)
-        self.num_classes = self.num_edge_types
-
-    def read(self) -> list[Data]:
-        """Return the collection's graphs."""
-        graphs = super().read()
-        self.num_edge_types = graphs[0].num_edge_features - self.num_edge_attributes
-        if not self.num_edge_types:
-            raise ValueError(
-                f"{self.dataset} has no kinds of edges to tell: take a set with a file "
-                "*_edge_labels.txt, such as MUTAG."
-            )
-        for graph in graphs:
-            graph.edge_label_index = graph.edge_index
-            graph.edge_label = graph.edge_attr[:, self.num_edge_attributes :].argmax(1)
-            del graph.edge_attr
-        return graphs
+    """Return [N, sum(sizes)] from category indices [N, len(sizes)]."""
+    encoded = [one_hot(columns[:, i].long(), size) for i, size in enumerate(sizes)]
+    return torch.cat(encoded, dim=1).float()

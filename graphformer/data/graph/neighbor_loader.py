@@ -1,4 +1,4 @@
-"""One graph in mini-batches: for graphs of which no whole layer fits into memory."""
+"""Mini-batches of one large graph: sampled neighbourhoods or random clusters."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphformer.adjacency import CSR, from_edge_index
+from graphformer.batch_type import Batch
 from graphformer.data.base import DataModule
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.graph.sampling import extract_subgraph, induced_subgraph, sample_neighbors
@@ -18,25 +19,30 @@ _SPLITS = ("train", "val", "test")
 
 
 class NeighborNodes(DataModule):
-    """A graph in batches of nodes with sampled neighbourhoods, or in random clusters.
+    """Batches of labelled nodes with sampled neighbourhoods, or training on random clusters.
 
-    A batch holds `batch_size` labelled nodes first, then what was drawn of their neighbours, and
-    the edges drawn, as PyG's loaders give it: see `sampling.extract_subgraph`. Its mask, such as
-    `train_mask`, marks those labelled nodes that the batch is about, and no others.
+    A batch holds `batch_size` labelled nodes, the sampled neighbours and the sampled edges, as
+    `sampling.extract_subgraph` returns them. The mask of its split, such as `train_mask`, marks
+    those labelled nodes and no others.
 
-    With `clusters` the training batches are that many random parts of all nodes instead, new ones
-    every epoch, with the edges within them; validation and testing go on sampling neighbourhoods.
-    A resumed run draws what it would have drawn.
+    With `clusters` each training epoch partitions all nodes at random into that many parts, and a
+    batch is one part with the edges inside; validation and testing still sample neighbourhoods.
+    Samples depend on (seed, epoch, batch) only, so a resumed run repeats them.
 
     Args:
-        graph: the graph, one of the full-graph data sets.
-        fanouts: how many neighbours of a node to draw, one number a layer; -1 for all.
-        batch_size: labelled nodes a batch.
-        eval_fanouts: those of validation and testing; the same by default.
-        replace: whether a neighbour may be drawn twice.
-        disjoint: give each labelled node a neighbourhood of its own.
-        clusters: number of random parts of the graph to train on instead.
-        seed: of order and draws.
+        graph: a full-graph data set.
+        fanouts: number of neighbours to draw for a node, one number a layer; -1 for all.
+        batch_size: number of labelled nodes in a batch.
+        eval_fanouts: fan-outs of validation and testing; `fanouts` by default.
+        replace: draw with replacement.
+        disjoint: sample a separate neighbourhood for each labelled node; the batch then has a
+            sample for each.
+        clusters: number of random parts of the graph to train on.
+        num_workers: number of processes that sample batches; 0 samples in this process.
+        seed: random seed of order and draws.
+
+    Raises:
+        ValueError: for `clusters` below 1.
 
     Source: Hamilton et al., 2017 (GraphSAGE); clusters: Chiang et al., 2019 (Cluster-GCN).
     """
@@ -56,7 +62,7 @@ class NeighborNodes(DataModule):
     ) -> None:
         super().__init__()
         if clusters is not None and clusters < 1:
-            raise ValueError(f"clusters is {clusters}: expected 1 or more, or none at all.")
+            raise ValueError(f"clusters: got {clusters}, expected 1 or more, or None")
         self.source, self.batch_size = graph, batch_size
         self.fanouts, self.eval_fanouts = fanouts, eval_fanouts or fanouts
         self.replace, self.disjoint, self.clusters = replace, disjoint, clusters
@@ -64,11 +70,11 @@ class NeighborNodes(DataModule):
         self.adjacency: CSR | None = None
 
     def prepare_data(self) -> None:
-        """Fetch the files that are missing."""
+        """Download the files of the graph that are missing."""
         self.source.prepare_data()
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the graph, and order its edges by target."""
+        """Read the graph and sort its edges by target, once."""
         if self.adjacency is not None:
             return
         self.source.setup(stage)
@@ -77,18 +83,21 @@ class NeighborNodes(DataModule):
         self.adjacency = from_edge_index(graph.edge_index, graph.num_nodes, coalesce=False)
 
     def batches(self, split: str) -> BatchLoader:
-        """Return the batches of a split: sampled neighbourhoods, or clusters."""
+        """Return sampled neighbourhoods of the nodes of a split, or clusters for training.
+
+        Raises:
+            RuntimeError: before `setup`.
+        """
         graph, training = self._graph(), split == "train"
         assert self.adjacency is not None
         if training and self.clusters is not None:
             size = -(-graph.num_nodes // self.clusters)
             order = BatchSampler(graph.num_nodes, size, shuffle=True, seed=self.seed)
-            return BatchLoader(
-                ClusterDataset(graph, self.adjacency), order, num_workers=self.num_workers
-            )
+            clusters = ClusterDataset(graph, self.adjacency)
+            return BatchLoader(clusters, order, num_workers=self.num_workers)
         nodes = graph[f"{split}_mask"].nonzero().flatten()
         order = BatchSampler(len(nodes), self.batch_size, shuffle=training, seed=self.seed)
-        sampled = NeighborhoodDataset(
+        neighborhoods = NeighborhoodDataset(
             graph,
             self.adjacency,
             nodes,
@@ -98,16 +107,26 @@ class NeighborNodes(DataModule):
             replace=self.replace,
             disjoint=self.disjoint,
         )
-        return BatchLoader(sampled, order, num_workers=self.num_workers)
+        return BatchLoader(neighborhoods, order, num_workers=self.num_workers)
 
     def _graph(self) -> Data:
         if self.source.graph is None:
-            raise RuntimeError("NeighborNodes has no graph yet: call setup() first.")
+            raise RuntimeError("NeighborNodes has no graph yet; call setup() first")
         return self.source.graph
 
 
 class NeighborhoodDataset:
-    """The nodes of a split, fetched with what is drawn of their neighbourhoods."""
+    """The labelled nodes of a split; an item is a batch of them with sampled neighbourhoods.
+
+    Args:
+        graph: the whole graph.
+        adjacency: its edges by target, not coalesced.
+        nodes: the labelled nodes, int64 [n].
+        fanouts: number of neighbours to draw, one number a layer.
+        split: name of the split, whose mask marks the labelled nodes of a batch.
+        order: the sampler of the batches; its epoch and seed select the draws.
+        replace, disjoint: as in `sample_neighbors`.
+    """
 
     def __init__(
         self,
@@ -127,8 +146,9 @@ class NeighborhoodDataset:
     def __len__(self) -> int:
         return len(self.nodes)
 
-    def __getitem__(self, index: Tensor) -> Data:
-        # Known to a resumed run too: the epoch, and the batch by its first item.
+    def __getitem__(self, index: Tensor) -> Batch:
+        # One seed for each (run, epoch, batch); a batch is identified by its first item, which a
+        # resumed run has too.
         first = int(index[0]) if len(index) else 0
         seed = (self.order.seed * 1_000_003 + self.order.epoch) * len(self.nodes) + first
         sample = sample_neighbors(
@@ -142,12 +162,18 @@ class NeighborhoodDataset:
         batch = extract_subgraph(self.graph, self.adjacency, sample)
         for split in _SPLITS:
             batch[f"{split}_mask"] = torch.zeros(len(sample.nodes), dtype=torch.bool)
-        batch[f"{self.split}_mask"][: len(index)] = True
+        seeds = batch.ptr[:-1] if self.disjoint else torch.arange(len(index))
+        batch[f"{self.split}_mask"][seeds] = True
         return batch
 
 
 class ClusterDataset:
-    """The nodes of a graph, fetched with the edges among those of a batch."""
+    """The nodes of a graph; an item is a set of nodes with the edges between them.
+
+    Args:
+        graph: the whole graph.
+        adjacency: its edges by target, not coalesced.
+    """
 
     def __init__(self, graph: Data, adjacency: CSR) -> None:
         self.graph, self.adjacency = graph, adjacency
@@ -155,5 +181,5 @@ class ClusterDataset:
     def __len__(self) -> int:
         return int(self.graph.num_nodes)
 
-    def __getitem__(self, index: Tensor) -> Data:
+    def __getitem__(self, index: Tensor) -> Batch:
         return extract_subgraph(self.graph, self.adjacency, induced_subgraph(self.adjacency, index))

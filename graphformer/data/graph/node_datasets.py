@@ -1,4 +1,4 @@
-"""One graph with labelled nodes: PyG's collections, and neighbours among handwritten digits."""
+"""Data sets of one graph with labelled nodes: PyG's collections, and a graph of digits."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torch_geometric.utils import to_undirected
 from graphformer.data.base import DataModule
 from graphformer.data.checks import check_finite, one_of
 from graphformer.data.graph.encodings import add_encodings
+from graphformer.data.graph.labels import count_classes
 from graphformer.data.graph.pyg_cache import collection_root, load_pyg
 from graphformer.data.graph.sparse_features import SparseFeatures
 from graphformer.data.io.cache import data_root
@@ -24,14 +25,14 @@ from graphformer.data.vision.datasets import read_digits
 
 
 class FullGraph(DataModule):
-    """One graph as the only batch of every epoch: the same object each time, for caches to know.
+    """Base of data sets of one graph, the only batch of every epoch.
 
-    It has x [N, F], edge_index [2, E], y [N], `train_mask`, `val_mask` and `test_mask` [N], and
-    `lengths` (N,), and what the `encodings` add, named as in `graphformer.data.graph.encodings`.
-    `num_features` and `num_classes` are there after `setup`.
+    The batch is the same object each time, so that its adjacency is cached. It has x [N, F],
+    edge_index [2, E], y [N], `train_mask`, `val_mask` and `test_mask` [N], `lengths` (N,), and the
+    fields of the `encodings`. `num_features` and `num_classes` are set by `setup`.
 
     Raises:
-        ValueError: a feature is NaN or infinite.
+        ValueError: when a feature is NaN or infinite, or labels are no classes from 0.
     """
 
     num_features: int
@@ -41,10 +42,10 @@ class FullGraph(DataModule):
 
     @abstractmethod
     def read(self) -> Data:
-        """Return the graph with features, labels and the three masks."""
+        """Return the graph: x, edge_index, y, and the masks of the three splits."""
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the graph."""
+        """Read and check the graph, and add encodings, once."""
         if self.graph is not None:
             return
         graph = self.read()
@@ -53,18 +54,22 @@ class FullGraph(DataModule):
         self.graph.lengths = (self.graph.num_nodes,)
         self.num_features = self.graph.num_node_features
         if "y" in self.graph:
-            self.num_classes = int(self.graph.y.max()) + 1
+            self.num_classes = count_classes(type(self).__name__, self.graph.y)
 
     def batches(self, split: str) -> BatchLoader:
-        """Return the whole graph, whatever the split: its masks tell the splits apart."""
+        """Return the whole graph for any split; its masks mark the nodes of each.
+
+        Raises:
+            RuntimeError: before `setup`.
+        """
         if self.graph is None:
-            raise RuntimeError(f"{type(self).__name__} has no graph yet: call setup() first.")
-        # Drawn, not dealt out, so that every process of a distributed run has it.
+            raise RuntimeError(f"{type(self).__name__} has no graph yet; call setup() first")
+        # num_batches=1 draws the graph in every process of a distributed run.
         return BatchLoader(_SingleGraph(self.graph), BatchSampler(1, 1, num_batches=1))
 
 
 class _SingleGraph:
-    """A data set of one item. `to` moves a graph in place, so it crosses to the device once."""
+    """A data set of one item; `to` moves a graph in place, so it is copied to a device once."""
 
     def __init__(self, graph: Data) -> None:
         self.graph = graph
@@ -79,13 +84,22 @@ class _SingleGraph:
 class Planetoid(FullGraph):
     """Cora, CiteSeer or PubMed: citation graphs with 20 training labels a class.
 
-    `split` is 'public' (Yang et al. 2016, https://arxiv.org/abs/1603.08861) or 'full' (all nodes
-    but those for validation and testing are for training). With `sparse` the features are
-    `SparseFeatures`: a dense tensor to the network, whose zeros cost nothing. The raw files are
-    `root`/planetoid/<name>/raw/ind.*; PyG fetches them where they are missing.
+    The raw files are `root`/planetoid/<name>/raw/ind.*; PyG downloads missing ones.
+
+    Args:
+        name: Cora, CiteSeer or PubMed.
+        split: "public" (Yang et al., 2016), or "full", which trains on all nodes that are not for
+            validation or testing.
+        normalize_features: divide each row of x by its sum.
+        sparse: store the features as `SparseFeatures`, which skip zeros in dropout and products.
+        root: folder of raw data; by default $GRAPHFORMER_DATA or `data`.
+        encodings: names, see `graphformer.nn.encodings.parse_encodings`.
 
     Raises:
-        MissingDataError: a file is not there and cannot be fetched.
+        MissingDataError: when a raw file is missing and cannot be downloaded.
+        ValueError: for an unknown name or split.
+
+    Source: Yang et al., 2016, https://arxiv.org/abs/1603.08861.
     """
 
     def __init__(
@@ -108,13 +122,13 @@ class Planetoid(FullGraph):
         self.save_hyperparameters(logger=False)
 
     def prepare_data(self) -> None:
-        """Fetch the files that are missing."""
+        """Download missing files and compute encodings, in one process of a distributed run."""
         self.setup()
 
     def read(self) -> Data:
-        """Return the citation graph."""
-        parts = ["x", "tx", "allx", "y", "ty", "ally", "graph", "test.index"]
-        files = [f"ind.{self.dataset.lower()}.{part}" for part in parts]
+        """Return the citation graph with the masks of the chosen split."""
+        endings = ["x", "tx", "allx", "y", "ty", "ally", "graph", "test.index"]
+        files = [f"ind.{self.dataset.lower()}.{ending}" for ending in endings]
         root = collection_root(data_root(self.root), "planetoid", self.dataset)
         data = load_pyg(
             datasets.Planetoid, root, self.dataset, files, name=self.dataset, split=self.split
@@ -126,13 +140,23 @@ class Planetoid(FullGraph):
 
 
 class HeterophilousGraph(FullGraph):
-    """Roman-empire, Amazon-ratings, Minesweeper, Tolokers or Questions, one of ten fixed splits.
+    """Roman-empire, Amazon-ratings, Minesweeper, Tolokers or Questions, with ten fixed splits.
 
-    Platonov et al. 2023, https://arxiv.org/abs/2302.11640; edges go both ways. The raw file is
-    `root`/heterophilous/<name in snake case>/raw/*.npz; PyG fetches it where it is missing.
+    Edges are in both directions. The raw file is `root`/heterophilous/<name in snake case>/raw/
+    *.npz; PyG downloads it if it is missing.
+
+    Args:
+        name: name of the graph.
+        split: index of the fixed split, 0 to 9.
+        normalize_features: divide each row of x by its sum.
+        root: folder of raw data; by default $GRAPHFORMER_DATA or `data`.
+        encodings: names, see `graphformer.nn.encodings.parse_encodings`.
 
     Raises:
-        MissingDataError: the file is not there and cannot be fetched.
+        MissingDataError: when the file is missing and cannot be downloaded.
+        ValueError: for an unknown name or split.
+
+    Source: Platonov et al., 2023, https://arxiv.org/abs/2302.11640.
     """
 
     fold_setting = "split"
@@ -153,16 +177,16 @@ class HeterophilousGraph(FullGraph):
         names = ["Roman-empire", "Amazon-ratings", "Minesweeper", "Tolokers", "Questions"]
         self.dataset = one_of("name", name, names)
         if not 0 <= split <= 9:
-            raise ValueError(f"split is {split}: expected one of the ten fixed splits, 0 to 9.")
+            raise ValueError(f"split: got {split}, expected 0 to 9, one of the ten fixed splits")
         self.split, self.normalize_features, self.root = split, normalize_features, root
         self.save_hyperparameters(logger=False)
 
     def prepare_data(self) -> None:
-        """Fetch the files that are missing."""
+        """Download the missing file and compute encodings, in one process only."""
         self.setup()
 
     def read(self) -> Data:
-        """Return the graph with the masks of the chosen split."""
+        """Return the graph with one column of PyG's ten masks."""
         folder = self.dataset.lower().replace("-", "_")
         root = collection_root(data_root(self.root), "heterophilous", folder)
         data = load_pyg(
@@ -174,12 +198,21 @@ class HeterophilousGraph(FullGraph):
 
 
 class DigitsGraph(FullGraph):
-    """scikit-learn's handwritten digits as nodes; each hears from the digits that look like it.
+    """scikit-learn's handwritten digits as nodes, with edges from the most similar digits.
 
-    Edges lead to every digit from its `neighbors` nearest ones (and back, if `undirected`), found
-    on the clean images. x [1797, 64] are the pixels from 0 to 1, with Gaussian noise of deviation
-    `noise` added: the noisier, the more the edges are worth. `labels_per_class` digits of each
-    class are for training, `val_size` for validation and the rest for testing, drawn by `seed`.
+    x [1797, 64] are the pixels from 0 to 1, plus Gaussian noise. Nearest neighbours are computed
+    without the noise: the higher it is, the more the edges help.
+
+    Args:
+        neighbors: number of nearest digits with an edge to each digit.
+        labels_per_class: training nodes of each class.
+        noise: standard deviation of the noise.
+        undirected: add the edges in the other direction.
+        val_size: validation nodes; all others are for testing.
+        seed: random seed of splits and noise.
+
+    Raises:
+        ValueError: for a negative noise, and in `setup` for sizes that leave a split empty.
     """
 
     def __init__(
@@ -193,14 +226,14 @@ class DigitsGraph(FullGraph):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if noise < 0:
-            raise ValueError(f"noise is {noise}: expected a standard deviation of 0 or more.")
+        if not noise >= 0:
+            raise ValueError(f"noise: got {noise}, expected a standard deviation of 0 or more")
         self.neighbors, self.labels_per_class, self.noise = neighbors, labels_per_class, noise
         self.undirected, self.val_size, self.seed = undirected, val_size, seed
         self.save_hyperparameters(logger=False)
 
     def read(self) -> Data:
-        """Return the graph of digits."""
+        """Return the nearest-neighbour graph of the digits with noisy pixels."""
         images, y = read_digits()
         x = images.flatten(1) / 16
         generator = np.random.default_rng(self.seed)
@@ -213,12 +246,16 @@ class DigitsGraph(FullGraph):
 
 
 def nearest_neighbors(x: Tensor, k: int) -> Tensor:
-    """Return edge_index [2, N * k]: to each of the points x [N, F] from its k nearest others."""
-    from sklearn.neighbors import NearestNeighbors  # slow to import, and few need it
+    """Return edge_index [2, N * k]: to each point of x [N, F] from its k nearest other points.
+
+    Raises:
+        ValueError: for k below 1, or of N or more.
+    """
+    from sklearn.neighbors import NearestNeighbors  # slow to import, and rarely needed
 
     if not 1 <= k < len(x):
-        raise ValueError(f"neighbors is {k}: expected 1 to {len(x) - 1} for {len(x)} nodes.")
-    # Asked without points, scikit-learn leaves each point out of its own neighbours.
+        raise ValueError(f"neighbors: got {k}, expected 1 to {len(x) - 1} for {len(x)} nodes")
+    # kneighbors() without points leaves each point out of its own neighbours.
     found = NearestNeighbors(n_neighbors=k).fit(x.numpy()).kneighbors(return_distance=False)
     source = torch.from_numpy(found).flatten().long()
     return torch.stack([source, torch.arange(len(x)).repeat_interleave(k)])
@@ -227,20 +264,21 @@ def nearest_neighbors(x: Tensor, k: int) -> Tensor:
 def _draw_masks(
     y: Tensor, labels_per_class: int, val_size: int, generator: np.random.Generator
 ) -> dict[str, Tensor]:
+    """Return the masks [N] of random splits, with the same number of training nodes a class."""
     order = torch.from_numpy(generator.permutation(len(y)))
     classes = [order[y[order] == c] for c in range(int(y.max()) + 1)]
     smallest = min(len(c) for c in classes)
     if not 1 <= labels_per_class < smallest:
         raise ValueError(
-            f"labels_per_class is {labels_per_class}: expected 1 to {smallest - 1}, as the "
-            f"smallest class has {smallest} nodes."
+            f"labels_per_class: got {labels_per_class}, expected 1 to {smallest - 1}, less than "
+            "the nodes of the smallest class"
         )
     train = torch.cat([c[:labels_per_class] for c in classes])
     rest = order[~torch.isin(order, train)]
     if not 0 < val_size < len(rest):
-        raise ValueError(f"val_size is {val_size}: expected 1 to {len(rest) - 1} nodes.")
-    masks = {"train_mask": train, "val_mask": rest[:val_size], "test_mask": rest[val_size:]}
-    return {name: _mask(nodes, len(y)) for name, nodes in masks.items()}
+        raise ValueError(f"val_size: got {val_size}, expected 1 to {len(rest) - 1} nodes")
+    nodes = {"train_mask": train, "val_mask": rest[:val_size], "test_mask": rest[val_size:]}
+    return {name: _mask(indices, len(y)) for name, indices in nodes.items()}
 
 
 def _mask(nodes: Tensor, num_nodes: int) -> Tensor:

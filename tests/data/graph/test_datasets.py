@@ -1,3 +1,5 @@
+"""Data sets of many graphs: folds, features, labels and molecules."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -9,148 +11,18 @@ import torch
 from torch_geometric.data import Data
 
 from graphformer.data import (
-    DigitsGraph,
-    HeterophilousGraph,
-    MissingDataError,
     MoleculeNet,
-    Planetoid,
     TUDataset,
     TUEdges,
 )
-from graphformer.data.graph import pyg_cache as pyg_files
 from graphformer.data.graph.datasets import assign_folds, scale_columns
-from graphformer.data.graph.node_datasets import nearest_neighbors
-
-
-@pytest.fixture
-def toy_tu(tmp_path: Path) -> Path:
-    """A data root with the TU set TOY: 41 paths of 2 to 4 nodes, labelled by their length."""
-    raw = tmp_path / "root" / "tu" / "TOY" / "raw"
-    raw.mkdir(parents=True)
-    edges, indicator, labels, offset = [], [], [], 1
-    for graph in range(41):
-        size = 2 + graph % 3
-        for node in range(offset, offset + size - 1):
-            edges += [f"{node}, {node + 1}", f"{node + 1}, {node}"]
-        indicator += [str(graph + 1)] * size
-        labels.append(str(size))
-        offset += size
-    (raw / "TOY_A.txt").write_text("\n".join([*edges, ""]))
-    (raw / "TOY_graph_indicator.txt").write_text("\n".join([*indicator, ""]))
-    (raw / "TOY_graph_labels.txt").write_text("\n".join([*labels, ""]))
-    return tmp_path / "root"
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: object, **kwargs: object) -> None:
-        raise OSError("no network")
-
-    for module in ("planetoid", "tu_dataset"):
-        monkeypatch.setattr(f"torch_geometric.datasets.{module}.fs.cp", fail)
-    for module in ("heterophilous_graph_dataset", "molecule_net"):
-        monkeypatch.setattr(f"torch_geometric.datasets.{module}.download_url", fail)
-
-
-def check_masks(graph: Data) -> list[int]:
-    masks = torch.stack([graph.train_mask, graph.val_mask, graph.test_mask])
-    assert masks.shape == (3, graph.num_nodes)
-    assert int(masks.sum(0).max()) == 1
-    return masks.sum(1).tolist()
-
-
-def test_nearest_neighbors_equal_brute_force() -> None:
-    x = torch.rand(29, 3)
-    source, target = nearest_neighbors(x, 5)
-    distance = torch.cdist(x, x).fill_diagonal_(torch.inf)
-    expected = distance.topk(5, largest=False).indices.sort(1).values
-    assert torch.equal(target, torch.arange(29).repeat_interleave(5))
-    assert torch.equal(source.view(29, 5).sort(1).values, expected)
-    with pytest.raises(ValueError, match="neighbors is 29: expected 1 to 28"):
-        nearest_neighbors(x, 29)
-
-
-def test_digits_graph_has_labels_a_class_and_no_leak() -> None:
-    data = DigitsGraph(neighbors=5, labels_per_class=7, val_size=101, undirected=False)
-    data.setup()
-    graph = data.graph
-    assert graph is not None
-    assert check_masks(graph) == [70, 101, 1626]
-    assert graph.y[graph.train_mask].bincount().tolist() == [7] * 10
-    assert (data.num_features, data.num_classes) == (64, 10)
-    assert graph.edge_index[1].bincount().tolist() == [5] * 1797
-    assert not (graph.edge_index[0] == graph.edge_index[1]).any()
-
-
-def test_digits_graph_noise_leaves_edges_and_masks_as_they_are() -> None:
-    clean, noisy, other = DigitsGraph(), DigitsGraph(noise=0.5), DigitsGraph(seed=1)
-    for data in (clean, noisy, other):
-        data.setup()
-    assert torch.equal(clean.graph.edge_index, noisy.graph.edge_index)
-    assert torch.equal(clean.graph.train_mask, noisy.graph.train_mask)
-    assert not torch.equal(clean.graph.train_mask, other.graph.train_mask)
-    assert abs((noisy.graph.x - clean.graph.x).std().item() - 0.5) < 0.01
-    assert clean.graph.is_undirected()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"labels_per_class": 0}, "labels_per_class is 0"),
-        ({"labels_per_class": 174}, "expected 1 to 173"),
-        ({"val_size": 1597}, "val_size is 1597"),
-        ({"noise": -1.0}, "noise is -1.0"),
-    ],
-)
-def test_senseless_digits_graphs_are_refused(options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        DigitsGraph(**options).setup()
-
-
-def test_the_graph_is_one_object_that_moves_in_place() -> None:
-    data = DigitsGraph()
-    with pytest.raises(RuntimeError, match="setup"):
-        data.train_dataloader()
-    data.setup()
-    (graph,) = data.train_dataloader()
-    (again,) = data.val_dataloader()
-    assert again is graph
-    edge_index = graph.edge_index
-    moved = data.transfer_batch_to_device(graph, torch.device("cpu"), 0)
-    assert moved is graph
-    assert moved.edge_index is edge_index
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        Planetoid("CiteSeer"),
-        HeterophilousGraph("Amazon-ratings"),
-        TUDataset("NCI1"),
-    ],
-)
-@pytest.mark.usefixtures("offline")
-def test_missing_raw_files_are_named(
-    data: Planetoid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GRAPHFORMER_DATA", str(tmp_path / "root"))
-    with pytest.raises(MissingDataError, match="no network.*put the raw files") as caught:
-        data.prepare_data()
-    assert str(tmp_path / "root") in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert caught.value.__suppress_context__
-    assert not (tmp_path / "root").exists()
-    assert not list((tmp_path / "cache" / "graphformer" / "pyg").iterdir())
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Planetoid("Corra"), "'Corra': expected one of Cora"),
-        (lambda: Planetoid(split="random"), "'random'"),
-        (lambda: HeterophilousGraph(split=10), "split is 10"),
-        (lambda: TUDataset(fold=10), "fold is 10 of num_folds 10"),
-        (lambda: TUDataset(fold=0, num_folds=2), "3 folds or more"),
+        (lambda: TUDataset(fold=10), "fold: got 10, expected 0 to 9 for num_folds=10"),
+        (lambda: TUDataset(fold=0, num_folds=2), "num_folds: got 2, expected 3 or more"),
         (lambda: MoleculeNet("ESOLL"), "'ESOLL'"),
     ],
 )
@@ -194,7 +66,7 @@ def test_without_validation_its_fold_is_for_training(toy_tu: Path) -> None:
     count = {split: len(graphs) for split, graphs in whole._splits.items()}
     assert len(data._splits["train"]) == count["train"] + count["val"]
     assert len(data._splits["test"]) == count["test"]
-    with pytest.raises(ValueError, match=r"validation is False.*--trainer.limit_val_batches 0"):
+    with pytest.raises(ValueError, match=r"validation: got False.*--trainer.limit_val_batches 0"):
         data.val_dataloader()
 
 
@@ -226,74 +98,15 @@ def test_tu_sets_of_other_kinds(toy_tu: Path) -> None:
     bare.setup()
     assert (bare.num_features, bare.num_edge_features) == (1, 0)
     (raw / "TOY_graph_labels.txt").unlink()
-    with pytest.raises(ValueError, match="TOY has neither labels nor attributes of graphs"):
+    with pytest.raises(ValueError, match="TOY: got neither labels nor attributes of graphs"):
         TUDataset("TOY", **options).setup()
     (raw / "TOY_graph_attributes.txt").write_text("".join(f"{i}.5, 0\n" for i in range(41)))
     regression = TUDataset("TOY", 7, **options)
     regression.setup()
     assert regression.num_classes == 0
     assert next(iter(regression.test_dataloader())).y.shape == (7, 2)
-    with pytest.raises(ValueError, match="num_folds is 43, but TUDataset has 41 graphs"):
+    with pytest.raises(ValueError, match="num_folds: got 43 for the 41 graphs of TUDataset"):
         TUDataset("TOY", num_folds=43, root=str(toy_tu)).setup()
-
-
-def test_processed_files_go_to_the_cache_and_follow_the_raw_files(
-    toy_tu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = tmp_path / "cache" / "graphformer" / "pyg"
-    TUDataset("TOY", root=str(toy_tu)).setup()
-    assert [path.name for path in (toy_tu / "tu" / "TOY").iterdir()] == ["raw"]
-    made = list(cache.iterdir())
-    assert len(made) == 1
-    with monkeypatch.context() as patch:
-        patch.setattr(pyg_files, "_build", lambda *args: pytest.fail("built again"))
-        TUDataset("TOY", root=str(toy_tu / "tu")).setup()
-    labels = toy_tu / "tu" / "TOY" / "raw" / "TOY_graph_labels.txt"
-    labels.write_text("\n".join(str(i % 5) for i in range(41)) + "\n")
-    changed = TUDataset("TOY", root=str(toy_tu))
-    changed.setup()
-    assert changed.num_classes == 5
-    assert len(list(cache.iterdir())) == 2
-
-
-def test_downloads_land_in_the_data_root(
-    toy_tu: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = toy_tu / "tu" / "TOY" / "raw"
-
-    def fake_download(dataset: object) -> None:
-        for file in source.iterdir():
-            (Path(dataset.raw_dir) / file.name).write_bytes(file.read_bytes())
-
-    monkeypatch.setattr("torch_geometric.datasets.TUDataset.download", fake_download)
-    data = TUDataset("TOY", root=str(tmp_path / "new"))
-    data.prepare_data()
-    assert data.num_classes == 3
-    assert len(list((tmp_path / "new" / "tu" / "TOY" / "raw").iterdir())) == 3
-    assert [path.name for path in (tmp_path / "new" / "tu" / "TOY").iterdir()] == ["raw"]
-
-
-def test_cora_is_the_public_split(linked_data: Callable[..., Path]) -> None:
-    data = Planetoid("cora", root=str(linked_data("planetoid/Cora/raw")))
-    data.prepare_data()
-    data.setup()
-    assert data.graph is not None
-    assert check_masks(data.graph) == [140, 500, 1000]
-    assert (data.num_features, data.num_classes) == (1433, 7)
-    sums = data.graph.x.sum(1)
-    torch.testing.assert_close(sums, torch.ones(2708))
-
-
-def test_tolokers_split_is_chosen(linked_data: Callable[..., Path]) -> None:
-    root = str(linked_data("heterophilous/tolokers/raw"))
-    first, second = (HeterophilousGraph("tolokers", split=split, root=root) for split in (0, 7))
-    first.setup()
-    second.setup()
-    assert first.graph is not None
-    assert second.graph is not None
-    assert check_masks(first.graph) == check_masks(second.graph) == [5879, 2939, 2940]
-    assert not torch.equal(first.graph.train_mask, second.graph.train_mask)
-    assert first.num_classes == 2
 
 
 def test_mutag_has_its_published_size(linked_data: Callable[..., Path]) -> None:
@@ -342,7 +155,7 @@ def test_attributes_are_scaled_by_the_training_part_alone(scale: str) -> None:
 
 
 def test_an_unknown_scale_is_refused() -> None:
-    with pytest.raises(ValueError, match="scale is 'log': expected None, standard or quantile"):
+    with pytest.raises(ValueError, match="scale: got 'log', expected None, standard or quantile"):
         TUDataset(scale="log")  # type: ignore[arg-type]
 
 
@@ -361,13 +174,13 @@ def test_molecules_in_two_classes(tmp_path: Path) -> None:
     assert data.num_classes == 2
 
 
-def test_kinds_of_edges_are_labels_and_no_features(toy_tu: Path) -> None:
+def test_edge_types_are_labels_and_no_features(toy_tu: Path) -> None:
     raw = toy_tu / "tu" / "TOY" / "raw"
-    with pytest.raises(ValueError, match="TOY has no kinds of edges to tell"):
+    with pytest.raises(ValueError, match="TOY: got no edge labels"):
         TUEdges("TOY", num_folds=5, root=str(toy_tu)).setup()
     pairs = [line.split(", ") for line in (raw / "TOY_A.txt").read_text().split("\n")[:-1]]
-    kinds = [(int(a) + int(b)) % 3 for a, b in pairs]
-    (raw / "TOY_edge_labels.txt").write_text("".join(f"{kind}\n" for kind in kinds))
+    types = [(int(a) + int(b)) % 3 for a, b in pairs]
+    (raw / "TOY_edge_labels.txt").write_text("".join(f"{each}\n" for each in types))
     (raw / "TOY_edge_attributes.txt").write_text("0.5\n" * len(pairs))
     data = TUEdges("TOY", 9, num_folds=5, root=str(toy_tu))
     data.setup()
@@ -378,4 +191,11 @@ def test_kinds_of_edges_are_labels_and_no_features(toy_tu: Path) -> None:
         assert batch.edge_label.shape == (batch.num_edges,)
         assert batch.edge_attr is None
         seen += batch.edge_label.bincount(minlength=3)
-    assert seen.tolist() == np.bincount(kinds).tolist()
+    assert seen.tolist() == np.bincount(types).tolist()
+
+
+def test_labels_of_graphs_are_checked(toy_tu: Path) -> None:
+    raw = toy_tu / "tu" / "TOY" / "raw"
+    (raw / "TOY_graph_labels.txt").write_text("3\n" * 41)
+    with pytest.raises(ValueError, match="TUDataset: got 1 class in 41 labels, expected 2 or more"):
+        TUDataset("TOY", root=str(toy_tu)).setup()

@@ -1,48 +1,21 @@
-"""Sampled neighbourhoods and clusters against the whole graph."""
+"""Sampled neighbourhoods and induced subgraphs against the whole graph."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from helpers.graphs import random_graph
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 from torch_geometric.data import Data
 
 import graphformer as gf
-from graphformer.cli.callbacks import ExactResume
-from graphformer.data.graph.neighbor_loader import NeighborNodes
-from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.graph.sampling import extract_subgraph, induced_subgraph, sample_neighbors
 from graphformer.models import gat
-from graphformer.patterns import Edges
-from graphformer.tasks import Classification
+from graphformer.patterns import Complete, Edges
 
-NODES, EDGES = 101, 797
-
-
-def random_graph(nodes: int = NODES, edges: int = EDGES, seed: int = 0) -> Data:
-    generator = torch.Generator().manual_seed(seed)
-    edge_index = torch.randint(nodes, (2, edges), generator=generator)
-    masks = torch.randint(3, (nodes,), generator=generator)
-    return Data(
-        x=torch.randn(nodes, 5, generator=generator),
-        y=torch.randint(3, (nodes,), generator=generator),
-        edge_index=edge_index,
-        edge_attr=torch.arange(edges),
-        train_mask=masks == 0,
-        val_mask=masks == 1,
-        test_mask=masks == 2,
-    )
-
-
-class Toy(FullGraph):
-    def read(self) -> Data:
-        return random_graph()
+NODES = 101
 
 
 def csr(graph: Data) -> gf.adjacency.CSR:
@@ -63,8 +36,10 @@ def test_a_sample_is_a_part_of_the_graph(
     options = {"replace": replace, "disjoint": disjoint, "seed": seed}
     sample = sample_neighbors(csr(graph), seeds, fanouts, **options)
     part = extract_subgraph(graph, csr(graph), sample)
-    assert torch.equal(part.n_id[:3], seeds)
+    positions = part.ptr[:-1] if disjoint else torch.arange(3)
+    assert torch.equal(part.n_id[positions], seeds)
     assert part.batch_size == 3
+    assert sum(part.lengths) == part.num_nodes
     source, target = part.n_id[part.edge_index]
     assert torch.equal(graph.edge_index[:, part.e_id], torch.stack([source, target]))
     assert torch.equal(part.edge_attr, part.e_id)
@@ -72,6 +47,8 @@ def test_a_sample_is_a_part_of_the_graph(
     assert sum(sample.num_nodes) == part.num_nodes
     if disjoint:
         assert torch.equal(part.batch[part.edge_index[0]], part.batch[part.edge_index[1]])
+        assert torch.equal(part.batch, torch.arange(3).repeat_interleave(part.ptr.diff()))
+        assert part.lengths == tuple(part.ptr.diff().tolist())
         keys = part.batch * NODES + part.n_id
     else:
         keys = part.n_id
@@ -91,22 +68,6 @@ def test_each_node_draws_its_fan_out_or_all() -> None:
     assert replaced.num_edges == [97 * int((degree > 0).sum())]
 
 
-@pytest.mark.parametrize("fanout", [7, 97])  # by Floyd's rule, and by selection
-def test_draws_are_even(fanout: int) -> None:
-    hub = torch.stack([torch.arange(1, 500), torch.zeros(499, dtype=torch.long)])
-    adjacency = gf.from_edge_index(hub, 500)
-    counts = torch.zeros(500)
-    runs = 2000
-    for seed in range(runs):
-        slots = sample_neighbors(adjacency, torch.tensor([0]), [fanout], seed=seed).slots
-        assert len(slots.unique()) == fanout
-        counts[slots] += 1
-    share = fanout / 499
-    deviation = (counts[:499] - runs * share) / (runs * share * (1 - share)) ** 0.5
-    assert deviation.abs().max() < 5
-    assert 0.85 < deviation.std() < 1.15
-
-
 def test_the_seed_alone_decides() -> None:
     adjacency = csr(random_graph())
     first = sample_neighbors(adjacency, torch.tensor([5, 11]), [3, 2], seed=1)
@@ -115,6 +76,26 @@ def test_the_seed_alone_decides() -> None:
     other = sample_neighbors(adjacency, torch.tensor([5, 11]), [3, 2], seed=2)
     assert torch.equal(first.slots, again.slots)
     assert not torch.equal(first.slots, other.slots)
+
+
+def test_disjoint_samples_do_not_attend_to_one_another() -> None:
+    graph = random_graph()
+    seeds = torch.tensor([17, 3, 17, 89])
+    sample = sample_neighbors(csr(graph), seeds, [3, 2], disjoint=True)
+    part = extract_subgraph(graph, csr(graph), sample)
+    source, target = Complete()(part).edge_index
+    assert torch.equal(part.batch[source], part.batch[target])
+    assert len(source) == sum(length**2 for length in part.lengths)
+    loose = seeds.new_tensor([1])
+    alone = extract_subgraph(graph, csr(graph), sample_neighbors(csr(graph), loose, [3]))
+    assert "ptr" not in alone
+    assert alone.lengths == (alone.num_nodes,)
+
+
+def test_a_rectangular_adjacency_is_refused() -> None:
+    adjacency = gf.from_edge_index(torch.tensor([[0], [1]]), (3, 5))
+    with pytest.raises(ValueError, match="got 3 targets and 5 sources, expected a square"):
+        sample_neighbors(adjacency, torch.tensor([0]), [1])
 
 
 def test_with_all_neighbours_seeds_get_what_the_whole_graph_gives_them() -> None:
@@ -151,9 +132,9 @@ def test_awkward_graphs() -> None:
 @pytest.mark.parametrize(
     ("seeds", "fanouts", "error", "message"),
     [
-        ([0, 0], [1], ValueError, "seeds must be distinct"),
-        ([7], [1], IndexError, "seeds must be nodes from 0 to 6"),
-        ([0], [-2], ValueError, "fanouts must be -1"),
+        ([0, 0], [1], ValueError, "seeds: got repeated nodes, expected distinct ones"),
+        ([7], [1], IndexError, r"seeds: got \[7\], expected node indices from 0 to 6"),
+        ([0], [-2], ValueError, r"fanouts: got \[-2\], expected -1 \(all\) or more"),
     ],
 )
 def test_senseless_samples_are_refused(
@@ -166,9 +147,9 @@ def test_senseless_samples_are_refused(
 
 def test_what_is_no_number_is_refused_and_rules_are_sampled() -> None:
     adjacency = gf.window(7, 1)
-    with pytest.raises(TypeError, match="fanouts must be whole numbers, one a layer, got 3"):
+    with pytest.raises(TypeError, match="fanouts: got 3, expected a sequence of integers"):
         sample_neighbors(adjacency, torch.tensor([1]), 3)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="got torch.bool; of a mask take mask.nonzero"):
+    with pytest.raises(TypeError, match="seeds: got torch.bool, expected node indices"):
         sample_neighbors(adjacency, torch.tensor([True, False]), [3])
     sample = sample_neighbors(adjacency, torch.tensor([3]), [-1, np.int64(-1)])
     assert sorted(sample.nodes.tolist()) == [1, 2, 3, 4, 5]
@@ -180,61 +161,3 @@ def test_cut_refuses_edges_that_were_counted_once() -> None:
     adjacency = gf.from_edge_index(graph.edge_index, 2)
     with pytest.raises(ValueError, match="coalesce=False"):
         extract_subgraph(graph, adjacency, induced_subgraph(adjacency, torch.tensor([0, 1])))
-
-
-@pytest.mark.parametrize("clusters", [None, 3])
-def test_an_epoch_visits_every_labelled_node_once(clusters: int | None) -> None:
-    data = NeighborNodes(Toy(), [3, 2], 13, clusters=clusters)
-    data.setup()
-    graph = random_graph()
-    for part in ("train", "val", "test"):
-        labelled = [batch.n_id[batch[f"{part}_mask"]] for batch in data.batches(part)]
-        found = torch.cat(labelled).sort().values
-        assert torch.equal(found, graph[f"{part}_mask"].nonzero().flatten())
-
-
-class Recorder(Classification):
-    def __init__(self, stop_at: int | None = None) -> None:
-        super().__init__(gat(5, 3, dim=3, num_heads=1), Edges(True), num_classes=3, level="node")
-        self.seen: list[Tensor] = []
-        self.stop_at = stop_at
-
-    def training_step(self, batch: Data, batch_idx: int) -> Tensor:
-        self.seen.append(torch.cat([batch.n_id, batch.e_id]))
-        return super().training_step(batch, batch_idx)
-
-    def on_train_batch_end(self, *args: object) -> None:
-        if len(self.seen) == self.stop_at:
-            self.trainer.save_checkpoint(Path(self.trainer.default_root_dir) / "stopped.ckpt")
-            raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("clusters", [None, 4])
-def test_a_resumed_run_draws_what_it_would_have_drawn(tmp_path: Path, clusters: int | None) -> None:
-    def fit(stop_at: int | None, ckpt: Path | None = None) -> Recorder:
-        torch.manual_seed(0)
-        task = Recorder(stop_at)
-        trainer = pl.Trainer(
-            default_root_dir=tmp_path,
-            max_epochs=3,
-            accelerator="cpu",
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            enable_checkpointing=False,
-            num_sanity_val_steps=0,
-            limit_val_batches=0,
-            callbacks=[ExactResume()],
-        )
-        data = NeighborNodes(Toy(), [3, 2], 13, clusters=clusters)
-        trainer.fit(task, data, ckpt_path=ckpt, weights_only=True)
-        return task
-
-    whole = fit(None)
-    with pytest.raises(SystemExit):
-        fit(4)
-    rest = fit(None, tmp_path / "stopped.ckpt")
-    assert len(rest.seen) == len(whole.seen) - 4
-    assert all(torch.equal(a, b) for a, b in zip(rest.seen, whole.seen[4:], strict=True))
-    epoch = len(whole.seen) // 3
-    assert not torch.equal(whole.seen[0], whole.seen[epoch])

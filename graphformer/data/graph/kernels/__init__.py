@@ -1,1 +1,1 @@
-"""Numba kernels over graphs: sampling, traversal, Laplacian eigenvectors."""
+"""Numba kernels and solvers over graphs: sampling, traversal, Laplacian eigenvectors."""

@@ -1,4 +1,4 @@
-"""Numba for loops over graphs: compiled once, and kept on the disk."""
+"""The numba decorator of the graph kernels."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ _log = logging.getLogger("graphformer")
 
 
 def cached_njit(function: Callable[..., Any]) -> Any:
-    """The function, to be compiled when it is called; kept, if something can be written to disk.
+    """Compile a function with numba on its first call, and cache the machine code on disk.
 
-    While it runs, other threads of Python go on.
+    The compiled function releases the GIL. Without a writable cache folder it is compiled again in
+    each process, and a warning is logged.
     """
     try:
         return numba.njit(function, cache=True, nogil=True)
     except RuntimeError as error:  # numba found no folder that it may write to
-        _log.warning("loops are compiled anew, set NUMBA_CACHE_DIR to keep them: %s", error)
+        _log.warning(
+            "numba kernels are compiled again in each process (%s); set NUMBA_CACHE_DIR to a "
+            "writable folder to cache them",
+            error,
+        )
         return numba.njit(function, nogil=True)

@@ -1,34 +1,43 @@
-"""Eigenvectors of a graph's Laplacian: where its nodes are, as sines and cosines are on a path."""
+"""Eigenvectors of a graph's normalised Laplacian, the graph counterpart of sines and cosines."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse.linalg import ArpackError, eigsh
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh, splu
 
 Floats = NDArray[np.float64]
 _log = logging.getLogger("graphformer")
-_MAX_DENSE, _MAX_DENSE_FALLBACK = 128, 5_000
+_MAX_DENSE = 128  # nodes; below it a dense solver is faster than ARPACK
+_MAX_DENSE_FALLBACK = 5_000  # nodes; 200 MB a matrix
+_SAME_EIGENVALUE = 1e-6
 
 
 def laplacian_eigenvectors(edge_index: NDArray[np.int64], num_nodes: int, k: int) -> Floats:
-    """The k smoothest eigenvectors of the normalised Laplacian but the trivial one, [N, k].
+    r"""Return the k smoothest non-trivial eigenvectors of the normalised Laplacian, [N, k].
 
-    L = I - D^-1/2 A D^-1/2 of the graph with edges both ways, without self-loops and duplicates.
-    Each connected component has its own, in the order of their eigenvalues, each of length one
-    and with its largest entry, the first of such, positive. Where a component has fewer than k,
-    zeros follow; so isolated nodes have zeros only.
+    .. math::
+        L = I - D^{-1/2} A D^{-1/2}
+
+    where A has each edge in both directions, no self-loops and no duplicates. Each connected
+    component has its own eigenvectors: in order of their eigenvalues, of length one, signed so that
+    the largest entry (the first of equal ones) is positive. Repeated eigenvalues appear as often as
+    they occur, with an arbitrary orthonormal basis of their eigenspace. A component of n nodes has
+    n - 1 eigenvectors; missing columns are zero, as are the rows of isolated nodes.
 
     Args:
         edge_index: [2, E].
         num_nodes: N.
-        k: how many.
+        k: number of eigenvectors.
 
-    Raises RuntimeError where no solver converges on a component too large for a dense one.
+    Raises:
+        RuntimeError: when no sparse solver converges on a component of more than 5,000 nodes.
 
     Source: Belkin and Niyogi, 2003; Dwivedi et al., 2022, "Benchmarking graph neural networks".
     """
@@ -36,13 +45,13 @@ def laplacian_eigenvectors(edge_index: NDArray[np.int64], num_nodes: int, k: int
     ones = np.ones(2 * len(source))
     both = np.concatenate([source, target]), np.concatenate([target, source])
     adjacency = sparse.csr_array((ones, both), shape=(num_nodes, num_nodes))
-    adjacency.data[:] = 1.0  # duplicates were added up
+    adjacency.data[:] = 1.0  # the constructor sums duplicates
     count, component = sparse.csgraph.connected_components(adjacency, directed=False)
     order = np.argsort(component, kind="stable")
     sizes = np.bincount(component, minlength=count)
     ends = np.cumsum(sizes)
     out = np.zeros((num_nodes, k))
-    if count > 1:  # component after component, so that each is a block
+    if count > 1:  # sort the nodes by component, so that each is a diagonal block
         adjacency = adjacency[order][:, order]
     for first, last in zip(ends - sizes, ends, strict=True):
         if last - first > 1:
@@ -52,43 +61,126 @@ def laplacian_eigenvectors(edge_index: NDArray[np.int64], num_nodes: int, k: int
 
 
 def _component(adjacency: sparse.csr_array, k: int) -> Floats:
-    """The k non-trivial eigenvectors of a connected graph, [n, k]."""
+    """Return the k non-trivial eigenvectors of a connected graph, [n, k].
+
+    L and S = D^-1/2 A D^-1/2 share their eigenvectors; the smallest eigenvalues of L are the
+    largest of S, and the largest of all, 1, is the trivial one.
+    """
     root = 1 / np.sqrt(adjacency.sum(1))
     if len(root) <= _MAX_DENSE or 2 * (k + 1) >= len(root):
-        vectors = _dense(root[:, None] * adjacency.toarray() * root, k)
+        vectors = _solve_dense(root[:, None] * adjacency.toarray() * root, k)
     else:
-        vectors = _sparse(sparse.diags_array(root) @ adjacency @ sparse.diags_array(root), k)
+        vectors = _solve_sparse(sparse.diags_array(root) @ adjacency @ sparse.diags_array(root), k)
     size = np.abs(vectors)
-    first = (size > (1 - 1e-6) * size.max(0)).argmax(0)  # of entries that differ by rounding alone
+    # Entries that are equal up to rounding count as equal, so that the sign is reproducible.
+    first = (size > (1 - 1e-6) * size.max(0)).argmax(0)
     return vectors * np.sign(vectors[first, np.arange(k)])
 
 
-def _dense(smooth: Floats, k: int) -> Floats:
+def _solve_dense(smooth: Floats, k: int) -> Floats:
+    """Return the eigenvectors of S to its second to (k + 1)-th largest eigenvalue, [n, k]."""
     size = smooth.shape[0]
-    wanted = (size - 1 - k, size - 2)  # the largest of all is the trivial one
-    return scipy.linalg.eigh(smooth, subset_by_index=wanted)[1][:, ::-1]
+    return scipy.linalg.eigh(smooth, subset_by_index=(size - 1 - k, size - 2))[1][:, ::-1]
 
 
-def _sparse(smooth: sparse.csr_array, k: int) -> Floats:
-    """By Lanczos, or where that stalls, as on long paths, by shift and invert; dense at last."""
-    size = smooth.shape[0]
-    start = np.random.default_rng(0).standard_normal(size)  # so that a repeat gives the same
-    shifted = sparse.eye_array(size, format="csc") * (1 + 1e-6) - smooth.tocsc()
-    ways = [
-        {"A": smooth, "which": "LA", "ncv": min(size - 1, max(4 * k, 40)), "maxiter": 100},
-        {"A": shifted, "sigma": 0.0, "which": "LM"},
-    ]
-    for way in ways:
+def _solve_sparse(smooth: sparse.csr_array, k: int) -> Floats:
+    """Return the same by Lanczos, by shift-invert where that stalls, or by the dense solver.
+
+    Lanczos needs matrix products only, but stalls where eigenvalues are close together, as on long
+    paths. Shift-invert needs a sparse factorisation, which may fill up.
+    """
+    for solve in (_lanczos, _shift_invert):
         try:
-            values, vectors = eigsh(**way, k=k + 1, v0=start, tol=1e-8)
+            return solve(smooth, k)[:, 1:]
         except (ArpackError, RuntimeError, MemoryError) as error:  # a factor may be singular
-            _log.debug("eigenvectors of %d nodes: %s", size, error)
-            continue
-        order = np.argsort(values if "sigma" in way else -values)
-        return vectors[:, order[1:]]
-    if size > _MAX_DENSE_FALLBACK:
+            _log.debug("eigenvectors of %d nodes: %s", smooth.shape[0], error)
+    if smooth.shape[0] > _MAX_DENSE_FALLBACK:
         raise RuntimeError(
-            f"no solver found {k} eigenvectors of a component of {size:,} nodes: take fewer, or "
-            "another encoding such as 'random_walk'"
+            f"laplacian: got {k} eigenvectors of a component of {smooth.shape[0]:,} nodes, for "
+            "which no solver converges, expected fewer; lower k, or choose another encoding such "
+            "as 'random_walk'"
         )
-    return _dense(smooth.toarray(), k)
+    return _solve_dense(smooth.toarray(), k)
+
+
+def _lanczos(smooth: sparse.csr_array, k: int) -> Floats:
+    """Return the eigenvectors of the k + 1 largest eigenvalues of S, in descending order."""
+    size = smooth.shape[0]
+    ncv = min(size - 1, max(4 * k, 40))  # size of the Krylov space
+
+    def solve(operator: Any, number: int, start: Floats) -> tuple[Floats, Floats]:
+        return eigsh(operator, k=number, which="LA", ncv=ncv, maxiter=100, v0=start, tol=1e-8)  # type: ignore[no-any-return]
+
+    values, vectors = solve(smooth, k + 1, _start(size, 0))
+    return _complete(values, vectors, smooth.dot, solve)
+
+
+def _shift_invert(smooth: sparse.csr_array, k: int) -> Floats:
+    """Return the same from the largest eigenvalues of ((1 + 1e-6) I - S)^-1."""
+    size = smooth.shape[0]
+    shifted = sparse.eye_array(size, format="csc") * (1 + 1e-6) - smooth.tocsc()
+    inverse = LinearOperator((size, size), matvec=splu(shifted).solve, dtype=np.float64)
+    values, vectors = eigsh(
+        shifted, k=k + 1, sigma=0.0, which="LM", OPinv=inverse, v0=_start(size, 0), tol=1e-8
+    )
+
+    def solve(operator: Any, number: int, start: Floats) -> tuple[Floats, Floats]:
+        return eigsh(operator, k=number, which="LA", v0=start, tol=1e-8)  # type: ignore[no-any-return]
+
+    return _complete(1 / values, vectors, inverse.matvec, solve)
+
+
+def _complete(
+    values: Floats,
+    vectors: Floats,
+    apply: Callable[[Floats], Floats],
+    solve: Callable[[Any, int, Floats], tuple[Floats, Floats]],
+) -> Floats:
+    """Return the eigenvectors of the largest eigenvalues with all copies of repeated ones.
+
+    A Krylov space of one start vector holds one eigenvector of each eigenvalue; other copies appear
+    by rounding, if at all. Here the operator is deflated by what was found, B - c V V^T with a c
+    that moves the found eigenvalues below all others. If its largest eigenvalue is above the
+    smallest found one, it is a copy that was missed: it replaces that one, until none is missed.
+
+    Args:
+        values: the largest eigenvalues of B as found, [m].
+        vectors: their eigenvectors, [n, m].
+        apply: x -> B x.
+        solve: `solve(operator, number, start)` gives the largest eigenvalues of an operator.
+
+    Returns:
+        [n, m], by descending eigenvalue.
+    """
+    size, number = vectors.shape
+    for attempt in range(1, number + 1):
+        order = np.argsort(-values)
+        values, vectors = values[order], vectors[:, order]
+        operator = LinearOperator((size, size), matvec=_deflated(apply, values, vectors))
+        start = _start(size, attempt)
+        value, vector = solve(operator, 1, start - vectors @ (vectors.T @ start))
+        if value[0] <= values[-1] + _SAME_EIGENVALUE * abs(values[-1]):
+            break
+        values[-1] = value[0]
+        others = vectors[:, :-1]
+        added = vector[:, 0] - others @ (others.T @ vector[:, 0])
+        vectors[:, -1] = added / np.linalg.norm(added)
+    return vectors[:, np.argsort(-values)]
+
+
+def _deflated(
+    apply: Callable[[Floats], Floats], values: Floats, vectors: Floats
+) -> Callable[[Floats], Floats]:
+    """Return x -> B x - V (values + c) V^T x, whose eigenvalues along V are all -c."""
+    shift = values + np.abs(values).max() + 1
+
+    def deflated(x: Floats) -> Floats:
+        x = x.reshape(-1)
+        return apply(x) - vectors @ (shift * (vectors.T @ x))
+
+    return deflated
+
+
+def _start(size: int, seed: int) -> Floats:
+    """Return a random start vector [n]: ARPACK's own differs from call to call."""
+    return np.random.default_rng(seed).standard_normal(size)

@@ -1,0 +1,41 @@
+"""Checks of class labels before training."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from graphformer.batch_type import IGNORE_INDEX
+
+
+def count_classes(name: str, y: Tensor) -> int:
+    """Return the number of classes K of labels 0 .. K - 1, int64 [n]; 0 for real-valued targets.
+
+    `IGNORE_INDEX` marks missing labels.
+
+    Args:
+        name: the data set, for messages.
+        y: the labels.
+
+    Raises:
+        ValueError: when labels have several columns, are negative, or are all of one class.
+    """
+    if y.is_floating_point():
+        return 0
+    if y.ndim != 1:
+        raise ValueError(
+            f"{name}: got labels y of shape {tuple(y.shape)}, expected one class for each row, "
+            "[n]; for several targets convert them to floats and use the task Regression"
+        )
+    labels = y[y != IGNORE_INDEX]
+    if len(labels) and int(labels.min()) < 0:
+        raise ValueError(
+            f"{name}: got the label {int(labels.min())}, expected classes from 0, or "
+            f"{IGNORE_INDEX} for a missing label; renumber the classes"
+        )
+    num_classes = int(labels.max()) + 1 if len(labels) else 0
+    if num_classes < 2:
+        raise ValueError(
+            f"{name}: got {num_classes} class in {len(labels)} labels, expected 2 or more; check "
+            "the labels, or use the task Regression for real-valued targets"
+        )
+    return num_classes
