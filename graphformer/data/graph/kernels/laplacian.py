@@ -109,7 +109,7 @@ def _lanczos(smooth: sparse.csr_array, k: int) -> Floats:
     ncv = min(size - 1, max(4 * k, 40))  # size of the Krylov space
 
     def solve(operator: Any, number: int, start: Floats) -> tuple[Floats, Floats]:
-        return eigsh(operator, k=number, which="LA", ncv=ncv, maxiter=100, v0=start, tol=1e-8)  # type: ignore[no-any-return]
+        return eigsh(operator, k=number, which="LA", ncv=ncv, maxiter=100, v0=start, tol=1e-8)
 
     values, vectors = solve(smooth, k + 1, _start(size, 0))
     return _complete(values, vectors, smooth.dot, solve)
@@ -125,7 +125,7 @@ def _shift_invert(smooth: sparse.csr_array, k: int) -> Floats:
     )
 
     def solve(operator: Any, number: int, start: Floats) -> tuple[Floats, Floats]:
-        return eigsh(operator, k=number, which="LA", v0=start, tol=1e-8)  # type: ignore[no-any-return]
+        return eigsh(operator, k=number, which="LA", v0=start, tol=1e-8)
 
     return _complete(1 / values, vectors, inverse.matvec, solve)
 
