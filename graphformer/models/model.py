@@ -16,10 +16,9 @@ from graphformer.models.generation import RENAMED, generate
 from graphformer.models.text.embed import encode
 from graphformer.nn import Transformer, weight_std
 from graphformer.nn.init import initialise
-from graphformer.patterns import Learned, Pattern, PerLayer
+from graphformer.patterns import AdjacencyLike, Learned, Pattern, PerLayer, resolve
 
 Patterns = Pattern | Sequence[Pattern]
-Edges = Adjacency | Pattern | Sequence[Adjacency | Pattern]
 
 
 class Model(nn.Module):
@@ -63,14 +62,14 @@ class Model(nn.Module):
         std = weight_std(transformer.dim) if std is None else std
         initialise(self, std=std, depth=len(transformer.blocks))
 
-    def forward(self, batch: Any, adjacency: Edges | None = None, **options: Any) -> Tensor:
+    def forward(self, batch: Any, adjacency: AdjacencyLike | None = None, **options: Any) -> Tensor:
         """Answer for each node, [N, K], or each sample, [B, K], as the head has it.
 
         Args:
             batch: what the embedding and the head read; `batch.pos`, if there is one, is where the
                 nodes are, for positions that act within attention.
-            adjacency: who attends to whom, N x N, or the pattern that says it of a batch, or one
-                such for each block; by default the model's own.
+            adjacency: N x N, a pattern, an edge_index, or one of these per block; the model's own
+                by default.
             options: those of the Transformer (`source`, `source_adjacency`, `bias`, `cache` ...).
 
         Raises ValueError without an adjacency where the model has none of its own.
@@ -109,18 +108,14 @@ class Model(nn.Module):
             )
         return several
 
-    def _edges(self, batch: Any, adjacency: Edges | None) -> Any:
+    def _edges(self, batch: Any, adjacency: AdjacencyLike | None) -> Adjacency | list[Adjacency]:
         """The adjacency of the batch, or one a block."""
         if adjacency is None:
             raise ValueError(
                 "adjacency is missing: pass a pattern such as graphformer.patterns.Complete(), or "
                 "give the model one of its own by model.with_adjacency(pattern)"
             )
-        if isinstance(adjacency, Pattern):
-            return adjacency(batch)
-        if isinstance(adjacency, Sequence):
-            return [each(batch) if isinstance(each, Pattern) else each for each in adjacency]
-        return adjacency
+        return resolve(adjacency, batch)
 
     @renamed_keywords(**RENAMED)
     def generate(self, prompts: Any, *, max_new_tokens: int, **options: Any) -> Any:

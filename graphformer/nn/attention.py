@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from graphformer.adjacency import Adjacency, as_adjacency
+from graphformer.adjacency import Adjacency
 from graphformer.nn.kv_cache import KVCache
 from graphformer.nn.rotary import Rotation, rotate
 from graphformer.ops import OffsetBias, additive_attention, attention, gatv2_attention
 from graphformer.ops.select import Backend
+from graphformer.patterns import AdjacencyLike, resolve_single
 
 
 class MultiHeadAttention(nn.Module):
@@ -79,7 +80,7 @@ class MultiHeadAttention(nn.Module):
     def forward(
         self,
         x: Tensor | tuple[Tensor, Tensor],
-        adjacency: Adjacency | Tensor,
+        adjacency: AdjacencyLike,
         source: Tensor | None = None,
         *,
         rotary: Rotation | None = None,
@@ -93,7 +94,7 @@ class MultiHeadAttention(nn.Module):
 
         Args:
             x: the targets, [M, C]; or as in PyG the pair of sources and targets.
-            adjacency: M targets by N sources, or an `edge_index` as for `as_adjacency`.
+            adjacency: M targets by N sources; or an edge_index, or a pattern over one sample.
             source: the sources, [N, C]; `x` itself by default.
             rotary: turns the queries and keys of `x`; from `Rotary`.
             bias, edge_weight, backend, return_weights: as in `gf.attention`.
@@ -161,14 +162,13 @@ class MultiHeadAttention(nn.Module):
 
 
 def _ends(
-    x: Tensor | tuple[Tensor, Tensor], adjacency: Adjacency | Tensor, source: Tensor | None
+    x: Tensor | tuple[Tensor, Tensor], adjacency: AdjacencyLike, source: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Adjacency]:
     """Targets, sources if they are others, and the adjacency, of what PyG code may pass too."""
     if isinstance(x, tuple):
         source, x = x
-    if isinstance(adjacency, Tensor):
-        adjacency = as_adjacency(adjacency, (len(x), len(x if source is None else source)))
-    return x, source, adjacency
+    num_nodes = len(x), len(x if source is None else source)
+    return x, source, resolve_single(adjacency, num_nodes=num_nodes, device=x.device)
 
 
 def _linear(x: Tensor, linear: nn.Linear, rows: slice) -> Tensor:
@@ -241,7 +241,7 @@ class GraphAttention(nn.Module):
     def forward(
         self,
         x: Tensor | tuple[Tensor, Tensor],
-        adjacency: Adjacency | Tensor,
+        adjacency: AdjacencyLike,
         source: Tensor | None = None,
         *,
         edge_attr: Tensor | None = None,
@@ -254,7 +254,7 @@ class GraphAttention(nn.Module):
 
         Args:
             x: the targets, [M, C]; or as in PyG the pair of sources and targets.
-            adjacency: M targets by N sources, or an `edge_index` as for `as_adjacency`.
+            adjacency: M targets by N sources; or an edge_index, or a pattern over one sample.
             source: the sources, [N, C]; `x` itself by default.
             edge_attr: features of the edges, [E, F], for a module with `edge_dim`.
             bias, edge_weight, backend, return_weights: as in `gf.additive_attention`.

@@ -9,14 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphformer.adjacency import Adjacency, edge_values
-
-
-def require_tensor(batch: Any, name: str, why: str) -> Tensor:
-    """The tensor `name` of a batch; ValueError that says `why` it is needed where it is missing."""
-    value = getattr(batch, name, None)
-    if not isinstance(value, Tensor):
-        raise ValueError(f"batch.{name} must be a tensor: {why}, got {type(value).__name__}")
-    return value
+from graphformer.patterns.fields import require_tensor
 
 
 class PartBias(nn.Module):

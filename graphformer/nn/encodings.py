@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from graphformer.nn.dropout import Dropout
-from graphformer.nn.edge_bias import require_tensor
 from graphformer.patterns import lengths
+from graphformer.patterns.fields import require_tensor
 
 NAMES = ("laplacian", "random_walk", "degree", "shortest_path", "virtual_node")
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from graphformer.adjacency import Adjacency, as_adjacency
+from graphformer.adjacency import Adjacency
 from graphformer.nn.dropout import Dropout
 from graphformer.nn.transformer import Transformer
 from graphformer.ops import edge_feature_attention
 from graphformer.ops.select import Backend
+from graphformer.patterns import AdjacencyLike, resolve, resolve_single
 
 Jump = Literal["last", "cat", "max"]
 
@@ -46,7 +47,7 @@ class EdgeFeatureAttention(nn.Module):
     def forward(
         self,
         x: Tensor,
-        adjacency: Adjacency | Tensor,
+        adjacency: AdjacencyLike,
         *,
         edge_attr: Tensor,
         bias: Tensor | None = None,
@@ -58,14 +59,14 @@ class EdgeFeatureAttention(nn.Module):
 
         Args:
             x: the nodes, [N, C].
-            adjacency: N x N, or an `edge_index` as for `as_adjacency`.
+            adjacency: N x N; or an edge_index, or a pattern over one sample.
             edge_attr: the features of its edges, [E, F].
             bias, edge_weight, backend, return_weights: as in `gf.attention`.
 
         Returns:
             [N, C]; with `return_weights` the pair of it and the weights [E, H].
         """
-        adjacency = as_adjacency(adjacency, len(x))
+        adjacency = resolve_single(adjacency, num_nodes=len(x), device=x.device)
         q, k, v = self.qkv(x).unflatten(1, (3, self.num_heads, -1)).unbind(1)
         result = edge_feature_attention(
             q,
@@ -223,17 +224,16 @@ class JumpingTransformer(Transformer):
     def forward(
         self,
         x: Tensor,
-        adjacency: Adjacency | Tensor | Sequence[Adjacency],
+        adjacency: AdjacencyLike,
         positions: Tensor | None = None,
         **options: Any,
     ) -> Tensor:
         """Send x [N, C] through the blocks and join what each gives; as in `Transformer`."""
-        if isinstance(adjacency, Tensor):
-            adjacency = as_adjacency(adjacency, len(x))
-        if isinstance(adjacency, Adjacency):
-            adjacency = [adjacency] * len(self.blocks)
+        resolved = resolve(adjacency, num_nodes=len(x), device=x.device)
+        if isinstance(resolved, Adjacency):
+            resolved = [resolved] * len(self.blocks)
         states = []
-        for block, edges in zip(self.blocks, adjacency, strict=True):
+        for block, edges in zip(self.blocks, resolved, strict=True):
             x = block(x, edges, **options)
             states.append(self.norm(x))
         return combine_layers(states, self.jump)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from graphformer.nn.dropout import Dropout
 from graphformer.nn.init import weight_std
 from graphformer.patterns import lengths
-from graphformer.patterns.base import wanted
+from graphformer.patterns.fields import require_field, require_tensor
 
 Shape = tuple[int, int]  # rows and columns of patches
 
@@ -209,12 +209,12 @@ class PatchEmbedding(nn.Module):
                 "choose images with its patch_size and channels"
             )
         if isinstance(self.features, Convolutions):
-            x = self.features(batch.x, wanted(batch, "shapes", "Convolutions"))
+            x = self.features(batch.x, require_field(batch, "shapes", "Convolutions read it"))
         else:
             x = self.features(batch.x)
         if isinstance(self.positions, GridPositions):
-            shapes = wanted(batch, "shapes", "GridPositions")
+            shapes = require_field(batch, "shapes", "GridPositions read it")
             x = x + self.positions(batch.pos, shapes, lengths(batch))
         elif self.positions is not None:
-            x = x + self.positions(wanted(batch, "pos", "Positions"))
+            x = x + self.positions(require_tensor(batch, "pos", "Positions read it"))
         return self.dropout(x)

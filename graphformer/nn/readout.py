@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from graphformer.adjacency import complete
 from graphformer.nn.attention import MultiHeadAttention
-from graphformer.nn.edge_bias import require_tensor
 from graphformer.nn.head import Head
 from graphformer.ops import attention
 from graphformer.patterns import lengths
+from graphformer.patterns.fields import require_tensor
 
 Readout = Literal["mean", "sum", "max", "last", "attention", "set"]
 Pairs = Literal["dot", "mlp"]

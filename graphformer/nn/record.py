@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from graphformer.adjacency import Adjacency, as_adjacency
+from graphformer.adjacency import Adjacency
+from graphformer.patterns import resolve_single
 
 
 class AttentionRecord(NamedTuple):
@@ -60,7 +61,8 @@ def _keep(name: str, asked: list[bool], found: list[AttentionRecord]) -> Any:
         bound = signature(module.forward).bind(*args, **kwargs).arguments
         x, edges, source = bound["x"], bound["adjacency"], bound.get("source")
         source, x = x if isinstance(x, tuple) else (x if source is None else source, x)
-        found.append(AttentionRecord(name, as_adjacency(edges, (len(x), len(source))), result[1]))
+        edges = resolve_single(edges, num_nodes=(len(x), len(source)), device=x.device)
+        found.append(AttentionRecord(name, edges, result[1]))
         return result if asked.pop() else result[0]
 
     return hook

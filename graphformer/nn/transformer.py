@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from graphformer.adjacency import Adjacency, as_adjacency
+from graphformer.adjacency import Adjacency
 from graphformer.deprecated import renamed_keywords
 from graphformer.nn.attention import MultiHeadAttention
 from graphformer.nn.block import Block, DecoderBlock
 from graphformer.nn.feedforward import FeedForward
+from graphformer.patterns import AdjacencyLike, resolve
 
 
 class Transformer(nn.Module):
@@ -105,7 +106,7 @@ class Transformer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        adjacency: Adjacency | Tensor | Sequence[Adjacency],
+        adjacency: AdjacencyLike,
         positions: Tensor | None = None,
         *,
         source: Tensor | None = None,
@@ -117,7 +118,7 @@ class Transformer(nn.Module):
 
         Args:
             x: the nodes of all samples, packed end to end.
-            adjacency: N x N, or one such for each block; an `edge_index` [2, E] too.
+            adjacency: N x N, an edge_index, a pattern over one sample, or one of these per block.
             positions: where the nodes are, [N] or [N, axes], for positions that act within
                 attention; by default the place of each in its sample.
             source: what every block also attends to, [S, `source_dim`].
@@ -129,19 +130,18 @@ class Transformer(nn.Module):
         source without blocks that attend to one or the other way round, and for a `bias` beside
         one that comes from positions.
         """
-        if isinstance(adjacency, Tensor):
-            adjacency = as_adjacency(adjacency, len(x))
-        if isinstance(adjacency, Adjacency):
-            adjacency = [adjacency] * len(self.blocks)
-        if len(adjacency) != len(self.blocks):
+        per_block = resolve(adjacency, num_nodes=len(x), device=x.device)
+        if isinstance(per_block, Adjacency):
+            per_block = [per_block] * len(self.blocks)
+        if len(per_block) != len(self.blocks):
             raise ValueError(
-                f"adjacency must be one, or one a block: got {len(adjacency)} for "
+                f"adjacency must be one, or one a block: got {len(per_block)} for "
                 f"{len(self.blocks)} blocks"
             )
-        if self.position_encoding is not None and len(adjacency):
-            options |= self._placed(self.position_encoding(positions, adjacency[0]), options)
+        if self.position_encoding is not None and len(per_block):
+            options |= self._placed(self.position_encoding(positions, per_block[0]), options)
         across = self._across(source, source_adjacency)
-        for number, (block, edges) in enumerate(zip(self.blocks, adjacency, strict=True)):
+        for number, (block, edges) in enumerate(zip(self.blocks, per_block, strict=True)):
             if cache is not None:
                 options["cache"] = cache[number]
             if self.activation_checkpointing and self.training and torch.is_grad_enabled():

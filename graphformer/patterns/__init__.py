@@ -1,12 +1,14 @@
-"""Patterns: rules that make the adjacency for a batch. What a YAML file or a flag names.
+"""Patterns: rules that make the adjacency of a batch, named in YAML files and by flags.
 
-A batch is anything with `lengths` (nodes a sample), PyG's `ptr` or at least `num_nodes`; `Grid`
-wants `shapes`, `Edges` wants `edge_index`, `VirtualNode` wants `virtual_mask`. Patterns compose
+A batch has `lengths` (nodes of each sample), PyG's `ptr` or `batch`, or only `num_nodes`; `Grid`
+reads `shapes`, `Edges` reads `edge_index`, `VirtualNode` reads `virtual_mask`. Patterns compose
 with `|` and `&`.
 """
 
-from graphformer.patterns.base import Intersection, Pattern, Union, lengths
+from graphformer.patterns.adjacency_like import AdjacencyLike, resolve, resolve_single
+from graphformer.patterns.base import Intersection, Pattern, Union
 from graphformer.patterns.basic import Causal, Complete, Edges, Grid, SelfLoops, Window
+from graphformer.patterns.fields import lengths
 from graphformer.patterns.offsets import FixedEdges, Offsets
 from graphformer.patterns.per_layer import PerHead, PerLayer
 from graphformer.patterns.serialization import Learned, load_pattern, save_pattern
@@ -14,6 +16,7 @@ from graphformer.patterns.sparse import Dilated, Expander, GlobalNodes, Random, 
 from graphformer.patterns.text import Documents, Prefix
 
 __all__ = [
+    "AdjacencyLike",
     "Causal",
     "Complete",
     "Dilated",
@@ -37,5 +40,7 @@ __all__ = [
     "Window",
     "lengths",
     "load_pattern",
+    "resolve",
+    "resolve_single",
     "save_pattern",
 ]

@@ -1,4 +1,4 @@
-"""What patterns share: the protocol, unions and intersections, and what is kept between batches."""
+"""The pattern protocol, unions and intersections of patterns, and the cache of adjacencies."""
 
 from __future__ import annotations
 
@@ -6,154 +6,164 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from operator import and_, or_
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from graphformer import adjacency
 from graphformer.adjacency import CSR, Adjacency
+from graphformer.patterns.fields import sample_layout
+
+if TYPE_CHECKING:
+    from graphformer.batch_type import BatchLike
 
 
 class Pattern:
-    """A rule that makes the adjacency for a batch."""
+    """A rule that makes the adjacency of a batch."""
 
-    def __call__(self, batch: Any) -> Adjacency:
-        """Return who attends to whom in `batch`."""
+    def __call__(self, batch: BatchLike) -> Adjacency:
+        """Return the adjacency of `batch`, N x N."""
         raise NotImplementedError
 
     def __or__(self, other: Pattern) -> Pattern:
-        """The edges of either."""
-        if isinstance(other, Several):
-            return NotImplemented  # it combines each of its patterns
-        return Union((*_parts(self), *_parts(other)))
+        """Return the pattern of the edges in either."""
+        if isinstance(other, PatternGroup):
+            return NotImplemented  # __ror__ combines each of its patterns with this one
+        return Union((*_operands(self), *_operands(other)))
 
     def __and__(self, other: Pattern) -> Pattern:
-        """The edges of both."""
-        if isinstance(other, Several):
+        """Return the pattern of the edges in both."""
+        if isinstance(other, PatternGroup):
             return NotImplemented
         return Intersection((self, other))
 
 
-class Several(Pattern):
-    """Patterns side by side; what is combined with them is combined with each."""
+class PatternGroup(Pattern):
+    """Several patterns that stay separate; `|` and `&` apply to each of them."""
 
     patterns: tuple[Pattern, ...]
     outer: ClassVar[bool] = False
-    """Whether they hold those of another kind, when both are combined."""
+    """Whether this group is the outer one where two kinds of groups are combined."""
 
     def __or__(self, other: Pattern) -> Pattern:
-        """The edges of either, pattern by pattern."""
-        return self._each(other, or_)
+        """Return the union with `other`, pattern by pattern."""
+        return self._combine(other, or_)
 
     def __ror__(self, other: Pattern) -> Pattern:
-        """The edges of either, pattern by pattern."""
-        return self._each(other, lambda own, given: given | own)
+        """Return the union of `other` with each pattern."""
+        return self._combine(other, lambda a, b: b | a)
 
     def __and__(self, other: Pattern) -> Pattern:
-        """The edges of both, pattern by pattern."""
-        return self._each(other, and_)
+        """Return the intersection with `other`, pattern by pattern."""
+        return self._combine(other, and_)
 
     def __rand__(self, other: Pattern) -> Pattern:
-        """The edges of both, pattern by pattern."""
-        return self._each(other, lambda own, given: given & own)
+        """Return the intersection of `other` with each pattern."""
+        return self._combine(other, lambda a, b: b & a)
 
-    def _each(self, other: Pattern, combine: Callable[[Pattern, Pattern], Pattern]) -> Pattern:
+    def _combine(self, other: Pattern, operator: Callable[[Pattern, Pattern], Pattern]) -> Pattern:
         make: Callable[[tuple[Pattern, ...]], Pattern] = type(self)
-        if isinstance(other, Several) and other.outer and not self.outer:
+        if isinstance(other, PatternGroup) and other.outer and not self.outer:
             return NotImplemented
         if not isinstance(other, type(self)):
-            return make(tuple(combine(own, other) for own in self.patterns))
+            return make(tuple(operator(pattern, other) for pattern in self.patterns))
         if len(other.patterns) != len(self.patterns):
             raise ValueError(
-                f"{type(self).__name__} of {len(self.patterns)} patterns cannot be combined with "
-                f"one of {len(other.patterns)}"
+                f"patterns: got groups of {len(self.patterns)} and {len(other.patterns)} for | or "
+                f"&, expected {type(self).__name__}s with as many patterns; give both one per "
+                f"{'block' if self.outer else 'head'}"
             )
         pairs = zip(self.patterns, other.patterns, strict=True)
-        return make(tuple(combine(own, given) for own, given in pairs))
+        return make(tuple(operator(a, b) for a, b in pairs))
 
 
 @dataclass(frozen=True)
 class Union(Pattern):
-    """The edges that any of the patterns has; the adjacency's `part_mask` tells which."""
+    """The edges in any of the patterns; `part_mask` of the adjacency says in which."""
 
     patterns: tuple[Pattern, ...]
 
     def __post_init__(self) -> None:
-        _check_parts(self)
+        _check_operands(self)
 
-    def __call__(self, batch: Any) -> Adjacency:
-        """Return the union of what the patterns make of the batch."""
-        return _combined(_union, *(pattern(batch) for pattern in self.patterns))
+    def __call__(self, batch: BatchLike) -> Adjacency:
+        """Return the union of the patterns' adjacencies."""
+        return _combine_cached(_union, *(pattern(batch) for pattern in self.patterns))
 
 
 @dataclass(frozen=True)
 class Intersection(Pattern):
-    """The edges that all of the patterns have."""
+    """The edges in all of the patterns."""
 
     patterns: tuple[Pattern, ...]
 
     def __post_init__(self) -> None:
-        _check_parts(self)
+        _check_operands(self)
 
-    def __call__(self, batch: Any) -> Adjacency:
-        """Return the intersection of what the patterns make of the batch."""
-        return _combined(_intersection, *(pattern(batch) for pattern in self.patterns))
+    def __call__(self, batch: BatchLike) -> Adjacency:
+        """Return the intersection of the patterns' adjacencies."""
+        return _combine_cached(_intersection, *(pattern(batch) for pattern in self.patterns))
 
 
-def lengths(batch: Any) -> tuple[int, ...]:
-    """The number of nodes of each sample: `batch.lengths`, or from `ptr`, or all nodes as one."""
-    given = getattr(batch, "lengths", None)
-    if given is not None:
-        return tuple(map(int, given))
-    ptr = getattr(batch, "ptr", None)
-    return (batch.num_nodes,) if ptr is None else tuple(ptr.diff().tolist())
+def over_samples(batch: BatchLike, make: Callable[..., Adjacency], *arguments: Any) -> Adjacency:
+    """Return `make(sizes, *arguments)` for the sizes of the batch's samples, from the cache."""
+    return over_layout(*sample_layout(batch), make, *arguments)
+
+
+def over_layout(
+    sizes: tuple[int, ...], order: Tensor | None, make: Callable[..., Adjacency], *arguments: Any
+) -> Adjacency:
+    """Return `make(sizes, *arguments)`, with nodes numbered as in the batch.
+
+    Args:
+        sizes: the number of nodes of each sample.
+        order: the nodes ordered by sample, int64 [N], where samples are interleaved; else None.
+        make: makes the adjacency of samples with consecutive nodes.
+        arguments: further arguments of `make`; hashable.
+    """
+    adjacency = cached_adjacency(make, sizes, *arguments)
+    if order is None:
+        return adjacency
+    edges = order[adjacency.edge_index.to(order.device)]
+    return CSR.from_edges(edges, adjacency.shape).canonical()
 
 
 @lru_cache(maxsize=16)
-def rule(make: Callable[..., Adjacency], *arguments: Any) -> Adjacency:
-    """Make a rule's adjacency once for a batch layout; equal batches share what it keeps."""
+def cached_adjacency(make: Callable[..., Adjacency], *arguments: Any) -> Adjacency:
+    """Return `make(*arguments)`, computed once: equal batches share it and what it caches."""
     return make(*arguments)
 
 
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)
-def _combined(combine: Callable[..., Adjacency], *parts: Adjacency) -> Adjacency:
-    """Combine adjacencies once for a batch layout, where the edges that are stored lie."""
-    device = next((part.device for part in parts if isinstance(part, CSR)), parts[0].device)
-    return combine(*(part.to(device) for part in parts))
+def _combine_cached(combine: Callable[..., Adjacency], *operands: Adjacency) -> Adjacency:
+    """Combine adjacencies once per layout, on the device of the explicit ones."""
+    device = next((a.device for a in operands if isinstance(a, CSR)), operands[0].device)
+    return combine(*(a.to(device) for a in operands))
 
 
-def _union(*parts: Adjacency) -> Adjacency:
-    return adjacency.union(parts)
+def _union(*operands: Adjacency) -> Adjacency:
+    return adjacency.union(operands)
 
 
-def _intersection(*parts: Adjacency) -> Adjacency:
-    return reduce(and_, parts)
+def _intersection(*operands: Adjacency) -> Adjacency:
+    return reduce(and_, operands)
 
 
-def _parts(pattern: Pattern) -> tuple[Pattern, ...]:
-    """A union's patterns, so that a | b | c is one union of three."""
+def _operands(pattern: Pattern) -> tuple[Pattern, ...]:
+    """The patterns of a union, so that a | b | c is one union of three."""
     return pattern.patterns if isinstance(pattern, Union) else (pattern,)
 
 
-def wanted(batch: Any, name: str, pattern: str) -> Any:
-    """The field `name` of a batch; ValueError, which names the `pattern`, where it is missing."""
-    value = getattr(batch, name, None)
-    if value is None:
-        hint = ""
-        if hasattr(batch, "to_homogeneous"):
-            hint = ": it has nodes of several kinds, pass batch.to_homogeneous()"
-        raise ValueError(f"the pattern {pattern} needs batch.{name}, which this batch lacks{hint}")
-    return value
-
-
-def _check_parts(pattern: Union | Intersection) -> None:
+def _check_operands(pattern: Union | Intersection) -> None:
     object.__setattr__(pattern, "patterns", tuple(pattern.patterns))
+    name = type(pattern).__name__
     if not pattern.patterns:
-        raise ValueError(f"{type(pattern).__name__} needs at least one pattern, got none")
-    several = [part for part in pattern.patterns if isinstance(part, Several)]
-    if several:
+        raise ValueError(f"patterns: got none, expected at least one; give {name} its patterns")
+    groups = [part for part in pattern.patterns if isinstance(part, PatternGroup)]
+    if groups:
         raise ValueError(
-            f"{type(pattern).__name__} makes one adjacency, but {type(several[0]).__name__} makes "
-            "several: combine them with | and &, or put the union inside"
+            f"patterns: got a {type(groups[0]).__name__}, expected patterns that make one "
+            f"adjacency each; combine them with | or &, or put the {name} inside"
         )

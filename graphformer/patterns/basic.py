@@ -1,44 +1,50 @@
-"""The rules that need nothing but a batch's layout, and the edges that it brings along."""
+"""Patterns defined by a batch's layout alone, and `Edges`, the edges in the data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from graphformer import adjacency
 from graphformer.adjacency import Adjacency
 from graphformer.adjacency.from_tensor import cached_by_tensor
-from graphformer.patterns.base import Pattern, lengths, rule, wanted
+from graphformer.patterns.base import Pattern, cached_adjacency, over_samples
+from graphformer.patterns.fields import require_field, require_tensor
+
+if TYPE_CHECKING:
+    from graphformer.batch_type import BatchLike
 
 
 @dataclass(frozen=True)
 class Complete(Pattern):
     """Every node attends to every node of its sample: the standard transformer."""
 
-    def __call__(self, batch: Any) -> Adjacency:
+    def __call__(self, batch: BatchLike) -> Adjacency:
         """Return the complete graph over each sample."""
-        return rule(adjacency.complete, lengths(batch))
+        return over_samples(batch, adjacency.complete)
 
 
 @dataclass(frozen=True)
 class Causal(Pattern):
     """Every node attends to itself and the nodes before it: GPT."""
 
-    def __call__(self, batch: Any) -> Adjacency:
+    def __call__(self, batch: BatchLike) -> Adjacency:
         """Return the lower triangle over each sample."""
-        return rule(adjacency.causal, lengths(batch))
+        return over_samples(batch, adjacency.causal)
 
 
 @dataclass(frozen=True)
 class Window(Pattern):
-    """Every node attends to those at most `radius` places away; if `causal`, only back."""
+    """Every node attends to nodes at most `radius` positions away; if `causal`, to earlier ones."""
 
     radius: int
     causal: bool = False
 
-    def __call__(self, batch: Any) -> Adjacency:
+    def __call__(self, batch: BatchLike) -> Adjacency:
         """Return the band over each sample."""
-        return rule(adjacency.window, lengths(batch), self.radius, self.causal)
+        return over_samples(batch, adjacency.window, self.radius, self.causal)
 
 
 @dataclass(frozen=True)
@@ -47,19 +53,19 @@ class Grid(Pattern):
 
     radius: int = 1
 
-    def __call__(self, batch: Any) -> Adjacency:
-        """Return the neighbourhoods within each image; wants `batch.shapes`."""
-        shapes = wanted(batch, "shapes", "Grid")
-        return rule(adjacency.grid, tuple(map(tuple, shapes)), self.radius)
+    def __call__(self, batch: BatchLike) -> Adjacency:
+        """Return the neighbourhoods within each image; reads `batch.shapes`."""
+        shapes = require_field(batch, "shapes", "the pattern Grid reads rows and columns")
+        return cached_adjacency(adjacency.grid, tuple(map(tuple, shapes)), self.radius)
 
 
 @dataclass(frozen=True)
 class SelfLoops(Pattern):
-    """Every node attends to itself alone: no messages, the baseline for any edges."""
+    """Every node attends to itself only: a baseline without messages."""
 
-    def __call__(self, batch: Any) -> Adjacency:
-        """Return one edge a node."""
-        return rule(adjacency.window, lengths(batch), 0)
+    def __call__(self, batch: BatchLike) -> Adjacency:
+        """Return one edge per node."""
+        return over_samples(batch, adjacency.window, 0)
 
 
 @dataclass(frozen=True)
@@ -69,13 +75,17 @@ class Edges(Pattern):
     self_loops: bool = False
     undirected: bool = False
 
-    def __call__(self, batch: Any) -> Adjacency:
-        """Return the edges of the batch; wants `batch.edge_index`."""
-        edge_index, nodes = wanted(batch, "edge_index", "Edges"), batch.num_nodes
-        return cached_by_tensor(edge_index, (self, nodes), lambda: self._make(edge_index, nodes))
+    def __call__(self, batch: BatchLike) -> Adjacency:
+        """Return the edges of the batch; reads `batch.edge_index`."""
+        edge_index = require_tensor(batch, "edge_index", "the pattern Edges reads it")
+        num_nodes = batch.num_nodes
+        assert num_nodes is not None
+        return cached_by_tensor(
+            edge_index, (self, num_nodes), lambda: self._adjacency(edge_index, num_nodes)
+        )
 
-    def _make(self, edge_index: Any, num_nodes: int) -> Adjacency:
+    def _adjacency(self, edge_index: Tensor, num_nodes: int) -> Adjacency:
         edges: Any = adjacency.from_edge_index(edge_index, num_nodes)
-        if self.undirected:  # edges of one kind, whichever way they were given
+        if self.undirected:  # both directions are one part of a union, so `parts` is emptied
             edges = replace(edges | edges.T, parts=())
         return edges.with_self_loops() if self.self_loops else edges

@@ -1,31 +1,34 @@
-"""Patterns of patterns: one for each block of a model, one for each head of an attention."""
+"""Groups of patterns: one per block of a model, or one per head of an attention."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 
 from graphformer.adjacency import Adjacency, HeadEdges
-from graphformer.patterns.base import Pattern, Several, lengths
+from graphformer.patterns.base import Pattern, PatternGroup
 from graphformer.patterns.basic import Causal, Complete, SelfLoops, Window
+from graphformer.patterns.fields import Layout, device_of, sample_layout
 from graphformer.patterns.offsets import FixedEdges, Offsets
-from graphformer.patterns.sparse import Dilated, Expander, GlobalNodes, Random, device_of
+from graphformer.patterns.sparse import Dilated, Expander, GlobalNodes, Random
 
-_LENGTHS_ALONE = (
+if TYPE_CHECKING:
+    from graphformer.batch_type import BatchLike
+
+_LAYOUT_PATTERNS = (
     Causal, Complete, Dilated, Expander, FixedEdges, GlobalNodes, Offsets, Random,
     SelfLoops, Window,
 )  # fmt: skip
-"""Patterns that read nothing of a batch but its lengths."""
+"""Patterns that read only the sizes of a batch's samples."""
 
 
 @dataclass(frozen=True)
-class PerLayer(Several):
-    """One pattern for each block of a model, from the first to the last."""
+class PerLayer(PatternGroup):
+    """One pattern per block of a model, from the first to the last."""
 
     outer: ClassVar[bool] = True
     patterns: tuple[Pattern, ...]
@@ -33,52 +36,59 @@ class PerLayer(Several):
     def __post_init__(self) -> None:
         object.__setattr__(self, "patterns", tuple(self.patterns))
 
-    def __call__(self, batch: Any) -> list[Adjacency]:  # type: ignore[override]
-        """Return what each pattern makes of the batch; a model takes such a list."""
-        return _made(self, batch, _layers)
+    def __call__(self, batch: BatchLike) -> list[Adjacency]:  # type: ignore[override]
+        """Return the adjacency of each block."""
+        return _cached_group(self, batch, _per_layer)
 
 
 @dataclass(frozen=True)
-class PerHead(Several):
-    """One pattern for each head of an attention: the heads of a block see different edges."""
+class PerHead(PatternGroup):
+    """One pattern per head of an attention.
+
+    Raises:
+        ValueError: when there are none.
+    """
 
     patterns: tuple[Pattern, ...]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "patterns", tuple(self.patterns))
         if not self.patterns:
-            raise ValueError("PerHead needs at least one pattern, got none")
+            raise ValueError("patterns: got none, expected one per head; give PerHead its patterns")
 
-    def __call__(self, batch: Any) -> Adjacency:
-        """Return the union of what the patterns make of the batch, which knows whose is which."""
-        return _made(self, batch, _heads)
+    def __call__(self, batch: BatchLike) -> Adjacency:
+        """Return the union of the patterns' adjacencies, with a mask of edges per head."""
+        return _cached_group(self, batch, _per_head)
 
 
-def _layers(pattern: PerLayer, batch: Any) -> list[Adjacency]:
+def _per_layer(pattern: PerLayer, batch: BatchLike) -> list[Adjacency]:
     return [part(batch) for part in pattern.patterns]
 
 
-def _heads(pattern: PerHead, batch: Any) -> Adjacency:
+def _per_head(pattern: PerHead, batch: BatchLike) -> Adjacency:
     return HeadEdges.of(*(part(batch) for part in pattern.patterns))
 
 
-def _made(pattern: Any, batch: Any, make: Callable[[Any, Any], Any]) -> Any:
-    """What `make` gives, kept for a layout: there are too many parts to keep each by itself."""
-    if not _by_lengths(pattern):
+def _cached_group(pattern: Any, batch: BatchLike, make: Callable[[Any, BatchLike], Any]) -> Any:
+    """Return `make(pattern, batch)`, cached as a whole where the sizes of samples determine it.
+
+    The cache of single adjacencies is smaller than the number of patterns in a group.
+    """
+    sizes, order = sample_layout(batch) if _reads_layout_only(pattern) else ((), None)
+    if not _reads_layout_only(pattern) or order is not None:
         return make(pattern, batch)
-    return _kept(make, pattern, lengths(batch), device_of(batch))
+    return _cached_by_layout(make, pattern, Layout(sizes, device_of(batch)))
 
 
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)
-def _kept(make: Any, pattern: Any, sizes: tuple[int, ...], device: torch.device) -> Any:
-    layout = SimpleNamespace(
-        lengths=sizes, num_nodes=sum(sizes), pos=torch.empty(0, dtype=torch.int64, device=device)
-    )
-    return make(pattern, layout)
+def _cached_by_layout(make: Callable[[Any, BatchLike], Any], pattern: Any, layout: Layout) -> Any:
+    return make(pattern, cast("BatchLike", layout))
 
 
 @lru_cache(maxsize=512)
-def _by_lengths(pattern: Pattern) -> bool:
+def _reads_layout_only(pattern: Pattern) -> bool:
     parts = getattr(pattern, "patterns", None)
-    return isinstance(pattern, _LENGTHS_ALONE) if parts is None else all(map(_by_lengths, parts))
+    if parts is None:
+        return isinstance(pattern, _LAYOUT_PATTERNS)
+    return all(map(_reads_layout_only, parts))

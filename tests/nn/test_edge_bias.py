@@ -150,7 +150,7 @@ def test_errors_name_what_is_missing():
         (DistanceBias(2, HEADS), "path_index"),
         (EdgeEncoder(weighted=True), "edge_weight"),
     ]:
-        with pytest.raises(ValueError, match=rf"batch\.{name} must be a tensor: "):
+        with pytest.raises(ValueError, match=rf"batch\.{name}: got None, expected a tensor; "):
             module(batch, adjacency)
     batch = ShortestPaths(2)(batch)
     batch.edge_attr = torch.ones(5, FEATURES)

@@ -100,7 +100,7 @@ def test_errors_name_what_the_data_lacks():
         ("virtual_node", "virtual_mask"),
     ]:
         embedding = GraphEmbedding(7, 3, encodings=[encoding])
-        with pytest.raises(ValueError, match=rf"batch\.{name} must be a tensor: add the encoding"):
+        with pytest.raises(ValueError, match=rf"batch\.{name}: got None, expected a tensor; add"):
             embedding(batch())
     embedding = GraphEmbedding(7, 3, encodings=["laplacian:4"])
     with pytest.raises(ValueError, match="has 5 columns, the model wants 4"):
@@ -110,7 +110,7 @@ def test_errors_name_what_the_data_lacks():
 @pytest.mark.parametrize(
     ("fields", "error", "message"),
     [
-        ({"x": None}, ValueError, r"batch\.x must be a tensor: the model reads node features"),
+        ({"x": None}, ValueError, r"batch\.x: got None, expected a tensor; the model reads"),
         ({"x": torch.ones(8, 5)}, ValueError, r"built for num_features=7, got shape \(8, 5\)"),
         ({"x": torch.ones(8, 7).long()}, ValueError, r"must hold floats, got torch\.int64"),
         ({"node_type": torch.arange(8)}, IndexError, "goes up to 7, .* num_node_types=3"),

@@ -87,5 +87,5 @@ def test_heads():
         graph_head(DIM, 3, pairs="dot")
     with pytest.raises(ValueError, match="pairs must be 'dot' or 'mlp', got 'sum'"):
         graph_head(DIM, 3, pairs="sum")
-    with pytest.raises(ValueError, match=r"batch\.edge_index must be a tensor"):
+    with pytest.raises(ValueError, match=r"batch\.edge_index: got None, expected a tensor"):
         PairHead(DIM, 3, "mlp")(randn(3, DIM), Data())

@@ -56,9 +56,9 @@ def test_fixed_edges():
     assert pattern.sources == ((0, 2), (), (1,))
     edges = pattern(packed(3, 3)).edge_index
     assert edges.T.tolist() == [[0, 0], [2, 0], [1, 2], [3, 3], [5, 3], [4, 5]]
-    with pytest.raises(ValueError, match="samples of 3 nodes, got one of 4"):
+    with pytest.raises(ValueError, match="got a sample of 4 nodes, expected 3"):
         pattern(packed(3, 4))
-    with pytest.raises(ValueError, match="numbers from 0 to 2, .* got 3"):
+    with pytest.raises(ValueError, match="got node 3, expected numbers from 0 to 2"):
         FixedEdges(((3,), (), ()))
 
 
@@ -114,9 +114,9 @@ def test_several_combine_one_by_one():
     )
     heads = PerHead((Complete(), Random()))
     assert heads | PerLayer((more, Causal())) == PerLayer((heads | more, heads | Causal()))
-    with pytest.raises(ValueError, match="of 2 patterns cannot be combined with one of 1"):
+    with pytest.raises(ValueError, match="got groups of 2 and 1"):
         layers | PerLayer((more,))
-    with pytest.raises(ValueError, match="Union makes one adjacency, but PerLayer makes several"):
+    with pytest.raises(ValueError, match="got a PerLayer, expected patterns that make one"):
         Union((more, layers))
 
 

@@ -7,9 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from graphformer.adjacency import Adjacency
 from graphformer.deprecated import renamed_keywords
-from graphformer.models.graph.model import GraphModel, edges_of
+from graphformer.models.graph.model import GraphModel
 from graphformer.nn import FeedForward, GraphAttention
 from graphformer.nn.dropout import Dropout
 from graphformer.nn.edge_bias import EdgeEncoder, PartBias
@@ -23,7 +22,7 @@ from graphformer.nn.graph import (
     combine_layers,
 )
 from graphformer.nn.readout import Pairs, Readout, graph_head
-from graphformer.patterns import Pattern
+from graphformer.patterns import AdjacencyLike, resolve_single
 
 
 class GAT(nn.Module):
@@ -46,9 +45,9 @@ class GAT(nn.Module):
         self.dropout, self.jump = Dropout(dropout), jump
         self.num_features = layers[0].source.in_features
 
-    def forward(self, batch: Any, adjacency: Adjacency | Pattern | Tensor) -> Tensor:
+    def forward(self, batch: Any, adjacency: AdjacencyLike) -> Tensor:
         """Features `batch.x` [N, F] -> logits [N, K], or what the head makes of all layers."""
-        adjacency = edges_of(batch, adjacency)
+        adjacency = resolve_single(adjacency, batch)
         states = [node_features(batch, self.num_features)]
         for layer, edges in zip(self.layers, self.edges, strict=True):
             x = layer(self.dropout(states[-1]), adjacency, **edges(batch, adjacency))

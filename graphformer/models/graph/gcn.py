@@ -7,11 +7,9 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch_geometric import nn as pyg
 
-from graphformer.adjacency import Adjacency
-from graphformer.models.graph.model import edges_of
 from graphformer.nn import Head
 from graphformer.nn.encodings import node_features
-from graphformer.patterns import Pattern
+from graphformer.patterns import AdjacencyLike, resolve_single
 
 
 class GCN(nn.Module):
@@ -21,10 +19,10 @@ class GCN(nn.Module):
         super().__init__()
         self.layers, self.head, self.dropout = layers, head, nn.Dropout(dropout)
 
-    def forward(self, batch: Any, adjacency: Adjacency | Pattern | Tensor) -> Tensor:
+    def forward(self, batch: Any, adjacency: AdjacencyLike) -> Tensor:
         """Features `batch.x` [N, F] -> logits [N, K], or [B, K] if pooled."""
         features = node_features(batch, self.layers.in_channels)
-        x: Tensor = self.layers(self.dropout(features), edges_of(batch, adjacency).edge_index)
+        x: Tensor = self.layers(self.dropout(features), resolve_single(adjacency, batch).edge_index)
         return x if self.head is None else self.head(x, batch)
 
 

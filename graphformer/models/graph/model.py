@@ -6,18 +6,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from graphformer.adjacency import Adjacency, as_adjacency
-from graphformer.models.model import Edges, Model
+from graphformer.adjacency import Adjacency
+from graphformer.models.model import Model
 from graphformer.nn import Transformer
-from graphformer.nn.edge_bias import EdgeEncoder, edge_features, require_tensor
-from graphformer.patterns import Pattern
-
-
-def edges_of(batch: Any, adjacency: Adjacency | Pattern | Tensor) -> Adjacency:
-    """Who attends to whom in a batch, of an adjacency, an `edge_index` or a pattern."""
-    if isinstance(adjacency, Pattern):
-        return adjacency(batch)
-    return as_adjacency(adjacency, batch.num_nodes)
+from graphformer.nn.edge_bias import EdgeEncoder, edge_features
+from graphformer.patterns import AdjacencyLike
+from graphformer.patterns.fields import require_tensor
 
 
 class GraphModel(Model):
@@ -48,9 +42,7 @@ class GraphModel(Model):
         self.edges = edges
         self.local, self.local_edge_dim = local, local_edge_dim
 
-    def forward(
-        self, batch: Any, adjacency: Edges | Tensor | None = None, **options: Any
-    ) -> Tensor:
+    def forward(self, batch: Any, adjacency: AdjacencyLike | None = None, **options: Any) -> Tensor:
         """Answer for each node, sample or pair of nodes, as the head has it: [..., K].
 
         Args:
@@ -63,8 +55,6 @@ class GraphModel(Model):
         Raises ValueError for what the batch lacks, and for several adjacencies where the model
         reads edges.
         """
-        if isinstance(adjacency, Tensor):
-            adjacency = as_adjacency(adjacency, batch.num_nodes)
         edges = self._edges(batch, self.adjacency if adjacency is None else adjacency)
         if isinstance(edges, Adjacency):
             options |= self.edges(batch, edges)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from graphformer import adjacency as adjacencies
 from graphformer.adjacency import Adjacency, Complete, HeadEdges
 from graphformer.deprecated import renamed_keywords
-from graphformer.models.model import Edges, Model
+from graphformer.models.model import Model
 from graphformer.nn import Head, Positions, Transformer, weight_std
 from graphformer.nn.patches import Convolutions, GridPositions, PatchEmbedding
-from graphformer.patterns import GlobalNodes, lengths
+from graphformer.patterns import AdjacencyLike, GlobalNodes, lengths
 
 PatchPositions = Literal["axial", "learned", "sincos"]
 Stem = Literal["linear", "convolutional"]
@@ -56,7 +56,7 @@ class ViT(Model):
         if getattr(head, "pool", None) == "first" and not tokens:
             raise ValueError("pool 'first' reads the class token: give the model tokens")
 
-    def forward(self, batch: Any, adjacency: Edges | None = None, **options: Any) -> Tensor:
+    def forward(self, batch: Any, adjacency: AdjacencyLike | None = None, **options: Any) -> Tensor:
         """Answer for each image, [B, K], or each patch, [N, C], as the head has it.
 
         Args:
@@ -72,7 +72,7 @@ class ViT(Model):
         return nodes if self.head is None else self.head(nodes, batch)
 
     def nodes(
-        self, batch: Any, adjacency: Edges | None = None, **options: Any
+        self, batch: Any, adjacency: AdjacencyLike | None = None, **options: Any
     ) -> tuple[Tensor, tuple[int, ...]]:
         """All nodes after the blocks, tokens first in each image, and how many each image has."""
         edges = self._edges(batch, self.adjacency if adjacency is None else adjacency)

@@ -13,6 +13,7 @@ from graphformer.adjacency import Adjacency, from_edge_index
 from graphformer.data.graph.sampling import sample_neighbors
 from graphformer.models import GAT, GraphModel, Model
 from graphformer.nn import Transformer
+from graphformer.patterns import AdjacencyLike, resolve_single
 
 Layer = Callable[[Tensor, Adjacency], Tensor]
 
@@ -51,7 +52,7 @@ def layerwise(
 
 
 def predict_whole_graph(
-    network: nn.Module, graph: Data, adjacency: Adjacency, *, batch_size: int = 65_536
+    network: nn.Module, graph: Data, adjacency: AdjacencyLike, *, batch_size: int = 65_536
 ) -> Tensor:
     """Outputs [N, K] of a GAT, or of a Transformer that reads no edge values, for all nodes.
 
@@ -59,7 +60,7 @@ def predict_whole_graph(
         network: built by `models.gat`, `residual_gat` or `graph_transformer`, one answer a node;
             it is put into evaluation mode.
         graph: with features `x` [N, F].
-        adjacency: N x N.
+        adjacency: N x N, a pattern or an edge_index.
         batch_size: targets a part.
 
     Raises:
@@ -67,6 +68,7 @@ def predict_whole_graph(
         ValueError: a model that reads edge values, or pools.
     """
     network.eval()
+    adjacency = resolve_single(adjacency, graph)
     with torch.no_grad():
         if isinstance(network, GAT):
             return layerwise(_gat_layers(network), graph.x, adjacency, batch_size=batch_size)
