@@ -21,7 +21,7 @@ from torch import Tensor
 
 from graphformer import models
 from graphformer.cli.profiling import peak_memory
-from graphformer.data.vision.base import pack
+from graphformer.data.batch import pack_images
 from graphformer.patterns import Complete, GlobalNodes, Grid, Pattern
 from graphformer.tasks.vision.masked_image import sample_visible_mask
 
@@ -47,7 +47,7 @@ def best_seconds(step: Callable[[], Any], repeats: int) -> float:
 def images(count: int, side: int, patch_size: int, channels: int = 1) -> Any:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(count, channels, side, side, generator=generator)
-    return pack([pixels], [list(range(count))], patch_size)
+    return pack_images(pixels, patch_size)
 
 
 def trained(model: torch.nn.Module, run: Callable[[], Tensor]) -> Callable[[], None]:
@@ -63,7 +63,7 @@ def trained(model: torch.nn.Module, run: Callable[[], Tensor]) -> Callable[[], N
 def growth(sides: list[int], repeats: int) -> list[dict[str, Any]]:
     """Edges, time and memory of a training step of a ViT, patch 4, by the images' side."""
     torch.manual_seed(0)
-    model = models.vit(16, 10, 64, 4, 4, positions="sincos")
+    model = models.vit(10, 64, 4, 4, channels=1, patch_size=4, positions="sincos")
     rows = []
     for side in sides:
         batch = images(8, side, 4)
@@ -92,7 +92,17 @@ def beside_timm(repeats: int) -> dict[str, Any]:
         return {"missing": f"not measured, for timm cannot be imported ({error})"}
     shape: dict[str, Any] = {"embed_dim": 192, "depth": 6, "num_heads": 3}
     peer = timm.models.VisionTransformer(img_size=64, patch_size=8, num_classes=10, **shape)
-    model = models.vit(192, 10, 192, 6, 3, pool="class", positions="learned", shape=(8, 8))
+    model = models.vit(
+        10,
+        192,
+        6,
+        3,
+        channels=3,
+        patch_size=8,
+        pool="class",
+        positions="learned",
+        shape=(8, 8),
+    )
     pixels = torch.randn(16, 3, 64, 64)
     batch = images(16, 64, 8, channels=3)
     adjacency = Complete()(batch)
@@ -123,7 +133,7 @@ def beside_timm(repeats: int) -> dict[str, Any]:
 def mae_memory(repeats: int) -> dict[str, Any]:
     """A training step of a masked autoencoder on a quarter of the patches, and on all of them."""
     torch.manual_seed(0)
-    model = models.mae(48, 192, 6, 3, decoder_dim=96, decoder_depth=1)
+    model = models.mae(192, 6, 3, channels=3, patch_size=4, decoder_dim=96, decoder_depth=1)
     batch = images(16, 64, 4, channels=3)
     adjacency = Complete()(batch)
     quarter = sample_visible_mask(batch.lengths, 0.75, np.random.default_rng(0))

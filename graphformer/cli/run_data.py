@@ -17,8 +17,8 @@ from graphformer.cli.config.files import find_config
 from graphformer.cli.config.messages import describe_error
 from graphformer.cli.config.parser import Parser, import_object
 from graphformer.cli.errors import UsageError
+from graphformer.data.batch import source_batch
 from graphformer.models import CLIP, EncoderDecoder, MaskedAutoencoder, RecurrentCaptioner, ViT
-from graphformer.models.vision.clip import image_batch
 from graphformer.nn import pool
 from graphformer.patterns import Pattern
 
@@ -83,7 +83,7 @@ def extract_images(batch: Any) -> Any:
         if getattr(batch, "shapes", None) is None:
             raise UsageError("the data of this run are no images")
         return batch
-    return image_batch(batch)
+    return source_batch(batch)
 
 
 @torch.inference_mode()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from graphformer.batch_type import IGNORE_INDEX, Batch, BatchLike
 from graphformer.nn.patches import Shape, patchify
+from graphformer.patterns import lengths as node_lengths
 
 __all__ = [
     "IGNORE_INDEX",
@@ -21,6 +22,8 @@ __all__ = [
     "pack_nodes",
     "pack_tokens",
     "positions_in_samples",
+    "slice_batch",
+    "source_batch",
 ]
 
 Device = torch.device | str | None
@@ -110,6 +113,33 @@ def pack_images(
         lengths=tuple(rows * columns for rows, columns in shapes),
         shapes=shapes,
     )
+
+
+def slice_batch(batch: BatchLike, start: int, stop: int) -> Batch:
+    """Return the samples `start` up to `stop` of a batch of tokens or images, as a batch.
+
+    It has x, pos and lengths, and shapes if the batch has them.
+    """
+    sizes = node_lengths(batch)
+    rows = slice(sum(sizes[:start]), sum(sizes[:stop]))
+    part = Batch(x=batch.x[rows], pos=batch.pos[rows], lengths=sizes[start:stop])
+    shapes = getattr(batch, "shapes", None)
+    if shapes is not None:
+        part.shapes = tuple(shapes[start:stop])
+    return part
+
+
+def source_batch(batch: BatchLike) -> Batch:
+    """Return the source of an encoder-decoder's batch, texts or images, as a batch of its own.
+
+    It has x and lengths, and pos and shapes if the batch has them for its source.
+    """
+    source = Batch(x=batch.source, lengths=tuple(map(int, batch.source_lengths)))
+    for field, name in (("pos", "source_pos"), ("shapes", "source_shapes")):
+        value = getattr(batch, name, None)
+        if value is not None:
+            source[field] = value
+    return source
 
 
 @lru_cache(maxsize=1024)

@@ -62,7 +62,7 @@ def test_a_run_goes_on_at_another_resolution(pets: Path, capsys: pytest.CaptureF
 def test_what_a_builder_refuses_is_one_line(pets: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["fit", "-c", "pets.yaml", "--data.size", "null"]) == 2
     error = capsys.readouterr().err
-    assert "positions='learned' needs shape" in error
+    assert "shape: got None, expected the rows" in error
     assert error.count("\n") == 1
 
 

@@ -12,7 +12,14 @@ from torch import Tensor
 
 import graphformer.data
 from graphformer.batch_type import Batch
-from graphformer.data.batch import pack_images, pack_nodes, pack_tokens, positions_in_samples
+from graphformer.data.batch import (
+    pack_images,
+    pack_nodes,
+    pack_tokens,
+    positions_in_samples,
+    slice_batch,
+    source_batch,
+)
 from graphformer.nn import patchify
 
 IDS = [[2, 3, 5], [], [7], [11, 13]]
@@ -138,3 +145,32 @@ def test_packing_does_not_import_lightning(code: str, imported: bool) -> None:
     program = f"import sys, graphformer.data as d; d.{code}; print('lightning' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == str(imported), done.stderr
+
+
+def test_some_samples_of_a_batch():
+    tokens = slice_batch(pack_tokens(IDS), 1, 4)
+    assert (tokens.x.tolist(), tokens.pos.tolist()) == ([7, 11, 13], [0, 0, 1])
+    assert tokens.lengths == (0, 1, 2)
+    assert getattr(tokens, "shapes", None) is None
+    pictures = [torch.randn(3, 2 * rows, 2 * columns) for rows, columns in ((1, 5), (3, 2), (2, 2))]
+    images = slice_batch(pack_images(pictures, 2), 1, 3)
+    expected = pack_images(pictures[1:], 2)
+    assert torch.equal(images.x, expected.x)
+    assert torch.equal(images.pos, expected.pos)
+    assert (images.lengths, images.shapes) == (expected.lengths, expected.shapes)
+    assert slice_batch(pack_tokens(IDS), 2, 2).lengths == ()
+
+
+def test_the_source_of_a_batch():
+    images = pack_images(torch.randn(2, 3, 4, 6), 2)
+    batch = pack_tokens(IDS[:2])
+    batch.source, batch.source_lengths = images.x, torch.tensor(images.lengths)
+    source = source_batch(batch)
+    assert torch.equal(source.x, images.x)
+    assert source.lengths == (6, 6)
+    assert getattr(source, "pos", None) is None
+    assert getattr(source, "shapes", None) is None
+    batch.source_pos, batch.source_shapes = images.pos, images.shapes
+    source = source_batch(batch)
+    assert torch.equal(source.pos, images.pos)
+    assert source.shapes == ((2, 3), (2, 3))

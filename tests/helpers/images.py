@@ -1,4 +1,4 @@
-"""Small images of mixed shapes for tests, packed as the data modules pack them."""
+"""Small images of mixed shapes for tests, as batches of patches and of captions."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 
-from graphformer.nn import patchify
+from graphformer.batch_type import Batch
+from graphformer.data.batch import pack_images, pack_tokens
 
 SHAPES = ((6, 10), (2, 14), (6, 10), (10, 2))  # rows of pixels, not of patches
+CAPTION_LENGTHS = (5, 2, 7, 3)
+VOCAB_SIZE = 11
 
 
 def random_images(
@@ -21,15 +23,19 @@ def random_images(
     return [torch.randn(channels, h, w, generator=generator) for h, w in shapes]
 
 
-def patch_batch(images: Sequence[Tensor], patch_size: int = 2) -> Data:
+def patch_batch(images: Sequence[Tensor], patch_size: int = 2) -> Batch:
     """Images as a batch of patches."""
-    grids = [patchify(image[None], patch_size)[0] for image in images]
-    shapes = [(grid.shape[0], grid.shape[1]) for grid in grids]
-    places = [torch.cartesian_prod(torch.arange(h), torch.arange(w)) for h, w in shapes]
-    return Data(
-        x=torch.cat([grid.flatten(0, 1) for grid in grids]),
-        pos=torch.cat(places),
-        shapes=shapes,
-        lengths=tuple(map(len, places)),
-        num_nodes=sum(map(len, places)),
-    )
+    return pack_images(images, patch_size)
+
+
+def random_captions(samples: Sequence[int] = (0, 1, 2, 3), seed: int = 5) -> Batch:
+    """Some of four images of mixed sizes, with captions of mixed lengths."""
+    generator = torch.Generator().manual_seed(seed)
+    texts = [torch.randint(VOCAB_SIZE, (n,), generator=generator) for n in CAPTION_LENGTHS]
+    pictures = random_images()
+    batch = pack_tokens([texts[i] for i in samples])
+    images = pack_images([pictures[i] for i in samples], 2)
+    batch.y = batch.x.clone()
+    batch.source, batch.source_pos = images.x, images.pos
+    batch.source_lengths, batch.source_shapes = images.lengths, images.shapes
+    return batch

@@ -52,9 +52,14 @@ BUILD = {
         gf.complete(LENGTHS),
         (15, 11),
     ),
-    "vit": (lambda: models.vit(13, 7, 12, 2, 3), images, gf.complete([6, 5, 4]), (3, 7)),
+    "vit": (
+        lambda: models.vit(7, 12, 2, 3, channels=13, patch_size=1),
+        images,
+        gf.complete([6, 5, 4]),
+        (3, 7),
+    ),
     "vit-sines": (
-        lambda: models.vit(13, 7, 12, 2, 3, positions="sincos"),
+        lambda: models.vit(7, 12, 2, 3, channels=13, patch_size=1, positions="sincos"),
         images,
         gf.grid([(2, 3), (1, 5), (2, 2)]),
         (3, 7),

@@ -101,7 +101,7 @@ def _modalities(seed: int) -> list[Modality]:
         Modality(
             "images: digits",
             digits,
-            lambda: vit(1, 10, **SIZE, max_length=8),
+            lambda: vit(10, channels=1, patch_size=1, **SIZE, max_length=8),
             classify("graph"),
             {"complete": Complete(), "grid 1": Grid(1)},
             steps=400,

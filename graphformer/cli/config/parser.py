@@ -17,9 +17,16 @@ data_modules.import_all()  # the parser finds data modules by name among importe
 
 # What a task or a network needs to know of the data, and asks of it unless it is given.
 NETWORKS = ("network", "generator")
-SIZES = ("num_features", "num_edge_features", "num_classes", "vocab_size")
+SIZES = (
+    "num_features",
+    "num_edge_features",
+    "num_classes",
+    "vocab_size",
+    "channels",
+    "patch_size",
+)
 # What a network may be told besides, where the data knows it.
-HINTS = ("shape", "patch_size")
+HINTS = ("shape",)
 
 
 class Parser(LightningArgumentParser):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from graphformer.cli.errors import UsageError
 from graphformer.cli.run_data import extract_images, image_encoder
+from graphformer.data.batch import slice_batch
 from graphformer.models import (
     CLIP,
     EncoderDecoder,
@@ -20,7 +21,7 @@ from graphformer.models import (
     ViT,
     search,
 )
-from graphformer.models.vision.clip import caption_batch, slice_batch
+from graphformer.models.vision.clip import caption_batch
 from graphformer.nn import record_attention, unpatchify
 from graphformer.nn.record import AttentionRecord
 from graphformer.nn.rollout import attention_from, dense_attention, rollout_from

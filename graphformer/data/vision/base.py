@@ -147,6 +147,7 @@ class PatchImages(DataModule):
         seed: of the split, the order and the changes.
     """
 
+    channels: int
     num_features: int
     num_classes: int
     shape: tuple[int, int] | None
@@ -206,7 +207,8 @@ class PatchImages(DataModule):
             self._splits[split] = ImageSamples(
                 images, labels, self.patch_size, self.mean, self.std, changes
             )
-        self.num_features = len(self.mean) * self.patch_size**2
+        self.channels = len(self.mean)
+        self.num_features = self.channels * self.patch_size**2
         sides = common_size(splits["train"][0])
         self.shape = None
         if sides is not None:

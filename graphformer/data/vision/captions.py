@@ -103,7 +103,7 @@ class CaptionedImages(TokenizedData):
             )
         self.splits: dict[str, ImagesAndCaptions] = {}
         self.mean = self.std = np.zeros(0)
-        self.num_features = 0
+        self.channels = self.num_features = 0
         self.shape: tuple[int, int] | None = None
 
     @abstractmethod
@@ -118,7 +118,8 @@ class CaptionedImages(TokenizedData):
                 check_not_empty(split, images)
             self.splits, images = splits, splits["train"][0]
             self.mean, self.std = pixel_statistics(images)
-            self.num_features = len(self.mean) * self.patch_size**2
+            self.channels = len(self.mean)
+            self.num_features = self.channels * self.patch_size**2
             sides = common_size(images)
             if sides is not None:
                 self.shape = (sides[0] // self.patch_size, sides[1] // self.patch_size)

@@ -1,22 +1,24 @@
-"""Masked autoencoders: most of an image is hidden, and told from what is left."""
+"""Masked autoencoders: an encoder of the visible patches and a decoder of all patches."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, Literal
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from graphformer import adjacency as adjacencies
 from graphformer.adjacency import Adjacency, Complete, HeadEdges
-from graphformer.models.vision.vit import (
+from graphformer.batch_type import Batch, BatchLike
+from graphformer.models.vision.embedding import (
     PatchPositions,
-    ViT,
     check_pool,
-    head_adjacencies,
+    old_patch_arguments,
     patch_embedding,
 )
+from graphformer.models.vision.tokens import head_adjacencies
+from graphformer.models.vision.vit import ViT
 from graphformer.nn import Transformer, weight_std
 from graphformer.nn.init import initialise
 from graphformer.nn.patches import GridPositions
@@ -24,11 +26,11 @@ from graphformer.patterns import lengths
 
 
 class MaskedAutoencoder(nn.Module):
-    """An encoder of the visible patches alone, and a light decoder over all places.
+    """An encoder of the visible patches, and a small decoder over all patches.
 
     Args:
-        encoder: of images, without a head; to be kept.
-        decoder: over all patches, the hidden ones as one learned token at their places.
+        encoder: of images, without a head; the part that is used after pretraining.
+        decoder: over all patches; hidden ones start as one learned token plus their position.
         widen: from the encoder's width to the decoder's.
         positions: of the decoder's nodes.
         head: from the decoder's nodes to patches.
@@ -51,68 +53,64 @@ class MaskedAutoencoder(nn.Module):
         for part in (decoder, widen, head):
             initialise(part, std=weight_std(decoder.dim), depth=len(decoder.blocks))
 
-    def forward(self, batch: Any, adjacency: Adjacency, visible: Tensor | None = None) -> Tensor:
-        """Tell all patches of images from the visible ones: [N, F].
+    def forward(
+        self, batch: BatchLike, adjacency: Adjacency, visible: Tensor | None = None
+    ) -> Tensor:
+        """Predict all patches of the images from the visible ones, [N, F].
 
         Args:
             batch: patches `x` [N, F], `pos` [N, 2], `lengths` and `shapes`.
-            adjacency: who attends to whom among all patches, N x N; the visible ones attend along
-                those of its edges that join two of them.
-            visible: which patches the encoder sees, bool [N]; all of them by default.
+            adjacency: among all patches, N x N; the encoder uses its edges between visible ones.
+            visible: which patches the encoder reads, bool [N]; all of them by default.
         """
         if visible is None:
             visible = torch.ones(len(batch.x), dtype=torch.bool, device=batch.x.device)
-        seen = visible_batch(batch, visible)
-        nodes = self.widen(self.encoder(seen, induced_adjacency(adjacency, visible, seen.lengths)))
+        part = visible_batch(batch, visible)
+        nodes = self.widen(self.encoder(part, induced_adjacency(adjacency, visible, part.lengths)))
         x = self.mask_token.to(nodes.dtype).expand(len(visible), -1)
         x = x.index_put((visible.nonzero().squeeze(1),), nodes)
-        return self.head(self.decoder(x + self._places(batch), adjacency))
+        return self.head(self.decoder(x + self._encode_positions(batch), adjacency))
 
-    def _places(self, batch: Any) -> Tensor:
+    def _encode_positions(self, batch: BatchLike) -> Tensor:
         if isinstance(self.positions, GridPositions):
             return self.positions(batch.pos, batch.shapes, lengths(batch))
         return self.positions(batch.pos)
 
 
-def visible_batch(batch: Any, visible: Tensor) -> Any:
-    """The visible patches of a batch as one of their own; `shapes` stay those of whole images."""
-    counts = [int(part.sum()) for part in visible.split(list(lengths(batch)))]
-    return SimpleNamespace(
-        x=batch.x[visible],
-        pos=batch.pos[visible],
-        lengths=tuple(counts),
-        shapes=getattr(batch, "shapes", None),
-        num_nodes=sum(counts),
-    )
+def visible_batch(batch: BatchLike, visible: Tensor) -> Batch:
+    """Return the visible patches as a batch, whose `shapes` are those of the whole images."""
+    counts = tuple(int(image.sum()) for image in visible.split(list(lengths(batch))))
+    shapes = getattr(batch, "shapes", None)
+    return Batch(x=batch.x[visible], pos=batch.pos[visible], lengths=counts, shapes=shapes)
 
 
-def induced_adjacency(adjacency: Adjacency, keep: Tensor, sizes: tuple[int, ...]) -> Adjacency:
-    """The edges among some of the nodes, which are numbered anew.
+def induced_adjacency(adjacency: Adjacency, keep: Tensor, lengths: tuple[int, ...]) -> Adjacency:
+    """Return the subgraph induced by some of the nodes, numbered anew in their order.
 
     Args:
         adjacency: N x N.
         keep: which nodes, bool [N].
-        sizes: how many of them each sample has.
+        lengths: number of nodes kept in each sample, B ints.
     """
     if isinstance(adjacency, Complete):
-        return adjacencies.complete(sizes).to(adjacency.device)
+        return adjacencies.complete(lengths).to(adjacency.device)
     if isinstance(adjacency, HeadEdges):
-        return HeadEdges.of(
-            *(induced_adjacency(part, keep, sizes) for part in head_adjacencies(adjacency))
-        )
-    number = keep.cumsum(0) - 1
-    edges = adjacency.edge_index
-    edges = number[edges[:, keep[edges].all(0)]]
-    count = sum(sizes)
-    return adjacencies.from_edge_index(edges, (count, count))
+        heads = head_adjacencies(adjacency)
+        return HeadEdges.of(*(induced_adjacency(head, keep, lengths) for head in heads))
+    new_index = keep.cumsum(0) - 1
+    edge_index = adjacency.edge_index
+    edge_index = new_index[edge_index[:, keep[edge_index].all(0)]]
+    return adjacencies.from_edge_index(edge_index, (sum(lengths), sum(lengths)))
 
 
+@old_patch_arguments("num_features", "dim", "depth", "num_heads")
 def mae(
-    num_features: int,
     dim: int = 128,
     depth: int = 4,
     num_heads: int = 4,
     *,
+    channels: int,
+    patch_size: int,
     decoder_dim: int = 64,
     decoder_depth: int = 2,
     decoder_heads: int = 4,
@@ -121,33 +119,38 @@ def mae(
     max_length: int = 64,
     pool: Literal["mean", "class"] = "mean",
 ) -> MaskedAutoencoder:
-    """A masked autoencoder, whose `encoder` has the names and sizes of `vit`.
+    """Build a masked autoencoder, whose `encoder` has the weight names and sizes of a `vit`.
 
     Args:
-        num_features: width of a flattened patch.
         dim, depth, num_heads: of the encoder.
+        channels: of the images, 3 for colour.
+        patch_size: side of a patch in pixels.
         decoder_dim, decoder_depth, decoder_heads: of the decoder.
-        positions, shape, max_length: as in `vit`, of both.
-        pool: "class" gives the encoder a class token.
+        positions, shape, max_length: as in `vit`, of encoder and decoder.
+        pool: "class" adds a class token to the encoder.
 
     Returns:
-        A model from patches [N, num_features] to patches [N, num_features].
+        A model from patches [N, F] to patches [N, F], F = channels * patch_size**2.
 
     Source: He et al., 2022, section 3.
     """
     check_pool(pool)
-    places: dict[str, Any] = {"positions": positions, "shape": shape, "max_length": max_length}
-    encoder = ViT(
-        patch_embedding(num_features, dim, **places),
-        Transformer(dim, depth, num_heads),
-        tokens=int(pool == "class"),
+    embed = partial(
+        patch_embedding,
+        channels=channels,
+        patch_size=patch_size,
+        positions=positions,
+        shape=shape,
+        max_length=max_length,
     )
-    own = patch_embedding(num_features, decoder_dim, **places).positions
-    assert own is not None
+    encoder = ViT(embed(dim), Transformer(dim, depth, num_heads), tokens=int(pool == "class"))
+    # Only its positions are used; making the rest too keeps the random weights of a seed.
+    decoder_positions = embed(decoder_dim).positions
+    assert decoder_positions is not None
     return MaskedAutoencoder(
         encoder,
         Transformer(decoder_dim, decoder_depth, decoder_heads),
         nn.Linear(dim, decoder_dim),
-        own,
-        nn.Linear(decoder_dim, num_features),
+        decoder_positions,
+        nn.Linear(decoder_dim, channels * patch_size**2),
     )

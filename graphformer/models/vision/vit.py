@@ -1,41 +1,47 @@
-"""Vision transformers: patches as words, read from their mean or from a class token."""
+"""Vision transformers: patches as nodes, pooled by their mean or by a class token."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from graphformer import adjacency as adjacencies
-from graphformer.adjacency import Adjacency, Complete, HeadEdges
-from graphformer.deprecated import renamed_keywords
+from graphformer.adjacency import Adjacency
+from graphformer.batch_type import BatchLike
+from graphformer.deprecated import renamed_attribute, renamed_keywords
 from graphformer.models.model import Model
-from graphformer.nn import Head, Positions, Transformer, weight_std
-from graphformer.nn.patches import Convolutions, GridPositions, PatchEmbedding
-from graphformer.patterns import AdjacencyLike, GlobalNodes, lengths
-
-PatchPositions = Literal["axial", "learned", "sincos"]
-Stem = Literal["linear", "convolutional"]
+from graphformer.models.vision.embedding import (
+    PatchPositions,
+    Stem,
+    check_pool,
+    old_patch_arguments,
+    patch_embedding,
+)
+from graphformer.models.vision.tokens import connect_tokens
+from graphformer.nn import Head, Transformer, weight_std
+from graphformer.patterns import AdjacencyLike, lengths
+from graphformer.patterns.fields import Layout
 
 
 class ViT(Model):
-    """A Transformer over the patches of images, and over learned tokens ahead of each image's.
+    """A Transformer over the patches of images, and over learned tokens before each image's.
 
-    Tokens are nodes that see all of their image and are seen by all, whatever the adjacency among
-    the patches: given one over N patches, they join it. One over N + B * tokens nodes, in which
-    the tokens come first in each image, is taken as it is.
+    Tokens are nodes that attend to all of their image and are attended to by all of it. An
+    adjacency over the N patches is extended by them; one over N + B * tokens nodes, where the
+    tokens come first in each image, is used as it is.
 
     Args:
-        embedding: makes nodes [N, C] of a batch of patches.
+        embedding: from a batch of patches to nodes [N, C].
         transformer: over patches and tokens.
-        head: makes answers of the nodes; None answers with those of the patches, [N, C]. One that
-            pools the "first" node reads the class token, any other the patches alone.
-        tokens: how many; the first is the class token, the others are registers.
+        head: from nodes to outputs; None returns the nodes of the patches, [N, C]. A head that
+            pools the "first" node reads the class token, any other the patches only.
+        tokens: number of tokens; the first is the class token, the others are registers.
         norm: normalises tokens and patches before the first block, as in CLIP.
+
+    Raises:
+        ValueError: when the head pools the first node and there are no tokens.
 
     Source: Dosovitskiy et al., 2021 (ViT); registers: Darcet et al., 2024.
     """
@@ -53,32 +59,48 @@ class ViT(Model):
         self.norm = norm
         dim = transformer.dim
         self.tokens = nn.Parameter(weight_std(dim) * torch.randn(tokens, dim)) if tokens else None
-        if getattr(head, "pool", None) == "first" and not tokens:
-            raise ValueError("pool 'first' reads the class token: give the model tokens")
+        if self.pools_class_token and not tokens:
+            raise ValueError(
+                "tokens: got 0, expected 1 or more for a head with pool='first', which reads the "
+                "class token"
+            )
 
-    def forward(self, batch: Any, adjacency: AdjacencyLike | None = None, **options: Any) -> Tensor:
-        """Answer for each image, [B, K], or each patch, [N, C], as the head has it.
+    @property
+    def pools_class_token(self) -> bool:
+        """Whether the output is read from the class token, not from the patches."""
+        return getattr(self.head, "pool", None) == "first"
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of learned tokens per image, class token and registers."""
+        return 0 if self.tokens is None else len(self.tokens)
+
+    def forward(
+        self, batch: BatchLike, adjacency: AdjacencyLike | None = None, **options: Any
+    ) -> Tensor:
+        """Return the output for each image, [B, K], or for each patch, [N, C] or [N, K].
 
         Args:
-            batch: patches `x` [N, F], `pos` [N, 2], `lengths`, and `shapes` where they matter.
-            adjacency: who attends to whom among the patches, N x N, or the pattern that says it of
-                a batch, or one such for each block; an adjacency may also be over the tokens too.
+            batch: patches `x` [N, F], `pos` [N, 2], `lengths`, and `shapes` if the embedding
+                needs them.
+            adjacency: among the patches, N x N, or a pattern, or one of either per block; an
+                adjacency may also include the tokens. The default is the model's own.
             options: those of the Transformer.
         """
         nodes, sizes = self.nodes(batch, adjacency, **options)
-        if getattr(self.head, "pool", None) == "first" and self.head is not None:
-            return self.head(nodes, SimpleNamespace(lengths=sizes))
+        if self.pools_class_token and self.head is not None:
+            return self.head(nodes, Layout(sizes, nodes.device))
         nodes = nodes if self.tokens is None else nodes[self.patch_mask(sizes)]
         return nodes if self.head is None else self.head(nodes, batch)
 
     def nodes(
-        self, batch: Any, adjacency: AdjacencyLike | None = None, **options: Any
+        self, batch: BatchLike, adjacency: AdjacencyLike | None = None, **options: Any
     ) -> tuple[Tensor, tuple[int, ...]]:
-        """All nodes after the blocks, tokens first in each image, and how many each image has."""
+        """Return all nodes after the blocks, tokens first in each image, and nodes per image."""
         edges = self._edges(batch, self.adjacency if adjacency is None else adjacency)
         x, sizes = self.embedding(batch), lengths(batch)
         if self.tokens is not None:
-            count = len(self.tokens)
+            count = self.num_tokens
             if isinstance(edges, Adjacency):
                 edges = connect_tokens(edges, sizes, count)
             else:
@@ -88,124 +110,38 @@ class ViT(Model):
         return self.transformer(x, edges, **options), sizes
 
     def patch_mask(self, sizes: Sequence[int]) -> Tensor:
-        """Which of the nodes are patches, bool [N + B * tokens], of images with so many nodes."""
-        count = 0 if self.tokens is None else len(self.tokens)
+        """Return which nodes are patches, bool [N + B * tokens].
+
+        Args:
+            sizes: nodes per image, tokens included, B ints.
+        """
         device = next(self.parameters()).device
         total = torch.tensor(list(sizes), device=device)
         starts = (total.cumsum(0) - total).repeat_interleave(total)
-        return torch.arange(len(starts), device=device) - starts >= count
+        return torch.arange(len(starts), device=device) - starts >= self.num_tokens
+
+    is_patch = renamed_attribute("patch_mask")
 
     def _prepend_tokens(self, x: Tensor, sizes: tuple[int, ...]) -> Tensor:
         assert self.tokens is not None
         tokens = self.tokens.to(x.dtype)
         if len(set(sizes)) == 1:
             images = x.unflatten(0, (len(sizes), sizes[0]))
-            ahead = tokens.expand(len(sizes), -1, -1)
-            return torch.cat([ahead, images], dim=1).flatten(0, 1)
+            prefix = tokens.expand(len(sizes), -1, -1)
+            return torch.cat([prefix, images], dim=1).flatten(0, 1)
         return torch.cat([part for image in x.split(sizes) for part in (tokens, image)])
 
 
-def connect_tokens(adjacency: Adjacency, sizes: tuple[int, ...], count: int) -> Adjacency:
-    """Who attends to whom when `count` tokens come ahead of each image and see all of it.
-
-    Args:
-        adjacency: N x N among the patches; one with the tokens is returned as it is.
-        sizes: patches an image.
-        count: tokens an image.
-
-    Raises ValueError for an adjacency of neither size.
-    """
-    patches, nodes = sum(sizes), sum(sizes) + count * len(sizes)
-    if adjacency.shape == (nodes, nodes):
-        return adjacency
-    if adjacency.shape != (patches, patches):
-        raise ValueError(
-            f"adjacency must be over the {patches} patches, or over these and the {nodes - patches}"
-            f" tokens, got {adjacency.shape[0]} x {adjacency.shape[1]}"
-        )
-    return _joined(adjacency, sizes, count)
-
-
-@lru_cache(maxsize=16)
-@torch.inference_mode(False)
-def _joined(adjacency: Adjacency, sizes: tuple[int, ...], count: int) -> Adjacency:
-    if isinstance(adjacency, HeadEdges):
-        return HeadEdges.of(*(_joined(part, sizes, count) for part in head_adjacencies(adjacency)))
-    wider = tuple(size + count for size in sizes)
-    if isinstance(adjacency, Complete) and adjacency.lengths == sizes:
-        return adjacencies.complete(wider).to(adjacency.device)
-    own = torch.tensor(sizes, device=adjacency.device)
-    sample = torch.arange(len(sizes), device=adjacency.device).repeat_interleave(own)
-    edges = adjacency.edge_index + (count * (sample + 1))[adjacency.edge_index]
-    nodes = (sum(wider), sum(wider))
-    shifted = adjacencies.from_edge_index(edges, nodes)
-    tokens = GlobalNodes(count)(SimpleNamespace(lengths=wider, x=edges))
-    return shifted | tokens
-
-
-def head_adjacencies(adjacency: HeadEdges) -> list[Adjacency]:
-    """The edges that each head has, as adjacencies of their own."""
-    assert adjacency.heads is not None
-    edges = adjacency.edge_index
-    return [
-        adjacencies.from_edge_index(edges[:, own], adjacency.shape) for own in adjacency.heads.T
-    ]
-
-
-def check_pool(pool: str) -> None:
-    """Raise ValueError for what no image is read from."""
-    if pool not in ("mean", "class"):
-        raise ValueError(f"pool must be 'mean' or 'class', got {pool!r}")
-
-
-def patch_embedding(
-    num_features: int,
-    dim: int,
-    *,
-    positions: PatchPositions = "axial",
-    shape: tuple[int, int] | None = None,
-    max_length: int = 64,
-    stem: Stem = "linear",
-    patch_size: int | None = None,
-    channels: Sequence[int] | None = None,
-    stem_depth: int = 0,
-    dropout: float = 0.0,
-) -> PatchEmbedding:
-    """The embedding of patches, from the names of its parts; see `vit` for the arguments."""
-    places: nn.Module
-    if positions == "learned":
-        if shape is None:
-            raise ValueError(
-                "positions='learned' needs shape, the rows and columns of patches that they are "
-                "learned on; or choose 'axial' or 'sincos'"
-            )
-        places = GridPositions(dim, shape)
-    elif positions in ("axial", "sincos"):
-        places = Positions(dim, max_length, axes=2, learned=positions == "axial")
-    else:
-        raise ValueError(f"positions must be 'axial', 'learned' or 'sincos', got {positions!r}")
-    features: nn.Module
-    if stem == "linear":
-        features = nn.Linear(num_features, dim)
-    elif stem == "convolutional":
-        if patch_size is None:
-            raise ValueError(
-                "stem='convolutional' needs patch_size, the side of the data's patches"
-            )
-        features = Convolutions(num_features, dim, patch_size, channels=channels, depth=stem_depth)
-    else:
-        raise ValueError(f"stem must be 'linear' or 'convolutional', got {stem!r}")
-    return PatchEmbedding(features, places, dropout=dropout)
-
-
 @renamed_keywords(checkpoint="activation_checkpointing")
+@old_patch_arguments("num_features", "num_classes", "dim", "depth", "num_heads")
 def vit(
-    num_features: int,
     num_classes: int | None,
     dim: int = 128,
     depth: int = 4,
     num_heads: int = 4,
     *,
+    channels: int,
+    patch_size: int,
     hidden_dim: int | None = None,
     pool: Literal["mean", "class"] = "mean",
     registers: int = 0,
@@ -213,49 +149,51 @@ def vit(
     shape: tuple[int, int] | None = None,
     max_length: int = 64,
     stem: Stem = "linear",
-    patch_size: int | None = None,
-    channels: Sequence[int] | None = None,
+    stem_channels: Sequence[int] | None = None,
     stem_depth: int = 0,
     dropout: float = 0.0,
     activation_checkpointing: bool = False,
 ) -> ViT:
-    """A vision transformer over images of any size and aspect, packed without padding.
+    """Build a vision transformer for images of any size and aspect, packed without padding.
 
     Args:
-        num_features: width of a flattened patch.
-        num_classes: K; None for a model that answers with its patches, [N, C].
+        num_classes: K; None for a model that returns the nodes of its patches, [N, C].
         dim, depth, num_heads, hidden_dim, activation_checkpointing: of the Transformer.
-        pool: "mean" of the patches, or "class": a learned token that sees all of them, and is seen
-            by all, whatever the adjacency.
-        registers: further tokens of that kind.
-        positions: "axial" learns one encoding a row and one a column, "learned" one a place on a
-            grid, which is interpolated for images of another shape; "sincos" learns none.
+        channels: of the images, 3 for colour.
+        patch_size: side of a patch in pixels.
+        pool: "mean" of the patches, or "class": a learned token that attends to all patches and is
+            attended to by all, whatever the adjacency.
+        registers: number of further tokens of that kind.
+        positions: "axial" learns one encoding per row and one per column; "learned" one per cell
+            of a grid, interpolated for images of another shape; "sincos" is fixed.
         shape: rows and columns of the grid for "learned".
-        max_length: the most rows or columns of patches that "axial" can number.
-        stem: "linear" maps each patch (a convolution with its size as kernel and stride);
-            "convolutional" halves the whole image's sides by strided kernels that overlap.
-        patch_size: side of a patch, for convolutions.
-        channels: of those that halve the sides, log2(patch_size) of them.
+        max_length: the largest number of rows or columns of patches for "axial".
+        stem: "linear" maps each patch (a convolution with the patch as kernel and stride);
+            "convolutional" halves the sides of the whole image by strided, overlapping kernels.
+        stem_channels: widths of the convolutions that halve the sides, log2(patch_size) of them.
         stem_depth: convolutions after each of these.
-        dropout: on embeddings, attention weights and residuals.
+        dropout: of embeddings, attention weights and residual branches.
 
     Returns:
-        A model from patches [N, num_features] at places [N, 2] to logits [B, K].
+        A model from patches [N, channels * patch_size**2] with positions [N, 2] to logits [B, K].
+
+    Raises:
+        ValueError: when an option is unknown, or "learned" positions have no shape.
 
     Source: Dosovitskiy et al., 2021 (ViT); sines and cosines: He et al., 2022.
     """
     check_pool(pool)
     if registers < 0:
-        raise ValueError(f"registers must be 0 or more, got {registers}")
+        raise ValueError(f"registers: got {registers}, expected 0 or more")
     embedding = patch_embedding(
-        num_features,
         dim,
+        channels=channels,
+        patch_size=patch_size,
         positions=positions,
         shape=shape,
         max_length=max_length,
         stem=stem,
-        patch_size=patch_size,
-        channels=channels,
+        stem_channels=stem_channels,
         stem_depth=stem_depth,
         dropout=dropout,
     )

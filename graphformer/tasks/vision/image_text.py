@@ -1,10 +1,10 @@
-"""Images and texts by contrast: each is nearer to its own than to all others of the batch."""
+"""Contrast of images and texts (CLIP), with the recall of retrieval and zero-shot accuracy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,40 +12,46 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from typing_extensions import Unpack
 
-from graphformer.models.vision.clip import (
-    CLIP,
-    MAX_LOG_SCALE,
-    caption_batch,
-    image_batch,
-    slice_batch,
-)
+from graphformer.batch_type import Batch, BatchLike
+from graphformer.data.batch import slice_batch, source_batch
+from graphformer.models.vision.clip import CLIP, MAX_LOG_SCALE, caption_batch
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
 from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, require_tokenizer
 from graphformer.tasks.metrics import Mean
 
-if TYPE_CHECKING:
-    from torch_geometric.data import Data
+RECALL_AT = (1, 5, 10)
+
+
+class LabelledBatches(Protocol):
+    """Images that an index tensor [B] selects as a batch of patches with labels `y` [B]."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor) -> Batch: ...
 
 
 class ImageTextContrast(Task):
-    """CLIP's symmetric cross-entropy, with recall at 1, 5 and 10 of retrieval both ways.
+    """CLIP's symmetric cross-entropy, with recall at 1, 5 and 10 of retrieval in both directions.
 
-    Recall is over a whole part: of 1,000 texts, how many have their own image among the nearest;
-    an image that comes several times, or with a sentence that does, is right each time. Where the
-    data has `zero_shot_set`, as `Scenes`, the test also classifies these without training
-    (zero-shot), by the nearest mean of what may be said of each class.
+    Recall is computed over a whole split: the share of texts with one of their images among the k
+    nearest, and of images with one of their texts. An image and a text belong together if any
+    pair of the split joins them. If the data has a `zero_shot_set`, as `Scenes`, the test also
+    classifies it without training, by the nearest mean embedding of the prompts of each class.
 
-    With `micro_batch_size`, images and texts go through the towers in parts that keep no more
-    than their vectors, and once more for the gradient, which is exactly that of the whole batch:
-    the memory of a small batch with the negatives of a large one. `accumulate_grad_batches` could
-    not do that, for its batches never meet, and is refused.
+    With `micro_batch_size`, the encoders run over slices of a batch, of which only the embeddings
+    are stored, and run again for the gradient. The gradient is that of the whole batch, with the
+    memory of a small one. `accumulate_grad_batches` does not give that: it contrasts each batch
+    within itself, and is refused.
 
     Args:
         network: a `CLIP`.
-        adjacency: who attends to whom in a text.
-        micro_batch_size: pairs that go through the towers at once; all of a batch by default.
+        adjacency: pattern among the tokens of a text.
+        micro_batch_size: pairs that run through the encoders at once; by default a whole batch.
         options: those of `Task`.
+
+    Raises:
+        ValueError: when micro_batch_size is below 1.
 
     Source: Radford et al., 2021, figure 3; Gao et al., 2021 (GradCache).
     """
@@ -63,144 +69,162 @@ class ImageTextContrast(Task):
     ) -> None:
         super().__init__(network, adjacency, **options)
         if micro_batch_size is not None and micro_batch_size < 1:
-            raise ValueError(f"micro_batch_size is {micro_batch_size}: expected 1 or more.")
+            raise ValueError(f"micro_batch_size: got {micro_batch_size}, expected 1 or more")
         self.micro_batch_size = micro_batch_size
         self.add_metrics({"loss": Mean()})
-        self._vectors: list[tuple[Tensor, Tensor]] = []
-        self._told: list[tuple[list[int], list[int]]] = []
+        self._embeddings: list[tuple[Tensor, Tensor]] = []
+        self._hashes: list[tuple[list[int], list[int]]] = []
 
     def on_fit_start(self) -> None:
-        """Refuse to accumulate gradients of batches that do not see one another."""
-        if self.trainer.accumulate_grad_batches > 1:
+        """Check that gradients are not accumulated over batches.
+
+        Raises:
+            ValueError: when they are.
+        """
+        accumulated = self.trainer.accumulate_grad_batches
+        if accumulated > 1:
             raise ValueError(
-                "accumulate_grad_batches would contrast each batch within itself alone: set a "
-                "larger data.batch_size, and model.micro_batch_size to what memory allows."
+                f"accumulate_grad_batches: got {accumulated}, expected 1, as each batch is "
+                "contrasted within itself; set a larger data.batch_size, and "
+                "model.micro_batch_size to what memory allows"
             )
 
-    def training_step(self, batch: Data, batch_idx: int) -> Tensor:
-        """Mean loss over the pairs, []."""
+    def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
+        """Return the mean loss over the pairs, []."""
         image, text = self.vectors(batch)
         total = contrast(image, text, self.network.scale)
         return self.training_loss(total, torch.tensor(len(image)), rows=len(image))
 
-    def on_train_batch_end(self, outputs: Any, batch: Data, batch_idx: int) -> None:
-        """Keep the scale where it has a gradient: beyond its limit it could never come back."""
+    def on_train_batch_end(self, outputs: Any, batch: BatchLike, batch_idx: int) -> None:
+        """Clamp the learned scale: above its maximum its gradient is zero."""
         self.network.log_scale.data.clamp_(max=MAX_LOG_SCALE)
 
     def on_validation_epoch_end(self) -> None:
-        """Tell the recall over the validation split."""
-        self._tell("val")
+        """Log the recall over the validation split."""
+        self._log_recall("val")
 
     def on_test_epoch_end(self) -> None:
-        """Tell the recall over the test split, and the zero-shot accuracy."""
-        self._tell("test")
+        """Log the recall over the test split, and the zero-shot accuracy."""
+        self._log_recall("test")
         data: Any = getattr(self.trainer, "datamodule", None)
         if hasattr(data, "zero_shot_set"):
-            images, said = data.zero_shot_set()
-            self.log("test/zero_shot", self.zero_shot(images, said))
+            self.log("test/zero_shot", self.zero_shot(*data.zero_shot_set()))
 
-    def predict_step(self, batch: Data, batch_idx: int) -> Tensor:
-        """The vectors of images and texts side by side, [B, 2 C]."""
+    def predict_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
+        """Return the embeddings of images and of texts, concatenated, [B, 2 C]."""
         return torch.cat(self.vectors(batch), dim=1)
 
-    def vectors(self, batch: Data) -> tuple[Tensor, Tensor]:
-        """The vectors of a batch's images and of its texts, [B, C] each."""
+    def vectors(self, batch: BatchLike) -> tuple[Tensor, Tensor]:
+        """Return the embeddings of a batch's images and of its texts, [B, C] each."""
 
-        def read(texts: Any) -> Tensor:
+        def encode_text(texts: Batch) -> Tensor:
             return self.network.encode_text(texts, self.adjacency(texts))
 
-        image = self._in_parts(self.network.encode_image, image_batch(batch))
-        return image, self._in_parts(read, caption_batch(batch))
+        image = self._encode(self.network.encode_image, source_batch(batch))
+        return image, self._encode(encode_text, caption_batch(batch))
 
     @torch.no_grad()
-    def zero_shot(self, images: Any, said: list[list[str]]) -> float:
-        """The share of images that are nearest to what is said of their class.
+    def zero_shot(self, images: LabelledBatches, prompts: list[list[str]]) -> float:
+        """Return the share of images whose nearest class embedding is that of their class.
 
         Args:
-            images: `images[index]` gives a batch of patches with labels `y`.
-            said: sentences about each class, whose mean stands for it.
+            images: labelled by class.
+            prompts: texts that describe each class.
         """
-        classes = self.class_vectors(said)
-        right = 0
-        for numbers in torch.arange(len(images)).split(128):
-            batch = images[numbers].to(self.device)
-            near = self.network.zero_shot(batch, classes)
-            right += int((near.argmax(1) == batch.y).sum())
-        return right / len(images)
+        classes = self.class_vectors(prompts)
+        correct = 0
+        for index in torch.arange(len(images)).split(128):
+            batch = images[index].to(self.device)
+            probabilities = self.network.zero_shot(batch, classes)
+            correct += int((probabilities.argmax(1) == batch.y).sum())
+        return correct / len(images)
 
-    def class_vectors(self, said: list[list[str]]) -> Tensor:
-        """The mean vector of what is said of each class, [classes, C], in the data's vocabulary."""
+    def class_vectors(self, prompts: list[list[str]]) -> Tensor:
+        """Return the mean embedding of the prompts of each class, [K, C].
+
+        The texts are encoded by the tokenizer of the data.
+        """
         tokenizer = require_tokenizer(self)
         end = tokenizer.need("eos")
-        ids = [[[*tokenizer.encode(text).tolist(), end] for text in own] for own in said]
+        ids = [[[*tokenizer.encode(text).tolist(), end] for text in texts] for texts in prompts]
         return self.network.class_vectors(ids, self.adjacency)
 
-    def _in_parts(self, encode: Callable[[Any], Tensor], batch: Any) -> Tensor:
+    def _encode(self, encode: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+        """Embeddings [B, C], by micro-batches if gradients are needed."""
         size, count = self.micro_batch_size, len(lengths(batch))
         if size is None or size >= count or not torch.is_grad_enabled():
             return encode(batch)
-        parts = [slice_batch(batch, i, min(i + size, count)) for i in range(0, count, size)]
-        return torch.cat([checkpoint(encode, part, use_reentrant=False) for part in parts])
+        slices = [slice_batch(batch, i, min(i + size, count)) for i in range(0, count, size)]
+        return torch.cat([checkpoint(encode, part, use_reentrant=False) for part in slices])
 
-    def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
-        """Sum of the loss over pairs; the vectors are stored for the recall of the whole split."""
+    def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """Return the loss summed over pairs; store the embeddings for the recall of the split."""
         image, text = self.vectors(batch)
         total = contrast(image, text, self.network.scale)
-        self._vectors.append((image, text))
-        self._told.append((sample_hashes(image_batch(batch)), sample_hashes(caption_batch(batch))))
+        self._embeddings.append((image, text))
+        images, texts = source_batch(batch), caption_batch(batch)
+        self._hashes.append((sample_hashes(images), sample_hashes(texts)))
         return {"loss": (total, torch.tensor(len(image)))}, len(image)
 
-    def _tell(self, stage: str) -> None:
-        image, text = (torch.cat(side) for side in zip(*self._vectors, strict=True))
-        told = (list(chain(*side)) for side in zip(*self._told, strict=True))
-        right = matching_pairs(*told).to(image.device)
-        self._vectors.clear()
-        self._told.clear()
-        for name, near in (("image", text @ image.T), ("text", image @ text.T)):
-            for k in (1, 5, 10):
-                self.log(f"{stage}/{name}_recall@{k}", recall(near, k, right), prog_bar=k == 1)
+    def _log_recall(self, stage: Stage) -> None:
+        image, text = (torch.cat(side) for side in zip(*self._embeddings, strict=True))
+        images, texts = (list(chain(*side)) for side in zip(*self._hashes, strict=True))
+        matches = matching_pairs(images, texts).to(image.device)
+        self._embeddings.clear()
+        self._hashes.clear()
+        similarity = text @ image.T
+        by_query = {"image": (similarity, matches), "text": (image @ text.T, matches.T)}
+        for name, (scores, correct) in by_query.items():
+            for k in RECALL_AT:
+                self.log(f"{stage}/{name}_recall@{k}", recall(scores, k, correct), prog_bar=k == 1)
 
 
 def contrast(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
-    """The sum over pairs of the symmetric cross-entropy, [].
+    """Return the symmetric cross-entropy, summed over pairs, [].
 
     Args:
-        image, text: vectors of length one, [B, C] each.
-        scale: what similarities are multiplied by, [].
+        image, text: embeddings of length one, [B, C] each; row i of both is a pair.
+        scale: factor of the similarities, [].
     """
-    near = scale * image @ text.T
-    own = torch.arange(len(image), device=image.device)
-    both = (
-        F.cross_entropy(near, own, reduction="sum"),
-        F.cross_entropy(near.T, own, reduction="sum"),
-    )
-    return (both[0] + both[1]) / 2
+    logits = scale * image @ text.T
+    target = torch.arange(len(image), device=image.device)
+    by_image = F.cross_entropy(logits, target, reduction="sum")
+    by_text = F.cross_entropy(logits.T, target, reduction="sum")
+    return (by_image + by_text) / 2
 
 
-def recall(near: Tensor, k: int, right: Tensor | None = None) -> Tensor:
-    """The share of rows [n, m] in whose k highest numbers a right one is, [].
+def recall(scores: Tensor, k: int, correct: Tensor | None = None) -> Tensor:
+    """Return the share of rows with a correct column among their k highest scores, [].
 
-    What is wrong but as high counts as higher, so that vectors that are all alike, or no numbers,
-    find nothing.
+    A wrong column with the score of the best correct one, or with NaN, counts as higher: equal
+    embeddings have no recall.
 
     Args:
-        near: similarities.
-        k: how many are looked at.
-        right: bool [n, m]; the diagonal by default.
+        scores: similarities, [n, m].
+        k: number of columns considered.
+        correct: bool [n, m]; the diagonal by default.
     """
-    if right is None:
-        right = torch.eye(*near.shape, dtype=torch.bool, device=near.device)
-    best = near.masked_fill(~right, -torch.inf).amax(1, keepdim=True)
-    return ((~right & ~(near < best)).sum(1) < k).float().mean()
+    if correct is None:
+        correct = torch.eye(*scores.shape, dtype=torch.bool, device=scores.device)
+    best = scores.masked_fill(~correct, -torch.inf).amax(1, keepdim=True)
+    return ((~correct & ~(scores < best)).sum(1) < k).float().mean()
 
 
-def sample_hashes(batch: Any) -> list[int]:
-    """A number for each image or text of a batch that only its like has, [B]."""
-    parts = batch.x.detach().cpu().double().split(list(lengths(batch)))
-    return [hash(part.numpy().tobytes()) for part in parts]
+def sample_hashes(batch: BatchLike) -> list[int]:
+    """Return a hash of the content of each image or text of a batch, B ints."""
+    samples = batch.x.detach().cpu().double().split(list(lengths(batch)))
+    return [hash(sample.numpy().tobytes()) for sample in samples]
 
 
 def matching_pairs(images: Sequence[int], texts: Sequence[int]) -> Tensor:
-    """Which pairs have the same image or the same text as which others, bool [n, n]."""
-    alike = [torch.tensor(side)[:, None] == torch.tensor(side) for side in (images, texts)]
-    return alike[0] | alike[1]
+    """Return which text (row) belongs to which image (column), bool [n, n].
+
+    Args:
+        images, texts: an identifier of each pair's image and of its text; equal ones may repeat.
+    """
+    (_, image), (_, text) = (
+        torch.tensor(ids, dtype=torch.int64).unique(return_inverse=True) for ids in (images, texts)
+    )
+    joined = torch.zeros(int(text.max()) + 1, int(image.max()) + 1, dtype=torch.bool)
+    joined[text, image] = True
+    return joined[text][:, image]

@@ -1,37 +1,38 @@
-"""Masked images: hidden patches from the visible ones."""
+"""Masked image modelling: predict hidden patches from the visible ones."""
 
 from __future__ import annotations
 
 from inspect import signature
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from graphformer.batch_type import BatchLike
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
 from graphformer.tasks.base import Stage, Task, TaskOptions, Updates
 from graphformer.tasks.metrics import Mean
 from graphformer.tasks.seeding import batch_generator
 
-if TYPE_CHECKING:
-    from torch_geometric.data import Data
-
 
 class MaskedImageModeling(Task):
-    """Mean squared error of the pixels of hidden patches, without labels.
+    """Mean squared error of the pixels of hidden patches; no labels are used.
 
-    Which are hidden is drawn anew for every batch, repeatably; in validation and test it is fixed.
+    The hidden patches are drawn for each batch from (seed, epoch, batch) in training, and are
+    fixed in validation and test.
 
     Args:
-        network: `network(batch, adjacency, visible)` gives all patches, [N, F], such as `mae`.
-        adjacency: who attends to whom.
-        mask_ratio: share of each image's patches to hide.
-        normalize: tell each patch with a mean of 0 and a deviation of 1.
-        seed: of the chance.
+        network: `network(batch, adjacency, visible)` predicts all patches, [N, F], such as `mae`.
+        adjacency: pattern among the patches.
+        mask_ratio: share of each image's patches that is hidden, between 0 and 1.
+        normalize: whether targets are patches scaled to mean 0 and standard deviation 1.
+        seed: of the choice of patches.
         options: those of `Task`.
+
+    Raises:
+        ValueError: when the network takes no `visible`, or mask_ratio is out of range.
 
     Source: He et al., 2022, section 3.
     """
@@ -50,24 +51,24 @@ class MaskedImageModeling(Task):
         super().__init__(network, adjacency, **options)
         if "visible" not in signature(network.forward).parameters:
             raise ValueError(
-                f"network is {type(network).__name__}, which cannot be told what is visible: "
-                "choose graphformer.models.mae."
+                f"network: got {type(network).__name__}, expected one whose forward takes "
+                "`visible`; choose graphformer.models.mae"
             )
         if not 0 < mask_ratio < 1:
-            raise ValueError(f"mask_ratio is {mask_ratio}: expected a share between 0 and 1.")
+            raise ValueError(f"mask_ratio: got {mask_ratio}, expected a share between 0 and 1")
         self.mask_ratio, self.normalize, self.seed = mask_ratio, normalize, seed
         self.add_metrics({"loss": Mean()})
 
-    def training_step(self, batch: Data, batch_idx: int) -> Tensor:
-        """Mean loss over the hidden patches, []."""
+    def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
+        """Return the mean loss over the hidden patches, []."""
         total, count = self._loss(batch, batch_idx, training=True)
         return self.training_loss(total, count, rows=len(lengths(batch)))
 
-    def _loss(self, batch: Data, batch_idx: int, *, training: bool) -> tuple[Tensor, Tensor]:
+    def _loss(self, batch: BatchLike, batch_idx: int, *, training: bool) -> tuple[Tensor, Tensor]:
         if not batch.x.is_floating_point():
             raise ValueError(
-                f"{type(self).__name__} needs batches of images, whose x is patches [N, F], but "
-                f"got x of type {batch.x.dtype}: choose data of images, such as IdxImages."
+                f"batch.x: got {batch.x.dtype}, expected patches [N, F] of floating point for "
+                f"{type(self).__name__}; choose data of images, such as IdxImages"
             )
         generator = batch_generator(self, self.seed, batch_idx, training=training)
         visible = sample_visible_mask(lengths(batch), self.mask_ratio, generator).to(batch.x.device)
@@ -76,33 +77,51 @@ class MaskedImageModeling(Task):
         total = (patches - target).square().mean(1)[~visible].sum()
         return total, (~visible).sum()
 
-    def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
-        """Sum of the squared errors of hidden patches, and their number."""
+    def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """Return the squared error summed over hidden patches, and their number."""
         return {"loss": self._loss(batch, batch_idx, training=False)}, len(lengths(batch))
 
 
 def sample_visible_mask(
-    sizes: tuple[int, ...], mask_ratio: float, generator: np.random.Generator
+    lengths: tuple[int, ...], mask_ratio: float, generator: np.random.Generator
 ) -> Tensor:
-    """Which patches stay visible, bool [N]: of each image its share, at least one."""
-    visible = []
-    for size in sizes:
-        chosen = np.zeros(size, bool)
-        count = max(1, round((1 - mask_ratio) * size))
-        chosen[generator.permutation(size)[:count]] = True
-        visible.append(chosen)
-    return torch.from_numpy(np.concatenate([np.zeros(0, bool), *visible]))
+    """Return which patches stay visible, bool [N]; at least one per image is, and one is not.
+
+    Args:
+        lengths: patches per image, B ints.
+        mask_ratio: share of each image's patches that is hidden.
+        generator: draws a permutation per image.
+
+    Raises:
+        ValueError: when an image has fewer than two patches.
+    """
+    if min(lengths, default=2) < 2:
+        raise ValueError(
+            f"images: got one of {min(lengths)} patches, expected 2 or more, so that some are "
+            "hidden and some visible; choose a smaller patch_size, or leave small images out"
+        )
+    masks = []
+    for length in lengths:
+        visible = np.zeros(length, bool)
+        count = min(max(1, round((1 - mask_ratio) * length)), length - 1)
+        visible[generator.permutation(length)[:count]] = True
+        masks.append(visible)
+    return torch.from_numpy(np.concatenate([np.zeros(0, bool), *masks]))
 
 
 def normalize_patches(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Patches [N, F] with a mean of 0 and a deviation of 1, and these [N, 1], to undo it.
+    """Scale patches [N, F] to mean 0 and standard deviation 1.
 
-    Raises ValueError for patches of a single number, which have no deviation.
+    Returns:
+        The patches, and the means and deviations [N, 1] that restore them.
+
+    Raises:
+        ValueError: when F is 1: one number has no deviation.
     """
     if x.shape[1] < 2:
         raise ValueError(
-            "normalize needs patches of 2 numbers or more, got 1: choose a larger patch_size, or "
-            "normalize=False."
+            "normalize: got patches of 1 number, expected 2 or more; choose a larger patch_size, "
+            "or normalize=False"
         )
     mean, variance = x.mean(1, keepdim=True), x.var(1, keepdim=True)
     deviation = (variance + 1e-6).sqrt()

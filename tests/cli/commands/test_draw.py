@@ -185,8 +185,8 @@ def test_bleu_of_captions_is_told(run_of, workplace, capsys):
 @pytest.mark.parametrize(
     ("task", "network", "rest", "message"),
     [
-        ("MaskedImageModeling", "vit", DIGITS, "network is ViT, which cannot be told what"),
-        ("MaskedImageModeling", "mae", SCENES, "needs batches of images"),
+        ("MaskedImageModeling", "vit", DIGITS, "network: got ViT, expected one whose forward"),
+        ("MaskedImageModeling", "mae", SCENES, "expected patches [N, F] of floating point"),
         (
             "ImageTextContrast",
             "vit, init_args: {num_classes: 3}",
@@ -211,7 +211,7 @@ def test_gradients_of_batches_that_never_meet_are_refused(workplace, capsys):
 
 def test_rollout_mixes_attention_with_residuals():
     torch.manual_seed(0)
-    model = models.vit(12, 7, 12, 2, 3, pool="class").eval()
+    model = models.vit(7, 12, 2, 3, channels=3, patch_size=2, pool="class").eval()
     batch = patch_batch(random_images([(6, 10)]))
     with record_attention(model.transformer) as records:
         model(batch, patterns.Grid(1)(batch))
@@ -230,7 +230,7 @@ def test_attention_from_some_nodes_is_that_of_their_rows(pattern):
     torch.manual_seed(0)
     batch = patch_batch(random_images([(6, 10)]))
     adjacency = patterns.Complete()(batch) if pattern == "complete" else patterns.Grid(1)(batch)
-    model = models.vit(12, None, 12, 3, 3).eval()
+    model = models.vit(None, 12, 3, 3, channels=3, patch_size=2).eval()
     with record_attention(model.transformer) as records:
         model(batch, adjacency)
     share = torch.rand(15)
@@ -254,7 +254,7 @@ def test_images_of_one_class_are_no_task(workplace, trained, capsys):
 
 def test_words_look_at_every_node_of_their_image():
     torch.manual_seed(0)
-    model = models.captioner(11, 12, dim=12, num_heads=3, patch_size=2).eval()
+    model = models.captioner(11, channels=3, patch_size=2, dim=12, num_heads=3).eval()
     looks = word_attention_maps(
         model, patterns.Causal(), patch_batch(random_images([(6, 10)])), [1, 4, 2, 7]
     )

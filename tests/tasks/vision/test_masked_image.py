@@ -1,0 +1,67 @@
+"""Masked image modelling: which patches are hidden, and the targets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from helpers.images import patch_batch, random_images
+
+from graphformer import models
+from graphformer.tasks.vision.masked_image import (
+    MaskedImageModeling,
+    normalize_patches,
+    sample_visible_mask,
+)
+
+
+def visible_of(batch, seed=0):
+    return sample_visible_mask(batch.lengths, 0.75, np.random.default_rng(seed))
+
+
+def test_three_quarters_of_every_image_are_hidden():
+    batch = patch_batch(random_images())
+    visible = visible_of(batch)
+    assert [int(part.sum()) for part in visible.split(list(batch.lengths))] == [4, 2, 4, 1]
+    assert not torch.equal(visible, visible_of(batch, 1))
+
+
+@pytest.mark.parametrize("mask_ratio", [0.01, 0.4, 0.5, 0.75, 0.99])
+def test_some_patches_of_every_image_are_hidden_and_some_visible(mask_ratio):
+    lengths = (2, 3, 5, 11)
+    visible = sample_visible_mask(lengths, mask_ratio, np.random.default_rng(0))
+    for image in visible.split(list(lengths)):
+        assert 0 < int(image.sum()) < len(image)
+
+
+def test_an_image_of_one_patch_is_refused():
+    with pytest.raises(ValueError, match="images: got one of 1 patches, expected 2 or more"):
+        sample_visible_mask((4, 1), 0.75, np.random.default_rng(0))
+
+
+def test_patches_are_normalised_and_back():
+    x = torch.randn(7, 13) * 5 + 3
+    x[3] = 2.0  # a constant patch stays finite
+    y, mean, deviation = normalize_patches(x)
+    torch.testing.assert_close(y * deviation + mean, x)
+    assert (y[3] == 0).all()
+    torch.testing.assert_close(y[0].std(), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: MaskedImageModeling(models.vit(3, channels=3, patch_size=2)),
+            "network: got ViT, .*models.mae",
+        ),
+        (
+            lambda: MaskedImageModeling(models.mae(8, channels=3, patch_size=2), mask_ratio=1.0),
+            "mask_ratio: got 1.0, expected",
+        ),
+        (lambda: normalize_patches(torch.ones(3, 1)), "got patches of 1 number, expected 2"),
+    ],
+)
+def test_what_cannot_be_masked_is_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
