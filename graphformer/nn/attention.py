@@ -1,40 +1,67 @@
-"""Attention modules: projections around the attention functions."""
+"""Attention modules: linear maps around the attention functions of `graphformer.ops`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.nn.kv_cache import KVCache
-from graphformer.nn.rotary import Rotation, rotate
+from graphformer.nn.options import Rotation
+from graphformer.nn.rotary import rotate
 from graphformer.ops import OffsetBias, additive_attention, attention, gatv2_attention
 from graphformer.ops.select import Backend
 from graphformer.patterns import AdjacencyLike, resolve_single
 
+TensorOrPair = Tensor | tuple[Tensor, Tensor]
+
+
+class DotProductOptions(TypedDict, total=False):
+    """Keyword arguments of dot-product attention modules, but for `return_weights`."""
+
+    rotary: Rotation | None
+    bias: Tensor | OffsetBias | None
+    edge_weight: Tensor | None
+    backend: Backend
+    cache: KVCache | None
+
+
+class GraphAttentionOptions(TypedDict, total=False):
+    """Keyword arguments of `GraphAttention`, but for `return_weights`."""
+
+    edge_attr: Tensor | None
+    bias: Tensor | None
+    edge_weight: Tensor | None
+    backend: Backend
+
 
 class MultiHeadAttention(nn.Module):
-    """Multi-head attention over an adjacency, of nodes to themselves or to a source.
+    """Multi-head attention over an adjacency, of nodes to themselves or to sources.
 
     On the complete graph it equals `torch.nn.MultiheadAttention`, whose `in_proj` is `qkv` here.
 
     Args:
         dim: width C of the nodes.
-        num_heads: H.
-        num_kv_heads: Hkv, of keys and values; must divide `num_heads`, which it is by default.
-        head_dim: width D of a head; `dim / num_heads` by default, which must then be whole.
-        source_dim: width of the sources, if they are others than the targets; `dim` by default.
-            Of another width they have maps of their own, `q` and `kv` instead of `qkv`.
-        bias: whether the maps to queries, keys and values have one.
-        out_bias: whether the map of the output has one; as `bias` by default.
-        qk_norm: the normalisation of each head's queries and keys, built as `qk_norm(head_dim)`.
-        scale: multiplies the logits; 1 / sqrt(D) by default.
+        num_heads: number of query heads H.
+        num_kv_heads: number of key and value heads Hkv, a divisor of `num_heads`; H by default.
+        head_dim: width D of a head; C / H by default.
+        source_dim: width of the sources; C by default. With another width, the module has the
+            maps `q` and `kv` instead of `qkv`.
+        bias: whether the maps to queries, keys and values have a bias.
+        out_bias: whether the output map has a bias; as `bias` by default.
+        qk_norm: builds the normalisation of each head's queries and keys, `qk_norm(head_dim)`.
+        scale: factor of the logits; 1 / sqrt(D) by default.
         dropout: probability of dropping an attention weight in training.
+
+    Raises:
+        ValueError: when `num_heads` does not divide `dim` and no `head_dim` is given, or when
+            `num_kv_heads` does not divide `num_heads`.
 
     Source: Vaswani et al., 2017, section 3.2.2; grouped heads: Ainslie et al., 2023; normalised
     queries and keys: Dehghani et al., 2023, section 2.
@@ -58,11 +85,12 @@ class MultiHeadAttention(nn.Module):
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         if num_heads < 1 or (head_dim is None and dim % num_heads):
             raise ValueError(
-                f"num_heads must divide dim unless head_dim is given, got {num_heads} and {dim}"
+                f"num_heads: got {num_heads}, expected a divisor of dim {dim}; change one of them "
+                "or pass head_dim"
             )
         if num_kv_heads < 1 or num_heads % num_kv_heads:
             raise ValueError(
-                f"num_kv_heads must divide num_heads, got {num_kv_heads} and {num_heads}"
+                f"num_kv_heads: got {num_kv_heads}, expected a divisor of num_heads {num_heads}"
             )
         self.head_dim = dim // num_heads if head_dim is None else head_dim
         self.heads = [num_heads, num_kv_heads, num_kv_heads]
@@ -77,9 +105,29 @@ class MultiHeadAttention(nn.Module):
         self.k_norm = None if qk_norm is None else qk_norm(self.head_dim)
         self.out = nn.Linear(width, dim, bias=bias if out_bias is None else out_bias)
 
+    @overload
     def forward(
         self,
-        x: Tensor | tuple[Tensor, Tensor],
+        x: TensorOrPair,
+        adjacency: AdjacencyLike,
+        source: Tensor | None = None,
+        *,
+        return_weights: Literal[False] = False,
+        **options: Unpack[DotProductOptions],
+    ) -> Tensor: ...
+    @overload
+    def forward(
+        self,
+        x: TensorOrPair,
+        adjacency: AdjacencyLike,
+        source: Tensor | None = None,
+        *,
+        return_weights: Literal[True],
+        **options: Unpack[DotProductOptions],
+    ) -> tuple[Tensor, Tensor]: ...
+    def forward(
+        self,
+        x: TensorOrPair,
         adjacency: AdjacencyLike,
         source: Tensor | None = None,
         *,
@@ -89,25 +137,25 @@ class MultiHeadAttention(nn.Module):
         backend: Backend = "auto",
         return_weights: bool = False,
         cache: KVCache | None = None,
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        """Attend.
+    ) -> TensorOrPair:
+        """Return out(softmax(s q k^T + b) v) over the edges of the adjacency.
 
         Args:
-            x: the targets, [M, C]; or as in PyG the pair of sources and targets.
-            adjacency: M targets by N sources; or an edge_index, or a pattern over one sample.
-            source: the sources, [N, C]; `x` itself by default.
-            rotary: turns the queries and keys of `x`; from `Rotary`.
-            bias, edge_weight, backend, return_weights: as in `gf.attention`.
-            cache: keys and values of nodes that came before, to which these are added; it knows
-                who attends to whom from then on.
+            x: targets, [M, C]; or the pair (sources, targets), as in PyG.
+            adjacency: M targets by N sources; or an `edge_index`, or a pattern over one sample.
+            source: sources, [N, C]; `x` by default.
+            rotary: rotates the queries and keys of `x`; from `Rotary`.
+            bias, edge_weight, backend, return_weights: as in `graphformer.attention`.
+            cache: keys and values of earlier nodes, to which those of `x` are added. From its
+                second call on, the cache defines the edges and `adjacency` is ignored.
 
         Returns:
-            [M, C]; with `return_weights` the pair of it and the weights [E, H].
+            [M, C]; with `return_weights` also the weights, [E, H].
         """
-        x, source, adjacency = _ends(x, adjacency, source)
+        x, source, adjacency = split_inputs(x, adjacency, source)
         k: Tensor | None = None
         v: Tensor | None = None
-        if cache is not None and cache.closed:
+        if cache is not None and cache.is_frozen:
             q = self._queries(x)
         else:
             q, k, v = self._project(x, source, rotary)
@@ -128,15 +176,18 @@ class MultiHeadAttention(nn.Module):
         out = self.out(out.flatten(1))
         return out if weights is None else (out, weights)
 
+    if TYPE_CHECKING:
+        __call__ = forward
+
     def _project(
         self, x: Tensor, source: Tensor | None, rotary: Rotation | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries [M, H, D], keys and values [N, Hkv, D]."""
+        """Return queries [M, H, D], keys and values [N, Hkv, D]."""
         if source is not None:
             k, v = self._keys_and_values(source)
             return self._queries(x), k, v
         qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))
-        if self.q_norm is None and rotary is not None:  # turn queries and keys in one go
+        if self.q_norm is None and rotary is not None:  # rotates queries and keys in one operation
             qk, v = qkv.split([self.heads[0] + self.heads[1], self.heads[2]], dim=-2)
             q, k = rotate(qk, rotary).split(self.heads[:2], dim=-2)
             return q, k, v
@@ -146,55 +197,59 @@ class MultiHeadAttention(nn.Module):
         return (q, k, v) if rotary is None else (rotate(q, rotary), rotate(k, rotary), v)
 
     def _queries(self, x: Tensor) -> Tensor:
-        """Queries of targets that are not the sources, [M, H, D]."""
+        """Return queries [M, H, D] of targets that differ from the sources."""
         width = self.heads[0] * self.head_dim
-        q = self.q(x) if hasattr(self, "q") else _linear(x, self.qkv, slice(width))
+        q = self.q(x) if hasattr(self, "q") else _linear_rows(x, self.qkv, slice(width))
         q = q.unflatten(-1, (-1, self.head_dim))
         return q if self.q_norm is None else self.q_norm(q)
 
     def _keys_and_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of sources that are not the targets, [N, Hkv, D]."""
-        width = self.heads[0] * self.head_dim
-        own = hasattr(self, "kv")
-        kv = self.kv(source) if own else _linear(source, self.qkv, slice(width, None))
+        """Return keys and values [N, Hkv, D] of sources that differ from the targets."""
+        if hasattr(self, "kv"):
+            kv = self.kv(source)
+        else:
+            kv = _linear_rows(source, self.qkv, slice(self.heads[0] * self.head_dim, None))
         k, v = kv.unflatten(-1, (-1, self.head_dim)).split(self.heads[1:], dim=-2)
         return k if self.k_norm is None else self.k_norm(k), v
 
 
-def _ends(
-    x: Tensor | tuple[Tensor, Tensor], adjacency: AdjacencyLike, source: Tensor | None
+def split_inputs(
+    x: TensorOrPair, adjacency: AdjacencyLike, source: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Adjacency]:
-    """Targets, sources if they are others, and the adjacency, of what PyG code may pass too."""
+    """Return targets, sources (None: the targets) and adjacency, also from PyG's forms of them.
+
+    PyG passes sources and targets as the pair `x`, and the adjacency as an `edge_index`.
+    """
     if isinstance(x, tuple):
         source, x = x
     num_nodes = len(x), len(x if source is None else source)
     return x, source, resolve_single(adjacency, num_nodes=num_nodes, device=x.device)
 
 
-def _linear(x: Tensor, linear: nn.Linear, rows: slice) -> Tensor:
-    """Some rows of a linear map."""
-    if type(linear) is not nn.Linear:  # such as one with an adapter
+def _linear_rows(x: Tensor, linear: nn.Linear, rows: slice) -> Tensor:
+    """Return x W^T + b for some rows of W and b."""
+    if type(linear) is not nn.Linear:  # such as one with a LoRA adapter
         return linear(x)[..., rows]
     return F.linear(x, linear.weight[rows], None if linear.bias is None else linear.bias[rows])
 
 
 class GraphAttention(nn.Module):
-    """The attention of GAT, or with `v2` of GATv2, over an adjacency.
+    """The attention of GAT, or with `v2` that of GATv2, over an adjacency.
 
-    Equals PyG's `GATConv` and `GATv2Conv` with the same weights, but adds no self-loops: give it
-    `adjacency.with_self_loops()` where the model is to have them.
+    Equals PyG's `GATConv` and `GATv2Conv` with the same weights, but adds no self-loops: pass
+    `adjacency.with_self_loops()` for a model that has them.
 
     Args:
-        in_dim: width of the nodes that come in.
-        out_dim: width of each head.
+        in_dim: width of the input nodes.
+        out_dim: width D of each head.
         num_heads: H.
-        concat: whether the heads are concatenated, to [M, H * out_dim], or averaged.
-        v2: score with GATv2's a . leaky_relu(q_i + k_j) instead of GAT's
+        concat: whether the heads are concatenated, to [M, H * D], or averaged.
+        v2: whether the logits are GATv2's a . leaky_relu(q_i + k_j), or GAT's
             leaky_relu(a_t . q_i + a_s . q_j).
         negative_slope: of the LeakyReLU.
         dropout: probability of dropping an attention weight in training.
-        bias: whether to add one to the output (and, with `v2`, to the maps).
-        edge_dim: width F of features of edges that the scores hear; None for none.
+        bias: whether the output (and, with `v2`, each map) has a bias.
+        edge_dim: width F of edge features that are part of the logits; None for none.
 
     Source: Veličković et al., 2018; Brody et al., 2022.
     """
@@ -220,14 +275,14 @@ class GraphAttention(nn.Module):
         self.source = nn.Linear(in_dim, width, bias=bias and v2)
         self.target = nn.Linear(in_dim, width, bias=bias) if v2 else None
         self.edge = nn.Linear(edge_dim, width, bias=False) if edge_dim is not None else None
-        # GAT scores target, source and edge apart, GATv2 their sum.
+        # GAT scores target, source and edge separately; GATv2 scores their sum.
         scores = 1 if v2 else 2 if edge_dim is None else 3
         self.score = nn.Parameter(torch.empty(scores, num_heads, out_dim))
         self.bias = nn.Parameter(torch.zeros(width if concat else out_dim)) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw all maps by Glorot's rule, as the papers do; biases start at zero."""
+        """Draw all maps from Glorot's uniform distribution, as the papers do; biases are zero."""
         for linear in (self.source, self.target, self.edge):
             if linear is not None:
                 nn.init.xavier_uniform_(linear.weight)
@@ -238,9 +293,29 @@ class GraphAttention(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
+    @overload
     def forward(
         self,
-        x: Tensor | tuple[Tensor, Tensor],
+        x: TensorOrPair,
+        adjacency: AdjacencyLike,
+        source: Tensor | None = None,
+        *,
+        return_weights: Literal[False] = False,
+        **options: Unpack[GraphAttentionOptions],
+    ) -> Tensor: ...
+    @overload
+    def forward(
+        self,
+        x: TensorOrPair,
+        adjacency: AdjacencyLike,
+        source: Tensor | None = None,
+        *,
+        return_weights: Literal[True],
+        **options: Unpack[GraphAttentionOptions],
+    ) -> tuple[Tensor, Tensor]: ...
+    def forward(
+        self,
+        x: TensorOrPair,
         adjacency: AdjacencyLike,
         source: Tensor | None = None,
         *,
@@ -249,28 +324,30 @@ class GraphAttention(nn.Module):
         edge_weight: Tensor | None = None,
         backend: Backend = "auto",
         return_weights: bool = False,
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        """Attend.
+    ) -> TensorOrPair:
+        """Return the heads of each target, concatenated or averaged.
 
         Args:
-            x: the targets, [M, C]; or as in PyG the pair of sources and targets.
-            adjacency: M targets by N sources; or an edge_index, or a pattern over one sample.
-            source: the sources, [N, C]; `x` itself by default.
+            x: targets, [M, C]; or the pair (sources, targets), as in PyG.
+            adjacency: M targets by N sources; or an `edge_index`, or a pattern over one sample.
+            source: sources, [N, C]; `x` by default.
             edge_attr: features of the edges, [E, F], for a module with `edge_dim`.
-            bias, edge_weight, backend, return_weights: as in `gf.additive_attention`.
+            bias, edge_weight, backend, return_weights: as in `graphformer.additive_attention`.
 
         Returns:
-            [M, H * out_dim], or [M, out_dim] of averaged heads; with `return_weights` the pair
-            of it and the weights [E, H].
+            [M, H * D], or [M, D] of averaged heads; with `return_weights` also the weights,
+            [E, H].
 
-        Raises ValueError for features of edges without `edge_dim`, or the other way round.
+        Raises:
+            ValueError: when `edge_attr` is given to a module without `edge_dim`, or absent for
+                one with it.
         """
-        x, source, adjacency = _ends(x, adjacency, source)
+        x, source, adjacency = split_inputs(x, adjacency, source)
         if (edge_attr is None) != (self.edge is None):
             raise ValueError(
-                "edge_attr goes with a module that has edge_dim, and only with such a one: got "
-                f"edge_attr={'None' if edge_attr is None else 'a tensor'} and "
-                f"edge_dim={None if self.edge is None else self.edge.in_features}"
+                f"edge_attr: got {'None' if edge_attr is None else 'a tensor'} and "
+                f"edge_dim={None if self.edge is None else self.edge.in_features}, expected both "
+                "or neither"
             )
         options: dict[str, Any] = {
             "negative_slope": self.negative_slope,
@@ -287,7 +364,7 @@ class GraphAttention(nn.Module):
             result = gatv2_attention(q, v, v, self.score[0], adjacency, edge_key=key, **options)
         else:
             q = v if source is None else self.source(x).unflatten(1, self.heads)
-            # Autocast leaves products with parameters in float32.
+            # Under autocast, products with parameters are float32.
             target_score = (q * self.score[0]).sum(-1).to(v.dtype)
             source_score = (v * self.score[1]).sum(-1).to(v.dtype)
             score = None if edge_attr is None else self._edge_score(edge_attr).to(v.dtype)
@@ -299,8 +376,11 @@ class GraphAttention(nn.Module):
         out = out if self.bias is None else out + self.bias
         return out if weights is None else (out, weights)
 
+    if TYPE_CHECKING:
+        __call__ = forward
+
     def _edge_score(self, edge_attr: Tensor) -> Tensor:
-        """a_e . W_e e_ij, [E, H], without the mapped features [E, H, D]."""
+        """Return a_e . W_e e_ij, [E, H], without computing W_e e_ij, [E, H, D]."""
         assert self.edge is not None
         weight = self.edge.weight.unflatten(0, self.heads)
         return edge_attr @ torch.einsum("hdf,hd->fh", weight, self.score[2])

@@ -1,15 +1,16 @@
-"""Transformer blocks: attention and a feed-forward net, each with its residual."""
+"""Transformer blocks: attention and a feed-forward net, each with a residual connection."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.nn.dropout import Dropout
 from graphformer.nn.kv_cache import KVCache
+from graphformer.nn.options import BlockOptions, LayerOptions
 
 
 class Block(nn.Module):
@@ -20,9 +21,9 @@ class Block(nn.Module):
     Args:
         attention: called as `attention(x, adjacency, **options)`, [N, C] -> [N, C].
         mlp: [N, C] -> [N, C].
-        norm1, norm2: the normalisations of the two halves.
+        norm1, norm2: normalisation of the attention's and of the feed-forward net's input.
         norm_first: pre-norm, x + f(norm(x)); else post-norm, norm(x + f(x)).
-        dropout: probability of dropping a unit before it joins the residual stream.
+        dropout: probability of dropping a unit before it is added to the residual stream.
 
     Source: Vaswani et al., 2017, section 3.1; pre-norm: Xiong et al., 2020.
     """
@@ -43,8 +44,8 @@ class Block(nn.Module):
         self.norm_first = norm_first
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, adjacency: Adjacency, **options: Any) -> Tensor:
-        """x [N, C] -> [N, C]; options go to the attention."""
+    def forward(self, x: Tensor, adjacency: Adjacency, **options: Unpack[BlockOptions]) -> Tensor:
+        """Return [N, C] of x [N, C]; the options are those of the attention."""
         if self.norm_first:
             x = x + self.dropout(self.attention(self.norm1(x), adjacency, **options))
             return x + self.dropout(self.mlp(self.norm2(x)))
@@ -53,17 +54,17 @@ class Block(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """A block that also attends to a source, such as an encoder's output.
+    """A block with cross-attention to sources, such as the output of an encoder.
 
     Equals `torch.nn.TransformerDecoderLayer` with a causal and a complete adjacency.
 
     Args:
-        attention: of the targets to themselves.
-        cross_attention: of the targets to the source, which is its third argument.
+        attention: self-attention of the targets.
+        cross_attention: attention to the sources, `cross_attention(x, adjacency, source)`.
         mlp: [M, C] -> [M, C].
-        norm1, norm2, norm3: the normalisations of the three parts.
+        norm1, norm2, norm3: normalisation of the three inputs, in this order.
         norm_first: pre-norm or post-norm.
-        dropout: probability of dropping a unit before it joins the residual stream.
+        dropout: probability of dropping a unit before it is added to the residual stream.
 
     Source: Vaswani et al., 2017, section 3.1.
     """
@@ -94,21 +95,25 @@ class DecoderBlock(nn.Module):
         source_adjacency: Adjacency,
         *,
         cache: Sequence[KVCache | None] = (None, None),
-        **options: Any,
+        **options: Unpack[LayerOptions],
     ) -> Tensor:
-        """x [M, C], source [N, C'], adjacencies M x M and M x N -> [M, C].
+        """Return [M, C] of targets [M, C] and sources [S, C'].
 
-        Options go to the attention of the targets to themselves; the caches are its own and the
-        cross-attention's.
+        Args:
+            x: targets.
+            adjacency: of the self-attention, M x M.
+            source: sources.
+            source_adjacency: of the cross-attention, M x S.
+            cache: those of the self-attention and of the cross-attention.
+            options: of the self-attention.
         """
-        own, across = ({} if kept is None else {"cache": kept} for kept in cache)
-        options |= own
+        own, across = ({} if each is None else {"cache": each} for each in cache)
         if self.norm_first:
-            x = x + self.dropout(self.attention(self.norm1(x), adjacency, **options))
+            x = x + self.dropout(self.attention(self.norm1(x), adjacency, **own, **options))
             h = self.norm2(x)
             x = x + self.dropout(self.cross_attention(h, source_adjacency, source, **across))
             return x + self.dropout(self.mlp(self.norm3(x)))
-        x = self.norm1(x + self.dropout(self.attention(x, adjacency, **options)))
+        x = self.norm1(x + self.dropout(self.attention(x, adjacency, **own, **options)))
         h = self.cross_attention(x, source_adjacency, source, **across)
         x = self.norm2(x + self.dropout(h))
         return self.norm3(x + self.dropout(self.mlp(x)))

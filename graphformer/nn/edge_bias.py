@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphformer.adjacency import Adjacency, edge_values
+from graphformer.nn.options import LayerOptions
 from graphformer.patterns.fields import require_tensor
 
 
@@ -169,9 +170,9 @@ class EdgeEncoder(nn.Module):
         """Whether there are no options, whatever the batch."""
         return not (self.biases or self.features or self.weighted)
 
-    def forward(self, batch: Any, adjacency: Adjacency) -> dict[str, Tensor]:
+    def forward(self, batch: Any, adjacency: Adjacency) -> LayerOptions:
         """The options for one adjacency, all aligned with its edges."""
-        options: dict[str, Tensor] = {}
+        options: LayerOptions = {}
         biases = [bias for module in self.biases if (bias := module(batch, adjacency)) is not None]
         if biases:
             options["bias"] = torch.stack(biases).sum(0)

@@ -1,35 +1,49 @@
-"""Parts of graph networks: edge features, ego separation, hybrid blocks, jumping connections."""
+"""Parts of graph networks: edge features, ego separation, hybrid blocks, jumping knowledge."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, TypedDict, get_args, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.nn.dropout import Dropout
-from graphformer.nn.transformer import Transformer
+from graphformer.nn.options import BlockOptions, TransformerOptions
+from graphformer.nn.transformer import Transformer, TransformerArguments
 from graphformer.ops import edge_feature_attention
 from graphformer.ops.select import Backend
-from graphformer.patterns import AdjacencyLike, resolve, resolve_single
+from graphformer.patterns import AdjacencyLike, resolve_single
 
 Jump = Literal["last", "cat", "max"]
+"""Output of a stack: its last layer, all layers concatenated, or their elementwise maximum."""
+
+
+class EdgeFeatureOptions(TypedDict, total=False):
+    """Optional keyword arguments of `EdgeFeatureAttention`, but for `return_weights`."""
+
+    bias: Tensor | None
+    edge_weight: Tensor | None
+    backend: Backend
 
 
 class EdgeFeatureAttention(nn.Module):
-    """Multi-head attention whose keys and values hear from the features of edges.
+    """Multi-head attention whose keys and values include projected edge features.
 
-    k_j + K e_ij and v_j + V e_ij stand for keys and values. With one map for both and no output
-    map it is PyG's `TransformerConv` without its skip connection.
+    The key of an edge is k_j + K e_ij and its value v_j + V e_ij. With one map for both and no
+    output map this is PyG's `TransformerConv` without its skip connection.
 
     Args:
         dim: width C of the nodes.
         num_heads: H; must divide `dim`.
-        edge_dim: width F of the edges' features.
+        edge_dim: width F of the edge features.
         dropout: probability of dropping an attention weight in training.
+
+    Raises:
+        ValueError: when `num_heads` does not divide `dim`.
 
     Source: Shi et al., 2021, "Masked label prediction", equations 3 and 4.
     """
@@ -37,13 +51,33 @@ class EdgeFeatureAttention(nn.Module):
     def __init__(self, dim: int, num_heads: int, edge_dim: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         if num_heads < 1 or dim % num_heads:
-            raise ValueError(f"num_heads must divide dim, got {num_heads} and {dim}")
+            raise ValueError(f"num_heads: got {num_heads}, expected a divisor of dim {dim}")
         self.num_heads, self.dropout = num_heads, dropout
         self.qkv = nn.Linear(dim, 3 * dim)
         self.edge_key = nn.Linear(edge_dim, dim, bias=False)
         self.edge_value = nn.Linear(edge_dim, dim, bias=False)
         self.out = nn.Linear(dim, dim)
 
+    @overload
+    def forward(
+        self,
+        x: Tensor,
+        adjacency: AdjacencyLike,
+        *,
+        edge_attr: Tensor,
+        return_weights: Literal[False] = False,
+        **options: Unpack[EdgeFeatureOptions],
+    ) -> Tensor: ...
+    @overload
+    def forward(
+        self,
+        x: Tensor,
+        adjacency: AdjacencyLike,
+        *,
+        edge_attr: Tensor,
+        return_weights: Literal[True],
+        **options: Unpack[EdgeFeatureOptions],
+    ) -> tuple[Tensor, Tensor]: ...
     def forward(
         self,
         x: Tensor,
@@ -55,16 +89,16 @@ class EdgeFeatureAttention(nn.Module):
         backend: Backend = "auto",
         return_weights: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Attend.
+        """Return out(sum_j softmax_j(s q_i . (k_j + K e_ij)) (v_j + V e_ij)).
 
         Args:
-            x: the nodes, [N, C].
-            adjacency: N x N; or an edge_index, or a pattern over one sample.
-            edge_attr: the features of its edges, [E, F].
-            bias, edge_weight, backend, return_weights: as in `gf.attention`.
+            x: nodes, [N, C].
+            adjacency: N x N; or an `edge_index`, or a pattern over one sample.
+            edge_attr: features e of its edges, [E, F].
+            bias, edge_weight, backend, return_weights: as in `graphformer.attention`.
 
         Returns:
-            [N, C]; with `return_weights` the pair of it and the weights [E, H].
+            [N, C]; with `return_weights` also the weights, [E, H].
         """
         adjacency = resolve_single(adjacency, num_nodes=len(x), device=x.device)
         q, k, v = self.qkv(x).unflatten(1, (3, self.num_heads, -1)).unbind(1)
@@ -86,11 +120,14 @@ class EdgeFeatureAttention(nn.Module):
         out = self.out(out.flatten(1))
         return out if weights is None else (out, weights)
 
+    if TYPE_CHECKING:
+        __call__ = forward
+
 
 class EgoSeparation(nn.Module):
-    """What a node is beside what it hears: [x, attention(x)] W, where others only add them up.
+    """A node's own features concatenated with the message, [x, attention(x)] W.
 
-    Its edges should have no self-loops.
+    Other layers add the two. The adjacency should have no self-loops.
 
     Args:
         attention: [N, C] and an adjacency to [N, C].
@@ -104,19 +141,19 @@ class EgoSeparation(nn.Module):
         self.attention = attention
         self.out = nn.Linear(2 * dim, dim)
 
-    def forward(self, x: Tensor, adjacency: Adjacency, **options: Any) -> Tensor:
-        """x [N, C] -> [N, C]; options go to the attention."""
+    def forward(self, x: Tensor, adjacency: Adjacency, **options: Unpack[BlockOptions]) -> Tensor:
+        """Return [x, attention(x)] W + b, [N, C]; the options are those of the attention."""
         return self.out(torch.cat([x, self.attention(x, adjacency, **options)], dim=-1))
 
 
 class ResidualBlock(nn.Module):
-    """Attention and feed-forward net in one residual: x + mlp(attention(norm(x))).
+    """Attention and feed-forward net in one residual branch: x + mlp(attention(norm(x))).
 
     Args:
         attention: [N, C] and an adjacency to [N, C].
         mlp: [N, C] -> [N, C].
         norm: the normalisation.
-        dropout: probability of dropping a unit before it joins the residual stream.
+        dropout: probability of dropping a unit before it is added to the residual stream.
 
     Source: Platonov et al., 2023, "A critical look at the evaluation of GNNs under heterophily",
     section 5.
@@ -129,19 +166,19 @@ class ResidualBlock(nn.Module):
         self.attention, self.mlp, self.norm = attention, mlp, norm
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, adjacency: Adjacency, **options: Any) -> Tensor:
-        """x [N, C] -> [N, C]; options go to the attention."""
+    def forward(self, x: Tensor, adjacency: Adjacency, **options: Unpack[BlockOptions]) -> Tensor:
+        """Return x + mlp(attention(norm(x))), [N, C]; the options are those of the attention."""
         return x + self.dropout(self.mlp(self.attention(self.norm(x), adjacency, **options)))
 
 
 class NodeNorm(nn.BatchNorm1d):
-    """Batch normalisation over nodes [N, C]; a lone node is normalised by the running statistics.
+    """Batch normalisation over nodes [N, C]; a single node is normalised by running statistics.
 
-    torch refuses a training batch of one row, which a graph of one node may be.
+    `torch.nn.BatchNorm1d` refuses a training batch of one row, such as a graph of one node.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise [N, C]; in training by the nodes at hand, if there are two or more."""
+        """Normalise [N, C]; in training by the statistics of its nodes if N > 1."""
         if not self.training or len(input) > 1:
             return super().forward(input)
         return F.batch_norm(
@@ -150,7 +187,7 @@ class NodeNorm(nn.BatchNorm1d):
 
 
 class HybridBlock(nn.Module):
-    """Local message passing along the data's edges beside attention over any adjacency.
+    """Message passing along the data's edges, in parallel with attention over any adjacency.
 
     h = norm1(x + local(x)) + norm2(x + attention(x)), then norm3(h + mlp(h)): PyG's `GPSConv`.
 
@@ -158,8 +195,8 @@ class HybridBlock(nn.Module):
         local: a PyG layer, `local(x, edge_index)` or `local(x, edge_index, edge_attr=...)`.
         attention: [N, C] and an adjacency to [N, C].
         mlp: [N, C] -> [N, C].
-        norm1, norm2, norm3: the normalisations of the three parts.
-        dropout: probability of dropping a unit before it joins the residual stream.
+        norm1, norm2, norm3: normalisation of local layer, attention and feed-forward net.
+        dropout: probability of dropping a unit before it is added to the residual stream.
 
     Source: Rampášek et al., 2022, "Recipe for a general, powerful, scalable graph transformer",
     section 3.1.
@@ -188,21 +225,21 @@ class HybridBlock(nn.Module):
         *,
         local_edge_index: Tensor,
         local_edge_attr: Tensor | None = None,
-        **options: Any,
+        **options: Unpack[BlockOptions],
     ) -> Tensor:
-        """x [N, C] -> [N, C].
+        """Return [N, C] of x [N, C].
 
         Args:
-            x: the nodes.
+            x: nodes.
             adjacency: of the attention, N x N.
-            local_edge_index: `edge_index` [2, E'] of the local layer.
+            local_edge_index: `edge_index` of the local layer, [2, E'].
             local_edge_attr: features of these edges, [E', F].
-            options: go to the attention.
+            options: of the attention.
         """
         features = {} if local_edge_attr is None else {"edge_attr": local_edge_attr}
-        near = self.norm1(x + self.dropout(self.local(x, local_edge_index, **features)))
-        far = self.norm2(x + self.dropout(self.attention(x, adjacency, **options)))
-        h = near + far
+        h_local = self.norm1(x + self.dropout(self.local(x, local_edge_index, **features)))
+        h_global = self.norm2(x + self.dropout(self.attention(x, adjacency, **options)))
+        h = h_local + h_global
         return self.norm3(h + self.dropout(self.mlp(h)))
 
 
@@ -210,14 +247,22 @@ class JumpingTransformer(Transformer):
     """A Transformer whose output combines those of all blocks; `build_transformer` builds it.
 
     Args:
-        dim, depth, num_heads, options: of the Transformer.
-        jump: "cat" for [N, depth * C], or "max" for the largest, [N, C].
+        dim, depth, num_heads, arguments: as in `Transformer`.
+        jump: "cat" for [N, depth * C], or "max" for the elementwise maximum, [N, C].
 
     Source: Xu et al., 2018, "Representation learning on graphs with jumping knowledge networks".
     """
 
-    def __init__(self, dim: int, depth: int, num_heads: int, *, jump: Jump, **options: Any) -> None:
-        super().__init__(dim, depth, num_heads, **options)
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        num_heads: int,
+        *,
+        jump: Jump,
+        **arguments: Unpack[TransformerArguments],
+    ) -> None:
+        super().__init__(dim, depth, num_heads, **arguments)
         check_jump(jump)
         self.jump: Jump = jump
 
@@ -226,15 +271,12 @@ class JumpingTransformer(Transformer):
         x: Tensor,
         adjacency: AdjacencyLike,
         positions: Tensor | None = None,
-        **options: Any,
+        **options: Unpack[TransformerOptions],
     ) -> Tensor:
-        """Send x [N, C] through the blocks and join what each gives; as in `Transformer`."""
-        resolved = resolve(adjacency, num_nodes=len(x), device=x.device)
-        if isinstance(resolved, Adjacency):
-            resolved = [resolved] * len(self.blocks)
+        """Return the normalised outputs of all blocks, combined; arguments as in `Transformer`."""
         states = []
-        for block, edges in zip(self.blocks, resolved, strict=True):
-            x = block(x, edges, **options)
+        for block, inputs, block_options in self._block_inputs(x, adjacency, positions, options):
+            x = self._run_block(block, x, *inputs, **block_options)
             states.append(self.norm(x))
         return combine_layers(states, self.jump)
 
@@ -246,31 +288,32 @@ def build_transformer(
     *,
     jump: Jump = "last",
     block: Callable[[], nn.Module] | None = None,
-    **options: Any,
+    **arguments: Unpack[TransformerArguments],
 ) -> tuple[Transformer, int]:
-    """A Transformer whose blocks a head may read all, and the width of what it gives.
+    """Build a Transformer with or without jumping knowledge; return it and its output width.
 
     Args:
-        dim, depth, num_heads, options: of the Transformer.
-        jump: as in `combine_layers`.
-        block: makes each block; by default they are the Transformer's own.
+        dim, depth, num_heads, arguments: as in `Transformer`.
+        jump: how the outputs of the blocks are combined, as in `combine_layers`.
+        block: builds each block; by default they are those of `Transformer`.
 
-    Raises ValueError for an unknown `jump`, and for one without blocks to jump from.
+    Raises:
+        ValueError: when `jump` is unknown, or when it combines blocks and `depth` is 0.
     """
     number = depth if block is None else 0
     if jump == "last":
-        made = Transformer(dim, number, num_heads, **options)
+        transformer = Transformer(dim, number, num_heads, **arguments)
     else:
         if depth < 1:
-            raise ValueError(f"depth must be at least 1 for jump={jump!r}, got {depth}")
-        made = JumpingTransformer(dim, number, num_heads, jump=jump, **options)
+            raise ValueError(f"depth: got {depth}, expected at least 1 for jump={jump!r}")
+        transformer = JumpingTransformer(dim, number, num_heads, jump=jump, **arguments)
     if block is not None:
-        made.blocks.extend(block() for _ in range(depth))
-    return made, dim * depth if jump == "cat" else dim
+        transformer.blocks.extend(block() for _ in range(depth))
+    return transformer, dim * depth if jump == "cat" else dim
 
 
 def combine_layers(states: Sequence[Tensor], jump: Jump) -> Tensor:
-    """The outputs [N, C] of several layers as one: the last, all side by side, or the largest."""
+    """Return the last output [N, C] of several layers, all concatenated, or their maximum."""
     if jump == "last":
         return states[-1]
     if jump == "cat":
@@ -279,6 +322,10 @@ def combine_layers(states: Sequence[Tensor], jump: Jump) -> Tensor:
 
 
 def check_jump(jump: Jump) -> None:
-    """Refuse an unknown way to join layers by ValueError."""
+    """Check the name of a combination of layers.
+
+    Raises:
+        ValueError: when it is unknown.
+    """
     if jump not in get_args(Jump):
-        raise ValueError(f"jump must be 'last', 'cat' or 'max', got {jump!r}")
+        raise ValueError(f"jump: got {jump!r}, expected 'last', 'cat' or 'max'")

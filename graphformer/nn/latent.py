@@ -1,33 +1,38 @@
-"""Attention over compressed keys and values."""
+"""Multi-head latent attention: keys and values compressed to one vector per node."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
+from graphformer.nn.attention import DotProductOptions
 from graphformer.nn.kv_cache import KVCache
-from graphformer.nn.rotary import Rotation, rotate
-from graphformer.ops import attention
+from graphformer.nn.options import Rotation
+from graphformer.nn.rotary import rotate
+from graphformer.ops import OffsetBias, attention
+from graphformer.ops.select import Backend
 
 
 class LatentAttention(nn.Module):
-    """Multi-head latent attention: keys and values of all heads come from one narrow vector a node.
+    """Multi-head latent attention: keys and values of all heads are maps of one narrow vector.
 
-    Positions act on a part of their own, one key for all heads. With a cache the narrow vectors
-    are what is kept: the maps to keys and values move to the queries and outputs, and all heads
-    attend to one key of width `rank + rotary_dim` a node.
+    Rotary positions act on a separate part of queries and keys, whose key all heads share. With a
+    cache, the narrow vectors are stored instead of keys and values: the maps to keys and values
+    are applied to queries and outputs, and all heads attend to one key of width
+    `rank + rotary_dim` per node.
 
     Args:
         dim: width C.
         num_heads: H.
-        rank: width of the compressed keys and values.
-        head_dim: width of each head without positions; also of its values.
-        rotary_dim: width of the part with positions.
-        query_rank: width of compressed queries; None does not compress them.
-        norm_eps: of the normalisation (RMS) of what is compressed.
+        rank: width r of the compressed keys and values.
+        head_dim: width D of each head without positions, and of its values.
+        rotary_dim: width R of the part with positions.
+        query_rank: width of compressed queries; None for uncompressed ones.
+        norm_eps: epsilon of the RMS norms of compressed vectors.
         dropout: probability of dropping an attention weight in training.
 
     Source: DeepSeek-AI, 2024 (DeepSeek-V2), section 2.1.
@@ -61,6 +66,26 @@ class LatentAttention(nn.Module):
         self.up = nn.Linear(rank, 2 * num_heads * head_dim, bias=False)
         self.out = nn.Linear(num_heads * head_dim, dim, bias=False)
 
+    @overload
+    def forward(
+        self,
+        x: Tensor,
+        adjacency: Adjacency,
+        source: Tensor | None = None,
+        *,
+        return_weights: Literal[False] = False,
+        **options: Unpack[DotProductOptions],
+    ) -> Tensor: ...
+    @overload
+    def forward(
+        self,
+        x: Tensor,
+        adjacency: Adjacency,
+        source: Tensor | None = None,
+        *,
+        return_weights: Literal[True],
+        **options: Unpack[DotProductOptions],
+    ) -> tuple[Tensor, Tensor]: ...
     def forward(
         self,
         x: Tensor,
@@ -68,31 +93,49 @@ class LatentAttention(nn.Module):
         source: Tensor | None = None,
         *,
         rotary: Rotation | None = None,
+        bias: Tensor | OffsetBias | None = None,
+        edge_weight: Tensor | None = None,
+        backend: Backend = "auto",
+        return_weights: bool = False,
         cache: KVCache | None = None,
-        **options: Any,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Attend, as `MultiHeadAttention`; options are `bias`, `edge_weight` and so on."""
-        options |= {"scale": self.scale, "dropout": self.dropout if self.training else 0.0}
+        """Return the attention output of targets x [M, C]; arguments as in `MultiHeadAttention`.
+
+        Returns:
+            [M, C]; with `return_weights` also the weights, [E, H].
+        """
+        options: dict[str, Any] = {
+            "bias": bias,
+            "edge_weight": edge_weight,
+            "scale": self.scale,
+            "dropout": self.dropout if self.training else 0.0,
+            "backend": backend,
+            "return_weights": return_weights,
+        }
         rank = self.up.in_features
+        # Queries: a part q without positions [M, H, D] and a part q_r with them [M, H, R].
         q = self.q(x).unflatten(-1, (self.num_heads, -1))
-        latent, turning = self.down(x if source is None else source).split(
-            [rank, self.rotary_dim], -1
-        )
-        latent, turning = self.norm(latent).unsqueeze(1), turning.unsqueeze(1)
-        q, turned = q.split([self.head_dim, self.rotary_dim], dim=-1)
+        q, q_r = q.split([self.head_dim, self.rotary_dim], dim=-1)
+        # Compressed keys and values c [N, 1, r], and the key part with positions k_r [N, 1, R].
+        c, k_r = self.down(x if source is None else source).split([rank, self.rotary_dim], -1)
+        c, k_r = self.norm(c).unsqueeze(1), k_r.unsqueeze(1)
         if rotary is not None:
-            turned, turning = rotate(turned, rotary), rotate(turning, rotary)
-        to_key, to_value = self.up.weight.view(self.num_heads, -1, rank).chunk(2, dim=1)
+            q_r, k_r = rotate(q_r, rotary), rotate(k_r, rotary)
         if cache is None:
-            k, v = self.up(latent).view(len(latent), self.num_heads, -1).chunk(2, dim=-1)
-            k = torch.cat([k, turning.expand(-1, self.num_heads, -1)], dim=-1)
-            result = attention(torch.cat([q, turned], dim=-1), k, v, adjacency, **options)
+            # k = W_k c and v = W_v c, [N, H, D].
+            k, v = self.up(c).view(len(c), self.num_heads, -1).chunk(2, dim=-1)
+            k = torch.cat([k, k_r.expand(-1, self.num_heads, -1)], dim=-1)
+            result = attention(torch.cat([q, q_r], dim=-1), k, v, adjacency, **options)
+            out, weights = result if isinstance(result, tuple) else (result, None)
         else:
-            q = torch.cat([torch.einsum("nhd,hdr->nhr", q, to_key), turned], dim=-1)
-            k = torch.cat([latent, turning], dim=-1)
-            result = cache.attend(q, k, latent, adjacency, **options)
-        out, weights = result if isinstance(result, tuple) else (result, None)
-        if cache is not None:
-            out = torch.einsum("nhr,hdr->nhd", out, to_value)
+            # q . W_k c = (W_k^T q) . c, and sum_j a_j W_v c_j = W_v sum_j a_j c_j.
+            w_k, w_v = self.up.weight.view(self.num_heads, -1, rank).chunk(2, dim=1)
+            q = torch.cat([torch.einsum("nhd,hdr->nhr", q, w_k), q_r], dim=-1)
+            result = cache.attend(q, torch.cat([c, k_r], dim=-1), c, adjacency, **options)
+            out, weights = result if isinstance(result, tuple) else (result, None)
+            out = torch.einsum("nhr,hdr->nhd", out, w_v)
         out = self.out(out.flatten(1))
         return out if weights is None else (out, weights)
+
+    if TYPE_CHECKING:
+        __call__ = forward

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from graphformer.adjacency import Adjacency
+from graphformer.nn.options import LayerOptions
 from graphformer.ops import OffsetBias
 from graphformer.ops.offset_bias import places
 
@@ -29,7 +29,7 @@ class ALiBi(nn.Module):
         super().__init__()
         self.slopes = _slopes(num_heads)
 
-    def forward(self, positions: Tensor | None, adjacency: Adjacency) -> dict[str, Any]:
+    def forward(self, positions: Tensor | None, adjacency: Adjacency) -> LayerOptions:
         """The bias of every attention, a rule; `positions` [N] as for `OffsetBias`."""
         slopes = torch.tensor(self.slopes, device=adjacency.device)
         table = slopes.new_zeros(1, len(self.slopes))
@@ -70,7 +70,7 @@ class RelativeBias(nn.Module):
         self.max_distance, self.bidirectional = max_distance, bidirectional
         self.buckets = nn.Embedding(num_buckets, num_heads)
 
-    def forward(self, positions: Tensor | None, adjacency: Adjacency) -> dict[str, Any]:
+    def forward(self, positions: Tensor | None, adjacency: Adjacency) -> LayerOptions:
         """The bias of every attention, a rule; `positions` [N] as for `OffsetBias`."""
         reach, device = self.max_distance, self.buckets.weight.device
         table = self.buckets(self.bucket(torch.arange(-reach, reach + 1, device=device)))

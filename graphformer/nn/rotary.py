@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from graphformer.adjacency import Adjacency
+from graphformer.nn.options import LayerOptions, Rotation
 from graphformer.ops.offset_bias import places
-
-Rotation = tuple[Tensor, Tensor]
-"""Cosines and sines of the angles, each [N, 1, W]; the second half of W repeats the first."""
 
 
 class Rotary(nn.Module):
@@ -49,7 +46,7 @@ class Rotary(nn.Module):
         self.width, self.base, self.axes = width, base, axes
         self.scaling = None if scaling is None else dict(scaling)
 
-    def forward(self, positions: Tensor | None, adjacency: Adjacency) -> dict[str, Any]:
+    def forward(self, positions: Tensor | None, adjacency: Adjacency) -> LayerOptions:
         """The option of every attention that turns its queries and keys.
 
         Args:

@@ -1,26 +1,46 @@
-"""The Transformer: a stack of blocks over nodes and an adjacency, of whatever modality."""
+"""The Transformer: a stack of blocks over nodes and an adjacency."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.deprecated import renamed_keywords
 from graphformer.nn.attention import MultiHeadAttention
 from graphformer.nn.block import Block, DecoderBlock
 from graphformer.nn.feedforward import FeedForward
+from graphformer.nn.options import LayerOptions, TransformerOptions, check_options
 from graphformer.patterns import AdjacencyLike, resolve
 
 
-class Transformer(nn.Module):
-    """A stack of blocks; it never knows the modality, only nodes and who attends to whom.
+class TransformerArguments(TypedDict, total=False):
+    """Keyword arguments of the constructor of `Transformer`."""
 
-    The numbers make the usual blocks; `attention` and `mlp` put other parts into them.
+    hidden_dim: int | None
+    num_kv_heads: int | None
+    norm: Callable[[int], nn.Module]
+    norm_first: bool
+    activation: Callable[[], nn.Module]
+    bias: bool
+    dropout: float
+    attention_dropout: float
+    attention: Callable[[int], nn.Module] | None
+    mlp: Callable[[int], nn.Module] | None
+    position_encoding: nn.Module | None
+    source_dim: int | None
+    activation_checkpointing: bool
+
+
+class Transformer(nn.Module):
+    """A stack of blocks, independent of the modality: nodes and an adjacency are its only inputs.
+
+    The sizes define the usual blocks; `attention` and `mlp` replace parts of them.
 
     Args:
         dim: width C of the nodes.
@@ -29,18 +49,18 @@ class Transformer(nn.Module):
         hidden_dim: width of the feed-forward nets; 4 C by default.
         num_kv_heads: Hkv; `num_heads` by default.
         norm: the normalisation, built as `norm(dim)`.
-        norm_first: pre-norm, with a last norm after the stack; else post-norm.
+        norm_first: pre-norm, with a final norm after the stack; else post-norm.
         activation: the nonlinearity of the feed-forward nets.
-        bias: whether the linear maps have one.
-        dropout: probability of dropping a unit before it joins the residual stream.
+        bias: whether the linear maps have a bias.
+        dropout: probability of dropping a unit before it is added to the residual stream.
         attention_dropout: probability of dropping an attention weight.
-        attention: makes the attention of block number i, `attention(i)`; by default
-            `MultiHeadAttention` of the numbers above.
-        mlp: makes the feed-forward net of block number i, `mlp(i)`; `FeedForward` by default.
+        attention: builds the attention of block i, `attention(i)`; by default
+            `MultiHeadAttention` of the sizes above.
+        mlp: builds the feed-forward net of block i, `mlp(i)`; `FeedForward` by default.
         position_encoding: positions that act within attention, `Rotary`, `ALiBi` or
             `RelativeBias`; all blocks share it.
-        source_dim: width of a source that every block also attends to, as a decoder does to its
-            encoder's output; None for blocks without one.
+        source_dim: width of the sources of cross-attention in every block, as in a decoder; None
+            for blocks without cross-attention.
         activation_checkpointing: whether to store only the input of each block in training, and
             recompute the rest in the backward pass.
 
@@ -70,7 +90,7 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
 
-        def heads(source_dim: int | None = None) -> MultiHeadAttention:
+        def multi_head(source_dim: int | None = None) -> MultiHeadAttention:
             return MultiHeadAttention(
                 dim,
                 num_heads,
@@ -84,13 +104,13 @@ class Transformer(nn.Module):
             return FeedForward(dim, hidden_dim, activation=activation, dropout=dropout, bias=bias)
 
         def block(number: int) -> nn.Module:
-            own = heads() if attention is None else attention(number)
+            own = multi_head() if attention is None else attention(number)
             net = feed_forward() if mlp is None else mlp(number)
             settings: dict[str, Any] = {"norm_first": norm_first, "dropout": dropout}
             if source_dim is None:
                 return Block(own, net, norm(dim), norm(dim), **settings)
             norms = norm(dim), norm(dim), norm(dim)
-            return DecoderBlock(own, heads(source_dim), net, *norms, **settings)
+            return DecoderBlock(own, multi_head(source_dim), net, *norms, **settings)
 
         self.blocks = nn.ModuleList(block(number) for number in range(depth))
         self.norm = norm(dim) if norm_first else nn.Identity()
@@ -100,7 +120,7 @@ class Transformer(nn.Module):
 
     @property
     def position_encoding(self) -> nn.Module | None:
-        """The positions that act within attention."""
+        """Positions that act within attention; None if there are none."""
         return self.relative
 
     def forward(
@@ -108,64 +128,87 @@ class Transformer(nn.Module):
         x: Tensor,
         adjacency: AdjacencyLike,
         positions: Tensor | None = None,
-        *,
-        source: Tensor | None = None,
-        source_adjacency: Adjacency | None = None,
-        cache: Sequence[Any] | None = None,
-        **options: Any,
+        **options: Unpack[TransformerOptions],
     ) -> Tensor:
-        """Send x [N, C] through the blocks; [N, C].
+        """Return norm(block_L(... block_1(x))), [N, C].
 
         Args:
-            x: the nodes of all samples, packed end to end.
-            adjacency: N x N, an edge_index, a pattern over one sample, or one of these per block.
-            positions: where the nodes are, [N] or [N, axes], for positions that act within
-                attention; by default the place of each in its sample.
-            source: what every block also attends to, [S, `source_dim`].
-            source_adjacency: N x S.
-            cache: what each block keeps of nodes that came before, see `KVCache`.
-            options: go to the attention of every block (`bias`, `edge_weight`, `backend`).
+            x: nodes of all samples, packed end to end, [N, C].
+            adjacency: N x N, an `edge_index` [2, E], a pattern over one sample, or one of these per
+                block.
+            positions: positions of the nodes for `position_encoding`, [N] or [N, axes]; by
+                default the index of each node in its sample.
+            options: `source` and `source_adjacency` for cross-attention, one `cache` per block,
+                and the options of the attention of every block; see `TransformerOptions`.
 
-        Raises ValueError for a sequence of adjacencies of another length than the depth, for a
-        source without blocks that attend to one or the other way round, and for a `bias` beside
-        one that comes from positions.
+        Raises:
+            TypeError: when an option is unknown.
+            ValueError: when the number of adjacencies is not the depth; when a source is given
+                without `source_dim` or absent with it; when an option is given that
+                `position_encoding` computes.
         """
+        for block, inputs, block_options in self._block_inputs(x, adjacency, positions, options):
+            x = self._run_block(block, x, *inputs, **block_options)
+        return self.norm(x)
+
+    def _block_inputs(
+        self,
+        x: Tensor,
+        adjacency: AdjacencyLike,
+        positions: Tensor | None,
+        options: TransformerOptions,
+    ) -> list[tuple[nn.Module, tuple[Any, ...], dict[str, Any]]]:
+        """Return each block with its positional inputs after x and its options."""
+        check_options(options)
         per_block = resolve(adjacency, num_nodes=len(x), device=x.device)
         if isinstance(per_block, Adjacency):
             per_block = [per_block] * len(self.blocks)
         if len(per_block) != len(self.blocks):
             raise ValueError(
-                f"adjacency must be one, or one a block: got {len(per_block)} for "
-                f"{len(self.blocks)} blocks"
+                f"adjacency: got {len(per_block)} adjacencies, expected one, or one for each of "
+                f"the {len(self.blocks)} blocks"
             )
+        shared: dict[str, Any] = {**options}
+        cache = shared.pop("cache", None)
+        source, source_adjacency = (shared.pop(n, None) for n in ("source", "source_adjacency"))
+        across = self._cross_inputs(source, source_adjacency)
         if self.position_encoding is not None and len(per_block):
-            options |= self._placed(self.position_encoding(positions, per_block[0]), options)
-        across = self._across(source, source_adjacency)
-        for number, (block, edges) in enumerate(zip(self.blocks, per_block, strict=True)):
-            if cache is not None:
-                options["cache"] = cache[number]
-            if self.activation_checkpointing and self.training and torch.is_grad_enabled():
-                x = checkpoint(block, x, edges, *across, use_reentrant=False, **options)
-            else:
-                x = block(x, edges, *across, **options)
-        return self.norm(x)
+            encoded = self.position_encoding(positions, per_block[0])
+            self._check_not_given(encoded, shared)
+            shared |= encoded
+        return [
+            (block, (edges, *across), shared if cache is None else {**shared, "cache": cache[i]})
+            for i, (block, edges) in enumerate(zip(self.blocks, per_block, strict=True))
+        ]
 
-    def _placed(self, placed: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-        """The options that positions make, which must not be there already."""
-        for name in placed:
+    def _run_block(self, block: nn.Module, x: Tensor, *inputs: Any, **options: Any) -> Tensor:
+        if self.activation_checkpointing and self.training and torch.is_grad_enabled():
+            out: Tensor = checkpoint(block, x, *inputs, use_reentrant=False, **options)
+            return out
+        return block(x, *inputs, **options)
+
+    def _check_not_given(self, encoded: LayerOptions, options: dict[str, Any]) -> None:
+        for name in encoded:
             if options.get(name) is not None:
                 kind = type(self.position_encoding).__name__
                 raise ValueError(
-                    f"{name} is given, but the Transformer's {kind} makes one: leave it out, or "
-                    "build the Transformer without position_encoding"
+                    f"{name}: got a value, expected none, for the Transformer's {kind} computes "
+                    "it; leave it out, or build the Transformer without position_encoding"
                 )
-        return placed
 
-    def _across(self, source: Tensor | None, adjacency: Adjacency | None) -> tuple[Any, ...]:
-        if self.source_dim is None and source is None:
-            return ()
+    def _cross_inputs(
+        self, source: Tensor | None, adjacency: Adjacency | None
+    ) -> tuple[Tensor, Adjacency] | tuple[()]:
+        """Return the inputs of a block's cross-attention, none for blocks without it."""
         if self.source_dim is None:
-            raise ValueError("source is given, but the Transformer was built without source_dim")
+            if source is not None:
+                raise ValueError(
+                    "source: got a tensor, expected None; build the Transformer with source_dim"
+                )
+            return ()
         if source is None or adjacency is None:
-            raise ValueError("a Transformer with source_dim needs source and source_adjacency")
+            raise ValueError(
+                "source, source_adjacency: got None, expected both for a Transformer with "
+                f"source_dim={self.source_dim}"
+            )
         return source, adjacency

@@ -223,9 +223,9 @@ def test_features_of_edges_are_pygs(cls, v2):
 
 def test_features_of_edges_go_with_their_width():
     adjacency, x = gf.window(7, 1), torch.randn(7, 5)
-    with pytest.raises(ValueError, match="edge_attr=None and edge_dim=2"):
+    with pytest.raises(ValueError, match="edge_attr: got None and edge_dim=2"):
         gf.nn.GraphAttention(5, 7, 3, edge_dim=2)(x, adjacency)
-    with pytest.raises(ValueError, match="edge_attr=a tensor and edge_dim=None"):
+    with pytest.raises(ValueError, match="edge_attr: got a tensor and edge_dim=None"):
         gf.nn.GraphAttention(5, 7, 3)(x, adjacency, edge_attr=torch.randn(adjacency.num_edges, 2))
 
 

@@ -53,7 +53,7 @@ def test_edge_features_are_pygs():
 
 
 def test_edge_features_want_a_width_that_the_heads_divide():
-    with pytest.raises(ValueError, match="num_heads must divide dim, got 3 and 14"):
+    with pytest.raises(ValueError, match="num_heads: got 3, expected a divisor of dim 14"):
         EdgeFeatureAttention(DIM, 3, FEATURES)
 
 
@@ -118,9 +118,9 @@ def test_jumps_are_pygs(jump):
 
 
 def test_unknown_jumps_are_refused_before_anything_is_built():
-    with pytest.raises(ValueError, match="jump must be 'last', 'cat' or 'max', got 'sum'"):
+    with pytest.raises(ValueError, match="jump: got 'sum', expected 'last', 'cat' or 'max'"):
         build_transformer(DIM, 2, HEADS, jump="sum")
-    with pytest.raises(ValueError, match="depth must be at least 1 for jump='cat', got 0"):
+    with pytest.raises(ValueError, match="depth: got 0, expected at least 1 for jump='cat'"):
         build_transformer(DIM, 0, HEADS, jump="cat")
 
 

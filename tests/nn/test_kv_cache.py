@@ -36,7 +36,7 @@ def begun(prompts, steps, radius, biased):
 
     whole = gf.attention(torch.cat(q), torch.cat(k), torch.cat(v), rule(lengths), bias=bias)
     whole = whole.split(lengths)
-    cache = KVCache(prompts, keep=None if radius is None else radius + 1)
+    cache = KVCache(prompts, window=None if radius is None else radius + 1)
     first = [slice(n) for n in prompts]
     out = cache.attend(*(rows(x, first) for x in (q, k, v)), rule(prompts), bias=bias)
     torch.testing.assert_close(out, rows(whole, first))
@@ -53,9 +53,9 @@ def test_step_by_step_is_the_whole(prompts, radius, biased):
         now = [slice(n + step, n + step + 1) for n in prompts]
         out = cache.attend(*(rows(x, now) for x in (q, k, v)), gf.complete(len(now)), bias=bias)
         torch.testing.assert_close(out, rows(whole, now))
-    capacity = max(run.keys.shape[2] for run in cache.runs)
+    capacity = max(run.keys.shape[2] for run in cache.groups)
     assert capacity == 64 if radius is not None else capacity >= max(prompts) + steps
-    assert len(cache.runs) == {3: 1, 4: 3, 1: 1}[len(prompts)]
+    assert len(cache.groups) == {3: 1, 4: 3, 1: 1}[len(prompts)]
 
 
 @pytest.mark.parametrize("biased", [False, True])
@@ -85,11 +85,11 @@ def test_several_at_once_of_which_some_are_taken_back(prompts, radius, biased):
 def test_growth_is_geometric():
     cache, copies = KVCache((3,)), 0
     cache.attend(*(randn(3, HEADS, WIDTH) for _ in range(3)), gf.causal(3))
-    buffer = cache.runs[0].keys
+    buffer = cache.groups[0].keys
     for _ in range(1000):
         cache.attend(*(randn(1, HEADS, WIDTH) for _ in range(3)), gf.complete(1))
-        copies += cache.runs[0].keys is not buffer
-        buffer = cache.runs[0].keys
+        copies += cache.groups[0].keys is not buffer
+        buffer = cache.groups[0].keys
     assert copies == 5  # 64, 128, 256, 512, 1024
 
 
@@ -110,9 +110,9 @@ def test_constant_sources_are_given_once():
     cache = KVCache((7, 3), constant=True)
     q, k, v = randn(4, HEADS, WIDTH), randn(10, GROUPS, WIDTH), randn(10, GROUPS, VALUES)
     adjacency = gf.complete([2, 2], [7, 3])
-    assert not cache.closed
+    assert not cache.is_frozen
     torch.testing.assert_close(cache.attend(q, k, v, adjacency), gf.attention(q, k, v, adjacency))
-    assert cache.closed
+    assert cache.is_frozen
     q = randn(2, HEADS, WIDTH)
     out = cache.attend(q, None, None, gf.complete([1, 1], [7, 3]))
     torch.testing.assert_close(out, gf.attention(q, k, v, gf.complete([1, 1], [7, 3])))
@@ -125,5 +125,5 @@ def test_what_it_cannot_do_is_said(options):
     cache = KVCache((1,))
     new = [randn(1, HEADS, WIDTH) for _ in range(3)]
     cache.attend(*new, gf.complete(1))
-    with pytest.raises(ValueError, match="with a cache"):
+    with pytest.raises(ValueError, match="cache: got"):
         cache.attend(*new, gf.complete(1), **options)

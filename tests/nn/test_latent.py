@@ -58,7 +58,7 @@ def test_what_it_keeps_is_narrow_and_changes_nothing():
         turn = rotary(torch.tensor([place, place]), gf.complete([1, 1]))
         out = attention(x[:, place], gf.complete([1, 1]), cache=cache, **turn)
         torch.testing.assert_close(out, expected[:, place])
-    assert cache.runs[0].keys.shape[1::2] == (1, RANK + TURNED)
+    assert cache.groups[0].keys.shape[1::2] == (1, RANK + TURNED)
 
 
 def test_from_sources_to_targets():

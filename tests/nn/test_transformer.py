@@ -36,7 +36,7 @@ def test_one_adjacency_a_block():
     for block, adjacency in zip(model.blocks, several, strict=True):
         expected = block(expected, adjacency)
     torch.testing.assert_close(model(x, several), model.norm(expected))
-    with pytest.raises(ValueError, match="adjacency must be one, or one a block: got 2 for 3"):
+    with pytest.raises(ValueError, match="adjacency: got 2 adjacencies, expected .* 3 blocks"):
         model(x, several[:2])
 
 
@@ -122,8 +122,19 @@ def test_positions_reach_every_attention(name, rule):
 
 def test_a_bias_beside_one_from_positions_is_refused():
     model, adjacency = make(position_encoding=ALiBi(5)), gf.complete(7)
-    with pytest.raises(ValueError, match="bias is given, but the Transformer's ALiBi"):
+    with pytest.raises(
+        ValueError, match="bias: got a value, expected none, for the Transformer's ALiBi"
+    ):
         model(torch.randn(7, 10), adjacency, bias=torch.zeros(49))
+
+
+@pytest.mark.parametrize("name", ["bais", "sources", "edge_attrs", "return_weights"])
+def test_unknown_options_are_refused_by_name(name):
+    match = rf"forward\(\) got an unexpected option '{name}'"
+    with pytest.raises(TypeError, match=match):
+        make()(torch.randn(7, 10), gf.complete(7), **{name: None})
+    with pytest.raises(TypeError, match="did you mean 'bias'"):
+        make()(torch.randn(7, 10), gf.complete(7), bais=None)
 
 
 def test_parts_for_each_block():
@@ -153,9 +164,9 @@ def test_a_source_is_attended_to_by_every_block(source_dim):
 
 def test_sources_are_asked_for_and_refused():
     x, adjacency = torch.randn(7, 10), gf.complete(7)
-    with pytest.raises(ValueError, match="needs source and source_adjacency"):
+    with pytest.raises(ValueError, match="source, source_adjacency: got None, expected both"):
         make(source_dim=10)(x, adjacency)
-    with pytest.raises(ValueError, match="built without source_dim"):
+    with pytest.raises(ValueError, match="source: got a tensor, .* with source_dim"):
         make()(x, adjacency, source=x, source_adjacency=adjacency)
 
 

@@ -174,7 +174,7 @@ class CachedDecoder:
         patterns = [pattern] * len(blocks) if isinstance(pattern, Pattern) else pattern
         self.cache: list[Any] = []
         for each in patterns:
-            own = KVCache(lengths, keep=reach(each))
+            own = KVCache(lengths, window=reach(each))
             if source is None:
                 self.cache.append(own)
             else:

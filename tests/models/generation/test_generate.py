@@ -278,7 +278,7 @@ def test_a_window_keeps_no_more_than_its_radius():
         cached.start()
         for _ in range(300):
             cached.step(torch.tensor([5]))
-    assert all(kept.runs[0].keys.shape[2] == 64 for kept in cached.cache)
+    assert all(kept.groups[0].keys.shape[2] == 64 for kept in cached.cache)
 
 
 def test_past_what_was_learned_the_model_looks_at_the_last_tokens():

@@ -300,7 +300,7 @@ def test_errors():
         models.graph_transformer(F_IN, CLASSES, edge_bias=True)
     with pytest.raises(ValueError, match="pool must be one of mean, sum, .*, got 'avg'"):
         models.graph_transformer(F_IN, CLASSES, pool="avg")
-    with pytest.raises(ValueError, match="jump must be 'last', 'cat' or 'max', got 'sum'"):
+    with pytest.raises(ValueError, match="jump: got 'sum', expected 'last', 'cat' or 'max'"):
         models.gat(F_IN, CLASSES, jump="sum")
     with pytest.raises(ValueError, match="depth must be at least 1, got 0"):
         models.gat(F_IN, CLASSES, depth=0)
