@@ -1,46 +1,57 @@
-"""What all data modules share: three splits of a data set, each with its batches."""
+"""`DataModule`, the base class of all data sets: the splits train, val and test as batches."""
 
 from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 
 from graphformer.data.loader import BatchLoader
 
+SPLITS = ("train", "val", "test")
+
 
 class DataModule(pl.LightningDataModule, ABC):
-    """A data set in the splits 'train', 'val' and 'test'; predictions are made for the test split.
+    """A data set with the splits "train", "val" and "test"; `predict` uses the test split.
 
-    Where it can be split in several ways, `fold_setting` names the argument that chooses one of
-    `num_folds`.
+    A subclass calls `self.save_hyperparameters(logger=False)` in its constructor. Paths are saved
+    as strings, because `torch.load(weights_only=True)` refuses `pathlib` objects in a checkpoint.
+
+    Attributes:
+        fold_setting: for data with several predefined splits, the name of the constructor's
+            argument that selects one of `num_folds`; else None.
     """
 
     fold_setting: ClassVar[str | None] = None
 
     @abstractmethod
     def batches(self, split: str) -> BatchLoader:
-        """Return the batches of a split, shuffled where it is the training split."""
+        """Return the batches of "train" (shuffled), "val" or "test"."""
 
     def train_dataloader(self) -> BatchLoader:
-        """Return the training batches."""
+        """Return the batches of the training split."""
         return self.batches("train")
 
     def val_dataloader(self) -> BatchLoader:
-        """Return the validation batches."""
+        """Return the batches of the validation split."""
         return self.batches("val")
 
     def test_dataloader(self) -> BatchLoader:
-        """Return the test batches."""
+        """Return the batches of the test split."""
         return self.batches("test")
 
     def predict_dataloader(self) -> BatchLoader:
-        """Return the test batches."""
+        """Return the batches to predict, those of the test split."""
         return self.batches("test")
+
+    def _set_hparams(self, hp: Any) -> None:
+        # Called by Lightning's save_hyperparameters with the constructor's arguments.
+        plain = {n: os.fspath(v) if isinstance(v, os.PathLike) else v for n, v in dict(hp).items()}
+        super()._set_hparams(plain)
 
 
 def run_seed() -> int:
-    """The seed that `lightning.pytorch.seed_everything` was given last; 0 if it was not called."""
+    """Return the seed of the last `lightning.pytorch.seed_everything`, or 0 without such a call."""
     return int(os.environ.get("PL_GLOBAL_SEED", "0"))

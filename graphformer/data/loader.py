@@ -1,4 +1,4 @@
-"""Batches by index: a seeded order that a resumed run repeats, and the loader that follows it."""
+"""`BatchSampler`, a seeded order of item indices, and `BatchLoader`, which a run can resume."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 
 
 class BatchDataset(Protocol):
-    """Items that are fetched a batch at a time: `dataset[index [B]] -> Data`."""
+    """Items that are fetched by the batch: `dataset[index [B]]` is a `Data` of B samples."""
 
     def __len__(self) -> int: ...
 
@@ -21,11 +21,21 @@ class BatchDataset(Protocol):
 
 
 class BatchSampler:
-    """Index tensors [B] of one epoch after another, the same for the same (seed, epoch).
+    """Yields index tensors [B] of one epoch; the order depends on (seed, epoch) only.
 
-    With `num_batches` an epoch is that many batches drawn with replacement; otherwise it visits
-    every item once, in order or shuffled. In a distributed run each process gets its own share,
-    and all get equally many when `shuffle` or `num_batches` is set.
+    An epoch contains every item once, in order or shuffled; with `num_batches` it is that many
+    batches drawn with replacement. In a distributed run each rank yields its own share of the
+    items; with `shuffle` or `num_batches` all ranks yield equally many batches.
+
+    Args:
+        num_items: number of items n; indices are 0 to n - 1.
+        batch_size: items in a batch; the last batch may have fewer.
+        shuffle: whether every epoch has another order.
+        num_batches: batches in an epoch, drawn with replacement; None visits every item once.
+        seed: of the order.
+
+    Raises:
+        ValueError: when batch_size or num_batches is below 1.
     """
 
     def __init__(
@@ -38,23 +48,23 @@ class BatchSampler:
         seed: int = 0,
     ) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}: expected 1 or more.")
+            raise ValueError(f"batch_size: got {batch_size}, expected 1 or more")
         if num_batches is not None and num_batches < 1:
-            raise ValueError(f"The number of batches is {num_batches}: expected 1 or more.")
+            raise ValueError(f"num_batches: got {num_batches}, expected 1 or more, or None")
         self.num_items, self.batch_size = num_items, batch_size
         self.shuffle, self.num_batches, self.seed = shuffle, num_batches, seed
         self.epoch = 0
-        self._skip = (0, 0)  # (epoch, batches of it that are done already)
+        self._skip = (0, 0)  # (epoch, number of its first batches to skip)
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.rank = torch.distributed.get_rank() if distributed else 0
-        self.world = torch.distributed.get_world_size() if distributed else 1
+        self.world_size = torch.distributed.get_world_size() if distributed else 1
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration gives; Lightning calls this by itself."""
+        """Set the epoch of the next iteration; Lightning calls this before each epoch."""
         self.epoch = epoch
 
     def skip(self, epoch: int, batches: int) -> None:
-        """Leave out the first `batches` of `epoch` the next time that it is iterated."""
+        """Skip the first `batches` batches of `epoch` in the next iteration over it."""
         self._skip = (epoch, batches)
 
     def __len__(self) -> int:
@@ -64,57 +74,67 @@ class BatchSampler:
 
     def __iter__(self) -> Iterator[Tensor]:
         order = torch.from_numpy(self._share(self._order()))
-        for batch in range(self.take_skip(), len(self)):
+        for batch in range(self.pop_skip(), len(self)):
             yield order[batch * self.batch_size : (batch + 1) * self.batch_size]
 
-    def take_skip(self) -> int:
-        """Return how many batches of this epoch are done, and forget it."""
+    def pop_skip(self) -> int:
+        """Return the number of batches of this epoch to skip, and reset it to 0."""
         epoch, batches = self._skip
         self._skip = (0, 0)
         return batches if epoch == self.epoch else 0
 
     def _order(self) -> np.ndarray:
+        """Return the item indices of this epoch, for all ranks together."""
         generator = np.random.default_rng((self.seed, self.epoch))
         if self.num_batches is not None:
-            draws = self.num_batches * self.batch_size * self.world
+            draws = self.num_batches * self.batch_size * self.world_size
             return generator.integers(self.num_items, size=draws)
         if self.shuffle:
             return generator.permutation(self.num_items)
         return np.arange(self.num_items)
 
     def _share(self, order: np.ndarray) -> np.ndarray:
+        """Return this rank's entries: every `world_size`-th one."""
         if self.shuffle:  # ranks that train must take equally many steps
-            order = order[: len(order) - len(order) % self.world]
-        return order[self.rank :: self.world]
+            order = order[: len(order) - len(order) % self.world_size]
+        return order[self.rank :: self.world_size]
 
 
 class BatchLoader:
-    """Iterate over a data set's batches; `state_dict` lets a run resume in the middle of an epoch.
+    """An iterable over the batches of a data set that can resume in the middle of an epoch.
 
-    Batches are cut by index in the training process, which is quicker than workers where the
+    Without workers the batches are fetched in the training process, which is faster where the
     data is in memory; `num_workers` is for data sets that decode files.
+
+    Args:
+        dataset: indexed by the sampler's tensors.
+        sampler: the order of the items.
+        num_workers: number of worker processes.
+
+    Raises:
+        ValueError: when num_workers is negative.
     """
 
-    batch_sampler = None  # as in a DataLoader whose sampler gives whole batches: Lightning asks
+    batch_sampler = None  # Lightning reads it; None: `sampler` yields whole batches
 
     def __init__(
         self, dataset: BatchDataset, sampler: BatchSampler, *, num_workers: int = 0
     ) -> None:
         if num_workers < 0:
-            raise ValueError(f"num_workers is {num_workers}: expected 0 or more.")
+            raise ValueError(f"num_workers: got {num_workers}, expected 0 or more")
         self.dataset, self.sampler, self.num_workers = dataset, sampler, num_workers
-        self._given = (0, 0)  # (epoch, batches of it that were given out)
+        self._progress = (0, 0)  # (epoch, number of its batches that were yielded)
 
     def __len__(self) -> int:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Data]:
-        # A generator: nothing is drawn before the first batch, when Lightning has set the epoch.
-        epoch, done = self.sampler.epoch, self.sampler.take_skip()
+        # A generator, so that its body runs at the first batch, after Lightning has set the epoch.
+        epoch, done = self.sampler.epoch, self.sampler.pop_skip()
         self.sampler.skip(epoch, done)
         for batch in self._batches():
             done += 1
-            self._given = (epoch, done)
+            self._progress = (epoch, done)
             yield batch
 
     def _batches(self) -> Iterator[Data]:
@@ -124,11 +144,11 @@ class BatchLoader:
 
     def _from_workers(self) -> Iterator[Data]:
         loader = DataLoader(
-            _AsTorchDataset(self.dataset),
+            _WorkerDataset(self.dataset),
             sampler=self.sampler,
             batch_size=None,
             num_workers=self.num_workers,
-            generator=torch.Generator(),  # else it draws from, and so moves, the global one
+            generator=torch.Generator(),  # the default would draw from the global generator
         )
         for batch in loader:
             if isinstance(batch, ValueError):
@@ -136,17 +156,17 @@ class BatchLoader:
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch and the number of its batches that were given out."""
-        epoch, batches = self._given
+        """Return the epoch and the number of its batches that were yielded."""
+        epoch, batches = self._progress
         return {"epoch": epoch, "batches": batches}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue behind the batches that `state` counts."""
+        """Resume after the batches that `state` counts."""
         self.sampler.skip(state["epoch"], state["batches"])
 
 
-class _AsTorchDataset(Dataset[Any]):
-    """Hands what is wrong with the data over as it is: torch would wrap a worker's traceback in."""
+class _WorkerDataset(Dataset[Any]):
+    """Returns a ValueError instead of raising it: torch adds the worker's traceback to one."""
 
     def __init__(self, dataset: BatchDataset) -> None:
         self.dataset = dataset

@@ -1,4 +1,4 @@
-"""Samples of different lengths, kept end to end, and batches of them without padding."""
+"""`Ragged` and `RaggedPairs`: samples of different lengths in memory, packed by the batch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from graphformer.data.batch import Batch, pack_nodes, positions_in_samples
 
 
 class Ragged:
-    """Samples of nodes, each perhaps with a label, with labels of its nodes, with edges.
+    """Samples of nodes, with optional labels of samples or nodes and optional edges.
+
+    `samples[index [B]]` is a batch of the chosen samples in that order: x, pos, lengths, and y and
+    edge_index where these are given.
 
     Args:
-        x: what the nodes are, one array [n] or [n, F] a sample.
-        y: a label a sample [B], or an array [n] of labels a sample; None: without labels.
-        edges: edges of each sample, [2, e] from its node to its node; None: without edges.
+        x: ids or features of each sample's nodes, [n] or [n, F].
+        y: a label for each sample, or an array [n] of labels for each sample's nodes.
+        edges: source and target of each sample's edges, [2, e], numbered within the sample.
     """
 
     def __init__(
@@ -27,12 +30,12 @@ class Ragged:
         edges: Sequence[np.ndarray] | None = None,
     ) -> None:
         self.lengths = np.array([len(nodes) for nodes in x], np.int64)
-        self.x = _joined(x)
+        self.x = _concatenate(x)
         self._starts = self.lengths.cumsum() - self.lengths
         self.y: np.ndarray | None = None
         if y is not None:
             self.y_of_nodes = len(y) > 0 and isinstance(y[0], np.ndarray)
-            self.y = _joined(y) if self.y_of_nodes else np.array(y, np.int64)  # type: ignore[arg-type]
+            self.y = _concatenate(y) if self.y_of_nodes else np.array(y, np.int64)  # type: ignore[arg-type]
         self.num_edges: np.ndarray | None = None
         if edges is not None:
             self.num_edges = np.array([pairs.shape[1] for pairs in edges], np.int64)
@@ -45,31 +48,32 @@ class Ragged:
     def __getitem__(self, index: Tensor) -> Batch:
         chosen = index.numpy()
         lengths = self.lengths[chosen]
-        at = np.repeat(self._starts[chosen], lengths) + positions_in_samples(lengths)
-        batch = pack_nodes(self.x[at], lengths)
+        nodes = np.repeat(self._starts[chosen], lengths) + positions_in_samples(lengths)
+        batch = pack_nodes(self.x[nodes], lengths)
         if self.y is not None:
-            batch.y = torch.from_numpy(self.y[at if self.y_of_nodes else chosen])
+            batch.y = torch.from_numpy(self.y[nodes if self.y_of_nodes else chosen])
         if self.num_edges is not None:
-            batch.edge_index = torch.from_numpy(self._edges_of(chosen, lengths))
+            batch.edge_index = torch.from_numpy(self._edge_index(chosen, lengths))
         return batch
 
-    def _edges_of(self, chosen: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    def _edge_index(self, chosen: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Return the edges of the chosen samples with their nodes numbered in the batch, [2, E]."""
         assert self.num_edges is not None
         counts = self.num_edges[chosen]
-        at = np.repeat(self._edge_starts[chosen], counts) + positions_in_samples(counts)
-        return self._edges[:, at] + np.repeat(lengths.cumsum() - lengths, counts)
+        edges = np.repeat(self._edge_starts[chosen], counts) + positions_in_samples(counts)
+        return self._edges[:, edges] + np.repeat(lengths.cumsum() - lengths, counts)
 
 
 class RaggedPairs:
-    """Sequences and what they shall be turned into, for an encoder and a decoder.
+    """Pairs of token sequences, a source and a target, for an encoder-decoder.
 
-    A batch is one of the targets, with x [M] (what the decoder reads: `start`, then the sequence)
-    and y [M] (what it shall answer: the sequence, then `end`), pos [M] and `lengths`, and has the
-    sources' `source` [N], `source_pos` [N] and `source_lengths`.
+    A batch has the decoder's input x [M] (`start`, then the target), its labels y [M] (the target,
+    then `end`), pos [M] and lengths, and the encoder's input in source [N], source_pos [N] and
+    source_lengths.
 
     Args:
-        sources, targets: token ids, as many of each.
-        start, end: the ids of the decoder's first input and last answer.
+        sources, targets: token ids, equally many of both.
+        start, end: ids that begin the decoder's input and end its labels.
     """
 
     def __init__(
@@ -80,9 +84,9 @@ class RaggedPairs:
         start: int,
         end: int,
     ) -> None:
-        read = [np.concatenate([[start], target]) for target in targets]
-        answer = [np.concatenate([target, [end]]) for target in targets]
-        self.sources, self.targets = Ragged(sources), Ragged(read, answer)
+        inputs = [np.concatenate([[start], target]) for target in targets]
+        labels = [np.concatenate([target, [end]]) for target in targets]
+        self.sources, self.targets = Ragged(sources), Ragged(inputs, labels)
         self.lengths = self.sources.lengths + self.targets.lengths
         self.num_edges: np.ndarray | None = None
 
@@ -90,10 +94,11 @@ class RaggedPairs:
         return len(self.sources)
 
     def __getitem__(self, index: Tensor) -> Batch:
-        batch, read = self.targets[index], self.sources[index]
-        batch.source, batch.source_pos, batch.source_lengths = read.x, read.pos, read.lengths
+        batch, source = self.targets[index], self.sources[index]
+        batch.source, batch.source_pos = source.x, source.pos
+        batch.source_lengths = source.lengths
         return batch
 
 
-def _joined(rows: Sequence[np.ndarray]) -> np.ndarray:
+def _concatenate(rows: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(rows).astype(np.int64) if len(rows) else np.zeros(0, np.int64)

@@ -1,4 +1,4 @@
-"""Split samples into train, val and test."""
+"""`split_samples`: validation and test samples drawn from the training samples."""
 
 from __future__ import annotations
 
@@ -12,33 +12,32 @@ _Sample = TypeVar("_Sample")
 def split_samples(
     splits: dict[str, list[_Sample]], fractions: tuple[float, float], seed: int
 ) -> dict[str, list[_Sample]]:
-    """Complete the splits 'train', 'val' and 'test' by samples from 'train', by chance but seeded.
+    """Return the splits "train", "val" and "test", the missing ones drawn from "train".
 
-    A split with a fraction gets a sample at least, if there are enough to leave one to train on.
+    A split with a positive fraction receives at least one sample, if "train" has enough of them.
+    The order of the samples is kept.
 
     Args:
-        splits: the splits that there are; 'train' must be.
-        fractions: of 'train' for the validation and the test split, where they lack.
-        seed: of the choice.
+        splits: the splits that exist, "train" among them.
+        fractions: of "train" that become "val" and "test"; ignored for splits that exist.
+        seed: of the random choice.
 
     Raises:
-        ValueError: the fractions leave nothing to train on.
+        ValueError: when a fraction is negative, or when their sum is 1 or more.
     """
     samples = splits["train"]
-    lacking = [split for split in ("val", "test") if split not in splits]
-    share = {
-        split: f for split, f in zip(("val", "test"), fractions, strict=True) if split in lacking
-    }
-    if min([0.0, *share.values()]) < 0 or sum(share.values()) >= 1:
+    named = zip(("val", "test"), fractions, strict=True)
+    missing = {split: fraction for split, fraction in named if split not in splits}
+    if not all(fraction >= 0 for fraction in missing.values()) or not sum(missing.values()) < 1:
         raise ValueError(
-            f"val_fraction {fractions[0]} and test_fraction {fractions[1]} leave no samples to "
-            "train on: expected 0 or more, and a sum below 1."
+            f"val_fraction and test_fraction: got {fractions[0]} and {fractions[1]}, expected 0 or "
+            "more with a sum below 1, so that samples to train on are left"
         )
     order = np.random.default_rng(seed).permutation(len(samples))
-    divided, begin = dict(splits), 0
-    for split, fraction in share.items():
-        least = int(fraction > 0 and len(samples) > len(share))
-        end = begin + max(least, round(fraction * len(samples)))
-        divided[split] = [samples[i] for i in np.sort(order[begin:end])]
+    result, begin = dict(splits), 0
+    for split, fraction in missing.items():
+        minimum = int(fraction > 0 and len(samples) > len(missing))
+        end = begin + max(minimum, round(fraction * len(samples)))
+        result[split] = [samples[i] for i in np.sort(order[begin:end])]
         begin = end
-    return {**divided, "train": [samples[i] for i in np.sort(order[begin:])]}
+    return {**result, "train": [samples[i] for i in np.sort(order[begin:])]}

@@ -1,4 +1,4 @@
-"""Batches that hold as many samples as a budget of tokens and of edges allows."""
+"""`TokenBudgetSampler`: batches of as many samples as fit a budget of tokens and of edges."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from graphformer.data.loader import BatchLoader, BatchSampler
 
 
 class TokenBudgetSampler(BatchSampler):
-    """Index tensors [B] of batches within a budget, the same for the same (seed, epoch).
+    """Yields index tensors [B] whose samples fit a budget of tokens and of edges.
 
-    Every sample comes once an epoch. Every epoch has equally many batches, and so has every
-    process of a distributed run as long as there are samples enough: what is too many is cut in
-    two rather than left out. From epoch to epoch, samples change places with others of their size
-    and batches change places with one another.
+    Each sample appears once per epoch, and the order depends on (seed, epoch) only. All epochs and
+    all ranks have the same number of batches: if it is not divisible by the world size, batches are
+    split, not dropped. Shuffling swaps samples of equal size and permutes the batches.
 
     Args:
-        sizes: tokens of each sample [n].
-        edges: edges of each sample [n]; by default all pairs of its tokens.
-        max_tokens: the most tokens a batch.
-        max_edges: the most edges a batch; None for any number.
-        shuffle: another order every epoch.
+        sizes: tokens of each sample, [n].
+        edges: edges of each sample, [n]; by default the square of its tokens, all pairs.
+        max_tokens: maximum number of tokens in a batch.
+        max_edges: maximum number of edges in a batch; None: unlimited.
+        shuffle: whether every epoch has another order.
         seed: of the order.
 
     Raises:
-        ValueError: a sample is larger than the budget, or there is none.
+        ValueError: when there are no samples, or when one exceeds the budget alone.
     """
 
     def __init__(
@@ -48,67 +47,77 @@ class TokenBudgetSampler(BatchSampler):
         unlimited = int(self.sizes[:, 1].sum()) + 1
         self.budget = np.array([max_tokens, unlimited if max_edges is None else max_edges])
         self._check()
-        generator = np.random.default_rng((seed, 1 << 32))  # no epoch's own
+        # The batches are cut once, along fixed slots; an epoch only permutes samples among slots
+        # of equal size, so that every batch stays within the budget.
+        generator = np.random.default_rng((seed, 1 << 32))  # a stream that no epoch uses
         self.slots = generator.permutation(len(sizes)) if shuffle else np.arange(len(sizes))
-        self.cuts = self._cut()
+        self.bounds = self._cut_batches()
 
     def __len__(self) -> int:
-        return len(self._share(self.cuts[:-1]))
+        return len(self._share(self.bounds[:-1]))
 
     def __iter__(self) -> Iterator[Tensor]:
-        items, batches = self._items()
-        for batch in self._share(batches)[self.take_skip() :]:
-            yield torch.from_numpy(items[self.cuts[batch] : self.cuts[batch + 1]])
+        items, batches = self._permuted()
+        for batch in self._share(batches)[self.pop_skip() :]:
+            yield torch.from_numpy(items[self.bounds[batch] : self.bounds[batch + 1]])
 
-    def _items(self) -> tuple[np.ndarray, np.ndarray]:
-        """This epoch's sample in every slot, and the order of the batches."""
-        batches = np.arange(len(self.cuts) - 1)
+    def _permuted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sample in each slot [n] and the order of the batches in this epoch."""
+        batches = np.arange(len(self.bounds) - 1)
         if not self.shuffle:
             return self.slots, batches
         generator = np.random.default_rng((self.seed, self.epoch))
         shuffled = generator.permutation(self.slots)
         items = np.empty_like(self.slots)
-        items[_by_size(self.sizes[self.slots])] = shuffled[_by_size(self.sizes[shuffled])]
+        items[_argsort_by_size(self.sizes[self.slots])] = shuffled[
+            _argsort_by_size(self.sizes[shuffled])
+        ]
         return items, generator.permutation(batches)
 
-    def _cut(self) -> np.ndarray:
-        """Where batches begin, and the end: filled in turn, then cut until all ranks get one."""
-        cuts, filled = [0], np.zeros(2, np.int64)
+    def _cut_batches(self) -> np.ndarray:
+        """Return the first slot of each batch and the end, [batches + 1].
+
+        Batches are filled greedily in the order of the slots. Then the batch with most samples is
+        halved until the number of batches is divisible by the world size.
+        """
+        firsts, filled = [0], np.zeros(2, np.int64)
         for slot, size in enumerate(self.sizes[self.slots]):
-            if slot > cuts[-1] and (filled + size > self.budget).any():
-                cuts.append(slot)
+            if slot > firsts[-1] and (filled + size > self.budget).any():
+                firsts.append(slot)
                 filled = np.zeros(2, np.int64)
             filled = filled + size
-        ends = np.array([*cuts, len(self.slots)])
-        while (len(ends) - 1) % self.world and np.diff(ends).max() > 1:
-            largest = int(np.diff(ends).argmax())
-            ends = np.insert(ends, largest + 1, (ends[largest] + ends[largest + 1]) // 2)
-        return ends
+        bounds = np.array([*firsts, len(self.slots)])
+        while (len(bounds) - 1) % self.world_size and np.diff(bounds).max() > 1:
+            largest = int(np.diff(bounds).argmax())
+            bounds = np.insert(bounds, largest + 1, (bounds[largest] + bounds[largest + 1]) // 2)
+        return bounds
 
     def _check(self) -> None:
         if not len(self.sizes):
-            raise ValueError("There is no sample to make batches of: look at the data's path.")
-        for name, size, most in zip(
-            ("tokens", "edges"), self.sizes.max(axis=0), self.budget, strict=True
-        ):
-            if size > most:
+            raise ValueError(
+                "sizes: got no samples, expected one or more; check the path of the data"
+            )
+        for column, name in enumerate(("tokens", "edges")):
+            limit, size = self.budget[column], self.sizes[:, column].max()
+            if size > limit:
                 raise ValueError(
-                    f"max_{name} is {most}, but sample "
-                    f"{int(self.sizes[:, int(name == 'edges')].argmax())} has {size} {name}: "
-                    "raise it, or set max_length to cut samples or leave them out."
+                    f"max_{name}: got {limit}, but sample {int(self.sizes[:, column].argmax())} "
+                    f"has {size} {name}; raise it, or set max_length to shorten or drop samples"
                 )
 
 
-def _by_size(sizes: np.ndarray) -> np.ndarray:
-    """The order that sorts by size and leaves equals as they are."""
+def _argsort_by_size(sizes: np.ndarray) -> np.ndarray:
+    """Return the stable order by tokens, then edges; sizes [n, 2]."""
     return np.lexsort((sizes[:, 1], sizes[:, 0]))
 
 
-class Sized(Protocol):
-    """Samples that know their sizes."""
+class SizedSamples(Protocol):
+    """A data set with the sizes of its samples, as `Ragged`."""
 
     lengths: np.ndarray
+    """Tokens of each sample, [n]."""
     num_edges: np.ndarray | None
+    """Edges of each sample, [n], if it has edges of its own."""
 
     def __len__(self) -> int: ...
 
@@ -116,7 +125,7 @@ class Sized(Protocol):
 
 
 def budget_loader(
-    samples: Sized,
+    samples: SizedSamples,
     split: str,
     *,
     max_tokens: int,
@@ -124,18 +133,25 @@ def budget_loader(
     seed: int,
     pairs: bool = False,
 ) -> BatchLoader:
-    """Return batches within a budget of tokens and edges, shuffled for the split 'train'.
+    """Return the batches of a split within a budget of tokens and edges, "train" shuffled.
 
-    What counts as edges are the samples' own, or else, or with `pairs`, all pairs of tokens.
+    Args:
+        samples: of the split.
+        split: its name.
+        max_tokens, max_edges: of a batch, see `TokenBudgetSampler`.
+        seed: of the order.
+        pairs: whether to count all pairs of a sample's tokens as its edges, even where it has
+            edges of its own.
 
-    Raises ValueError for a split without samples, and for a sample larger than the budget.
+    Raises:
+        ValueError: when the split has no samples, or when a sample exceeds the budget.
     """
     if not len(samples):
         raise ValueError(
-            f"The {split} split of the data has no samples: give it more, a file of its own, or "
-            "another share."
+            f"the {split} split of the data has no samples; add some, set its path, or raise its "
+            "fraction"
         )
-    order = TokenBudgetSampler(
+    sampler = TokenBudgetSampler(
         samples.lengths,
         edges=None if pairs else samples.num_edges,
         max_tokens=max_tokens,
@@ -143,4 +159,4 @@ def budget_loader(
         shuffle=split == "train",
         seed=seed,
     )
-    return BatchLoader(samples, order)
+    return BatchLoader(samples, sampler)

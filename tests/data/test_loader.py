@@ -106,14 +106,14 @@ def test_distributed_shares_are_disjoint_and_equally_long() -> None:
     shares = []
     for rank in range(3):
         order = BatchSampler(23, 5, shuffle=True)
-        order.rank, order.world = rank, 3
+        order.rank, order.world_size = rank, 3
         shares.append(indices(order, 2))
     assert [len(share) for share in shares] == [7, 7, 7]
     assert len(set().union(*shares)) == 21
 
 
 @pytest.mark.parametrize(("size", "batches"), [(0, None), (-1, None), (5, 0)])
-def test_senseless_sizes_are_refused(size: int, batches: int | None) -> None:
+def test_sizes_below_1_are_refused(size: int, batches: int | None) -> None:
     with pytest.raises(ValueError, match="expected 1 or more"):
         BatchSampler(11, size, num_batches=batches)
 

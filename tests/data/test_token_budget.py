@@ -41,8 +41,8 @@ def test_every_rank_gets_as_many_batches(sizes: list[int], world: int) -> None:
     shares = []
     for rank in range(world):
         order = TokenBudgetSampler(lengths, max_tokens=61, shuffle=True)
-        order.rank, order.world = rank, world
-        order.cuts = order._cut()  # what __init__ does where a process group is there
+        order.rank, order.world_size = rank, world
+        order.bounds = order._cut_batches()  # as __init__ does within a process group
         shares.append(epoch(order, 1))
         assert len(order) == len(shares[-1])
     assert len({len(share) for share in shares}) == 1
@@ -55,9 +55,9 @@ def test_every_rank_gets_as_many_batches(sizes: list[int], world: int) -> None:
 def test_nothing_is_left_out_where_batches_can_be_cut() -> None:
     order = TokenBudgetSampler(np.full(23, 5), max_tokens=35, shuffle=True)
     assert len(order) == 4
-    order.world = 3
-    order.cuts = order._cut()
-    assert len(order.cuts) - 1 == 6
+    order.world_size = 3
+    order.bounds = order._cut_batches()
+    assert len(order.bounds) - 1 == 6
 
 
 def test_order_depends_on_seed_and_epoch_only() -> None:
@@ -93,9 +93,13 @@ def test_given_edges_count_instead_of_pairs() -> None:
 @pytest.mark.parametrize(
     ("sizes", "options", "message"),
     [
-        ([3, 11], {"max_tokens": 7}, "max_tokens is 7, but sample 1 has 11 tokens"),
-        ([3, 5], {"max_tokens": 7, "max_edges": 20}, "max_edges is 20, but sample 1 has 25 edges"),
-        ([], {"max_tokens": 7}, "no sample"),
+        ([3, 11], {"max_tokens": 7}, "max_tokens: got 7, but sample 1 has 11 tokens"),
+        (
+            [3, 5],
+            {"max_tokens": 7, "max_edges": 20},
+            "max_edges: got 20, but sample 1 has 25 edges",
+        ),
+        ([], {"max_tokens": 7}, "got no samples"),
     ],
 )
 def test_impossible_budgets_are_explained(

@@ -104,14 +104,14 @@ def _texts(arguments: argparse.Namespace) -> tuple[list[str], list[int] | None]:
     """The texts of all files, shuffled, and the number of each one's label, if it has one."""
     import random
 
-    from graphformer.data.io.tabular import find_file, text_fields
+    from graphformer.data.io.tabular import find_file, read_text_pairs
     from graphformer.data.io.text_files import find_sources, read_pieces, total_size
 
     found: list[tuple[str, str]] = []
     for name in arguments.data:
         if name.removesuffix(".gz").endswith((".jsonl", ".tsv", ".csv")):
             file = find_file(name, arguments.root)
-            rows = text_fields(file, arguments.text, arguments.label or arguments.text)
+            rows = read_text_pairs(file, arguments.text, arguments.label or arguments.text)
             found += [(text, label) for _, text, label in rows]
             continue
         if arguments.label is not None:

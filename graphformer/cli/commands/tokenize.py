@@ -19,13 +19,13 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parse(argv)
     from graphformer.data.io.cache import MissingDataError
     from graphformer.data.text.tokenizer import SPECIAL_TOKENS
-    from graphformer.data.text.tokenizer_training import Reread, train_tokenizer
+    from graphformer.data.text.tokenizer_training import ReiterableTexts, train_tokenizer
 
     special = [*SPECIAL_TOKENS, *(f"<extra_{i}>" for i in range(arguments.sentinels))]
     try:
         tokenizer = train_tokenizer(
             arguments.kind,
-            Reread(lambda: _texts(arguments)),
+            ReiterableTexts(lambda: _texts(arguments)),
             vocab_size=arguments.vocab_size,
             special_tokens=special,
             lowercase=arguments.lowercase,

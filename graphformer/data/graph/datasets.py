@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from functools import partial
 from importlib.util import find_spec
@@ -198,7 +197,6 @@ class TUDataset(GraphBatches):
         seed: int | None = 0,
         encodings: list[str] | None = None,
     ) -> None:
-        root = None if root is None else os.fspath(root)
         super().__init__(
             batch_size=batch_size,
             fold=fold,
@@ -316,7 +314,6 @@ class MoleculeNet(GraphBatches):
         seed: int | None = 0,
         encodings: list[str] | None = None,
     ) -> None:
-        root = None if root is None else os.fspath(root)
         super().__init__(
             batch_size=batch_size,
             fold=fold,

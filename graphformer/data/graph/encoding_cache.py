@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from graphformer.data.io.cache import cache_root, make_cache_folder, one_at_a_time
+from graphformer.data.io.cache import cache_lock, cache_root, make_cache_folder
 
 Graph = tuple[NDArray[np.int64], int]
 """edge_index [2, E] and the number of nodes."""
@@ -57,7 +57,7 @@ def cached_fields(
     fields = _read(path, len(graphs))
     if fields is not None:
         return fields
-    with one_at_a_time(key):
+    with cache_lock(key):
         fields = _read(path, len(graphs))  # another process may have written it meanwhile
         if fields is None:
             fields = _compute_all(encoding, graphs, num_workers)

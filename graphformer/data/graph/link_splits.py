@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -46,7 +44,6 @@ class PlanetoidLinks(Planetoid):
         seed: int | None = None,
     ) -> None:
         super().__init__(name, normalize_features=normalize_features, sparse=sparse, root=root)
-        root = None if root is None else os.fspath(root)
         if not (val_fraction > 0 and test_fraction > 0 and val_fraction + test_fraction < 1):
             raise ValueError(
                 f"val_fraction and test_fraction: got {val_fraction} and {test_fraction}, expected "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 
 import numpy as np
@@ -114,7 +113,6 @@ class Planetoid(FullGraph):
     ) -> None:
         super().__init__()
         self.encodings = encodings
-        root = None if root is None else os.fspath(root)
         self.sparse = sparse
         self.dataset = one_of("name", name, ["Cora", "CiteSeer", "PubMed"])
         self.split = one_of("split", split, ["public", "full"])
@@ -173,7 +171,6 @@ class HeterophilousGraph(FullGraph):
     ) -> None:
         super().__init__()
         self.encodings = encodings
-        root = None if root is None else os.fspath(root)
         names = ["Roman-empire", "Amazon-ratings", "Minesweeper", "Tolokers", "Questions"]
         self.dataset = one_of("name", name, names)
         if not 0 <= split <= 9:

@@ -17,7 +17,12 @@ from aiohttp import ClientError
 from torch_geometric.data import InMemoryDataset
 from typing_extensions import Unpack
 
-from graphformer.data.io.cache import MissingDataError, cache_root, made_folder, make_cache_folder
+from graphformer.data.io.cache import (
+    MissingDataError,
+    cache_root,
+    created_folder,
+    make_cache_folder,
+)
 
 
 class DatasetOptions(TypedDict, total=False):
@@ -95,7 +100,7 @@ def _build(
         _process(dataset_class, path.parent, raw, options)
         return
     try:
-        with made_folder(raw):
+        with created_folder(raw):
             _process(dataset_class, path.parent, raw, options)
     except (OSError, ClientError, asyncio.TimeoutError, BadZipFile) as error:
         raise MissingDataError(

@@ -1,1 +1,1 @@
-"""Raw files: fetching, caching, text files and tables."""
+"""Raw files: download and cache folders, text files, JSON lines and tables."""

@@ -1,4 +1,4 @@
-"""Where raw files lie, where made files go, and how a missing file is fetched or reported."""
+"""Folders of raw data and of the cache, locks between processes, and downloads."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from urllib.request import urlopen
 
 
 class MissingDataError(FileNotFoundError):
-    """A data file is not there and could not be fetched; the message says where to put it."""
+    """A data file does not exist and cannot be downloaded; the message says where to put it."""
 
 
-def data_root(root: str | None = None) -> Path:
-    """Return the folder of raw data: `root`, else $GRAPHFORMER_DATA, else `data` in this folder."""
+def data_root(root: str | os.PathLike[str] | None = None) -> Path:
+    """Return the folder of raw data: `root`, else $GRAPHFORMER_DATA, else ./data."""
     return Path(root or os.environ.get("GRAPHFORMER_DATA") or "data").expanduser()
 
 
 def cache_root() -> Path:
-    """Return the folder for what is made from raw data: graphformer in the user's cache folder."""
+    """Return the folder of files computed from raw data: graphformer in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "graphformer"
 
 
 def make_cache_folder(folder: Path) -> None:
-    """Make a folder of the cache, if need be.
+    """Create a folder of the cache unless it exists.
 
     Raises:
-        ValueError: it cannot be made, or not be written to.
+        ValueError: when it cannot be created or is not writable.
     """
     reason = "permission denied"
     try:
@@ -42,14 +42,14 @@ def make_cache_folder(folder: Path) -> None:
         is_writable, reason = False, error.strerror or str(error)
     if not is_writable:
         raise ValueError(
-            f"the cache folder {folder} cannot be written to ({reason.lower()}): set "
-            "XDG_CACHE_HOME to a folder that can."
+            f"the cache folder {folder} is not writable ({reason.lower()}); set XDG_CACHE_HOME to "
+            "a folder that is"
         )
 
 
 @contextmanager
-def one_at_a_time(name: str) -> Iterator[None]:
-    """Let other processes that want to make what is called `name` wait, where the system can."""
+def cache_lock(name: str) -> Iterator[None]:
+    """Hold an exclusive lock between processes while the body runs, where the system has locks."""
     if sys.platform == "win32":
         yield
         return
@@ -58,20 +58,26 @@ def one_at_a_time(name: str) -> Iterator[None]:
     folder = cache_root() / "locks"
     make_cache_folder(folder)
     with (folder / name).open("w") as file:
-        with suppress(OSError):  # some network file systems have no locks: then it is made twice
+        with suppress(OSError):  # some network file systems have no locks: the work is done twice
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def download(url: str, path: Path, *, md5: str | None = None, timeout: float = 30.0) -> None:
-    """Fetch `url` into `path`, which appears only when it is whole and its checksum fits.
+    """Download `url` to `path`, which appears when the file is complete and its checksum right.
+
+    Args:
+        url: of the file.
+        path: where to put it; its folder is created.
+        md5: expected checksum; None: unchecked.
+        timeout: of the connection, in seconds.
 
     Raises:
-        MissingDataError: the address cannot be read, or what it gave has another checksum.
+        MissingDataError: when the address cannot be read, or when the checksum differs.
     """
     try:
         with (
-            made_folder(path.parent),
+            created_folder(path.parent),
             urlopen(url, timeout=timeout) as response,
             tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as out,
         ):
@@ -80,7 +86,7 @@ def download(url: str, path: Path, *, md5: str | None = None, timeout: float = 3
                 shutil.copyfileobj(response, out)
                 out.flush()
                 _check_md5(partial, md5, url, path)
-                partial.chmod(0o644)  # temporary files are for their owner only
+                partial.chmod(0o644)  # temporary files are readable by their owner only
                 partial.replace(path)
             finally:
                 partial.unlink(missing_ok=True)
@@ -88,19 +94,19 @@ def download(url: str, path: Path, *, md5: str | None = None, timeout: float = 3
         raise
     except (OSError, HTTPException) as error:
         raise MissingDataError(
-            f"{path} is missing and {url} could not be fetched ({error}): put the file there."
+            f"{path} does not exist and {url} cannot be downloaded ({error}); put the file there"
         ) from None
 
 
 @contextmanager
-def made_folder(folder: Path) -> Iterator[None]:
-    """Make `folder` for what the body puts there; should it fail, leave no empty folders behind."""
+def created_folder(folder: Path) -> Iterator[None]:
+    """Create `folder` for the files of the body; if the body fails, remove new empty folders."""
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException:
-        with suppress(OSError):  # one that is not empty stays
+        with suppress(OSError):  # a folder that is not empty stays
             for path in new:
                 path.rmdir()
         raise
@@ -112,6 +118,6 @@ def _check_md5(file: Path, expected: str | None, url: str, path: Path) -> None:
     found = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
     if found != expected:
         raise MissingDataError(
-            f"{url} gave a file with MD5 {found} where {expected} was expected, so it was not "
-            f"kept: try again, or put the right file at {path}."
+            f"{url}: got a file with MD5 {found}, expected {expected}; try again, or put the right "
+            f"file at {path}"
         )

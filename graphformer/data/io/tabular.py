@@ -1,11 +1,13 @@
-"""JSON lines and tables with columns; errors name the file and the line."""
+"""JSON lines and tables (.jsonl, .tsv, .csv, perhaps .gz); errors name the file and the line."""
 
 from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -16,52 +18,75 @@ _JSON = frozenset((".jsonl", ".json", ".ndjson"))
 
 
 def find_file(path: str | os.PathLike[str], root: str | None) -> Path:
-    """Return a file as it stands, or under the data root.
+    """Return a file: `path` as it is, or under the data root.
 
     Raises:
-        MissingDataError: it is in neither place.
+        MissingDataError: when neither exists.
     """
     found = Path(path).expanduser()
     under_root = data_root(root) / path
-    for place in (found, under_root):
-        if place.is_file():
-            return place
+    for candidate in (found, under_root):
+        if candidate.is_file():
+            return candidate
     raise MissingDataError(
-        f"There is neither a file {found.absolute()} nor {under_root.absolute()}: put the data "
-        "there, or set root or the variable GRAPHFORMER_DATA to where it is."
+        f"there is neither a file {found.absolute()} nor {under_root.absolute()}; put the data "
+        "there, or set root or the variable GRAPHFORMER_DATA to its folder"
     )
 
 
 def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     """Yield the number and text of each line that is not blank, of a plain or gzipped file.
 
-    A mark of the byte order, which some editors put first, is left out.
+    A byte order mark, with which some editors begin a line or file, is removed.
 
     Raises:
-        ValueError: a line is not in the encoding, there is no such encoding, or the file is not
-            gzip though named so.
+        ValueError: when a line is not in the encoding, when Python does not know the encoding, or
+            when the file is not a complete gzip file though named so.
     """
-    for number, line in _decoded(path, encoding):
+    for number, line in decoded_lines(path, encoding):
         if line.strip():
             yield number, line.rstrip("\r\n")
 
 
-def read_json_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the line number and the object of each line of JSON.
+def decoded_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
+    """Yield the number and text of every line of a plain or gzipped file, with its line end.
 
     Raises:
-        ValueError: a line is not a JSON object.
+        ValueError: as `read_lines`.
+    """
+    number = 0
+    with _open(path) as file:
+        try:
+            if _encode_newline(encoding) == b"\n":
+                # By bytes: only "\n" ends a line, and an error can name the line.
+                for number, raw in enumerate(file, 1):
+                    yield number, decode(raw, encoding, f"{path}, line {number}")
+            else:  # UTF-16 and UTF-32, whose newline is more than one byte
+                with io.TextIOWrapper(file, encoding, newline="\n") as lines:
+                    for number, line in enumerate(lines, 1):
+                        yield number, line.removeprefix("\ufeff")
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise ValueError(f"{path}: not a complete gzip file ({error})") from None
+        except UnicodeError:
+            raise ValueError(_not_text(f"{path}, after line {number}", encoding)) from None
+
+
+def read_json_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the line number and the JSON object of each line.
+
+    Raises:
+        ValueError: when a line is not a JSON object.
     """
     for number, line in read_lines(path, encoding):
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(
-                f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})."
+                f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})"
             ) from None
         if not isinstance(record, dict):
             raise ValueError(
-                f"{path}, line {number}: expected a JSON object, got {type(record).__name__}."
+                f"{path}, line {number}: expected a JSON object, got {type(record).__name__}"
             )
         yield number, record
 
@@ -69,20 +94,25 @@ def read_json_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, 
 def read_table(
     path: Path, num_columns: int, encoding: str = "utf-8"
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line number and the columns of each line, at least `num_columns` of them.
+    """Yield the line number and the columns of each row of a table.
 
-    They are separated by tabs, in a .csv by commas, where what is in quotes may have commas and
-    newlines.
+    Columns are separated by tabs; in a .csv file by commas, and a quoted cell may contain commas
+    and newlines.
+
+    Args:
+        path: of the table.
+        num_columns: minimum number of columns.
+        encoding: of the file.
 
     Raises:
-        ValueError: a line has fewer.
+        ValueError: when a row has fewer columns.
     """
-    comma = ".csv" in path.suffixes
-    for number, columns in (_commas if comma else _tabs)(path, encoding):
+    is_csv = ".csv" in path.suffixes
+    for number, columns in (_csv_rows if is_csv else _tsv_rows)(path, encoding):
         if len(columns) < num_columns:
             raise ValueError(
                 f"{path}, line {number}: expected {num_columns} columns separated by "
-                f"{'commas' if comma else 'tabs'}, got {len(columns)}."
+                f"{'commas' if is_csv else 'tabs'}, got {len(columns)}"
             )
         yield number, columns
 
@@ -90,15 +120,16 @@ def read_table(
 def read_records(
     path: Path, *, header: bool = True, encoding: str = "utf-8"
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the line number and the fields: those of JSON lines, or the columns of a table.
+    """Yield the line number and the fields of each record, of JSON lines or of a table.
 
     Args:
-        path: .jsonl, .json or .ndjson for JSON lines, .csv for a table with commas; anything else
-            is one with tabs. All of them perhaps .gz.
-        header: whether a table's first line names its columns; else they are "0", "1" and so on.
+        path: .jsonl, .json or .ndjson for JSON lines, .csv for a table with commas, any other
+            suffix for one with tabs; each perhaps .gz.
+        header: whether a table's first row names its columns; else they are "0", "1" and so on.
         encoding: of the file.
 
-    Raises ValueError naming the line that is not as it should be.
+    Raises:
+        ValueError: when a line is malformed; the message names it.
     """
     if is_json(path):
         yield from read_json_lines(path, encoding)
@@ -114,120 +145,123 @@ def read_records(
         elif len(columns) != len(names):
             raise ValueError(
                 f"{path}, line {number}: expected the header's {len(names)} columns, got "
-                f"{len(columns)}."
+                f"{len(columns)}"
             )
         else:
             yield number, dict(zip(names, columns, strict=True))
 
 
 def is_json(path: Path) -> bool:
-    """Whether a file is one of JSON lines, by its name."""
+    """Whether the suffix of a file is one of JSON lines."""
     return not _JSON.isdisjoint(path.suffixes)
 
 
-def field(record: dict[str, Any], name: str, path: Path, number: int) -> Any:
-    """Return a field of a record.
+def get_field(record: dict[str, Any], name: str, path: Path, number: int) -> Any:
+    """Return a field of the record of a line.
 
     Raises:
-        ValueError: the record has no such field, or it is null.
+        ValueError: when the record has no such field, or when it is null.
     """
     if name not in record:
         raise ValueError(
             f"{path}, line {number}: there is no field {name!r}, only "
-            f"{', '.join(map(repr, record)) or 'none'}."
+            f"{', '.join(map(repr, record)) or 'none'}"
         )
     if record[name] is None:
         raise ValueError(
-            f"{path}, line {number}: the field {name!r} is null: fill it in, or leave the line out."
+            f"{path}, line {number}: the field {name!r} is null; fill it in, or remove the line"
         )
     return record[name]
 
 
-def text_field(record: dict[str, Any], name: str, path: Path, number: int) -> str:
-    """Return a field of a record as a text; numbers are written out.
+def get_text(record: dict[str, Any], name: str, path: Path, number: int) -> str:
+    """Return a field of the record of a line as text; numbers are converted.
 
     Raises:
-        ValueError: the record has no such field, or it is no text.
+        ValueError: when the record has no such field, or when it is not text.
     """
-    value = field(record, name, path, number)
+    value = get_field(record, name, path, number)
     if isinstance(value, list | dict):
         raise ValueError(
-            f"{path}, line {number}: expected a text in the field {name!r}, got "
-            f"{'a list' if isinstance(value, list) else 'an object'}."
+            f"{path}, line {number}: expected text in the field {name!r}, got "
+            f"{'a list' if isinstance(value, list) else 'an object'}"
         )
     text = str(value)
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"{path}, line {number}: the field {name!r} has half of a character at place "
-            f"{error.start} (a lone surrogate): mend it, or leave the line out."
+            f"{path}, line {number}: the field {name!r} has an incomplete character at position "
+            f"{error.start} (a lone surrogate); correct it, or remove the line"
         ) from None
     return text
 
 
-def text_fields(
+def read_text_pairs(
     path: Path, first: str, second: str, encoding: str = "utf-8"
 ) -> Iterator[tuple[int, str, str]]:
-    """Yield the line number and two fields of each record, as texts.
+    """Yield the line number and two fields of each record, as text.
 
     Args:
         path: see `read_records`.
         first, second: names of fields; two numbers are columns, from 0, of a table without header.
         encoding: of the file.
 
-    Raises ValueError naming the line that is not as it should be.
+    Raises:
+        ValueError: when a line is malformed or lacks a field; the message names it.
     """
     header = not (first.isdigit() and second.isdigit())
     for number, record in read_records(path, header=header, encoding=encoding):
-        one, other = (text_field(record, name, path, number) for name in (first, second))
+        one, other = (get_text(record, name, path, number) for name in (first, second))
         yield number, one, other
 
 
 def decode(raw: bytes, encoding: str, place: str) -> str:
-    """Return the text of bytes, without a mark of the byte order, which some editors put first.
+    """Return bytes as text, without a byte order mark at their beginning.
+
+    Args:
+        raw: the bytes.
+        encoding: of the bytes.
+        place: file, and perhaps line, for the message.
 
     Raises:
-        ValueError: the bytes at that place are not in the encoding, or there is no such encoding.
+        ValueError: when the bytes are not in the encoding, or when Python does not know it.
     """
+    _encode_newline(encoding)
     try:
         return raw.decode(encoding).removeprefix("\ufeff")
-    except UnicodeDecodeError:
-        raise ValueError(
-            f"{place}: not {encoding} text; convert the file to UTF-8, or set the data's encoding."
-        ) from None
+    except UnicodeError:
+        raise ValueError(_not_text(place, encoding)) from None
+
+
+def _not_text(place: str, encoding: str) -> str:
+    return f"{place}: not {encoding} text; convert the file to UTF-8, or set the data's encoding"
+
+
+def _encode_newline(encoding: str) -> bytes:
+    try:
+        return "\n".encode(encoding)
     except LookupError:
         raise ValueError(
-            f"encoding is {encoding!r}, which is none that Python knows: give 'utf-8', 'latin-1' "
-            "or another."
+            f"encoding: got {encoding!r}, expected one that Python knows, such as 'utf-8' or "
+            "'latin-1'"
         ) from None
 
 
-def _decoded(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
-    """The number and text of each line, line ends and all."""
-    with _open(path) as file:
-        number = 0
-        try:
-            for number, raw in enumerate(file, 1):
-                yield number, decode(raw, encoding, f"{path}, line {number}")
-        except (gzip.BadGzipFile, EOFError) as error:
-            raise ValueError(f"{path}: not a whole gzip file ({error}).") from None
-
-
-def _tabs(path: Path, encoding: str) -> Iterator[tuple[int, list[str]]]:
+def _tsv_rows(path: Path, encoding: str) -> Iterator[tuple[int, list[str]]]:
     return ((number, line.split("\t")) for number, line in read_lines(path, encoding))
 
 
-def _commas(path: Path, encoding: str) -> Iterator[tuple[int, list[str]]]:
-    rows = csv.reader(line for _, line in _decoded(path, encoding))
-    number = 1  # of the row's first line: what is in quotes may go on over several
+def _csv_rows(path: Path, encoding: str) -> Iterator[tuple[int, list[str]]]:
+    rows = csv.reader(line for _, line in decoded_lines(path, encoding))
+    number = 1  # of the row's first line; a quoted cell may extend over several
     try:
         for columns in rows:
             if any(map(str.strip, columns)):
                 yield number, columns
             number = rows.line_num + 1
     except csv.Error as error:
-        raise ValueError(f"{path}, line {number}: no row of a .csv ({error}).") from None
+        raise ValueError(f"{path}, line {number}: not a row of a .csv file ({error})") from None
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -1,68 +1,108 @@
-"""Raw text: files, folders and zip archives as one row of bytes that is read piece by piece."""
+"""Text files, folders and zip archives, read piece by piece as one sequence of bytes."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import os
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, cast
 
 from graphformer.data.io.cache import MissingDataError, data_root
 
 DocumentUnit = Literal["file", "line", "paragraph"]
+"""What is one document: a file, a line, or the lines between blank lines."""
 Archives = dict[Path, zipfile.ZipFile]
 _CHUNK = 1 << 20
-_LONGEST = 1 << 24  # a text without newlines is cut after so many bytes
+_LONGEST = 1 << 24  # bytes after which a text without newlines is cut
 
 
 @dataclass(frozen=True)
 class TextSource:
-    """A file, or a member of a zip archive."""
+    """A file, or a member of a zip archive; either is decompressed if its name ends in .gz.
+
+    Attributes:
+        path: of the file or the archive.
+        member: name in the archive; None for a file.
+        size: number of bytes, decompressed.
+    """
 
     path: Path
     member: str | None
     size: int
 
+    @classmethod
+    def of_file(cls, file: Path) -> TextSource:
+        """Return the source of a file."""
+        status = file.stat()
+        size = status.st_size
+        if file.suffix == ".gz":
+            size = _decompressed_size(file, size, status.st_mtime_ns)
+        return cls(file, None, size)
+
     @property
     def name(self) -> str:
-        """What errors call it."""
+        """Its name in messages."""
         return str(self.path) if self.member is None else f"{self.path}, {self.member}"
 
     @contextmanager
     def open(self, archives: Archives | None = None) -> Iterator[IO[bytes]]:
-        """Open it for reading bytes; `archives` are those that are open already."""
-        if self.member is None:
-            with self.path.open("rb") as file:
-                yield file
-            return
+        """Open it for reading bytes.
+
+        Args:
+            archives: archives that are open already.
+
+        Raises:
+            ValueError: when it is not a complete gzip file though named so.
+        """
         with ExitStack() as stack:
-            archive = (archives or {}).get(self.path)
-            if archive is None:
-                archive = stack.enter_context(zipfile.ZipFile(self.path))
-            yield stack.enter_context(archive.open(self.member))
+            if self.member is None:
+                raw: IO[bytes] = stack.enter_context(self.path.open("rb"))
+            else:
+                archive = (archives or {}).get(self.path)
+                if archive is None:
+                    archive = stack.enter_context(zipfile.ZipFile(self.path))
+                raw = stack.enter_context(archive.open(self.member))
+            try:
+                yield cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if self._is_gzip else raw
+            except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+                raise ValueError(f"{self.name}: not a complete gzip file ({error})") from None
+
+    @property
+    def _is_gzip(self) -> bool:
+        return (self.member or self.path.name).endswith(".gz")
 
 
 @contextmanager
 def open_archives(sources: Sequence[TextSource]) -> Iterator[Archives]:
-    """Open each archive among the sources once: reading its contents takes a while."""
+    """Open each archive among the sources once, because reading its directory is slow."""
     with ExitStack() as stack:
         paths = dict.fromkeys(s.path for s in sources if s.member is not None)
         yield {path: stack.enter_context(zipfile.ZipFile(path)) for path in paths}
 
 
-def find_sources(path: str, glob: str, root: str | None) -> list[TextSource]:
-    """Return the file `path`, or what matches `glob` in a folder or zip archive, in order.
+def find_sources(path: str | os.PathLike[str], glob: str, root: str | None) -> list[TextSource]:
+    """Return the file `path`, or the files in a folder or zip archive that match `glob`, sorted.
 
-    `path` is looked for as it stands, then under the data root.
+    Hidden files and those of the system (`.DS_Store`, `__MACOSX`) are left out, unless `glob`
+    names a hidden folder.
+
+    Args:
+        path: as it is, else under the data root.
+        glob: as in `Path.glob`: `*` within a name, `**` for any number of folders.
+        root: the data root.
 
     Raises:
-        MissingDataError: there is nothing.
-        ValueError: the archive is broken.
+        MissingDataError: when there is no such file, or when no file matches.
+        ValueError: when an archive or a gzip file is broken.
     """
     under_root = data_root(root) / path
     found = Path(path).expanduser()
@@ -70,15 +110,19 @@ def find_sources(path: str, glob: str, root: str | None) -> list[TextSource]:
     if found.suffix == ".zip" and found.is_file():
         sources = _members(found, glob)
     elif found.is_file():
-        return [TextSource(found, None, found.stat().st_size)]
+        return [TextSource.of_file(found)]
     else:
         files = sorted(file for file in found.glob(glob) if file.is_file())
-        sources = [TextSource(file, None, file.stat().st_size) for file in files]
+        sources = [
+            TextSource.of_file(file)
+            for file in files
+            if not _is_hidden(file.relative_to(found).parts, glob)
+        ]
     if not sources:
         raise MissingDataError(
-            f"path is {path!r}, but neither {Path(path).absolute()} nor {under_root.absolute()} "
-            f"is a text file or a folder or zip archive with files {glob!r}: put the text there, "
-            "or set root or the variable GRAPHFORMER_DATA to where it is."
+            f"path: got {os.fspath(path)!r}, but neither {Path(path).absolute()} nor "
+            f"{under_root.absolute()} is a text file or a folder or zip archive with files "
+            f"{glob!r}; put the text there, or set root or the variable GRAPHFORMER_DATA"
         )
     return sources
 
@@ -105,21 +149,21 @@ def read_bytes(
                 continue
             with source.open(archives) as file:
                 file.seek(first)
-                for at in range(first, last, _CHUNK):
-                    yield file.read(min(_CHUNK, last - at))
+                for position in range(first, last, _CHUNK):
+                    yield file.read(min(_CHUNK, last - position))
 
 
 def character_boundary(sources: Sequence[TextSource], position: int) -> int:
-    """Return the first place at or behind `position` where a character of UTF-8 may begin."""
+    """Return the first position from `position` on where a UTF-8 character may begin."""
     for byte in b"".join(read_bytes(sources, position, position + 4)):
-        if byte & 0xC0 != 0x80:
+        if byte & 0xC0 != 0x80:  # bytes 10xxxxxx continue a character
             break
         position += 1
     return position
 
 
 def fingerprint(sources: Sequence[TextSource], start: int, stop: int) -> str:
-    """Return the SHA-256 of bytes `start` to `stop`."""
+    """Return the SHA-256 of bytes `start` to `stop` of the sources, in hexadecimal."""
     digest = hashlib.sha256()
     for piece in read_bytes(sources, start, stop):
         digest.update(piece)
@@ -134,19 +178,19 @@ def read_pieces(
     documents: DocumentUnit | None = None,
     raw: bool = False,
 ) -> Iterator[tuple[str, bool]]:
-    """Yield the text between two bytes piece by piece, and whether a document ends with a piece.
+    """Yield the text between two bytes in pieces, each with whether a document ends after it.
 
     Args:
-        sources: files, joined by newlines unless each is a document.
+        sources: joined by newlines, unless each is a document.
         start, stop: the range in bytes.
-        documents: "file", "line" or "paragraph" (between blank lines); None: no ends.
-        raw: keep bytes that are not UTF-8, as surrogates, and line ends as they are.
+        documents: "file", "line" or "paragraph" (between blank lines); None: one document.
+        raw: keep bytes that are not UTF-8, as surrogates, and keep line ends.
 
-    Raises ValueError for bytes that are not UTF-8.
+    Raises:
+        ValueError: when bytes are not UTF-8 and `raw` is false.
     """
     if documents != "file":
-        whole = _texts(sources, start, stop, raw=raw, blank=documents == "paragraph")
-        for text in whole:
+        for text in _texts(sources, start, stop, raw=raw, blank=documents == "paragraph"):
             yield from _split(text, documents)
         return
     offset = 0
@@ -154,23 +198,22 @@ def read_pieces(
         for source in sources:
             first, last = max(start - offset, 0), min(stop - offset, source.size)
             offset += source.size + 1
-            before = None
+            previous = None
             for text in _texts([source], first, last, raw=raw, opened=opened):
-                if before is not None:
-                    yield before, False
-                before = text
-            if before is not None:
-                yield before, True
+                if previous is not None:
+                    yield previous, False
+                previous = text
+            if previous is not None:
+                yield previous, True
 
 
 def _split(text: str, documents: DocumentUnit | None) -> Iterator[tuple[str, bool]]:
     if documents is None:
         yield text, False
         return
-    parts = re.split(r"\n" if documents == "line" else r"\n[ \t\r]*\n", text)
-    for part in parts:
-        if part.strip():
-            yield part.strip("\n"), True
+    for document in re.split(r"\n" if documents == "line" else r"\n[ \t\r]*\n", text):
+        if document.strip():
+            yield document.strip("\n"), True
 
 
 def _texts(
@@ -182,7 +225,7 @@ def _texts(
     blank: bool = False,
     opened: Archives | None = None,
 ) -> Iterator[str]:
-    """The text in pieces that end behind a newline, or behind a blank line."""
+    """Yield the text in pieces that end after a newline, or after a blank line."""
     ends = (b"\n\n", b"\n\r\n") if blank else (b"\n",)
     buffer, position = b"", start
     for piece in read_bytes(sources, start, stop, opened):
@@ -203,28 +246,59 @@ def _decode(data: bytes, sources: Sequence[TextSource], position: int, raw: bool
     if raw:
         return data.decode("utf-8", errors="surrogateescape")
     try:
-        # Marks of the byte order, which some editors put first, are no text.
+        # Some editors begin a file with a byte order mark; it is not text.
         return data.decode("utf-8").replace("\r\n", "\n").replace("\ufeff", "")
     except UnicodeDecodeError as error:
-        at = position + error.start
+        offset = position + error.start
         for source in sources:
-            if at < source.size:
+            if offset < source.size:
                 break
-            at -= source.size + 1
+            offset -= source.size + 1
         raise ValueError(
-            f"{source.name} is not UTF-8 text (byte {at}): convert it, or use vocabulary 'bytes'."
+            f"{source.name} is not UTF-8 text (byte {offset}); convert it, or use vocabulary "
+            "'bytes'"
         ) from None
+
+
+@lru_cache(maxsize=1024)
+def _decompressed_size(file: Path, size: int, modified: int) -> int:
+    """Return the bytes in a gzip file; read once for a file of this size and time of change."""
+    return _read_size(TextSource(file, None, 0))
+
+
+def _read_size(source: TextSource) -> int:
+    with source.open() as file:
+        return sum(len(piece) for piece in iter(lambda: file.read(_CHUNK), b""))
 
 
 def _members(archive: Path, glob: str) -> list[TextSource]:
     try:
         with zipfile.ZipFile(archive) as opened:
-            infos = [info for info in opened.infolist() if not info.is_dir()]
+            sizes = {i.filename: i.file_size for i in opened.infolist() if not i.is_dir()}
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{archive} is not a readable zip archive: {error}.") from None
-    pattern = glob.removeprefix("**/")  # an archive's names are matched slashes and all
-    matching = [i for i in infos if fnmatch(i.filename, glob) or fnmatch(i.filename, pattern)]
-    return [
-        TextSource(archive, info.filename, info.file_size)
-        for info in sorted(matching, key=lambda info: info.filename)
-    ]
+        raise ValueError(f"{archive} is not a readable zip archive: {error}") from None
+    sources = []
+    for parts in sorted(name.split("/") for name in sizes):  # the order of paths in a folder
+        if not _matches(parts, glob.split("/")) or _is_hidden(parts, glob):
+            continue
+        name = "/".join(parts)
+        source = TextSource(archive, name, sizes[name])
+        if name.endswith(".gz"):
+            source = TextSource(archive, name, _read_size(source))
+        sources.append(source)
+    return sources
+
+
+def _matches(parts: Sequence[str], globs: Sequence[str]) -> bool:
+    """Whether a path matches a glob as in `Path.glob`, both given as their parts."""
+    if not globs:
+        return not parts
+    if globs[0] == "**":
+        return any(_matches(parts[i:], globs[1:]) for i in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], globs[0]) and _matches(parts[1:], globs[1:])
+
+
+def _is_hidden(parts: Sequence[str], glob: str) -> bool:
+    """Whether a file is hidden or the system's, unless the glob names a hidden folder itself."""
+    names_hidden = any(part.startswith(".") for part in glob.split("/"))
+    return not names_hidden and any(p.startswith(".") or p == "__MACOSX" for p in parts)

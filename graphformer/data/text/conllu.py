@@ -1,9 +1,8 @@
-"""Dependency trees in CoNLL-U, and their words as samples for taggers."""
+"""CoNLL-U files: sentences, hashed features of words, and `DependencyTrees` for taggers."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,13 +10,10 @@ from zlib import crc32
 
 import numpy as np
 
-from graphformer.batch_type import IGNORE_INDEX
-from graphformer.data.base import DataModule
-from graphformer.data.io.tabular import find_file
-from graphformer.data.loader import BatchLoader
+from graphformer.data.batch import IGNORE_INDEX
+from graphformer.data.io.tabular import decoded_lines, find_file
 from graphformer.data.ragged import Ragged
-from graphformer.data.splits import split_samples
-from graphformer.data.token_budget import budget_loader
+from graphformer.data.text.base import FilePath, SampleFiles
 
 _COLUMNS = 10
 _FORM, _UPOS, _XPOS, _HEAD, _RELATION = 1, 3, 4, 6, 7
@@ -27,9 +23,12 @@ NUM_WORD_FEATURES = 10
 
 @dataclass(frozen=True)
 class Sentence:
-    """The words of a sentence, their labels, and the number of each one's head.
+    """The words of a sentence with their labels and heads.
 
-    Heads count from 1; 0 is the root's, and -1 stands for a head that is not given.
+    Attributes:
+        forms: the words.
+        labels: of each word; "_" where it has none.
+        heads: number of each word's head, from 1; 0 for a root, -1 where the file has none.
     """
 
     forms: tuple[str, ...]
@@ -40,65 +39,80 @@ class Sentence:
 def read_conllu(
     path: Path, label: Literal["upos", "xpos", "relation"] = "upos"
 ) -> Iterator[Sentence]:
-    """Yield the sentences of a file; multiword tokens and empty nodes are left out.
+    """Yield the sentences of a file, perhaps .gz, without multiword tokens and empty nodes.
 
     Raises:
-        ValueError: naming the line that is not CoNLL-U.
+        ValueError: when a line is not CoNLL-U, or when heads form a cycle; the message names the
+            line.
 
     Source: https://universaldependencies.org/format.html
     """
     words: list[list[str]] = []
     lines: list[int] = []
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(_decoded(file, path), 1):
-            if line.startswith("#"):
-                continue
-            if line.strip():
-                columns = line.rstrip("\n").split("\t")
-                if _is_word(columns, len(words), f"{path}, line {number}"):
-                    words.append(columns)
-                    lines.append(number)
-            elif words:
-                yield _sentence(words, lines, label, path)
-                words, lines = [], []
+    for number, line in decoded_lines(path):
+        if line.startswith("#"):
+            continue
+        if line.strip():
+            columns = line.rstrip("\r\n").split("\t")
+            if _is_word(columns, len(words), f"{path}, line {number}"):
+                words.append(columns)
+                lines.append(number)
+        elif words:
+            yield _sentence(words, lines, label, path)
+            words, lines = [], []
     if words:
         yield _sentence(words, lines, label, path)
 
 
-def word_features(form: str, num_buckets: int) -> list[int]:
-    """Return `NUM_WORD_FEATURES` ids of a word: itself, its beginnings and ends, and its shape.
-
-    Ids are hashed into `num_buckets`, so that a word that was never seen shares most of its own
-    with words that were. Source: Bojanowski et al., 2017, section 3.2 (hashing).
-    """
-    word = form.lower()
-    shape = "".join(_kind(character) for character in form[:12])
-    parts = [f"w{word}", f"c{shape}", f"f{form}"]
-    parts += [f"p{size}{word[:size]}" for size in (1, 2, 3)]
-    parts += [f"s{size}{word[-size:]}" for size in (1, 2, 3, 4)]
-    return [crc32(part.encode()) % num_buckets for part in parts]
-
-
-class DependencyTrees(DataModule):
-    """Words of sentences to be tagged, with the edges of their dependency trees.
-
-    A batch has x [N, NUM_WORD_FEATURES] (ids to be embedded and summed), pos [N], `lengths`,
-    y [N] (-100 where the file says "_"), and `edge_index` [2, E] from each word's head to it. Tags
-    that the training split does not have are -100 too.
-
-    Args:
-        path: a CoNLL-U file to train on.
-        val_path, test_path: others; else fractions of `path`, by chance.
-        label: "upos", "xpos" or "relation" (to the head).
-        num_buckets: how many ids words are hashed into.
-        max_tokens: the budget of a batch.
-        max_edges: its budget of edges; edges are the tree's.
-        val_fraction, test_fraction, seed: of the division, where files lack.
-        root: the data root.
+def number_tags(sentences: Sequence[Sentence], label: str) -> list[str]:
+    """Return the distinct tags of sentences, sorted: class i is the i-th of them.
 
     Raises:
-        MissingDataError: a file is not there.
-        ValueError: naming the file and line that is not CoNLL-U.
+        ValueError: when no word has a tag; the message names `label`.
+    """
+    tags = sorted({tag for sentence in sentences for tag in sentence.labels} - {"_"})
+    if sentences and not tags:
+        raise ValueError(
+            f"label: got {label!r}, which is '_' at all words to train on; choose another column"
+        )
+    return tags
+
+
+def word_features(form: str, num_buckets: int) -> list[int]:
+    """Return `NUM_WORD_FEATURES` ids of a word: the word, its prefixes and suffixes, and its shape.
+
+    Ids are hashed into `num_buckets`, so that an unknown word shares most of its ids with known
+    words. Source: Bojanowski et al., 2017, section 3.2 (hashing).
+    """
+    word = form.lower()
+    shape = "".join(_character_class(character) for character in form[:12])
+    features = [f"w{word}", f"c{shape}", f"f{form}"]
+    features += [f"p{size}{word[:size]}" for size in (1, 2, 3)]
+    features += [f"s{size}{word[-size:]}" for size in (1, 2, 3, 4)]
+    return [crc32(feature.encode()) % num_buckets for feature in features]
+
+
+class DependencyTrees(SampleFiles[Sentence]):
+    """Sentences whose words are tagged, with the edges of their dependency trees.
+
+    A batch has x [N, NUM_WORD_FEATURES] (ids to embed and add up), pos [N], lengths, y [N], and
+    edge_index [2, E] from each word's head to the word. Labels are -100 where the file has "_", and
+    for tags that are absent from the training split.
+
+    Args:
+        path: a CoNLL-U file to train on, perhaps .gz.
+        val_path, test_path: others; else fractions of `path`, at random.
+        label: "upos", "xpos" or "relation" (to the head).
+        num_buckets: number of ids that word features are hashed into.
+        max_tokens: the budget of a batch.
+        max_edges: its budget of edges; edges are the trees'.
+        val_fraction, test_fraction: of `path` for the splits without a file.
+        root: the data root.
+        seed: of the random split and of the order.
+
+    Raises:
+        MissingDataError: when a file does not exist.
+        ValueError: when a line is not CoNLL-U, or when no word has a tag.
     """
 
     def __init__(
@@ -116,69 +130,59 @@ class DependencyTrees(DataModule):
         root: str | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        path, root = os.fspath(path), None if root is None else os.fspath(root)
-        self.paths = {"train": path, "val": val_path, "test": test_path}
+        super().__init__(
+            {"train": path, "val": val_path, "test": test_path},
+            fractions=(val_fraction, test_fraction),
+            max_tokens=max_tokens,
+            max_edges=max_edges,
+            root=root,
+            seed=seed,
+        )
         self.save_hyperparameters(logger=False)
-        self.label, self.vocab_size, self.root, self.seed = label, num_buckets, root, seed
-        self.max_tokens, self.max_edges = max_tokens, max_edges
-        self.fractions = (val_fraction, test_fraction)
-        self.splits: dict[str, list[Sentence]] = {}
+        self.label, self.vocab_size = label, num_buckets
         self.labels: list[str] = []
 
     @property
     def num_classes(self) -> int:
-        """The number of different tags in the training split."""
+        """Number of distinct tags of the training sentences."""
         return len(self.labels)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the sentences."""
-        if self.splits:
-            return
-        files = {p: find_file(f, self.root) for p, f in self.paths.items() if f is not None}
-        read = {split: list(read_conllu(file, self.label)) for split, file in files.items()}
-        self.splits = split_samples(read, self.fractions, self.seed)
-        self.labels = sorted({tag for s in self.splits["train"] for tag in s.labels} - {"_"})
+        """Read the sentences and number the tags."""
+        super().setup(stage)
+        self.labels = number_tags(self.splits["train"], self.label)
 
-    def batches(self, split: str) -> BatchLoader:
-        """Return the batches of a split, shuffled where it is the training split."""
-        number = {label: i for i, label in enumerate(self.labels)}
+    def samples(self, split: str) -> Ragged:
+        """Return the word features of a split's sentences, their tags and their trees."""
+        numbers = {label: i for i, label in enumerate(self.labels)}
         sentences = self.splits[split]
-        samples = Ragged(
+        return Ragged(
             [np.array([word_features(w, self.vocab_size) for w in s.forms]) for s in sentences],
-            [np.array([number.get(label, IGNORE_INDEX) for label in s.labels]) for s in sentences],
+            [np.array([numbers.get(tag, IGNORE_INDEX) for tag in s.labels]) for s in sentences],
             [_edges(sentence.heads) for sentence in sentences],
         )
-        return budget_loader(
-            samples, split, max_tokens=self.max_tokens, max_edges=self.max_edges, seed=self.seed
-        )
+
+    def read(self, path: FilePath) -> list[Sentence]:
+        """Return the sentences of a CoNLL-U file with the chosen labels."""
+        return list(read_conllu(find_file(path, self.root), self.label))
 
 
 def _edges(heads: tuple[int, ...]) -> np.ndarray:
-    """From each word's head to it, [2, E]."""
+    """Return the edges from each word's head to the word, [2, E]."""
     pairs = [(head - 1, word) for word, head in enumerate(heads) if head > 0]
     return np.array(pairs, np.int64).reshape(-1, 2).T
 
 
-def _decoded(file: Iterator[str], path: Path) -> Iterator[str]:
-    number = 0
-    try:
-        for number, line in enumerate(file, 1):  # noqa: B007 - the error names the line
-            yield line
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}, line {number + 1} or soon after: not UTF-8 text.") from None
-
-
-def _is_word(columns: list[str], before: int, place: str) -> bool:
-    """Whether the columns are of a word, the next one."""
+def _is_word(columns: list[str], count: int, place: str) -> bool:
+    """Whether a line's columns are those of the next word, after `count` words."""
     if len(columns) != _COLUMNS:
         raise ValueError(
-            f"{place}: expected {_COLUMNS} columns separated by tabs, got {len(columns)}."
+            f"{place}: expected {_COLUMNS} columns separated by tabs, got {len(columns)}"
         )
     if "-" in columns[0] or "." in columns[0]:  # a multiword token, an empty node
         return False
-    if columns[0] != str(before + 1):
-        raise ValueError(f"{place}: expected word {before + 1}, got {columns[0]!r}.")
+    if columns[0] != str(count + 1):
+        raise ValueError(f"{place}: expected word {count + 1}, got {columns[0]!r}")
     return True
 
 
@@ -189,14 +193,33 @@ def _sentence(words: list[list[str]], lines: list[int], label: str, path: Path) 
         if head != "_" and not (head.isdecimal() and int(head) <= len(words)):
             raise ValueError(
                 f"{path}, line {line}: the head is {head!r}; expected a number from 0 to "
-                f"{len(words)}, or _."
+                f"{len(words)}, or _"
             )
         heads.append(-1 if head == "_" else int(head))
+    _check_acyclic(heads, lines, path)
     column = _LABELS[label]
     return Sentence(tuple(w[_FORM] for w in words), tuple(w[column] for w in words), tuple(heads))
 
 
-def _kind(character: str) -> str:
+def _check_acyclic(heads: list[int], lines: list[int], path: Path) -> None:
+    """Raise ValueError when following the heads from a word leads back to it."""
+    done = [False] * len(heads)
+    for start in range(len(heads)):
+        chain: list[int] = []
+        word = start
+        while word >= 0 and not done[word]:
+            if word in chain:
+                raise ValueError(
+                    f"{path}, line {lines[word]}: the head of word {word + 1} depends on the word "
+                    "itself; expected a tree"
+                )
+            chain.append(word)
+            word = heads[word] - 1
+        for word in chain:
+            done[word] = True
+
+
+def _character_class(character: str) -> str:
     if character.isdigit():
         return "9"
     if character.isalpha():

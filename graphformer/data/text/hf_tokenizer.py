@@ -1,4 +1,4 @@
-"""The tokenizer of a checkpoint, from the files that Hugging Face's folders have."""
+"""`PretrainedTokenizer`: the tokenizer of a Hugging Face checkpoint, read from its folder."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ from torch import Tensor
 from graphformer.data.text.tokenizer import Tokenizer
 
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
-ENDLESS = 1_000_000
-"""What `transformers` writes for no limit is far above this."""
+_UNLIMITED = 1_000_000  # `transformers` writes a far larger number for "no limit"
 
 
 class PretrainedTokenizer(Tokenizer):
-    """The tokenizer of a checkpoint: it gives the ids that `transformers` gives.
+    """The tokenizer of a checkpoint, with the same ids as in `transformers`.
 
-    So special tokens are put around a text as the checkpoint wants it, and read out of a text that
-    names them, other than those of our own tokenizers.
+    Unlike `Tokenizer`, it adds the checkpoint's special tokens to a text, and recognises special
+    tokens that are written in it.
 
     Args:
-        backend: the library's tokenizer, its tokenizer.json.
-        roles: the tokens for "mask", "cls" and so on.
-        max_length: how many tokens `encode_batch` keeps of a text when it is asked to truncate;
-            None for all.
+        backend: the library's tokenizer, from tokenizer.json.
+        roles: the token of each role: "mask", "cls" and so on.
+        max_length: number of positions of the checkpoint; None: unlimited.
     """
 
     def __init__(
@@ -46,15 +44,15 @@ class PretrainedTokenizer(Tokenizer):
         self.roles, self.max_length = dict(roles), max_length
 
     def encode(self, text: str, pair: str | None = None) -> Tensor:
-        """The ids [N] (int64) of a text, or of a pair of texts, with its special tokens."""
+        """Return the ids of a text, or of a pair of texts, with special tokens, int64 [N]."""
         return torch.tensor(self.backend.encode(text, pair).ids).long()
 
     def encode_batch(self, texts: Sequence[str]) -> list[Tensor]:
-        """The ids (int64) of each text, with its special tokens."""
+        """Return the ids of each text with its special tokens, int64."""
         return [torch.tensor(ids).long() for ids in self.ids(texts)]
 
     def ids(self, texts: Sequence[str], *, max_length: int | None = None) -> list[list[int]]:
-        """The ids of each text, with its special tokens, of no more than `max_length`."""
+        """Return the ids of each text with its special tokens, cut to `max_length` in total."""
         if max_length is not None:
             self.backend.enable_truncation(max_length)
         encoded = self.backend.encode_batch_fast(list(texts))
@@ -62,24 +60,33 @@ class PretrainedTokenizer(Tokenizer):
         return [one.ids for one in encoded]
 
     def special(self, name: str) -> int | None:
-        """The id of a special token such as "mask", or None if there is none."""
+        """Return the id of the token with a role such as "mask", or None if there is none."""
         token = self.roles.get(name)
         return None if token is None else self.backend.token_to_id(token)
 
-    def plain(self, texts: Sequence[str]) -> list[Tensor]:
-        """The ids (int64) of pieces of text, with nothing put around them."""
+    def encode_prompt(self, text: str) -> Tensor:
+        """Return the ids of a text with the special tokens that precede it, int64 [N]."""
+        encoding = self.backend.encode(text)
+        stop = len(encoding.ids)
+        while stop and encoding.special_tokens_mask[stop - 1]:
+            stop -= 1
+        return torch.tensor(encoding.ids[:stop]).long()
+
+    def encode_plain(self, texts: Sequence[str]) -> list[Tensor]:
+        """Return the ids of pieces of text as they are within a text, int64."""
         encoded = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [torch.tensor(one.ids).long() for one in encoded]
 
     def state(self) -> dict[str, Any]:
-        """Return what `restore_tokenizer` needs, in plain types."""
+        """Return the state of `Tokenizer`, with the roles and the number of positions."""
         return {**super().state(), "roles": self.roles, "max_length": self.max_length}
 
 
 def read_pretrained_tokenizer(folder: str | os.PathLike[str]) -> PretrainedTokenizer | None:
-    """The tokenizer of a checkpoint's folder, from its tokenizer.json; None where it has none.
+    """Return the tokenizer of a checkpoint's folder, or None where it has no tokenizer.json.
 
-    Raises ValueError for a file that cannot be read.
+    Raises:
+        ValueError: when a file is not valid.
     """
     folder = Path(folder)
     file = folder / "tokenizer.json"
@@ -88,18 +95,20 @@ def read_pretrained_tokenizer(folder: str | os.PathLike[str]) -> PretrainedToken
     try:
         backend = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # noqa: BLE001 - the library raises nothing narrower
-        raise ValueError(f"{file} is no tokenizer of the `tokenizers` library: {error}.") from None
+        raise ValueError(
+            f"{file} is not a tokenizer of the `tokenizers` library: {error}"
+        ) from None
     settings: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         if (folder / name).is_file():
             settings |= _settings(folder / name)
     roles = {role: _content(settings.get(f"{role}_token")) for role in ROLES}
     limit = settings.get("model_max_length")
-    known = isinstance(limit, int) and limit < ENDLESS
+    is_limited = isinstance(limit, int) and limit < _UNLIMITED
     return PretrainedTokenizer(
         backend,
         {role: token for role, token in roles.items() if token is not None},
-        max_length=limit if known else None,
+        max_length=limit if is_limited else None,
     )
 
 
@@ -111,5 +120,5 @@ def _settings(file: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{file} is no readable JSON: {error}.") from None
+        raise ValueError(f"{file} is not valid JSON: {error}") from None
     return found

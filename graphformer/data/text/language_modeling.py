@@ -1,4 +1,4 @@
-"""Text for language models: any file, folder or archive, in blocks of tokens."""
+"""Text for language models: `TextFile` makes blocks of tokens of a file, folder or archive."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
-from torch import Tensor
+import numpy as np
 
-from graphformer.data.base import DataModule
+from graphformer.data.base import SPLITS
 from graphformer.data.io.text_files import (
     DocumentUnit,
     TextSource,
@@ -20,63 +20,34 @@ from graphformer.data.io.text_files import (
     total_size,
 )
 from graphformer.data.loader import BatchLoader, BatchSampler
+from graphformer.data.text.base import TokenizedData
 from graphformer.data.text.blocks import PackedBlocks
 from graphformer.data.text.token_cache import TokenStream, encode_in_memory, encode_on_disk
-from graphformer.data.text.tokenizer import Tokenizer
-from graphformer.data.text.tokenizer_training import Reread, make_tokenizer, restore_tokenizer
+from graphformer.data.text.tokenizer_training import ReiterableTexts, make_tokenizer
 
-SPLITS = ("train", "val", "test")
-_IN_MEMORY = 4 << 20  # bytes of text; what is longer is tokenized into a file once
+_IN_MEMORY = 4 << 20  # bytes of text; a longer one is tokenized into a file once
 
 
-class TokenizedData(DataModule):
-    """A data module that has a tokenizer after `setup`, and keeps it in checkpoints.
+class TextBlocks(TokenizedData):
+    """Blocks of tokens from a text; the base of `TextFile`, `TextRecords` and `StandardLibrary`.
 
-    A tokenizer that is loaded from a checkpoint replaces the data's own.
-    """
+    A batch has x and y (token ids and the ids that follow, [N]), pos [N] and lengths; see
+    `PackedBlocks` for documents. Training draws blocks at random positions, other ones in every
+    epoch; the blocks of validation and test cover their split once.
 
-    tokenizer: Tokenizer | None = None
+    Args:
+        block_size: tokens in a block.
+        batch_size: blocks in a batch.
+        steps_per_epoch: training batches in an epoch; None: as many as contain the text's number
+            of tokens.
+        vocabulary: see `make_tokenizer`.
+        vocabulary_size: maximum number of tokens to train.
+        special_tokens: whether "characters" and "bytes" have special tokens.
+        across_documents: whether a block with several documents is one sample.
+        seed: of the random positions.
 
-    @property
-    def vocab_size(self) -> int:
-        """The number of distinct tokens."""
-        return self.need_tokenizer().vocab_size
-
-    def encode(self, text: str) -> Tensor:
-        """Return the token ids [N] of `text`."""
-        return self.need_tokenizer().encode(text)
-
-    def decode(self, ids: Tensor | list[int]) -> str:
-        """Return the text of the token ids [N]."""
-        return self.need_tokenizer().decode(ids)
-
-    def need_tokenizer(self) -> Tokenizer:
-        """Return the tokenizer.
-
-        Raises:
-            RuntimeError: before `setup`.
-        """
-        if self.tokenizer is None:
-            raise RuntimeError(f"{type(self).__name__} has no vocabulary yet: call setup() first.")
-        return self.tokenizer
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the vocabulary."""
-        return {} if self.tokenizer is None else {"tokenizer": self.tokenizer.state()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the vocabulary of a checkpoint."""
-        if "tokenizer" in state_dict:
-            self.tokenizer = restore_tokenizer(state_dict["tokenizer"])
-
-
-class Text(TokenizedData):
-    """Blocks of tokens from the training, validation and test split of a text.
-
-    A batch has x [N] and y [N] (token ids and the ids that follow), pos [N] and `lengths`; see
-    `PackedBlocks` for documents. Training draws blocks at random places, new ones every epoch;
-    validation and test cover their split once. `vocab_size` and `tokenizer` are there after
-    `setup`; a checkpoint holds the vocabulary, and one that is loaded replaces the text's own.
+    Raises:
+        ValueError: when block_size is below 1.
     """
 
     def __init__(
@@ -93,7 +64,7 @@ class Text(TokenizedData):
     ) -> None:
         super().__init__()
         if block_size < 1:
-            raise ValueError(f"block_size is {block_size}: expected 1 or more.")
+            raise ValueError(f"block_size: got {block_size}, expected 1 or more")
         self.block_size, self.batch_size = block_size, batch_size
         self.steps_per_epoch, self.vocabulary, self.seed = steps_per_epoch, vocabulary, seed
         self.vocabulary_size, self.special_tokens = vocabulary_size, special_tokens
@@ -102,96 +73,108 @@ class Text(TokenizedData):
 
     @abstractmethod
     def pieces(self, split: str) -> Iterator[tuple[str, bool]]:
-        """Yield a split's text piece by piece, and whether a document ends with the piece."""
+        """Yield the text of a split in pieces, each with whether a document ends after it."""
 
-    def content(self, split: str) -> str | None:
-        """Return what tells a split's text from any other; None: it is short, keep it in memory."""
+    def cache_key(self, split: str) -> str | None:
+        """Return what identifies a split's text in the token cache; None: keep it in memory."""
         return None
 
     def setup(self, stage: str | None = None) -> None:
-        """Make the text's vocabulary, unless a checkpoint gave one."""
+        """Make the tokenizer, from all splits for "characters", unless a checkpoint had one."""
         if self.tokenizer is None:
             splits = SPLITS if self.vocabulary == "characters" else SPLITS[:1]
             self.tokenizer = make_tokenizer(
                 self.vocabulary,
-                Reread(lambda: (text for split in splits for text, _ in self.pieces(split))),
+                ReiterableTexts(lambda: (text for s in splits for text, _ in self.pieces(s))),
                 vocab_size=self.vocabulary_size,
                 special=self.special_tokens,
             )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the vocabulary of a checkpoint."""
+        """Restore the tokenizer of a checkpoint, and drop tokens of another one."""
         super().load_state_dict(state_dict)
         self._streams.clear()
 
     def stream(self, split: str) -> TokenStream:
         """Return the tokens of a split."""
-        # Encoded here, not in setup: Lightning loads a checkpoint's vocabulary after setup.
+        # Encoded here, not in setup: Lightning loads a checkpoint's tokenizer after setup.
         if split not in self._streams:
-            content, tokenizer = self.content(split), self.need_tokenizer()
+            key, tokenizer = self.cache_key(split), self.need_tokenizer()
             self._streams[split] = (
                 encode_in_memory(self.pieces(split), tokenizer)
-                if content is None
-                else encode_on_disk(self.pieces(split), tokenizer, content)
+                if key is None
+                else encode_on_disk(self.pieces(split), tokenizer, key)
             )
         return self._streams[split]
 
     def text_density(self, split: str) -> tuple[float, float]:
-        """Return the mean number of characters, and of bytes, of a split's tokens."""
-        stream = self.stream(split)
-        count = max(1, len(stream.tokens))
-        return stream.num_characters / count, stream.num_bytes / count
+        """Return the mean number of characters, and of bytes, of a split's predicted tokens.
+
+        The first token of each document is not predicted, so neither it nor its text counts.
+        """
+        stream, tokenizer = self.stream(split), self.need_tokenizer()
+        firsts = np.zeros(1, np.int64) if stream.starts is None else stream.starts
+        characters, size = stream.num_characters, stream.num_bytes
+        ids, counts = np.unique(stream.tokens[firsts[: len(stream.tokens)]], return_counts=True)
+        for id_, count in zip(ids.tolist(), counts.tolist(), strict=True):
+            one = tokenizer.token_size(id_)
+            characters, size = characters - count * one[0], size - count * one[1]
+        predicted = max(1, len(stream.tokens) - len(firsts))
+        return characters / predicted, size / predicted
 
     def batches(self, split: str) -> BatchLoader:
         """Return random blocks for training, and blocks that cover the split otherwise."""
         if split != "train":
-            blocks = self._windows(split, self.block_size)
+            blocks = self._blocks(split, self.block_size)
             return BatchLoader(blocks, BatchSampler(len(blocks), self.batch_size))
-        crops, steps = self._windows(split, 1), self.steps_per_epoch
-        if steps is None:  # as many as it takes to draw the text's number of tokens
-            steps = max(1, len(crops.tokens) // (self.block_size * self.batch_size))
-        order = BatchSampler(len(crops), self.batch_size, num_batches=steps, seed=self.seed)
-        return BatchLoader(crops, order)
+        blocks, steps = self._blocks(split, 1), self.steps_per_epoch
+        if steps is None:
+            steps = max(1, len(blocks.tokens) // (self.block_size * self.batch_size))
+        sampler = BatchSampler(len(blocks), self.batch_size, num_batches=steps, seed=self.seed)
+        return BatchLoader(blocks, sampler)
 
-    def _windows(self, split: str, stride: int) -> PackedBlocks:
+    def _blocks(self, split: str, stride: int) -> PackedBlocks:
         stream = self.stream(split)
         if len(stream.tokens) <= self.block_size:
             raise ValueError(
-                f"The {split} split of the text has {len(stream.tokens)} tokens, too few for "
-                f"block_size {self.block_size}: choose a smaller block_size or a longer text."
+                f"block_size: got {self.block_size}, but the {split} split of the text has "
+                f"{len(stream.tokens)} tokens; choose a smaller block_size or a longer text"
             )
         across = self.across_documents and stream.starts is not None
         return PackedBlocks(stream.tokens, self.block_size, stride, stream.starts, across=across)
 
 
-class TextFile(Text):
-    """Blocks of tokens from a text file, or from the files of a folder or zip archive in order.
+class TextFile(TextBlocks):
+    """Blocks of tokens from a text file, or from the sorted files of a folder or zip archive.
 
-    `path` is looked for as it stands, then under the data root. The last `val_fraction` of the
-    text is for validation; the split before it of `test_fraction` is the test split, and without
-    one the test split is the validation split, as is usual with tiny Shakespeare. A text of more
-    than 4 MB is tokenized into a file once, and that is mapped into memory.
+    The last `val_fraction` of the text is the validation split, and the `test_fraction` before it
+    the test split; without a test fraction the validation split is used for both, as is usual with
+    tiny Shakespeare. A text of more than 4 MB is tokenized once into a file that is mapped into
+    memory.
 
     Args:
-        path: file, folder or zip archive.
-        block_size: tokens a block.
-        batch_size: blocks a batch.
-        steps_per_epoch: by default as many as it takes to draw the text's number of tokens.
-        vocabulary: "characters", "bytes", a file made by `graphformer tokenize`, the folder of a
-            run, or "bpe" or "wordpiece" to learn one from the training split.
-        vocabulary_size: the most tokens to learn.
-        special_tokens: whether "characters" and "bytes" get <mask>, <eos> and so on.
-        documents: what is a document: a "file", "line" or "paragraph"; None: the text is one.
-        across_documents: attend across documents unless the pattern `Documents` forbids it.
+        path: file, folder or zip archive, as it is or under the data root; files may be .gz.
+        block_size: tokens in a block.
+        batch_size: blocks in a batch.
+        steps_per_epoch: training batches in an epoch; by default as many as contain the text's
+            number of tokens.
+        vocabulary: "characters", "bytes", a file of `graphformer tokenize`, the folder of a run, or
+            "bpe" or "wordpiece" to train one on the training split.
+        vocabulary_size: maximum number of tokens to train.
+        special_tokens: whether "characters" and "bytes" have <mask>, <eos> and so on.
+        documents: what is a document: a "file", "line" or "paragraph"; None: the whole text.
+        across_documents: whether samples contain several documents, among which the pattern
+            `Documents` prevents attention.
         glob: which files of a folder or archive.
-        val_fraction, test_fraction: see above.
+        val_fraction, test_fraction: of the text.
         root: the data root.
-        seed: of the places that are drawn.
+        seed: of the random positions of blocks.
         stream: whether to tokenize into a file; None: from 4 MB on.
 
     Raises:
-        MissingDataError: no such file or folder, or no file in it matches `glob`.
-        ValueError: a file is not UTF-8 and the vocabulary is not 'bytes', or the text is short.
+        MissingDataError: when there is no such file or folder, or when no file matches `glob`.
+        ValueError: when a fraction leaves a split empty, when a file is not UTF-8 and the
+            vocabulary is not "bytes", or when the text is too short.
     """
 
     def __init__(
@@ -223,46 +206,47 @@ class TextFile(Text):
             across_documents=across_documents,
             seed=seed,
         )
-        path, root = os.fspath(path), None if root is None else os.fspath(root)
         if not (val_fraction > 0 and test_fraction >= 0 and val_fraction + test_fraction < 1):
             raise ValueError(
-                f"val_fraction {val_fraction} and test_fraction {test_fraction} leave no text for "
-                "a split: expected val_fraction above 0 and a sum below 1."
+                f"val_fraction and test_fraction: got {val_fraction} and {test_fraction}, expected "
+                "val_fraction above 0, test_fraction 0 or more, and a sum below 1"
             )
         self.save_hyperparameters(logger=False)
         self.path, self.root, self.glob, self.documents = path, root, glob, documents
         self.val_fraction, self.test_fraction, self.on_disk = val_fraction, test_fraction, stream
 
     def prepare_data(self) -> None:
-        """Look for the text."""
+        """Check that the text exists."""
         self._sources()
 
     def pieces(self, split: str) -> Iterator[tuple[str, bool]]:
-        """Yield a split's text piece by piece, and whether a document ends with the piece."""
+        """Yield the text between the split's first and last byte in pieces."""
         sources, raw = self._sources(), self.vocabulary == "bytes"
         yield from read_pieces(sources, *self._range(split), documents=self.documents, raw=raw)
 
-    def content(self, split: str) -> str | None:
-        """Return the split's checksum; None for a text to be kept in memory."""
+    def cache_key(self, split: str) -> str | None:
+        """Return the checksum of the split and how it is read; None for a text kept in memory."""
         sources = self._sources()
         on_disk = total_size(sources) > _IN_MEMORY if self.on_disk is None else self.on_disk
         if not on_disk:
             return None
         start, stop = self._range(split)
         sizes = [source.size for source in sources] if self.documents == "file" else []
-        return f"{fingerprint(sources, start, stop)} {self.documents} {start} {sizes}"
+        raw = "raw" if self.vocabulary == "bytes" else "text"
+        return f"{fingerprint(sources, start, stop)} {raw} {self.documents} {start} {sizes}"
 
     def _range(self, split: str) -> tuple[int, int]:
-        """A split's first byte, and the first behind it, never within a character."""
+        """Return the first byte of a split and the one after its last, at character boundaries."""
         sources = self._sources()
         size = total_size(sources)
         test = int(size * (1 - self.val_fraction - self.test_fraction))
         val = int(size * (1 - self.val_fraction))
         if self.vocabulary != "bytes":
-            test, val = (character_boundary(sources, place) for place in (test, val))
+            test, val = (character_boundary(sources, position) for position in (test, val))
         if split == "train":
             return 0, test
         return (test, val) if split == "test" and self.test_fraction else (val, size)
 
     def _sources(self) -> list[TextSource]:
-        return find_sources(self.path, self.glob, self.root)
+        root = None if self.root is None else os.fspath(self.root)
+        return find_sources(self.path, self.glob, root)

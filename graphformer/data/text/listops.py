@@ -1,80 +1,78 @@
-"""ListOps: nested operations on digits, as tokens and as a tree."""
+"""ListOps: nested operations on digits, as token sequences and as trees."""
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
-from graphformer.data.base import DataModule
 from graphformer.data.io.tabular import find_file, read_table
-from graphformer.data.loader import BatchLoader
 from graphformer.data.ragged import Ragged
-from graphformer.data.splits import split_samples
-from graphformer.data.token_budget import budget_loader
+from graphformer.data.text.base import FilePath, SampleFiles
 
 OPERATORS = ("[MIN", "[MAX", "[MED", "[SM", "[FIRST", "[LAST")
 TOKENS = (*map(str, range(10)), *OPERATORS, "]")
 _IDS = {token: i for i, token in enumerate(TOKENS)}
-_Sample = tuple[np.ndarray, int, np.ndarray]
+_Sample = tuple[np.ndarray, int, np.ndarray]  # token ids [n], value, edges [2, e]
 
 
 def parse_expression(text: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the token ids [n] of an expression and the edges [2, e] of its tree.
+    """Return the token ids of an expression, [n], and the edges of its tree, [2, e].
 
-    Parentheses, which some versions of the data have, say nothing and are left out. A closing
-    bracket stands for its list: edges go to it from the list's operator and from each member,
-    which is a digit or the closing bracket of a list. So a result is known at the last token.
+    Parentheses, which some versions of the data have, are redundant and left out. A list is
+    represented by its closing bracket: edges lead to it from the list's operator and from each
+    member, which is a digit or the closing bracket of a nested list. The last token is the root.
 
     Raises:
-        ValueError: naming what does not belong there.
+        ValueError: when a token is unknown, or when brackets do not match.
 
     Source: Nangia and Bowman, 2018, "ListOps: a diagnostic dataset for latent tree learning".
     """
     tokens = text.replace("(", " ").replace(")", " ").split()
     edges: list[tuple[int, int]] = []
-    lists: list[list[int]] = [[]]
-    for place, token in enumerate(tokens):
+    open_lists: list[list[int]] = [[]]  # positions of each open list's members, outermost first
+    for position, token in enumerate(tokens):
         if token not in _IDS:
             raise ValueError(f"unknown token {token!r}; expected one of {' '.join(TOKENS)}")
         if token in OPERATORS:
-            lists.append([place])
+            open_lists.append([position])
             continue
         if token == "]":
-            if len(lists) == 1:
-                raise ValueError("a bracket closes that was never opened")
-            edges += [(member, place) for member in lists.pop()]
-        lists[-1].append(place)
-    if len(lists) != 1 or len(lists[0]) != 1:
+            if len(open_lists) == 1:
+                raise ValueError("a closing bracket has no opening one")
+            edges += [(member, position) for member in open_lists.pop()]
+        open_lists[-1].append(position)
+    if len(open_lists) != 1 or len(open_lists[0]) != 1:
         raise ValueError(
-            f"expected one whole expression, got {len(lists[0])} and {len(lists) - 1} open brackets"
+            f"expected one complete expression, got {len(open_lists[0])} and "
+            f"{len(open_lists) - 1} open brackets"
         )
     ids = np.array([_IDS[token] for token in tokens], np.int64)
     return ids, np.array(edges, np.int64).reshape(-1, 2).T
 
 
-class ListOps(DataModule):
-    """Expressions and their values, a digit: a sequence, and a tree by `edge_index`.
+class ListOps(SampleFiles[_Sample]):
+    """Expressions and their values, digits: as sequences, and as trees by `edge_index`.
 
-    A batch has x [N] (token ids), pos [N], `lengths`, y [B], and `edge_index` [2, E] from what is
-    in a list to its closing bracket, which is a sample's last token.
+    A batch has x (token ids, [N]), pos [N], lengths, y [B], and edge_index [2, E] from a list's
+    members to its closing bracket. The last token of a sample is the root of its tree.
 
     Args:
         path: lines of `value<TAB>expression`.
         max_length: longer expressions are left out.
         max_tokens: the budget of a batch.
-        max_edges: its budget of pairs of an expression's tokens, so that every pattern sees the
-            same batches.
-        val_fraction, test_fraction, seed: of the division, by chance.
+        max_edges: its budget of edges, counted as all pairs of an expression's tokens, so that the
+            batches do not depend on the pattern.
+        val_fraction, test_fraction: of the expressions, at random.
         root: the data root.
+        seed: of the random split and of the order.
 
     Raises:
-        MissingDataError: the file is not there.
-        ValueError: naming the line that is no value and expression.
+        MissingDataError: when the file does not exist.
+        ValueError: when a line is not a value and an expression; the message names it.
     """
 
     vocab_size = len(TOKENS)
     num_classes = 10
+    counts_all_pairs = True
 
     def __init__(
         self,
@@ -88,29 +86,25 @@ class ListOps(DataModule):
         root: str | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        path, root = os.fspath(path), None if root is None else os.fspath(root)
+        super().__init__(
+            {"train": path},
+            fractions=(val_fraction, test_fraction),
+            max_tokens=max_tokens,
+            max_edges=max_edges,
+            root=root,
+            seed=seed,
+        )
         self.save_hyperparameters(logger=False)
-        self.path, self.root, self.seed, self.max_length = path, root, seed, max_length
-        self.max_tokens, self.max_edges = max_tokens, max_edges
-        self.fractions = (val_fraction, test_fraction)
-        self.splits: dict[str, list[_Sample]] = {}
+        self.max_length = max_length
 
-    def setup(self, stage: str | None = None) -> None:
-        """Read the expressions."""
-        if not self.splits:
-            samples = [s for s in self._read() if len(s[0]) <= self.max_length]
-            self.splits = split_samples({"train": samples}, self.fractions, self.seed)
-
-    def batches(self, split: str) -> BatchLoader:
-        """Return the batches of a split, shuffled where it is the training split."""
+    def samples(self, split: str) -> Ragged:
+        """Return the token ids of a split's expressions, their values and their trees."""
         rows = self.splits[split]
-        samples = Ragged([x for x, _, _ in rows], [y for _, y, _ in rows], [e for *_, e in rows])
-        budget = {"max_tokens": self.max_tokens, "max_edges": self.max_edges, "seed": self.seed}
-        return budget_loader(samples, split, **budget, pairs=True)  # type: ignore[arg-type]
+        return Ragged([x for x, _, _ in rows], [y for _, y, _ in rows], [e for *_, e in rows])
 
-    def _read(self) -> list[_Sample]:
-        file = find_file(self.path, self.root)
+    def read(self, path: FilePath) -> list[_Sample]:
+        """Return the expressions of a file that are not too long."""
+        file = find_file(path, self.root)
         samples = []
         for number, (value, expression, *_) in read_table(file, 2):
             try:
@@ -118,6 +112,7 @@ class ListOps(DataModule):
                     raise ValueError(f"the value is {value!r}; expected a digit")
                 ids, edges = parse_expression(expression)
             except ValueError as error:
-                raise ValueError(f"{file}, line {number}: {error}.") from None
-            samples.append((ids, int(value), edges))
+                raise ValueError(f"{file}, line {number}: {error}") from None
+            if len(ids) <= self.max_length:
+                samples.append((ids, int(value), edges))
         return samples

@@ -1,41 +1,45 @@
-"""Records as documents of a text: JSON lines and tables, filled into a template."""
+"""`TextRecords`: records of JSON lines and tables as documents, their text made by a template."""
 
 from __future__ import annotations
 
-import os
 import string
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from graphformer.data.io.tabular import find_file, read_records, text_field
+from graphformer.data.io.tabular import find_file, get_text, is_json, read_records
 from graphformer.data.io.text_files import TextSource, fingerprint
-from graphformer.data.text.language_modeling import Text
+from graphformer.data.text.language_modeling import TextBlocks
 
 
-class TextRecords(Text):
+class TextRecords(TextBlocks):
     """Blocks of tokens from records, each of which is a document.
 
     Args:
         path: .jsonl, or .tsv or .csv with a header; perhaps .gz.
-        val_path, test_path: files of the same form. Without `val_path` every so many-th record
-            validates; without `test_path` the validation split is the test split.
-        template: the text of a record, its fields in braces.
-        block_size: tokens a block.
-        batch_size: blocks a batch.
-        steps_per_epoch: by default as many as it takes to draw the text's number of tokens.
-        vocabulary: "characters", "bytes", a file made by `graphformer tokenize`, the folder of a
-            run, or "bpe" or "wordpiece" to learn one from the training split.
-        vocabulary_size: the most tokens to learn.
-        across_documents: attend across documents unless the pattern `Documents` forbids it.
-        val_fraction: how many of the records validate, without `val_path`: 1 in 2, 3, 4 ...
+        val_path, test_path: files of the same form. Without `val_path` every k-th record of `path`
+            is for validation; without `test_path` the validation split is also the test split.
+        template: the text of a record, with the names of its fields in braces.
+        block_size: tokens in a block.
+        batch_size: blocks in a batch.
+        steps_per_epoch: training batches in an epoch; by default as many as contain the text's
+            number of tokens.
+        vocabulary: "characters", "bytes", a file of `graphformer tokenize`, the folder of a run, or
+            "bpe" or "wordpiece" to train one on the training split.
+        vocabulary_size: maximum number of tokens to train.
+        across_documents: whether samples contain several documents, among which the pattern
+            `Documents` prevents attention.
+        val_fraction: share of the records for validation without `val_path`, rounded to 1/2, 1/3,
+            1/4 and so on; at least one record.
         encoding: of the files.
         root: the data root.
-        seed: of the places that are drawn.
+        seed: of the random positions of blocks.
 
     Raises:
-        MissingDataError: a file is not there.
-        ValueError: naming the file and line that is not as it should be.
+        MissingDataError: when a file does not exist.
+        ValueError: when val_fraction is out of range, or when a line is malformed; the message
+            names it.
     """
 
     def __init__(
@@ -66,10 +70,10 @@ class TextRecords(Text):
             across_documents=across_documents,
             seed=seed,
         )
-        path, root = os.fspath(path), None if root is None else os.fspath(root)
         if val_path is None and not 0 < val_fraction <= 0.5:
             raise ValueError(
-                f"val_fraction is {val_fraction}: expected above 0 and at most 0.5, or a val_path."
+                f"val_fraction: got {val_fraction}, expected above 0 and at most 0.5; or set "
+                "val_path"
             )
         self.paths = {"train": path, "val": val_path, "test": test_path or val_path}
         self.save_hyperparameters(logger=False)
@@ -77,34 +81,38 @@ class TextRecords(Text):
         self.encoding = encoding
 
     def prepare_data(self) -> None:
-        """Look for the files."""
+        """Check that the files exist."""
         for path in self.paths.values():
             if path is not None:
                 find_file(path, self.root)
 
     def pieces(self, split: str) -> Iterator[tuple[str, bool]]:
-        """Yield a split's records, each a document."""
+        """Yield the text of each record of a split."""
         file = self._file(split)
-        for number, record in read_records(file, encoding=self.encoding):
-            if self._belongs(split, number):
+        records = read_records(file, encoding=self.encoding)
+        every = self._interval(file) if self._is_shared(split) else None
+        # Spread over the file, which may be sorted. A table's header counts as a record.
+        for count, (number, record) in enumerate(records, 1 if is_json(file) else 2):
+            if every is None or (count % every == 0) != (split == "train"):
                 yield fill(self.template, record, file, number), True
 
-    def content(self, split: str) -> str | None:
-        """Return what tells the split from any other."""
+    def cache_key(self, split: str) -> str | None:
+        """Return the file's checksum and how its records are read and chosen."""
         file = self._file(split)
-        whole = [TextSource(file, None, file.stat().st_size)]
+        whole = [TextSource.of_file(file)]
         share = (split == "train", self.val_fraction) if self._is_shared(split) else None
         about = (self.template, self.encoding, share)
-        return f"{fingerprint(whole, 0, whole[0].size)} {about!r}"
+        return f"{fingerprint(whole, 0, whole[0].size)} by record {about!r}"
 
-    def _belongs(self, split: str, number: int) -> bool:
-        if not self._is_shared(split):
-            return True
-        every = round(1 / self.val_fraction)  # spread over the file: it may be sorted
-        return (number % every == 0) != (split == "train")
+    def _interval(self, file: Path) -> int:
+        """Return k where every k-th record validates: 1 / val_fraction, or less in a short file."""
+        every = round(1 / self.val_fraction)
+        records = read_records(file, encoding=self.encoding)
+        first = 1 if is_json(file) else 2
+        return min(every, max(2, first - 1 + sum(1 for _ in islice(records, every))))
 
     def _is_shared(self, split: str) -> bool:
-        """Whether training and validation split share a file."""
+        """Whether the training and the validation split are of one file."""
         return self.paths["val" if split == "train" else split] is None
 
     def _file(self, split: str) -> Path:
@@ -112,19 +120,19 @@ class TextRecords(Text):
 
 
 def fill(template: str, record: dict[str, Any], path: Path, number: int) -> str:
-    """Return the template with a record's fields in place of their names in braces.
+    """Return a template with the names in braces replaced by the fields of a line's record.
 
     Raises:
-        ValueError: naming the file and line whose record lacks a field, or a template that is none.
+        ValueError: when the record lacks a field, or when the template is malformed.
     """
     try:
         pieces = list(string.Formatter().parse(template))
     except ValueError as error:
         raise ValueError(
-            f"template is {template!r} ({error}): write fields as {{name}}, and braces that are "
-            "none of a field twice."
+            f"template: got {template!r} ({error}), expected fields as {{name}}; write a brace "
+            "that begins no field twice"
         ) from None
     return "".join(
-        literal + ("" if name is None else text_field(record, name, path, number))
+        literal + ("" if name is None else get_text(record, name, path, number))
         for literal, name, _, _ in pieces
     )

@@ -1,45 +1,41 @@
-"""Words with tags, for taggers over pieces of words: each word's tag stands at its first piece."""
+"""`TaggedText`: sentences with a tag for each word, for taggers of subword tokens."""
 
 from __future__ import annotations
 
-import os
 from typing import Literal
 
 import numpy as np
 
-from graphformer.batch_type import IGNORE_INDEX
+from graphformer.data.batch import IGNORE_INDEX
 from graphformer.data.io.tabular import find_file
-from graphformer.data.loader import BatchLoader
 from graphformer.data.ragged import Ragged
-from graphformer.data.splits import split_samples
-from graphformer.data.text.conllu import Sentence, read_conllu
-from graphformer.data.text.language_modeling import TokenizedData
-from graphformer.data.text.tokenizer_training import make_tokenizer
-from graphformer.data.token_budget import budget_loader
+from graphformer.data.text.base import FilePath, TokenizedFiles
+from graphformer.data.text.conllu import Sentence, number_tags, read_conllu
 
 
-class TaggedText(TokenizedData):
-    """Sentences whose words are to be tagged, as pieces of words, in batches within a budget.
+class TaggedText(TokenizedFiles[Sentence]):
+    """Sentences whose words are tagged, as subword tokens in batches within a budget.
 
-    A batch has x [N] (token ids), pos [N], `lengths`, and y [N]: a word's tag at its first piece,
-    -100 at all others, at special tokens, where the file says "_", and for tags that the training
-    split does not have.
+    A batch has x (token ids, [N]), pos [N], lengths, and y [N]: a word's tag at its first token;
+    -100 at its other tokens, at special tokens, where the file has "_", and for tags that are
+    absent from the training split.
 
     Args:
-        path: a CoNLL-U file to train on.
-        val_path, test_path: others; else fractions of `path`, by chance.
+        path: a CoNLL-U file to train on, perhaps .gz.
+        val_path, test_path: others; else fractions of `path`, at random.
         label: "upos", "xpos" or "relation" (to the head).
         vocabulary: a file of `graphformer tokenize`, the folder of a run or of a checkpoint, or
-            "bpe" or "wordpiece" to learn one from the training split.
-        vocabulary_size: the most tokens to learn.
-        max_length: the most tokens a sentence; what follows is cut off.
+            "bpe" or "wordpiece" to train one on the training split.
+        vocabulary_size: maximum number of tokens to train.
+        max_length: maximum number of tokens of a sentence; further ones are cut off.
         max_tokens: the budget of a batch.
-        val_fraction, test_fraction, seed: of the division, where files lack.
+        val_fraction, test_fraction: of `path` for the splits without a file.
         root: the data root.
+        seed: of the random split and of the order.
 
     Raises:
-        MissingDataError: a file is not there.
-        ValueError: naming the file and line that is not CoNLL-U.
+        MissingDataError: when a file does not exist.
+        ValueError: when a line is not CoNLL-U, or when no word has a tag.
 
     Source: Devlin et al., 2019, section 5.3.
     """
@@ -60,55 +56,65 @@ class TaggedText(TokenizedData):
         root: str | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        path, root = os.fspath(path), None if root is None else os.fspath(root)
-        self.paths = {"train": path, "val": val_path, "test": test_path}
+        super().__init__(
+            {"train": path, "val": val_path, "test": test_path},
+            vocabulary=vocabulary,
+            vocabulary_size=vocabulary_size,
+            fractions=(val_fraction, test_fraction),
+            max_tokens=max_tokens,
+            max_edges=None,
+            root=root,
+            seed=seed,
+        )
         self.save_hyperparameters(logger=False)
-        self.label, self.vocabulary, self.vocabulary_size = label, vocabulary, vocabulary_size
-        self.max_length, self.max_tokens, self.root, self.seed = max_length, max_tokens, root, seed
-        self.fractions = (val_fraction, test_fraction)
-        self.splits: dict[str, list[Sentence]] = {}
+        self.label, self.max_length = label, max_length
         self.labels: list[str] = []
 
     @property
     def num_classes(self) -> int:
-        """The number of different tags in the training split."""
+        """Number of distinct tags in the training split."""
         return len(self.labels)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the sentences, and learn the vocabulary unless a checkpoint gave one."""
-        if not self.splits:
-            files = {p: find_file(f, self.root) for p, f in self.paths.items() if f is not None}
-            read = {split: list(read_conllu(file, self.label)) for split, file in files.items()}
-            self.splits = split_samples(read, self.fractions, self.seed)
-            self.labels = sorted({tag for s in self.splits["train"] for tag in s.labels} - {"_"})
-        if self.tokenizer is None:
-            texts = [" ".join(sentence.forms) for sentence in self.splits["train"]]
-            self.tokenizer = make_tokenizer(self.vocabulary, texts, vocab_size=self.vocabulary_size)
+        """Read the sentences, number the tags and make the tokenizer."""
+        super().setup(stage)
+        self.labels = number_tags(self.splits["train"], self.label)
 
-    def batches(self, split: str) -> BatchLoader:
-        """Return the batches of a split, shuffled where it is the training split."""
+    def training_texts(self) -> list[str]:
+        """Return the training sentences as text, their words separated by blanks."""
+        return [" ".join(sentence.forms) for sentence in self.splits["train"]]
+
+    def samples(self, split: str) -> Ragged:
+        """Return the token ids of a split's sentences, and the tags at the words' first tokens."""
         backend, sentences = self.need_tokenizer().backend, self.splits[split]
         backend.enable_truncation(self.max_length)
         encoded = backend.encode_batch([list(s.forms) for s in sentences], is_pretokenized=True)
         backend.no_truncation()
-        number = {label: i for i, label in enumerate(self.labels)}
+        rows = [np.array(one.ids, np.int64) for one in encoded]
+        self.check_tokens(split, rows, [" ".join(sentence.forms) for sentence in sentences])
+        numbers = {label: i for i, label in enumerate(self.labels)}
         tags = [
-            _first_pieces(
-                one.word_ids, [number.get(label, IGNORE_INDEX) for label in sentence.labels]
+            _at_first_tokens(
+                one.word_ids, [numbers.get(label, IGNORE_INDEX) for label in sentence.labels]
             )
             for one, sentence in zip(encoded, sentences, strict=True)
         ]
-        samples = Ragged([np.array(one.ids, np.int64) for one in encoded], tags)
-        return budget_loader(
-            samples, split, max_tokens=self.max_tokens, max_edges=None, seed=self.seed
-        )
+        return Ragged(rows, tags)
+
+    def read(self, path: FilePath) -> list[Sentence]:
+        """Return the sentences of a CoNLL-U file."""
+        return list(read_conllu(find_file(path, self.root), self.label))
 
 
-def _first_pieces(words: list[int | None], tags: list[int]) -> np.ndarray:
-    """The tag of each word at its first piece, of the number of each piece's word."""
-    before: list[int | None] = [None, *words[:-1]]
-    pairs = zip(words, before, strict=True)
+def _at_first_tokens(words: list[int | None], tags: list[int]) -> np.ndarray:
+    """Return each word's tag at its first token, -100 elsewhere, [n].
+
+    Args:
+        words: number of each token's word, [n]; None for special tokens.
+        tags: of each word.
+    """
+    previous: list[int | None] = [None, *words[:-1]]
+    pairs = zip(words, previous, strict=True)
     return np.array(
         [IGNORE_INDEX if w is None or w == last else tags[w] for w, last in pairs], np.int64
     )

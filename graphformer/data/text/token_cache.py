@@ -1,4 +1,4 @@
-"""A text as one row of token ids: in memory, or in a file made once that is mapped into it."""
+"""`TokenStream`: the token ids of a text, in memory or in a cached file mapped into memory."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from graphformer.data.io.cache import cache_root, make_cache_folder
-from graphformer.data.text.hf_tokenizer import PretrainedTokenizer
 from graphformer.data.text.tokenizer import Tokenizer
 
-_AT_ONCE = 1 << 20  # characters
+_GROUP_SIZE = 1 << 20  # characters that are tokenized in one call
+_FORMAT = 3  # of the files; a change of the format or of the key invalidates older ones
 
 
 @dataclass(frozen=True)
 class TokenStream:
-    """The token ids [T] of a text.
+    """The token ids of a text.
 
     Attributes:
-        tokens: uint16 or uint32 [T].
-        starts: where its documents begin, int64 ascending; None for a text that is one.
-        num_characters, num_bytes: the size of the text, in UTF-8.
+        tokens: uint16 or uint32, [T].
+        starts: first token of each document, int64, ascending; None for a text without documents.
+        num_characters, num_bytes: size of the text; bytes in UTF-8.
     """
 
     tokens: np.ndarray
@@ -37,9 +36,11 @@ class TokenStream:
 
 
 def encode_in_memory(pieces: Iterable[tuple[str, bool]], tokenizer: Tokenizer) -> TokenStream:
-    """Return the tokens of a text given piece by piece, each with whether a document ends there.
+    """Return the tokens of a text; each document ends with <eos> if the tokenizer has it.
 
-    A document ends with the tokenizer's <eos>, where it has one.
+    Args:
+        pieces: of the text, each with whether a document ends after it.
+        tokenizer: of the text.
     """
     sizes = _Sizes()
     encoded = list(_encode(pieces, tokenizer, sizes))
@@ -52,19 +53,17 @@ def encode_in_memory(pieces: Iterable[tuple[str, bool]], tokenizer: Tokenizer) -
 def encode_on_disk(
     pieces: Iterable[tuple[str, bool]], tokenizer: Tokenizer, content: str
 ) -> TokenStream:
-    """As `encode_in_memory`, by way of a file that is mapped into memory.
+    """Return the same as `encode_in_memory`, from a file in the cache that is mapped into memory.
 
-    The file lies in the cache folder, is made once for a content and a tokenizer, and appears
-    only when it is whole.
+    The file is made once for a content and a tokenizer, and appears when it is complete.
 
     Args:
-        pieces: the text; not read if the file is there.
-        tokenizer: the tokenizer.
-        content: what tells this text from any other, such as its checksum.
+        pieces: of the text; not read if the file exists.
+        tokenizer: of the text.
+        content: what identifies the pieces, such as their checksum.
     """
     dtype = token_dtype(tokenizer.vocab_size)
-    key = hashlib.sha256(f"2 {content} {tokenizer.state()['json']}".encode()).hexdigest()
-    folder = cache_root() / "tokens" / key
+    folder = cache_root() / "tokens" / _key(tokenizer, content)
     if not folder.is_dir():
         _write(folder, pieces, tokenizer, dtype)
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
@@ -76,8 +75,18 @@ def encode_on_disk(
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
-    """Return the smallest type that holds the token ids."""
+    """Return uint16 where it holds all token ids, else uint32."""
     return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
+
+
+def _key(tokenizer: Tokenizer, content: str) -> str:
+    """Return the name of the cached file: a checksum of all that its tokens depend on.
+
+    The class counts, because special tokens in text are recognised by some classes only, and the
+    whole state, because roles decide which token ends a document.
+    """
+    parts = [_FORMAT, content, type(tokenizer).__name__, tokenizer.state()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 class _Sizes:
@@ -88,22 +97,23 @@ class _Sizes:
 def _encode(
     pieces: Iterable[tuple[str, bool]], tokenizer: Tokenizer, sizes: _Sizes
 ) -> Iterator[tuple[np.ndarray, list[int]]]:
-    """Tokens of many pieces at once, and behind which token of all a document ends."""
-    dtype, eos, done = token_dtype(tokenizer.vocab_size), tokenizer.eos_id, 0
+    """Yield the tokens of groups of pieces, and the counts of all tokens at which documents end."""
+    dtype, eos, count = token_dtype(tokenizer.vocab_size), tokenizer.eos_id, 0
     for texts, ends in _groups(pieces):
         sizes.characters += sum(map(len, texts))
         sizes.bytes += sum(len(text.encode("utf-8", "surrogateescape")) for text in texts)
         rows, stops = [], []
-        for ids, is_end in zip(_plain(tokenizer, texts), ends, strict=True):
+        for ids, is_end in zip(tokenizer.encode_plain(texts), ends, strict=True):
             row = ids.numpy().astype(dtype)
             rows.append(np.append(row, dtype.type(eos)) if is_end and eos is not None else row)
-            done += len(rows[-1])
+            count += len(rows[-1])
             if is_end:
-                stops.append(done)
+                stops.append(count)
         yield np.concatenate(rows), stops
 
 
 def _groups(pieces: Iterable[tuple[str, bool]]) -> Iterator[tuple[list[str], list[bool]]]:
+    """Yield the pieces in groups of about a million characters."""
     texts: list[str] = []
     ends: list[bool] = []
     size = 0
@@ -111,7 +121,7 @@ def _groups(pieces: Iterable[tuple[str, bool]]) -> Iterator[tuple[list[str], lis
         texts.append(text)
         ends.append(end)
         size += len(text)
-        if size >= _AT_ONCE:
+        if size >= _GROUP_SIZE:
             yield texts, ends
             texts, ends, size = [], [], 0
     if texts:
@@ -119,7 +129,7 @@ def _groups(pieces: Iterable[tuple[str, bool]]) -> Iterator[tuple[list[str], lis
 
 
 def _starts(ends: np.ndarray, num_tokens: int) -> np.ndarray | None:
-    """Where documents begin: at 0, and behind every end but the last token's."""
+    """Return where documents begin: at 0, and after every end except that of the last token."""
     if not len(ends):
         return None
     inner = ends[(ends > 0) & (ends < num_tokens)]
@@ -131,8 +141,8 @@ def _write(
 ) -> None:
     make_cache_folder(folder.parent)
     sizes, ends = _Sizes(), []
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="partial-") as made:
-        partial = Path(made) / "whole"
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="partial-") as temporary:
+        partial = Path(temporary) / "complete"
         partial.mkdir()
         with (partial / "tokens").open("wb") as out:
             for tokens, stops in _encode(pieces, tokenizer, sizes):
@@ -142,14 +152,7 @@ def _write(
         about = {"characters": sizes.characters, "bytes": sizes.bytes}
         (partial / "about.json").write_text(json.dumps(about), encoding="utf-8")
         try:
-            partial.rename(folder)  # a folder appears at once and whole
+            partial.rename(folder)  # atomic: the folder is complete as soon as it exists
         except OSError:
-            if not folder.is_dir():  # else another process was quicker
+            if not folder.is_dir():  # otherwise another process made it first
                 raise
-
-
-def _plain(tokenizer: Tokenizer, texts: list[str]) -> list[Tensor]:
-    """The ids of pieces of a text, without what a checkpoint's tokenizer puts around each text."""
-    if isinstance(tokenizer, PretrainedTokenizer):
-        return tokenizer.plain(texts)
-    return tokenizer.encode_batch(texts)

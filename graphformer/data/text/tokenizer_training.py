@@ -1,4 +1,4 @@
-"""Tokenizers by name, from files and from checkpoints, and those that are learned from texts."""
+"""Tokenizers trained on texts, and read by name, from files and from checkpoints."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -18,10 +19,11 @@ from graphformer.data.text.hf_tokenizer import PretrainedTokenizer, read_pretrai
 from graphformer.data.text.tokenizer import SPECIAL_TOKENS, Bytes, Characters, Tokenizer
 
 KINDS = ("characters", "bytes", "bpe", "wordpiece")
+_MAX_ALPHABET = 1000  # characters of "wordpiece", the library's limit
 
 
-class Reread:
-    """Texts that are made anew each time that they are iterated over, however long they are."""
+class ReiterableTexts:
+    """Texts that can be iterated over several times: each iteration calls `read`."""
 
     def __init__(self, read: Callable[[], Iterator[str]]) -> None:
         self.read = read
@@ -39,28 +41,31 @@ def train_tokenizer(
     lowercase: bool = False,
     progress: bool = False,
 ) -> Tokenizer:
-    """Return a tokenizer of one of `KINDS`, learned from texts; the same for the same texts.
+    """Return a tokenizer of one of `KINDS`, trained on texts; the same for the same texts.
 
     Args:
         kind: "characters", "bytes", "bpe" (byte-level, GPT-2's) or "wordpiece" (BERT's).
-        texts: read once, and twice for "wordpiece", which keeps those of an iterator in memory.
-        vocab_size: the most tokens, special ones included, of "bpe" and "wordpiece".
+        texts: iterated over once; twice for "wordpiece", which stores the texts of an iterator.
+        vocab_size: maximum number of tokens of "bpe" and "wordpiece", special ones included.
         special_tokens: such as "<mask>".
-        lowercase: "wordpiece" only: BERT's uncased normalisation.
-        progress: show bars while learning.
+        lowercase: for "wordpiece": BERT's uncased normalisation.
+        progress: whether to show progress bars.
 
-    Raises ValueError for an unknown kind, and for a vocabulary too small for its kind. Sources:
-    Sennrich et al., 2016; Radford et al., 2019; Schuster and Nakajima, 2012; Devlin et al., 2019.
+    Raises:
+        ValueError: when the kind is unknown, or when vocab_size is too small for it.
+
+    Source: Sennrich et al., 2016; Radford et al., 2019; Schuster and Nakajima, 2012; Devlin et al.,
+    2019.
     """
     vocab_size = 8192 if vocab_size is None else vocab_size
     _check(kind, vocab_size, special_tokens)
     if kind == "bytes":
         return Bytes(special_tokens)
     if kind == "characters":
-        found: set[str] = set()
+        characters: set[str] = set()
         for text in texts:
-            found.update(text)
-        return Characters("".join(found), special_tokens)
+            characters.update(text)
+        return Characters("".join(characters), special_tokens)
     if kind == "wordpiece":
         return _train_wordpiece(texts, vocab_size, special_tokens, lowercase, progress)
     backend = tokenizers.Tokenizer(models.BPE())
@@ -79,16 +84,18 @@ def train_tokenizer(
 def make_tokenizer(
     vocabulary: str, texts: Iterable[str], *, vocab_size: int = 8192, special: bool = True
 ) -> Tokenizer:
-    """Return the tokenizer that `vocabulary` names: a kind that is learned, or one that is there.
+    """Return the tokenizer that `vocabulary` names, trained or read.
 
     Args:
-        vocabulary: one of `KINDS`, or the path of what `graphformer tokenize` wrote, or of the
-            folder of a run, or of a checkpoint of Hugging Face's.
-        texts: what is learned from.
-        vocab_size: the most tokens to learn, of "bpe" and "wordpiece".
-        special: whether "characters" and "bytes" get special tokens; the others always do.
+        vocabulary: one of `KINDS` to train; or a file of `graphformer tokenize`, or the folder of a
+            run or of a Hugging Face checkpoint, to read.
+        texts: to train on.
+        vocab_size: maximum number of tokens of "bpe" and "wordpiece".
+        special: whether "characters" and "bytes" have special tokens; the other kinds always do.
 
-    Raises ValueError for a name that is neither.
+    Raises:
+        MissingDataError: when the file does not exist.
+        ValueError: when `vocabulary` is neither a kind nor a path.
     """
     if vocabulary in KINDS:
         has_special = special or vocabulary in ("bpe", "wordpiece")
@@ -100,44 +107,43 @@ def make_tokenizer(
         )
     path = Path(vocabulary).expanduser()
     if path.is_dir():
-        ours = None
-        if (path / "config.json").is_file():
-            ours = read_pretrained_tokenizer(path)
-        return load_tokenizer(path / "tokenizer.json") if ours is None else ours
+        # A checkpoint has a config.json, and its tokenizer has special tokens of its own.
+        pretrained = read_pretrained_tokenizer(path) if (path / "config.json").is_file() else None
+        return pretrained or load_tokenizer(path / "tokenizer.json")
     if path.suffix == ".json":
         return load_tokenizer(path)
     raise ValueError(
-        f"vocabulary is {vocabulary!r}: expected one of {', '.join(map(repr, KINDS))}, a "
-        "tokenizer.json that `graphformer tokenize` wrote, or the folder of a run."
+        f"vocabulary: got {vocabulary!r}, expected one of {', '.join(map(repr, KINDS))}, a "
+        "tokenizer.json of `graphformer tokenize`, or the folder of a run"
     )
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
-    """Return the tokenizer of a JSON file, ours or another's.
+    """Return the tokenizer of a JSON file of the `tokenizers` library.
 
     Raises:
-        MissingDataError: there is no such file.
-        ValueError: it is no tokenizer.
+        MissingDataError: when the file does not exist.
+        ValueError: when it is not a tokenizer.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise MissingDataError(
-            f"There is no tokenizer file {path}: make one with `graphformer tokenize --out {path} "
-            "FILES`, or give vocabulary 'characters' or 'bytes'."
+            f"there is no tokenizer file {path}; make one with `graphformer tokenize --out {path} "
+            "FILES`, or use vocabulary 'characters' or 'bytes'"
         )
     text = path.read_text(encoding="utf-8", errors="replace")
     try:
         return restore_tokenizer({"json": text})
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is not a tokenizer file of the `tokenizers` library ({error}): make one with "
-            "`graphformer tokenize`."
+            f"{path} is not a tokenizer file of the `tokenizers` library ({error}); make one with "
+            "`graphformer tokenize`"
         ) from None
 
 
 def restore_tokenizer(state: dict[str, Any]) -> Tokenizer:
-    """Return the tokenizer whose `state` a checkpoint holds."""
-    if "json" not in state:  # a checkpoint of version 0.1
+    """Return the tokenizer of a `Tokenizer.state`, as checkpoints contain it."""
+    if "json" not in state:  # checkpoints of version 0.1
         return Bytes() if state["kind"] == "bytes" else Characters(state["characters"])
     if "roles" in state:
         backend = tokenizers.Tokenizer.from_str(state["json"])
@@ -146,13 +152,14 @@ def restore_tokenizer(state: dict[str, Any]) -> Tokenizer:
     vocabulary = spec["model"]["vocab"]
     special = [token["content"] for token in spec["added_tokens"] if token["special"]]
     tokens = sorted((t for t in vocabulary if t not in special), key=lambda t: vocabulary[t])
-    ours: Tokenizer | None = None
+    # Characters and Bytes encode faster than the library; use them where they are equivalent.
+    fast: Tokenizer | None = None
     if spec["model"]["type"] == "WordLevel" and all(len(token) == 1 for token in tokens):
-        ours = Characters("".join(tokens), special)
+        fast = Characters("".join(tokens), special)
     elif spec["model"]["type"] == "BPE" and len(tokens) == 256 and not spec["model"]["merges"]:
-        ours = Bytes(special)
-    if ours is not None and json.loads(ours.backend.to_str()) == spec:
-        return ours
+        fast = Bytes(special)
+    if fast is not None and json.loads(fast.backend.to_str()) == spec:
+        return fast
     return Tokenizer(tokenizers.Tokenizer.from_str(state["json"]))
 
 
@@ -163,12 +170,19 @@ def _train_wordpiece(
     backend = tokenizers.Tokenizer(models.WordPiece(unk_token="<unk>"))
     backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    # The library numbers continuations in the order of a hash table, another one in every process,
-    # and ties among merges with them, unless they are tokens already.
-    alphabet = _alphabet(backend.normalizer, texts)
-    inner = [f"##{c}" for c in alphabet if not unicodedata.category(c).startswith(("P", "Z", "C"))]
+    # The library numbers tokens that continue a word ("##a") in the order of a hash table, which
+    # differs between processes, and breaks ties among merges by these numbers. It keeps the order
+    # of special tokens, so these tokens are declared as such, and removed from them afterwards.
+    counts = _count_characters(backend.normalizer, texts)
+    alphabet, inner = _alphabet(counts, vocab_size - len(special))
+    limits: dict[str, Any] = {}
+    if len(alphabet) < min(len(counts), _MAX_ALPHABET):  # not all characters fit the vocabulary
+        limits = {"initial_alphabet": alphabet, "limit_alphabet": len(alphabet)}
     trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=[*special, *inner], show_progress=progress
+        vocab_size=vocab_size,
+        special_tokens=[*special, *inner],
+        show_progress=progress,
+        **limits,
     )
     backend.train_from_iterator(texts, trainer)
     plain = tokenizers.Tokenizer(models.WordPiece(backend.get_vocab(), unk_token="<unk>"))
@@ -178,22 +192,40 @@ def _train_wordpiece(
     return Tokenizer(plain)
 
 
-def _alphabet(normalizer: normalizers.Normalizer, texts: Iterable[str]) -> list[str]:
-    """The 1,000 most frequent characters, by code point."""
+def _count_characters(normalizer: normalizers.Normalizer, texts: Iterable[str]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(normalizer.normalize_str(text))
-    return sorted(sorted(counts, key=lambda c: (-counts[c], c))[:1000])
+    return counts
+
+
+def _alphabet(counts: Counter[str], size: int) -> tuple[list[str], list[str]]:
+    """Return characters, by code point, and the tokens that continue a word with one of them.
+
+    The most frequent characters are chosen, at most 1,000 and so many that both lists have no more
+    than `size` tokens.
+    """
+    frequent = sorted(counts, key=lambda c: (-counts[c], c))[:_MAX_ALPHABET]
+    needed = np.cumsum([1 + _continues_words(c) for c in frequent])
+    alphabet = sorted(frequent[: int((needed <= size).sum())])
+    return alphabet, [f"##{c}" for c in alphabet if _continues_words(c)]
+
+
+def _continues_words(character: str) -> bool:
+    """Whether a character may follow another in a word: it is no punctuation, blank or control."""
+    return not unicodedata.category(character).startswith(("P", "Z", "C"))
 
 
 def _check(kind: str, vocab_size: int, special: Sequence[str]) -> None:
     if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}: expected one of {', '.join(map(repr, KINDS))}.")
+        raise ValueError(f"kind: got {kind!r}, expected one of {', '.join(map(repr, KINDS))}")
     if kind == "wordpiece" and "<unk>" not in special:
-        raise ValueError("special_tokens lacks '<unk>', which kind 'wordpiece' needs.")
-    least = 256 * (kind == "bpe") + len(special) + 1
-    if kind in ("bpe", "wordpiece") and vocab_size < least:
         raise ValueError(
-            f"vocab_size is {vocab_size}: kind {kind!r} with {len(special)} special tokens needs "
-            f"at least {least}."
+            f"special_tokens: got {list(special)}, expected '<unk>' among them for kind 'wordpiece'"
+        )
+    minimum = 256 * (kind == "bpe") + len(special) + 1
+    if kind in ("bpe", "wordpiece") and vocab_size < minimum:
+        raise ValueError(
+            f"vocab_size: got {vocab_size}, expected {minimum} or more for kind {kind!r} with "
+            f"{len(special)} special tokens"
         )

@@ -201,7 +201,7 @@ class PatchImages(DataModule):
 
     def _pack(self, **splits: ImagesAndLabels) -> None:
         self.mean, self.std = pixel_statistics(splits["train"][0])
-        check_channels(len(self.mean), **{p: images for p, (images, _) in splits.items()})
+        check_channels(len(self.mean), {p: images for p, (images, _) in splits.items()})
         for split, (images, labels) in splits.items():
             changes = self.augmentation if split == "train" else None
             self._splits[split] = ImageSamples(

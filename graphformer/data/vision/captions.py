@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,11 +14,11 @@ from torch_geometric.data import Data
 
 from graphformer.data.checks import check_not_empty, check_patch_size
 from graphformer.data.io.cache import MissingDataError
-from graphformer.data.io.tabular import field, find_file, is_json, read_records, text_field
+from graphformer.data.io.tabular import find_file, get_field, get_text, is_json, read_records
 from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.data.ragged import Ragged
 from graphformer.data.splits import split_samples
-from graphformer.data.text.language_modeling import TokenizedData
+from graphformer.data.text.base import TokenizedData
 from graphformer.data.text.tokenizer_training import make_tokenizer
 from graphformer.data.vision.augment import Augmentation
 from graphformer.data.vision.base import ImageSamples, common_size, denormalize, pixel_statistics
@@ -207,7 +206,6 @@ class CaptionFile(CaptionedImages):
             max_length=max_length,
             seed=seed,
         )
-        path, root = os.fspath(path), None if root is None else os.fspath(root)
         self.save_hyperparameters(logger=False)
         self.paths = {"train": path, "val": val_path, "test": test_path}
         self.folder, self.fields, self.root = folder, (image, caption), root
@@ -257,7 +255,7 @@ class CaptionFile(CaptionedImages):
         image, caption = (own or other for own, other in zip(self.fields, usual, strict=True))
         header = not (image.isdigit() and caption.isdigit())
         for number, record in read_records(file, header=header):
-            name = text_field(record, image, file, number)
-            said = field(record, caption, file, number)
+            name = get_text(record, image, file, number)
+            said = get_field(record, caption, file, number)
             for sentence in said if isinstance(said, list) else [said]:
-                yield number, name, text_field({caption: sentence}, caption, file, number)
+                yield number, name, get_text({caption: sentence}, caption, file, number)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,7 +52,6 @@ class IdxImages(PatchImages):
             num_workers=num_workers,
             seed=seed,
         )
-        root = None if root is None else os.fspath(root)
         self.save_hyperparameters(logger=False)
         self.dataset, self.root, self.base_url = name, root, base_url
 
@@ -163,7 +161,6 @@ class ImageArrays(PatchImages):
             num_workers=num_workers,
             seed=seed,
         )
-        path, root = os.fspath(path), None if root is None else os.fspath(root)
         self.save_hyperparameters(logger=False)
         self.path, self.root, self.largest = path, root, largest
 

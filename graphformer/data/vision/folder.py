@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -153,7 +152,6 @@ class ImageFolder(PatchImages):
             num_workers=num_workers,
             seed=seed,
         )
-        path, root = os.fspath(path), None if root is None else os.fspath(root)
         self.save_hyperparameters(logger=False)
         self.path, self.root, self.size, self.channels = path, root, size, channels
         self.skip_corrupt, self.fractions = skip_corrupt, (val_fraction, test_fraction)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -130,7 +129,6 @@ class Scenes(CaptionedImages):
             raise ValueError(f"source is {source!r}: expected 'clothes' or 'digits'.")
         if min(rows, columns) < 2:
             raise ValueError(f"rows and columns are {rows} and {columns}: expected 2 or more.")
-        root = None if root is None else os.fspath(root)
         self.save_hyperparameters(logger=False)
         self.source, self.root = source, root
         self.sizes = {"train": num_samples, "val": val_size, "test": test_size}

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from graphformer.data.io.tabular import field, read_records, text_field
+from graphformer.data.io.tabular import get_field, get_text, read_records
 from graphformer.data.ragged import Ragged
 from graphformer.data.text.records import fill
 from graphformer.models import EncoderDecoder, generate
@@ -55,7 +55,7 @@ def read_questions(
         ValueError: naming the file and line of what is not so.
     """
     for number, record in read_records(path, header=not answer.isdigit()):
-        right = text_field(record, answer, path, number)
+        right = get_text(record, answer, path, number)
         given: tuple[str, ...] = ()
         if options is not None:
             names = options.split(",")
@@ -75,8 +75,8 @@ def read_questions(
 
 def _options(record: dict[str, Any], names: list[str], path: Path, number: int) -> tuple[str, ...]:
     if len(names) > 1:
-        return tuple(text_field(record, name, path, number) for name in names)
-    listed = field(record, names[0], path, number)
+        return tuple(get_text(record, name, path, number) for name in names)
+    listed = get_field(record, names[0], path, number)
     if not isinstance(listed, list) or not listed:
         raise ValueError(
             f"{path}, line {number}: {names[0]!r} must be a list of options, got {listed!r}; name "

@@ -8,11 +8,11 @@ import pytest
 
 from graphformer.data.io.cache import (
     MissingDataError,
+    cache_lock,
     cache_root,
     data_root,
     download,
     make_cache_folder,
-    one_at_a_time,
 )
 
 
@@ -24,23 +24,25 @@ def test_data_root_prefers_argument_then_environment(monkeypatch: pytest.MonkeyP
     assert data_root() == Path("data")
 
 
-def test_cache_lies_in_the_users_cache_folder(tmp_path: Path) -> None:
+def test_cache_is_in_the_users_cache_folder(tmp_path: Path) -> None:
     assert cache_root() == tmp_path / "cache" / "graphformer"
 
 
-def test_a_cache_that_cannot_be_written_is_said_so(
+def test_a_cache_that_is_not_writable_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_cache_folder(tmp_path / "new" / "folder")
     assert (tmp_path / "new" / "folder").is_dir()
     monkeypatch.setattr(os, "access", lambda *_: False)  # chmod does not stop root
-    with pytest.raises(ValueError, match=r"folder .*\(permission denied\): set XDG_CACHE_HOME"):
+    with pytest.raises(
+        ValueError, match=r"folder .*is not writable \(permission denied\); set XDG_CACHE_HOME"
+    ):
         make_cache_folder(tmp_path / "new")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with (
-        pytest.raises(ValueError, match="cannot be written to .not a directory"),
-        one_at_a_time("a"),
+        pytest.raises(ValueError, match="is not writable .not a directory"),
+        cache_lock("a"),
     ):
         pass
 

@@ -1,19 +1,14 @@
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphformer.data import Bytes, Characters, MissingDataError, Tokenizer, load_tokenizer
+from graphformer.data import Bytes, Characters, Tokenizer
 from graphformer.data.text.tokenizer import SPECIAL_TOKENS
 from graphformer.data.text.tokenizer_training import (
     KINDS,
-    Reread,
-    make_tokenizer,
     restore_tokenizer,
     train_tokenizer,
 )
@@ -40,7 +35,7 @@ def test_characters_and_bytes_round_trip(text: str) -> None:
 
 
 @given(st.text())
-def test_the_quick_roads_equal_the_library(text: str) -> None:
+def test_the_fast_encoders_equal_the_library(text: str) -> None:
     for tokenizer in (Characters(text + "a", SPECIAL_TOKENS), Bytes(SPECIAL_TOKENS)):
         assert tokenizer.encode(text).tolist() == tokenizer.backend.encode(text).ids
 
@@ -62,27 +57,7 @@ def test_wordpiece_is_stable_once_decoded(trained: dict[str, Tokenizer], text: s
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_files_and_checkpoints_keep_the_tokenizer(
-    trained: dict[str, Tokenizer], kind: str, tmp_path: Path
-) -> None:
-    tokenizer = trained[kind]
-    tokenizer.save(tmp_path / "made" / "tokenizer.json")
-    torch.save(tokenizer.state(), tmp_path / "state.pt")
-    state = torch.load(tmp_path / "state.pt", weights_only=True)
-    for other in (
-        load_tokenizer(tmp_path / "made" / "tokenizer.json"),
-        make_tokenizer(str(tmp_path / "made"), []),
-        restore_tokenizer(state),
-    ):
-        assert type(other) is type(tokenizer)
-        assert other.vocab_size == tokenizer.vocab_size
-        assert torch.equal(other.encode(TEXT), tokenizer.encode(TEXT))
-        assert other.special_ids == tokenizer.special_ids
-    assert [file.name for file in (tmp_path / "made").iterdir()] == ["tokenizer.json"]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_special_tokens_are_put_in_but_never_read_out(
+def test_special_tokens_are_not_recognised_in_text(
     trained: dict[str, Tokenizer], kind: str
 ) -> None:
     tokenizer = trained[kind]
@@ -101,7 +76,7 @@ def test_a_plain_vocabulary_has_no_special_tokens() -> None:
     for tokenizer in (Bytes(), Characters("<mask>")):
         assert tokenizer.special_ids == ()
         assert tokenizer.mask_id is None
-        with pytest.raises(ValueError, match="no token <mask>: set special_tokens"):
+        with pytest.raises(ValueError, match="no token <mask>; set special_tokens"):
             tokenizer.need("mask")
 
 
@@ -109,7 +84,7 @@ def test_a_plain_vocabulary_has_no_special_tokens() -> None:
 def test_word_starts(trained: dict[str, Tokenizer], kind: str, words: int) -> None:
     tokenizer = trained[kind]
     starts = tokenizer.word_starts[tokenizer.encode("the dogcat mat")]
-    # A text's first token begins a word too, which only a blank or ## tells.
+    # Only a blank or ## shows that a text's first token begins a word.
     assert int(starts.sum()) == words - (kind == "bpe")
 
 
@@ -124,44 +99,12 @@ def test_chinese_characters_are_words(kind: str) -> None:
     assert [word.strip() for word in words] == ["我", "喜", "été", "mä"]
 
 
-@pytest.mark.parametrize("kind", ["bpe", "wordpiece"])
-def test_learning_gives_the_same_tokens_every_time(
-    trained: dict[str, Tokenizer], kind: str
-) -> None:
-    for texts in ([TEXT], iter([TEXT]), Reread(lambda: iter([TEXT]))):
-        again = train_tokenizer(kind, texts, vocab_size=SIZES[kind])
-        assert again.backend.get_vocab() == trained[kind].backend.get_vocab()
-
-
-def test_vocabulary_is_sorted_and_refuses_strangers() -> None:
+def test_vocabulary_is_sorted_and_refuses_unknown_characters() -> None:
     tokenizer = Characters("hello")
     assert tokenizer.characters == "ehlo"
     assert tokenizer.encode("").tolist() == []
-    for stranger in "az€":
-        with pytest.raises(ValueError, match=f"{stranger!r}"):
-            tokenizer.encode(f"he{stranger}")
+    for unknown in "az€":
+        with pytest.raises(ValueError, match=f"{unknown!r}"):
+            tokenizer.encode(f"he{unknown}")
     lenient = Characters("hello", SPECIAL_TOKENS)
     assert lenient.encode("h€").tolist() == [1, lenient.unk_id]
-
-
-def test_an_old_checkpoints_vocabulary_is_understood() -> None:
-    old = restore_tokenizer({"kind": "characters", "characters": "abd"})
-    assert old.encode("dab").tolist() == [2, 0, 1]
-    assert restore_tokenizer({"kind": "bytes"}).vocab_size == 256
-
-
-def test_senseless_vocabularies_are_explained(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'words'.*'characters', 'bytes'"):
-        make_tokenizer("words", [])
-    with pytest.raises(ValueError, match="kind is 'words'"):
-        train_tokenizer("words", [])
-    with pytest.raises(ValueError, match="vocab_size is 100.*at least 263"):
-        train_tokenizer("bpe", [TEXT], vocab_size=100)
-    with pytest.raises(ValueError, match="lacks '<unk>'"):
-        train_tokenizer("wordpiece", [TEXT], special_tokens=["<mask>"])
-    with pytest.raises(MissingDataError, match="graphformer tokenize"):
-        load_tokenizer(tmp_path / "none.json")
-    for content in ("no json", "[]", json.dumps({"model": {}})):
-        (tmp_path / "wrong.json").write_text(content)
-        with pytest.raises(ValueError, match="wrong.json is not a tokenizer file"):
-            load_tokenizer(tmp_path / "wrong.json")

@@ -243,7 +243,7 @@ def test_senseless_settings_are_refused(
         ({"y_train": np.arange(29) / 2}, "type float64"),
         ({"y_test": np.eye(7)}, r"labels of shape \(7, 7\)"),
         ({"x_train": np.full((29, 6, 10), np.nan)}, "not finite"),
-        ({"x_test": np.zeros((7, 6, 10, 3))}, "'test' have 3 channels, but those to train on 1"),
+        ({"x_test": np.zeros((7, 6, 10, 3))}, "got 3 channels in the split 'test', expected 1"),
         ({"x_train": np.zeros((29, 6, 10), "U3")}, "images of type <U3"),
         ({"x_test": np.zeros((0, 6, 10)), "y_test": np.zeros(0, int)}, "no images in .* 'test'"),
         ({"x_train": np.array([1, "a"], object)}, r"no \.npz file of plain arrays"),

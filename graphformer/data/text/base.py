@@ -1,0 +1,185 @@
+"""Base classes of text data: with a tokenizer, and with one file of samples for each split."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from graphformer.data.base import DataModule
+from graphformer.data.loader import BatchLoader
+from graphformer.data.splits import split_samples
+from graphformer.data.text.tokenizer import Tokenizer
+from graphformer.data.text.tokenizer_training import make_tokenizer, restore_tokenizer
+from graphformer.data.token_budget import SizedSamples, budget_loader
+
+_Sample = TypeVar("_Sample")
+FilePath = str | os.PathLike[str]
+
+
+class TokenizedData(DataModule):
+    """A data module with a tokenizer, which checkpoints contain.
+
+    `setup` makes the tokenizer; one that is loaded from a checkpoint replaces it.
+    """
+
+    tokenizer: Tokenizer | None = None
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of distinct tokens."""
+        return self.need_tokenizer().vocab_size
+
+    def encode(self, text: str) -> Tensor:
+        """Return the token ids of a text, int64 [N]."""
+        return self.need_tokenizer().encode(text)
+
+    def decode(self, ids: Tensor | list[int]) -> str:
+        """Return the text of token ids [N]."""
+        return self.need_tokenizer().decode(ids)
+
+    def need_tokenizer(self) -> Tokenizer:
+        """Return the tokenizer.
+
+        Raises:
+            RuntimeError: when called before `setup`.
+        """
+        if self.tokenizer is None:
+            raise RuntimeError(f"{type(self).__name__} has no tokenizer yet; call setup() first")
+        return self.tokenizer
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the tokenizer's state, for a checkpoint."""
+        return {} if self.tokenizer is None else {"tokenizer": self.tokenizer.state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the tokenizer of a checkpoint."""
+        if "tokenizer" in state_dict:
+            self.tokenizer = restore_tokenizer(state_dict["tokenizer"])
+
+
+class SampleFiles(DataModule, Generic[_Sample]):
+    """Samples from one file for each split, in batches within a budget of tokens and edges.
+
+    A subclass defines `read` (a file's samples) and `samples` (those of a split as token ids).
+    Splits without a file are drawn from the training file. Its constructor declares all arguments
+    itself, so that the command line finds them.
+
+    Args:
+        paths: file of "train", and of "val" and "test" or None.
+        fractions: of the training file, for "val" and "test" where they have no file.
+        max_tokens, max_edges: the budget of a batch, see `TokenBudgetSampler`.
+        root: the data root.
+        seed: of the random split and of the order of the batches.
+
+    Attributes:
+        splits: the samples of each split, after `setup`.
+    """
+
+    counts_all_pairs = False
+    """Whether `max_edges` counts all pairs of a sample's tokens even if it has edges."""
+
+    def __init__(
+        self,
+        paths: dict[str, FilePath | None],
+        *,
+        fractions: tuple[float, float],
+        max_tokens: int,
+        max_edges: int | None,
+        root: FilePath | None,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.paths = {split: path for split, path in paths.items() if path is not None}
+        self.fractions, self.seed = fractions, seed
+        self.root = None if root is None else os.fspath(root)
+        self.max_tokens, self.max_edges = max_tokens, max_edges
+        self.splits: dict[str, list[_Sample]] = {}
+
+    @abstractmethod
+    def read(self, path: FilePath) -> list[_Sample]:
+        """Return the samples of a file."""
+
+    @abstractmethod
+    def samples(self, split: str) -> SizedSamples:
+        """Return the samples of a split as arrays from which batches are packed."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the files and split their samples, once."""
+        if not self.splits:
+            read = {split: self.read(path) for split, path in self.paths.items()}
+            self.splits = split_samples(read, self.fractions, self.seed)
+
+    def batches(self, split: str) -> BatchLoader:
+        """Return the batches of a split within the budget, the training split's shuffled."""
+        return budget_loader(
+            self.samples(split),
+            split,
+            max_tokens=self.max_tokens,
+            max_edges=self.max_edges,
+            seed=self.seed,
+            pairs=self.counts_all_pairs,
+        )
+
+
+class TokenizedFiles(SampleFiles[_Sample], TokenizedData):
+    """`SampleFiles` whose texts are tokenized; a subclass also defines `training_texts`.
+
+    Args:
+        paths, fractions, max_tokens, max_edges, root, seed: of `SampleFiles`.
+        vocabulary: a tokenizer's file or folder, or the kind of one that is trained on the
+            training split, see `make_tokenizer`.
+        vocabulary_size: maximum number of tokens to train.
+    """
+
+    def __init__(
+        self,
+        paths: dict[str, FilePath | None],
+        *,
+        vocabulary: str,
+        vocabulary_size: int,
+        fractions: tuple[float, float],
+        max_tokens: int,
+        max_edges: int | None,
+        root: FilePath | None,
+        seed: int,
+    ) -> None:
+        super().__init__(
+            paths,
+            fractions=fractions,
+            max_tokens=max_tokens,
+            max_edges=max_edges,
+            root=root,
+            seed=seed,
+        )
+        self.vocabulary, self.vocabulary_size = vocabulary, vocabulary_size
+
+    @abstractmethod
+    def training_texts(self) -> list[str]:
+        """Return the texts of the training split, on which a tokenizer is trained."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and split the samples, and make the tokenizer unless a checkpoint had one."""
+        super().setup(stage)
+        if self.tokenizer is None:
+            self.tokenizer = make_tokenizer(
+                self.vocabulary, self.training_texts(), vocab_size=self.vocabulary_size
+            )
+
+    def check_tokens(self, split: str, rows: Sequence[np.ndarray], texts: Sequence[str]) -> None:
+        """Check that every text of a split has a token.
+
+        Raises:
+            ValueError: when one has none; the message names its file.
+        """
+        for row, text in zip(rows, texts, strict=True):
+            if not len(row):
+                path = self.paths.get(split, self.paths["train"])
+                raise ValueError(
+                    f"{path}: the text {text!r} of the {split} split has no tokens; remove it, or "
+                    "choose another vocabulary"
+                )

@@ -1,0 +1,71 @@
+"""Records as documents: templates, splits, caches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graphformer.data import TextRecords
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_bytes(text.encode())
+    return path
+
+
+def test_records_become_documents(tmp_path: Path) -> None:
+    records = [{"q": f"question {i}", "a": i * i} for i in range(23)]
+    path = write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, records)))
+    data = TextRecords(str(path), template="{q}? {a}.", block_size=7, val_fraction=0.2)
+    data.setup()
+    splits = {split: [text for text, _ in data.pieces(split)] for split in ("train", "val", "test")}
+    assert splits["val"] == splits["test"] == [f"question {i}? {i * i}." for i in (4, 9, 14, 19)]
+    assert len(splits["train"]) == 19
+    tokenizer = data.need_tokenizer()
+    tokens, starts = data.stream("val").tokens, data.stream("val").starts
+    rows = np.split(tokens, starts[1:])
+    assert [tokenizer.decode(row.tolist()) for row in rows] == splits["val"]
+    assert all(row[-1] == tokenizer.eos_id for row in rows)
+    batch = next(iter(data.val_dataloader()))
+    assert sum(batch.lengths) == len(batch.x)
+    own = TextRecords(str(path), str(path), template="{q}", block_size=7)
+    assert len(list(own.pieces("train"))) == len(list(own.pieces("test"))) == 23
+    half = TextRecords(str(path), test_path=str(path), template="{q}", val_fraction=0.2)
+    sizes = [len(list(half.pieces(split))) for split in ("train", "val", "test")]
+    assert sizes == [19, 4, 23]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"val_fraction": 0.0}, "val_fraction: got 0.0, expected above 0"),
+        ({"template": "{a"}, r"template: got '\{a' \(.*\), expected fields as \{name\}"),
+    ],
+)
+def test_wrong_fractions_and_templates_are_refused(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    path = write(tmp_path / "a.jsonl", '{"a": 1}\n')
+    with pytest.raises(ValueError, match=message):
+        list(TextRecords(str(path), **options).pieces("train"))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "start"),
+    [
+        ("gsm8k/train.jsonl", {"template": "{question}\n{answer}"}, "Natalia sold clips"),
+        ("hh_rlhf/harmless-base/test.jsonl.gz", {"template": "{chosen}"}, "\n\nHuman: what"),
+    ],
+)
+def test_real_records(
+    real_data: Callable[[str], Path], name: str, options: dict[str, str], start: str
+) -> None:
+    data = TextRecords(str(real_data(name)), **options)
+    text, ends = next(data.pieces("train"))
+    assert text.startswith(start)
+    assert ends
