@@ -81,9 +81,9 @@ def test_vocabularies_are_learned_from_folders_and_records(workplace: Path) -> N
     [
         (["--out", "v.json"], "the following arguments are required: files"),
         (["--out", "v.txt", "text.txt"], "--out must end in .json, got v.txt"),
-        (["--out", "v.json", "none.txt"], "path is 'none.txt', but neither"),
+        (["--out", "v.json", "none.txt"], "path: got 'none.txt', but neither"),
         (["--out", "v.json", "--kind", "words", "text.txt"], "invalid choice: 'words'"),
-        (["--out", "v.json", "--vocab-size", "7", "text.txt"], "vocab_size is 7: kind 'bpe'"),
+        (["--out", "v.json", "--vocab-size", "7", "text.txt"], "vocab_size: got 7, expected"),
         (["--out", "v.json", "--sentinels", "-1", "text.txt"], "--sentinels must be 0 or more"),
         (["--out", "v.json", "--lowercase", "text.txt"], "--lowercase is for --kind wordpiece"),
         (["--out", "text.txt/v.json", "text.txt"], "cannot write --out text.txt/v.json: File exi"),

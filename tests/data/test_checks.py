@@ -1,4 +1,4 @@
-"""Data that nothing can be learned from is named; awkward graphs train."""
+"""Values that are not finite are named; awkward graphs train."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def test_edge_values_are_checked_and_large_ones_pass() -> None:
 @pytest.mark.parametrize(
     ("nodes", "edges"),
     [
-        (1, []),
-        (1, [[0, 0]]),
+        (2, []),
+        (2, [[0, 0]]),
         (5, []),
         (5, [[0, 1], [0, 1], [1, 1], [1, 0]]),  # duplicates, a self-loop, isolated nodes
     ],

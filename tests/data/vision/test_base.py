@@ -216,7 +216,7 @@ def test_sets_that_do_not_fit_are_refused(toy: Path) -> None:
         IdxImages("toy", 2, root=str(toy), val_size=11).setup()
     (toy / NAMES[0]).write_bytes(images)
     (toy / NAMES[1]).write_bytes(idx(np.zeros(50, np.uint8)))
-    with pytest.raises(ValueError, match=r"53 images, but labels of shape \(50,\)"):
+    with pytest.raises(ValueError, match=r"labels: got shape \(50,\) for 53 images"):
         IdxImages("toy", 2, root=str(toy), val_size=11).setup()
     with pytest.raises(ValueError, match="patch_size is -2"):
         IdxImages("toy", -2, root=str(toy))

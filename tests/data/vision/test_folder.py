@@ -217,9 +217,9 @@ def test_the_mean_is_that_of_all_classes(tmp_path: Path) -> None:
     [
         ({"size": (8, 10)}, "size is 8 x 10, which patch_size 4 does not divide"),
         ({"size": (0, 8)}, "size is 0 x 8"),
-        ({"patch_size": 0}, "patch_size is 0"),
+        ({"patch_size": 0}, "patch_size: got 0"),
         ({"val_fraction": 0.0}, "no images in the split 'val'"),
-        ({"num_workers": -1}, "num_workers is -1"),
+        ({"num_workers": -1}, "num_workers: got -1"),
         ({"channels": 4}, "channels is 4"),
     ],
 )
@@ -238,8 +238,8 @@ def test_senseless_settings_are_refused(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"y_train": np.arange(20)}, r"'train' has 29 images, but labels of shape \(20,\)"),
-        ({"y_train": np.arange(29) - 1}, "has the label -1"),
+        ({"y_train": np.arange(20)}, r"shape \(20,\) for 29 images of the split 'train'"),
+        ({"y_train": np.arange(29) - 1}, "labels: got -1 in the split 'train'"),
         ({"y_train": np.arange(29) / 2}, "type float64"),
         ({"y_test": np.eye(7)}, r"labels of shape \(7, 7\)"),
         ({"x_train": np.full((29, 6, 10), np.nan)}, "not finite"),
