@@ -1,4 +1,4 @@
-"""The command `graphformer`. What is quick (`list`, `--version`, `--help`) imports no torch."""
+"""Entry point of the `graphformer` command; `list`, `--version` and `--help` import no torch."""
 
 from __future__ import annotations
 
@@ -19,35 +19,38 @@ USAGE = """usage: graphformer COMMAND ...
   validate   evaluate on the validation split: graphformer validate --ckpt PATH
   test       evaluate on the test split:       graphformer test --ckpt PATH
   predict    write the network's outputs for the test split to a file
-  tokenize   learn a vocabulary: graphformer tokenize --kind bpe --out vocabulary.json FILES
+  tokenize   train a tokenizer: graphformer tokenize --kind bpe --out vocabulary.json FILES
   generate   continue a text:   graphformer generate --ckpt PATH --prompt "Once upon"
-  evaluate   ask a language model questions: graphformer evaluate --ckpt PATH --tasks FILE ...
+  evaluate   zero- and few-shot questions: graphformer evaluate --ckpt PATH --tasks FILE ...
   probe      classify images by frozen features: graphformer probe --ckpt PATH --method knn
-  draw       pictures of attention, reconstructions, words, retrieval, curves as PNG
-  sparsify   other adjacencies for a trained model: graphformer sparsify --model PATH --patterns ...
-  list       show tasks, patterns, networks, data sets and experiments
+  draw       plot attention, reconstructions, words, retrieval or training curves as PNG
+  sparsify   measure other adjacencies: graphformer sparsify --model PATH --patterns ...
+  list       list tasks, patterns, networks, data modules, data sets and experiments
   demo       train one Transformer on images, text and a graph
 
 Any setting of the YAML files can be overridden, as in `--model.lr 1e-3 --trainer.max_epochs 5`.
-`--adjacency NAME` (and `--adjacency.radius 4`) chooses who attends to whom, also for a model that
-is trained already. `graphformer COMMAND --help` lists everything.
+`--adjacency NAME` (and `--adjacency.radius 4`) sets the adjacency, also of a trained model.
+`graphformer COMMAND --help` lists all options.
 """
+LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
+"""Commands of LightningCLI, in `commands.fit`; each other command has a module of its own."""
 COMMANDS = (
-    "fit", "validate", "test", "predict", "tokenize", "generate", "evaluate", "probe", "draw",
-    "sparsify", "list", "demo",
+    *LIGHTNING_COMMANDS,
+    "tokenize", "generate", "evaluate", "probe", "draw", "sparsify", "list", "demo",
 )  # fmt: skip
-MANY = ("--folds", "--seeds", "--jobs")
+MANY_RUNS_OPTIONS = ("--folds", "--seeds", "--jobs")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, 2 for wrong usage, 130 after Ctrl-C.
+    """Run a command and return its exit code.
 
-    It is 141 where nobody reads on, as in `graphformer generate ... | head`.
+    The code is 0, 2 after a usage error, 130 after Ctrl-C, and 141 if the reader of a pipe has
+    closed it, as in `graphformer generate ... | head`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         code = _dispatch(arguments)
-        sys.stdout.flush()  # not at exit, where a closed pipe would be a traceback
+        sys.stdout.flush()  # at exit, a closed pipe would end in a traceback
         return code
     except UsageError as error:
         print(f"graphformer: {error}", file=sys.stderr)
@@ -69,20 +72,16 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if command not in COMMANDS:
         raise UsageError(f"unknown command {command!r}{suggestion(command, COMMANDS)}")
-    if command == "list":
-        from graphformer.cli.commands.list import print_catalog
-
-        return print_catalog(arguments[1:])
-    if command == "demo":
-        from graphformer.cli.commands import demo
-
-        return int(demo.main(arguments[1:]) or 0)
-    if command in ("tokenize", "generate", "evaluate", "probe", "draw", "sparsify"):
-        return int(import_module(f"graphformer.cli.commands.{command}").main(arguments[1:]))
-    if command == "fit" and any(word.partition("=")[0] in MANY for word in arguments):
+    if command == "fit" and _asks_for_many_runs(arguments):
         from graphformer.cli.many_runs.repeat import repeat
 
         return repeat(arguments)
-    from graphformer.cli.commands.fit import run
+    if command in LIGHTNING_COMMANDS:
+        from graphformer.cli.commands.fit import run
 
-    return run(arguments)
+        return run(arguments)
+    return int(import_module(f"graphformer.cli.commands.{command}").main(arguments[1:]))
+
+
+def _asks_for_many_runs(arguments: list[str]) -> bool:
+    return any(word.partition("=")[0] in MANY_RUNS_OPTIONS for word in arguments)

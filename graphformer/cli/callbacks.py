@@ -1,4 +1,4 @@
-"""What every training run carries: its settings, its random states, a clean stop on Ctrl-C."""
+"""Callbacks of every training run: stored settings and tokenizer, exact resume, stop on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ CONFIG_KEY = "graphformer_config"
 
 
 class StoreConfig(Callback):
-    """Write the settings, as YAML, into the run's folder and into every checkpoint."""
+    """Writes the settings, as YAML, into the run's folder and into every checkpoint."""
 
     def __init__(self, folder: Path, text: str) -> None:
         self.folder = folder
         self.text = text
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Write `config.yaml`; loggers, which would mind an older file, have begun by now."""
+        """Write `config.yaml`, after the loggers are created, which refuse a folder with files."""
         if trainer.is_global_zero:
             (self.folder / "config.yaml").write_text(self.text, encoding="utf-8")
 
@@ -35,19 +35,34 @@ class StoreConfig(Callback):
         checkpoint[CONFIG_KEY] = self.text
 
 
-class ExactResume(Callback):
-    """Keep the state of all random generators, so that a resumed run draws what it would have.
+class StoreTokenizer(Callback):
+    """Writes the data's tokenizer, if it has one, into the run's folder as `tokenizer.json`."""
 
-    The place in the training data, which Lightning keeps, is restored here too: Lightning itself
-    forgets to where a schedule asked for the number of steps first (version 2.6).
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the file, after the tokenizer of a checkpoint has replaced the data's own."""
+        data: Any = getattr(trainer, "datamodule", None)
+        tokenizer = getattr(data, "tokenizer", None)
+        if tokenizer is not None and trainer.is_global_zero:
+            tokenizer.save(self.folder / "tokenizer.json")
+
+
+class ExactResume(Callback):
+    """Stores the state of all random generators and the position in the training data.
+
+    A resumed run then draws the same numbers and batches as one that was not interrupted.
+    Lightning (2.6) stores the position too, but does not restore it if the learning-rate schedule
+    has asked for the number of steps before.
     """
 
     def __init__(self) -> None:
-        self._restored: dict[str, Any] | None = None
-        self._loaders: list[dict[str, Any]] = []
+        self._random_states: dict[str, Any] | None = None
+        self._loader_states: list[dict[str, Any]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """The states, as plain types and tensors."""
+        """Return the random states as plain types and tensors, which load with weights_only."""
         _, keys, *position = np.random.get_state()
         version, internal, gauss = random.getstate()
         return {
@@ -58,22 +73,23 @@ class ExactResume(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the states, to be set when training starts."""
-        self._restored = state_dict
+        """Keep the random states until training starts."""
+        self._random_states = state_dict
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Take the place in the data."""
-        self._loaders = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
+        """Keep the position in the data until training starts."""
+        loops = checkpoint["loops"]["fit_loop"]["state_dict"]
+        self._loader_states = loops.get("combined_loader", [])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set the states: after everything that draws numbers on the way here."""
-        if self._loaders and trainer.train_dataloader is not None:
-            trainer.train_dataloader.load_state_dict(self._loaders[0])
-        if self._restored is None:
+        """Restore both; nothing between here and the first batch draws a number."""
+        if self._loader_states and trainer.train_dataloader is not None:
+            trainer.train_dataloader.load_state_dict(self._loader_states[0])
+        if self._random_states is None:
             return
-        state, self._restored = self._restored, None
+        state, self._random_states = self._random_states, None
         torch.set_rng_state(state["torch"])
         if len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda"])
@@ -83,50 +99,53 @@ class ExactResume(Callback):
         random.setstate((version, tuple(internal), gauss))
 
 
-class TrainingStopped(Exception):  # noqa: N818  (it is no error)
-    """Training was stopped by Ctrl-C, between two batches and with a checkpoint written."""
+class TrainingStopped(Exception):  # noqa: N818 - not an error
+    """Training has stopped on Ctrl-C, between two batches, after writing a checkpoint."""
 
 
 class StopOnSignal(Callback):
-    """On Ctrl-C: finish the batch, write `checkpoints/last.ckpt`, stop; a second one is final."""
+    """On Ctrl-C, finishes the batch, writes `checkpoints/last.ckpt` and stops.
+
+    A second Ctrl-C stops at once, without a checkpoint.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "checkpoints" / "last.ckpt"
-        self._asked = False
+        self._requested = False
         self._previous: Any = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start to listen."""
-        self._previous = signal.signal(signal.SIGINT, self._ask)
+        """Install the signal handler."""
+        self._previous = signal.signal(signal.SIGINT, self._request)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Stop listening."""
+        """Restore the previous signal handler."""
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Stop here if asked to."""
-        self._stop(trainer)
+        """Stop after a training batch if requested."""
+        self._stop_if_requested(trainer)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Stop here if asked to."""
+        """Stop after a validation batch if requested, except in the sanity check."""
         if not trainer.sanity_checking:
-            self._stop(trainer)
+            self._stop_if_requested(trainer)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        if self._requested:
             raise KeyboardInterrupt
-        self._asked = True
+        self._requested = True
 
-    def _stop(self, trainer: pl.Trainer) -> None:
-        # All processes get the signal, but perhaps not at the same batch.
-        if trainer.strategy.reduce_boolean_decision(self._asked, all=False):
+    def _stop_if_requested(self, trainer: pl.Trainer) -> None:
+        # The signal may reach the processes of a distributed run at different batches.
+        if trainer.strategy.reduce_boolean_decision(self._requested, all=False):
             trainer.save_checkpoint(self.path)
             raise TrainingStopped(self.path)
 
 
 def make_checkpoint_callback(folder: Path, *, keep_best: bool) -> ModelCheckpoint:
-    """Keep the last checkpoint and, if asked to, the one of least validation loss."""
+    """Return a callback that keeps the last checkpoint and, optionally, that of least val/loss."""
     monitor: dict[str, Any] = {"monitor": "val/loss"} if keep_best else {"save_top_k": 0}
     return ModelCheckpoint(
         folder / "checkpoints",
@@ -135,17 +154,3 @@ def make_checkpoint_callback(folder: Path, *, keep_best: bool) -> ModelCheckpoin
         enable_version_counter=False,
         **monitor,
     )
-
-
-class StoreTokenizer(Callback):
-    """Write the data's tokenizer, if it has one, as `tokenizer.json` into the run's folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write it: by now a checkpoint's own has replaced that of the data."""
-        data: Any = getattr(trainer, "datamodule", None)
-        tokenizer = getattr(data, "tokenizer", None)
-        if tokenizer is not None and trainer.is_global_zero:
-            tokenizer.save(self.folder / "tokenizer.json")

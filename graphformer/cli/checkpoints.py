@@ -1,4 +1,4 @@
-"""What a checkpoint says of its run, and which changes a resumed run could not honour."""
+"""Settings, weights and tokenizer in a checkpoint, and the changes that a resumed run accepts."""
 
 from __future__ import annotations
 
@@ -11,31 +11,30 @@ import yaml
 
 from graphformer.cli.callbacks import CONFIG_KEY
 from graphformer.cli.config.parser import Parser
+from graphformer.cli.config.renamed import report_renamed
 from graphformer.cli.errors import UsageError
 from graphformer.data import Tokenizer
 from graphformer.data.text.tokenizer_training import restore_tokenizer
 from graphformer.tasks import Task
 
-# A resumed run takes these over; all other settings of model and data live on in its state.
-_FREE = ("model.adjacency",)
-_FREE_DATA = ("root", "path", "num_workers", "base_url")
+# Settings that a resumed run may change; all others of model and data are part of its state.
+_CHANGEABLE_MODEL = ("model.adjacency",)
+_CHANGEABLE_DATA = ("root", "path", "num_workers", "base_url")
 
 
 def stored_config(path: Path, *, whole: bool) -> str:
-    """The settings in a checkpoint as YAML: all of them, or those of model, data and seed.
+    """Return the settings in a checkpoint as YAML.
+
+    Args:
+        path: the checkpoint.
+        whole: all settings, rather than those of model, data and seed.
 
     Raises:
-        UsageError: the file is no checkpoint of this command.
+        UsageError: when the file is not a checkpoint that `graphformer fit` wrote.
     """
-    try:
-        # mmap: settings are wanted, not weights
-        checkpoint: dict[str, Any] = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=True
-        )
-    except (RuntimeError, UnpicklingError, EOFError) as error:
-        raise UsageError(f"{path} is not a readable checkpoint: {_line(error)}") from error
+    checkpoint = _load(path, mmap=True)  # the weights are not read
     if CONFIG_KEY not in checkpoint:
-        raise UsageError(f"{path} holds no settings: it was not written by `graphformer fit`")
+        raise UsageError(f"{path} contains no settings: it was not written by `graphformer fit`")
     text = str(checkpoint[CONFIG_KEY])
     if whole:
         return text
@@ -43,21 +42,21 @@ def stored_config(path: Path, *, whole: bool) -> str:
     return str(yaml.safe_dump({key: config[key] for key in ("seed_everything", "model", "data")}))
 
 
-def check_resumable(stored: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
-    """Refuse settings that differ from the checkpoint's and would be ignored.
+def check_resumable(stored: dict[str, Any], requested: dict[str, Any], path: Path) -> None:
+    """Refuse settings that differ from the checkpoint's and would have no effect.
 
     Args:
         stored: the checkpoint's settings, flat: "model.init_args.lr" and so on.
-        wanted: the settings of the resumed run.
+        requested: the settings of the resumed run, flat.
         path: the checkpoint.
 
     Raises:
-        UsageError: naming the settings.
+        UsageError: when a setting differs that cannot change; the message names all of them.
     """
     changed = [
-        f"{_short(key)} is {stored.get(key)!r} there, not {wanted.get(key)!r}"
-        for key in sorted({*stored, *wanted})
-        if stored.get(key) != wanted.get(key) and _is_fixed(_short(key))
+        f"{_short(key)} is {stored.get(key)!r} in the checkpoint, not {requested.get(key)!r}"
+        for key in sorted({*stored, *requested})
+        if stored.get(key) != requested.get(key) and not _is_changeable(_short(key))
     ]
     if changed:
         raise UsageError(
@@ -66,47 +65,49 @@ def check_resumable(stored: dict[str, Any], wanted: dict[str, Any], path: Path) 
         )
 
 
-def _is_fixed(key: str) -> bool:
+def _is_changeable(key: str) -> bool:
     section, _, name = key.partition(".")
     if section == "data":
-        return name not in _FREE_DATA
-    return section in ("model", "seed_everything") and not key.startswith(_FREE)
+        return name in _CHANGEABLE_DATA
+    return section not in ("model", "seed_everything") or key.startswith(_CHANGEABLE_MODEL)
 
 
 def _short(key: str) -> str:
     return key.replace(".init_args", "").replace(".class_path", "")
 
 
-def _line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:100]
-
-
 def restore_task(path: Path) -> Task:
-    """The task of a checkpoint, with its weights, ready to be evaluated.
+    """Return the task of a checkpoint with its weights, in evaluation mode.
 
     Raises:
-        UsageError: the file is no checkpoint of this command.
+        UsageError: when the file is not a checkpoint that `graphformer fit` wrote.
     """
     settings = yaml.safe_load(stored_config(path, whole=False))["model"]
     parser = Parser()
     parser.add_subclass_arguments(Task, "model")
-    task: Task = parser.instantiate_classes(parser.parse_object({"model": settings})).model
+    parsed = parser.parse_object({"model": settings})
+    report_renamed()
+    task: Task = parser.instantiate_classes(parsed).model
     task.configure_model()
     task.load_state_dict(_load(path)["state_dict"])
     return task.eval()
 
 
 def restore_text_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer of the data that a checkpoint was trained on.
+    """Return the tokenizer of the data that a checkpoint was trained on.
 
     Raises:
-        UsageError: it was trained on data without one.
+        UsageError: when the checkpoint has no tokenizer.
     """
     for state in _load(path).values():
         if isinstance(state, dict) and isinstance(state.get("tokenizer"), dict):
             return restore_tokenizer(state["tokenizer"])
-    raise UsageError(f"{path} holds no tokenizer: it was not trained on a text")
+    raise UsageError(f"{path} contains no tokenizer: it was not trained on text")
 
 
-def _load(path: Path) -> dict[str, Any]:
-    return dict(torch.load(path, map_location="cpu", weights_only=True))
+def _load(path: Path, *, mmap: bool = False) -> dict[str, Any]:
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=mmap))
+    except (RuntimeError, UnpicklingError, EOFError, TypeError, ValueError) as error:
+        line = str(error).partition("\n")[0][:100]
+        raise UsageError(f"{path} is not a readable checkpoint: {line}") from error

@@ -1,4 +1,4 @@
-"""What is shown and written at the end of a command, and what is kept quiet before it."""
+"""Output of the commands: filtered messages, tables of metrics, prediction files."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from torch import nn
 
 from graphformer.cli.errors import UsageError
 
-# Advertisements, and what a table says better.
-_UNWANTED_LINES = (
+# Advertisements, and messages that repeat what the tables show.
+_HIDDEN_LINES = (
     "💡 Tip", "TPU available", "HPU available", "GPU available: False", "Seed set to",
     "Loading `train_dataloader`", "`Trainer.fit` stopped",
     "Restoring states from", "Restored all states", "Loaded model weights",
 )  # fmt: skip
-_UNWANTED_WARNINGS = (
+_HIDDEN_WARNINGS = (
     r"The '.*_dataloader' does not have many workers",
     r"The number of training batches \(\d+\) is smaller than the logging interval",
     r"The dirpath has changed from",
@@ -35,23 +35,27 @@ _UNWANTED_WARNINGS = (
     r"`ModelCheckpoint\(monitor='val/loss'\)` could not find the monitored key",
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated",
 )
+_LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out lines and warnings that tell the user nothing to act on."""
-    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    fabric = logging.getLogger("lightning.fabric.utilities.seed")
+    """Hide log lines and warnings that the user cannot act on."""
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
     with warnings.catch_warnings():
-        for message in _UNWANTED_WARNINGS:
+        for message in _HIDDEN_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
-        logger.addFilter(_is_wanted)
-        fabric.addFilter(_is_wanted)
+        for logger in loggers:
+            logger.addFilter(_is_shown)
         try:
             yield
         finally:
-            logger.removeFilter(_is_wanted)
-            fabric.removeFilter(_is_wanted)
+            for logger in loggers:
+                logger.removeFilter(_is_shown)
+
+
+def _is_shown(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_HIDDEN_LINES)
 
 
 def print_metrics(results: Sequence[Mapping[str, float]], title: str) -> None:
@@ -64,14 +68,14 @@ def print_metrics(results: Sequence[Mapping[str, float]], title: str) -> None:
 
 
 def print_start(network: nn.Module, adjacency: object, folder: Path | None) -> None:
-    """Print what is going to be trained, and where it goes."""
+    """Print one line: the network, its size, the adjacency and the run's folder."""
     weights = sum(p.numel() for p in network.parameters() if p.requires_grad)
     place = "" if folder is None else f" in {folder}"
     print(f"training {type(network).__name__}, {weights:,} weights, {adjacency}{place}")
 
 
 def print_fit(trainer: pl.Trainer, folder: Path | None) -> None:
-    """Print the last metrics of a training run, and where its checkpoints are."""
+    """Print the last metrics of a training run and the paths of its checkpoints."""
     metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
     print_metrics([metrics], f"after {trainer.global_step} steps")
     if folder is not None and (folder / "checkpoints").is_dir():
@@ -80,7 +84,11 @@ def print_fit(trainer: pl.Trainer, folder: Path | None) -> None:
 
 
 def check_format(path: Path) -> None:
-    """Raise `UsageError` unless predictions can be written to a file of this name."""
+    """Refuse the name of a prediction file that cannot be written.
+
+    Raises:
+        UsageError: when the suffix is unknown or the folder does not exist.
+    """
     if path.suffix not in (".pt", ".csv"):
         raise UsageError(f"--output {path}: expected a name that ends in .pt or .csv")
     if not path.parent.is_dir():
@@ -88,7 +96,7 @@ def check_format(path: Path) -> None:
 
 
 def write_predictions(outputs: Sequence[Any], path: Path) -> None:
-    """Write outputs [rows, K] to a .pt or .csv file, which is there whole or not at all."""
+    """Write outputs [rows, K] to a .pt or .csv file, atomically."""
     rows = torch.cat([output.detach().cpu().float() for output in outputs])
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -102,7 +110,3 @@ def write_predictions(outputs: Sequence[Any], path: Path) -> None:
     finally:
         Path(name).unlink(missing_ok=True)
     print(f"wrote {rows.shape[0]} rows to {path}")
-
-
-def _is_wanted(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(_UNWANTED_LINES)

@@ -1,4 +1,4 @@
-"""One short message for a wrong command line or file, with the nearest right name."""
+"""Usage errors: problems that the user can correct, shown as one line."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ _REFUSALS = (
 
 
 class UsageError(Exception):
-    """Something that the user can put right; the message is all that needs to be shown."""
+    """An error that the user can correct; its message is shown without a traceback."""
 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Turn what the user can put right into a `UsageError`; leave everything else as it is."""
-    # Here, because `list` and `--version` use this module and import neither.
+    """Turn errors that the package raises about its input into `UsageError`.
+
+    All other errors, such as those of a bug, pass unchanged.
+    """
+    # Imported here because `list` and `--version` use this module without these packages.
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from graphformer.data import MissingDataError
@@ -32,11 +35,11 @@ def plain_errors() -> Iterator[None]:
     except (MisconfigurationException, MissingDataError) as error:
         raise UsageError(_first_line(error)) from error
     except _REFUSALS as error:
-        # jsonargparse wraps what a class says of its arguments into one of its own.
-        ours = next((cause for cause in _causes(error) if _is_ours(cause)), None)
-        if ours is None:
+        # jsonargparse wraps an error that a constructor raises in one of its own.
+        refusal = next((cause for cause in _causes(error) if _is_refusal(cause)), None)
+        if refusal is None:
             raise
-        raise UsageError(_first_line(ours)) from error
+        raise UsageError(_first_line(refusal)) from error
 
 
 def _first_line(error: BaseException) -> str:
@@ -44,16 +47,16 @@ def _first_line(error: BaseException) -> str:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, what it came from, and so on."""
+    """Yield the error, its cause, the cause of that, and so on."""
     while error is not None:
         yield error
         error = error.__cause__
 
 
-def _is_ours(error: BaseException) -> bool:
-    """Whether the library itself refuses something: then the message says what to do.
+def _is_refusal(error: BaseException) -> bool:
+    """Whether a `raise` statement of this package raised the error, with a message.
 
-    What goes wrong on a line that raises nothing itself is a mistake of ours, not of the user.
+    An error on any other line of the package is a bug, and needs its traceback.
     """
     frames = traceback.extract_tb(error.__traceback__)
     if not frames or not Path(frames[-1].filename).is_relative_to(_PACKAGE):

@@ -12,10 +12,10 @@ from torch import Tensor
 
 
 def peak_memory(step: Callable[[], object], device: torch.device | None = None) -> int:
-    """The most bytes of tensors alive at once during `step`, over those alive before it.
+    """Return the largest number of bytes that tensors allocated in `step` occupy at one time.
 
-    Measured, not computed: on a CPU from the allocations that torch's profiler records, on CUDA
-    from the allocator's own counter.
+    On a CPU the number comes from the allocations that torch's profiler records, on CUDA from the
+    allocator's counter.
     """
     if device is not None and device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
@@ -23,7 +23,8 @@ def peak_memory(step: Callable[[], object], device: torch.device | None = None) 
         step()
         return torch.cuda.max_memory_allocated(device) - before
     activities = [torch.profiler.ProfilerActivity.CPU]
-    with _silent(), torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
+    profile = torch.profiler.profile(activities=activities, profile_memory=True)
+    with _silent_stderr(), profile as profiler:
         step()
     events = profiler.profiler.kineto_results.events()
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
@@ -32,8 +33,8 @@ def peak_memory(step: Callable[[], object], device: torch.device | None = None) 
 
 
 @contextmanager
-def _silent() -> Iterator[None]:
-    """Keep what native code writes to standard error off the screen: torch 2.13's profiler."""
+def _silent_stderr() -> Iterator[None]:
+    """Discard what native code writes to standard error, as torch 2.13's profiler does."""
     sys.stderr.flush()
     saved = os.dup(2)
     with open(os.devnull, "w") as sink:
@@ -46,7 +47,7 @@ def _silent() -> Iterator[None]:
 
 
 def forward_backward(network: Callable[[], Tensor]) -> Callable[[], None]:
-    """A training step without the optimiser: run `network` and send a gradient back."""
+    """Return a training step without the optimiser: a forward pass and a backward pass."""
 
     def step() -> None:
         network().float().logsumexp(-1).mean().backward()
@@ -55,7 +56,7 @@ def forward_backward(network: Callable[[], Tensor]) -> Callable[[], None]:
 
 
 def peak_resident_memory() -> int:
-    """The most bytes that this process ever held; 0 where the system does not say (Windows)."""
+    """Return the peak resident set size of this process in bytes; 0 on Windows."""
     if sys.platform == "win32":
         return 0
     import resource

@@ -1,4 +1,4 @@
-"""A folder for each run, never one that is there already."""
+"""The folder of a run: a new one for each run, its loggers, and atomic writes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _INHERITED = "GRAPHFORMER_RUN_FOLDER"
 
 
 def make_run_folder(root: str | os.PathLike[str], experiment: str) -> Path:
-    """Make `root/experiment/<date>-<time>`, with a number behind it if that exists.
+    """Create `root/experiment/<date>-<time>` and return it; a suffix `-2`, `-3` ... makes it new.
 
-    The processes that a distributed run starts share the folder of the first one.
+    The processes that a distributed run starts share the folder of the first process.
     """
     if "LOCAL_RANK" in os.environ and _INHERITED in os.environ:
         return Path(os.environ[_INHERITED])
@@ -26,7 +26,7 @@ def make_run_folder(root: str | os.PathLike[str], experiment: str) -> Path:
     for number in count(1):
         folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
         try:
-            folder.mkdir()  # fails if another process was quicker
+            folder.mkdir()  # atomic: fails if another process has created it
         except FileExistsError:
             continue
         break
@@ -35,7 +35,7 @@ def make_run_folder(root: str | os.PathLike[str], experiment: str) -> Path:
 
 
 def make_loggers(folder: Path) -> list[Logger]:
-    """Loggers that write into the folder `<root>/<experiment>/<run>` itself."""
+    """Return loggers that write into the folder `<root>/<experiment>/<run>` itself."""
     root, name, version = folder.parent.parent, folder.parent.name, folder.name
     loggers: list[Logger] = [CSVLogger(root, name, version)]
     if find_spec("tensorboard"):
@@ -44,7 +44,7 @@ def make_loggers(folder: Path) -> list[Logger]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
+    """Write a text file such that a reader never sees a part of it."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

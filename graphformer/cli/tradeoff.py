@@ -1,4 +1,4 @@
-"""What a sparser adjacency costs a trained model, and what it saves: quality, time and memory."""
+"""Measurement of what a sparser adjacency changes in a trained model: quality, time and memory."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from graphformer.cli.profiling import peak_memory
+from graphformer.data.batch import BatchLike
 from graphformer.models.generation import eval_mode
 from graphformer.nn.head import pool
 from graphformer.patterns import Complete, Pattern, lengths
 
-Ids = Sequence[Sequence[int]]
-
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one pattern gave at one length.
+    """The figures of one pattern at one length.
 
     Attributes:
-        pattern: as it was spelled.
-        length: the most tokens a text.
-        quality: how near the answers are to the original's, or to the truth; see `MeasuredModel`.
-        edges: of a token, on average.
-        milliseconds: of a text, the median of some rounds.
-        memory: the most bytes alive at once, over the weights.
+        pattern: name of the pattern.
+        length: maximum number of tokens of a text.
+        quality: agreement with the original's output, or with the labels; see `MeasuredModel`.
+        edges: number of edges per token, on average.
+        milliseconds: time per text, the median over rounds.
+        memory: peak number of bytes allocated in a forward pass.
     """
 
     pattern: str
@@ -44,140 +43,158 @@ class Measurement:
 
 
 class MeasuredModel:
-    """A model whose adjacency is to be changed, and what its answers are worth.
+    """A text model whose adjacency is replaced, and the measure of its quality.
 
-    `measure` names the quality: "cosine" of vectors to the original's, "accuracy" where there are
-    labels, or "perplexity" of a causal language model.
+    `measure` names the quality: "cosine" similarity to the original's vectors, "accuracy" if there
+    are labels, or "perplexity" of a causal language model.
 
     Args:
         network: `network(batch, adjacency)`.
         original: the pattern that it was trained with.
-        labels: the class of each text; None without.
+        labels: the class of each text; None without labels.
     """
 
     def __init__(self, network: Any, original: Pattern, labels: Sequence[int] | None) -> None:
         self.network, self.original, self.labels = network, original, labels
         self.measure = "cosine" if labels is None else "accuracy"
 
-    def kept(self, pattern: Pattern) -> Pattern:
-        """The edges of the pattern that the original has too."""
+    def restrict(self, pattern: Pattern) -> Pattern:
+        """Return the pattern's edges that are also in the original."""
         if pattern == self.original or isinstance(self.original, Complete):
             return pattern
         return pattern & self.original
 
-    def probe(self, batch: Any) -> None:
-        """Look at an answer, to know what it is worth.
+    def choose_measure(self, batch: BatchLike) -> None:
+        """Set `measure` by the shape of the output for a batch.
 
-        Raises ValueError for labels that the model has no classes for.
+        Raises:
+            ValueError: when there are labels that the model has no classes for.
         """
-        rows, nodes = self.answer(batch, self.original), batch.num_nodes
-        writes = rows.shape[0] == nodes and _is_causal(self.original, batch)
+        rows, nodes = self.outputs(batch, self.original), batch.num_nodes
         if self.labels is None:
-            self.measure = "perplexity" if writes else "cosine"
+            is_language_model = rows.shape[0] == nodes and _is_causal(self.original, batch)
+            self.measure = "perplexity" if is_language_model else "cosine"
         elif rows.shape[0] != len(batch.lengths) or max(self.labels) >= rows.shape[1]:
             raise ValueError(
-                "labels are given, but the model has no such classes for texts: leave --label out"
+                f"labels: got {max(self.labels) + 1} classes, expected a model that classifies "
+                "texts into as many; leave out --label"
             )
 
     @torch.inference_mode()
-    def answer(self, batch: Any, pattern: Pattern) -> Tensor:
-        """The network's output for a batch."""
+    def outputs(self, batch: BatchLike, pattern: Pattern) -> Tensor:
+        """Return the network's output for a batch over a pattern, in evaluation mode."""
         with eval_mode(self.network):
             rows: Tensor = self.network(batch, pattern(batch))
         return rows
 
-    def quality(self, batches: Sequence[Any], pattern: Pattern, vectors: list[Tensor]) -> float:
-        """The quality over all batches; `vectors` keeps the original's, made on the first call."""
+    def quality(
+        self, batches: Sequence[BatchLike], pattern: Pattern, vectors: list[Tensor]
+    ) -> float:
+        """Return the quality over all batches.
+
+        Args:
+            batches: all texts.
+            pattern: who attends to whom.
+            vectors: cache of the original's vectors; filled at the first call that needs them.
+        """
         if self.measure == "perplexity":
-            totals = [_log_likelihood(self.answer(b, pattern), b) for b in batches]
-            return math.exp(-sum(t for t, _ in totals) / sum(n for _, n in totals))
-        answers = [self._rows(batch, pattern) for batch in batches]
+            sums = [_log_likelihood(self.outputs(b, pattern), b) for b in batches]
+            return math.exp(-sum(total for total, _ in sums) / sum(count for _, count in sums))
+        rows = [self._text_rows(batch, pattern) for batch in batches]
         if self.measure == "accuracy":
-            truth = torch.tensor(self.labels)
-            return float((torch.cat(answers).argmax(-1).cpu() == truth).double().mean())
+            labels = torch.tensor(self.labels)
+            return float((torch.cat(rows).argmax(-1).cpu() == labels).double().mean())
         if not vectors:
-            vectors += [self._rows(batch, self.original) for batch in batches]
-        pairs = zip(answers, vectors, strict=True)
-        cosines = [F.cosine_similarity(a.double(), v.double(), dim=-1) for a, v in pairs]
+            vectors += [self._text_rows(batch, self.original) for batch in batches]
+        pairs = zip(rows, vectors, strict=True)
+        cosines = [F.cosine_similarity(a.double(), b.double(), dim=-1) for a, b in pairs]
         return float(torch.cat(cosines).mean())
 
-    def _rows(self, batch: Any, pattern: Pattern) -> Tensor:
-        """One row a text: the answer, or the mean of its nodes' answers."""
-        rows = self.answer(batch, pattern)
-        several = rows.shape[0] == batch.num_nodes != len(batch.lengths)
-        return pool(rows, lengths(batch), "mean") if several else rows
+    def _text_rows(self, batch: BatchLike, pattern: Pattern) -> Tensor:
+        """Return one row per text: the output, or the mean over its nodes."""
+        rows = self.outputs(batch, pattern)
+        is_per_node = rows.shape[0] == batch.num_nodes != len(batch.lengths)
+        return pool(rows, lengths(batch), "mean") if is_per_node else rows
 
 
 def measure_tradeoff(
-    subject: MeasuredModel,
+    model: MeasuredModel,
     patterns: Mapping[str, Pattern],
-    batches: Callable[[int], Sequence[Any]],
+    batches: Callable[[int], Sequence[BatchLike]],
     sizes: Sequence[int],
     *,
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Measurement]:
-    """Measure all patterns at all lengths; their times are taken in turn.
+    """Measure all patterns at all lengths; the patterns alternate within each round of timing.
 
     Args:
-        subject: the model.
-        patterns: by the name to show; the first should be the original.
-        batches: all texts, cut to so many tokens, in batches.
-        sizes: the lengths.
-        rounds: of timing.
-        clock: that times are taken with, in seconds.
-        progress: told what is being measured.
+        model: the model.
+        patterns: patterns by the name to show; the first should be the original.
+        batches: returns all texts, truncated to a number of tokens, in batches.
+        sizes: the numbers of tokens.
+        rounds: number of timed rounds, after one that is discarded.
+        clock: returns a time in seconds.
+        progress: called with a description of each measurement.
     """
     for size in sizes:
-        made, vectors = batches(size), list[Tensor]()
-        kept = {name: subject.kept(pattern) for name, pattern in patterns.items()}
+        texts, vectors = batches(size), list[Tensor]()
+        restricted = {name: model.restrict(pattern) for name, pattern in patterns.items()}
         quality = {}
-        for name, pattern in kept.items():
+        for name, pattern in restricted.items():
             progress(f"{size} tokens, {name}")
-            quality[name] = subject.quality(made, pattern, vectors)
-        first = made[0]
-        count, nodes = len(first.lengths), first.num_nodes
-        seconds: dict[str, list[float]] = {name: [] for name in kept}
-        for _ in range(rounds + 1):  # the first warms up
-            for name, pattern in kept.items():
-                seconds[name].append(_timed(partial(subject.answer, first, pattern), clock))
-        for name, pattern in kept.items():
+            quality[name] = model.quality(texts, pattern, vectors)
+        first = texts[0]
+        seconds = _interleaved_seconds(model, restricted, first, rounds, clock)
+        for name, pattern in restricted.items():
             yield Measurement(
                 name,
                 size,
                 quality[name],
-                _edges(pattern(first)) / nodes,
-                1000 * median(seconds[name][1:]) / count,
-                peak_memory(partial(subject.answer, first, pattern)),
+                _num_edges(pattern(first)) / first.num_nodes,
+                1000 * median(seconds[name]) / len(first.lengths),
+                peak_memory(partial(model.outputs, first, pattern)),
             )
 
 
-def _timed(call: Callable[[], object], clock: Callable[[], float]) -> float:
-    start = clock()
-    call()
-    return clock() - start
+def _interleaved_seconds(
+    model: MeasuredModel,
+    patterns: Mapping[str, Pattern],
+    batch: BatchLike,
+    rounds: int,
+    clock: Callable[[], float],
+) -> dict[str, list[float]]:
+    """Return the times of a forward pass, `rounds` for each pattern."""
+    seconds: dict[str, list[float]] = {name: [] for name in patterns}
+    for number in range(rounds + 1):
+        for name, pattern in patterns.items():
+            start = clock()
+            model.outputs(batch, pattern)
+            if number > 0:  # the first round warms up
+                seconds[name].append(clock() - start)
+    return seconds
 
 
-def _edges(adjacency: Any) -> float:
-    """The edges of an adjacency, on average over layers and heads."""
+def _num_edges(adjacency: Any) -> float:
+    """Return the number of edges, on average over layers and heads."""
     if isinstance(adjacency, list):
-        return sum(map(_edges, adjacency)) / len(adjacency)
+        return sum(map(_num_edges, adjacency)) / len(adjacency)
     heads = getattr(adjacency, "heads", None)
     return adjacency.num_edges if heads is None else heads.sum().item() / heads.shape[1]
 
 
-def _is_causal(pattern: Pattern, batch: Any) -> bool:
-    made: Any = pattern(batch)
-    made = made if isinstance(made, list) else [made]
-    return all(bool((a.edge_index[0] <= a.edge_index[1]).all()) for a in made)
+def _is_causal(pattern: Pattern, batch: BatchLike) -> bool:
+    adjacency: Any = pattern(batch)
+    layers = adjacency if isinstance(adjacency, list) else [adjacency]
+    return all(bool((a.edge_index[0] <= a.edge_index[1]).all()) for a in layers)
 
 
-def _log_likelihood(logits: Tensor, batch: Any) -> tuple[float, int]:
-    """Of each text's tokens but the first, in sum, and their number."""
+def _log_likelihood(logits: Tensor, batch: BatchLike) -> tuple[float, int]:
+    """Return the sum over all tokens but the first of each text, and their number."""
     ends = torch.tensor(batch.lengths).cumsum(0) - 1
-    read = torch.ones(batch.num_nodes, dtype=torch.bool)
-    read[ends] = False
-    nodes = read.nonzero().flatten().to(logits.device)
+    has_next = torch.ones(batch.num_nodes, dtype=torch.bool)
+    has_next[ends] = False
+    nodes = has_next.nonzero().flatten().to(logits.device)
     loss = F.cross_entropy(logits[nodes].float(), batch.x[nodes + 1], reduction="sum")
     return -float(loss), len(nodes)

@@ -117,7 +117,7 @@ def test_broken_yaml(workplace: Path, capsys: pytest.CaptureFixture[str]):
 
 def test_data_that_does_not_know_a_size(workplace: Path, capsys: pytest.CaptureFixture[str]):
     text = message(capsys, *FIT, "--model.network", "language_model", "--model.network.depth", "1")
-    assert "language_model needs vocab_size, which Digits does not tell" in text
+    assert "language_model needs vocab_size, which Digits does not define" in text
 
 
 def test_missing_data_file(

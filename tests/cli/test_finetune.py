@@ -105,7 +105,7 @@ def test_a_network_made_after_a_folder_needs_one(folder: Path, given: list[str],
     fit("--model.pretrained", str(folder))
     assert main(["fit", "-c", "tune.yaml", *given]) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "the network classifier is made after a folder of Hugging Face's" in said
+    assert "expected a Hugging Face folder with config.json" in said
 
 
 def test_loading_says_what_does_not_fit(folder: Path):

@@ -49,7 +49,7 @@ def test_interrupted_run_goes_on_as_if_nothing_had_been(
     with monkeypatch.context() as patch:
         press_ctrl_c(patch, method, call)
         assert main(["fit", "-c", "tiny.yaml"]) == 130
-    assert "go on with: graphformer fit --ckpt runs/tiny/" in capsys.readouterr().out
+    assert "resume with: graphformer fit --ckpt runs/tiny/" in capsys.readouterr().out
     (folder,) = (workplace / "runs" / "tiny").iterdir()
     assert main(["fit", "--ckpt", str(folder)]) == 0
     (resumed,) = (f for f in (workplace / "runs" / "tiny").iterdir() if f != folder)
@@ -70,10 +70,10 @@ def test_signal_handler_is_given_back(workplace: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--model.lr", "0.5"], "model.lr is 0.01 there, not 0.5"),
-        (["--seed_everything", "7"], "seed_everything is 42 there, not 7"),
-        (["--data.batch_size", "32"], "data.batch_size is 64 there, not 32"),
-        (["--model.network.dim", "24"], "model.network.dim is 12 there, not 24"),
+        (["--model.lr", "0.5"], "model.lr is 0.01 in the checkpoint, not 0.5"),
+        (["--seed_everything", "7"], "seed_everything is 42 in the checkpoint, not 7"),
+        (["--data.batch_size", "32"], "data.batch_size is 64 in the checkpoint, not 32"),
+        (["--model.network.dim", "24"], "model.network.dim is 12 in the checkpoint, not 24"),
     ],
 )
 def test_settings_that_a_resumed_run_cannot_honour(
@@ -108,4 +108,4 @@ def test_finished_run_has_nothing_left(
 def test_foreign_checkpoint(workplace: Path, capsys: pytest.CaptureFixture[str]):
     torch.save({"state_dict": {}}, "foreign.ckpt")
     assert main(["test", "--ckpt", "foreign.ckpt"]) == 2
-    assert "holds no settings" in capsys.readouterr().err
+    assert "contains no settings" in capsys.readouterr().err

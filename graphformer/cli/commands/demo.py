@@ -1,6 +1,6 @@
-"""`graphformer demo`: the same Transformer on images, text and a graph, complete and sparse.
+"""`graphformer demo`: one Transformer on images, text and a graph, with dense and sparse edges.
 
-Nothing is downloaded: scikit-learn carries the digits, Python its own source files.
+Nothing is downloaded: the digits are part of scikit-learn, the text is Python's standard library.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -19,21 +19,26 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from graphformer.cli.config.command_parser import CommandParser, number
 from graphformer.cli.console import quiet
-from graphformer.cli.errors import UsageError
 from graphformer.cli.plots.demo import Modality, Run, draw, show_metric
 from graphformer.cli.profiling import forward_backward, peak_memory
 from graphformer.data import Digits, DigitsGraph, StandardLibrary
+from graphformer.data.batch import Batch
 from graphformer.models import Model, graph_transformer, language_model, vit
 from graphformer.patterns import Causal, Complete, Edges, Grid, Pattern, SelfLoops, Window
 from graphformer.tasks import Classification, LanguageModeling, Task
 
 SIZE: dict[str, Any] = {"dim": 128, "depth": 4, "num_heads": 4}
-"""The Transformer, the same for every modality."""
+"""Sizes of the Transformer, the same for every modality."""
 
 
 def main(argv: Sequence[str] = ()) -> int:
-    """Train, print the table and a sample of text, save the picture."""
+    """Train, print a table and generated text, save a figure; return 0.
+
+    Raises:
+        UsageError: when the arguments are wrong.
+    """
     arguments = _parse(argv)
     console = Console()
     folder = Path(arguments.output)
@@ -46,35 +51,26 @@ def main(argv: Sequence[str] = ()) -> int:
     console.print(_table(runs))
     for run in runs:
         if isinstance(run.task, LanguageModeling):
-            console.rule(f"written by the model with {run.adjacency} attention")
+            console.rule(f"generated with {run.adjacency} attention")
             console.print(_sample(run, length=400, seed=arguments.seed), markup=False)
-    picture = folder / "demo.png"
-    draw(runs, picture)
+    figure = folder / "demo.png"
+    draw(runs, figure)
     console.rule()
-    console.print(f"{time.perf_counter() - start:.0f} s in all; the picture is {picture}")
+    console.print(f"{time.perf_counter() - start:.0f} s in total; wrote {figure}")
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"demo: {message}")
-
-
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="graphformer demo", description=__doc__)
-    parser.add_argument("--output", default="runs/demo", help="the folder for the picture")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--budget", type=float, default=1.0, help="training steps, as a share of the usual ones"
-    )
-    arguments = parser.parse_args(list(argv))
-    if not arguments.budget > 0:
-        raise UsageError(f"--budget must be above 0, got {arguments.budget}")
-    return arguments
+    parser = CommandParser("demo", "Train one Transformer on images, text and a graph.")
+    add = parser.add_argument
+    add("--output", default="runs/demo", help="folder of the figure")
+    add("--seed", type=int, default=0, help="of data and weights")
+    add("--budget", type=number(0, low_included=False), default=1.0, help="factor on all steps")
+    return parser.parse_args(list(argv))
 
 
 def _modalities(seed: int) -> list[Modality]:
-    """The three data sets; nothing is read but what the sizes need."""
+    """Return the three data sets, with networks, tasks and adjacencies."""
     digits, graph = Digits(batch_size=32, seed=seed), DigitsGraph(seed=seed)
     text = StandardLibrary(block_size=128, batch_size=16, seed=seed)
     for data in (digits, text, graph):
@@ -132,8 +128,10 @@ def _modalities(seed: int) -> list[Modality]:
 
 
 def _unigram_bits(text: StandardLibrary) -> float:
-    """Bits a character of the test text for who knows only how frequent each character is."""
-    train, test = (torch.cat([batch.y for batch in text.batches(part)]) for part in ("val", "test"))
+    """Return bits per character of the test split under the training split's frequencies."""
+    train, test = (
+        torch.cat([batch.y for batch in text.batches(split)]) for split in ("train", "test")
+    )
     counts = torch.bincount(train, minlength=text.vocab_size) + 1.0
     return float(-(counts / counts.sum()).log2()[test].mean())
 
@@ -166,21 +164,22 @@ def _train(modality: Modality, adjacency: str, steps: int, seed: int) -> Run:
 def _table(runs: list[Run]) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
-        title="One Transformer, three modalities: who attends to whom",
+        title="One Transformer, three modalities, dense and sparse adjacencies",
         caption="edges: of a batch; test: accuracy on images of 64 patches and on the nodes of a\n"
-        "graph of 8 nearest neighbours with 20 labels a class, bits a character of unseen\n"
-        "files (chance: by frequency); peak: tensors alive in one training step, measured",
+        "graph of 8 neighbours with 20 labels per class; bits per character of unseen\n"
+        "files (chance: by frequency); peak: memory of the tensors of one training step",
     )
     table.add_column("modality")
     table.add_column("adjacency")
     for column in ("edges", "test", "chance", "ms/step", "peak MiB"):
         table.add_column(column, justify="right")
-    for last, run in zip([None, *runs], runs, strict=False):
+    for previous, run in zip([None, *runs], runs, strict=False):
         modality = run.modality
-        if last is not None and last.modality is not modality:
+        is_first = previous is None or previous.modality is not modality
+        if is_first and previous is not None:
             table.add_section()
         table.add_row(
-            modality.name if last is None or last.modality is not modality else "",
+            modality.name if is_first else "",
             run.adjacency,
             f"{run.edges:,}",
             show_metric(run.result, modality.metric),
@@ -193,19 +192,17 @@ def _table(runs: list[Run]) -> Table:
 
 @torch.no_grad()
 def _sample(run: Run, length: int, seed: int) -> str:
-    """Text that the model writes, character by character."""
+    """Return text sampled character by character, after "def "."""
     data: StandardLibrary = run.modality.data  # type: ignore[assignment]
     generator = torch.Generator().manual_seed(seed)
     ids = data.encode("def ")
     for _ in range(length):
-        logits = run.task(_last(ids, data.block_size))[-1]
+        logits = run.task(_last_block(ids, data.block_size))[-1]
         probabilities = (logits / 0.7).softmax(-1)
         ids = torch.cat([ids, probabilities.multinomial(1, generator=generator)])
     return data.decode(ids)
 
 
-def _last(ids: Tensor, length: int) -> Any:
-    from torch_geometric.data import Data
-
-    x = ids[-length:]
-    return Data(x=x, pos=torch.arange(len(x)), lengths=(len(x),))
+def _last_block(ids: Tensor, size: int) -> Batch:
+    x = ids[-size:]
+    return Batch(x=x, pos=torch.arange(len(x)), lengths=(len(x),))

@@ -1,4 +1,4 @@
-"""`graphformer draw`: pictures of what a trained network sees, as PNG."""
+"""`graphformer draw`: plots of a trained network or of a run's training curves, as PNG."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from graphformer.cli.config.command_parser import CommandParser, whole_number
 from graphformer.cli.errors import UsageError
 
-WHAT = ("attention", "reconstruction", "words", "retrieval", "curves")
+KINDS = ("attention", "reconstruction", "words", "retrieval", "curves")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Draw, write the picture, and say where it is; return 0.
+    """Draw a figure, write it, and print its path; return 0.
 
     Raises:
-        UsageError: the arguments, the checkpoint or the data are wrong.
+        UsageError: when the arguments, the checkpoint or the data are wrong.
     """
     arguments = _parse(argv)
     from graphformer.cli.config.arguments import find_checkpoint
@@ -28,9 +29,8 @@ def main(argv: Sequence[str]) -> int:
 
             figure = draw_curves(Path(arguments.ckpt))
         else:
-            ckpt = find_checkpoint(arguments.ckpt, "draw")
-            figure = _draw(ckpt, arguments)
-        path = _path(arguments)
+            figure = _draw(find_checkpoint(arguments.ckpt, "draw"), arguments)
+        path = _output_path(arguments)
         figure.savefig(path, dpi=120)
     print(f"wrote {path}")
     return 0
@@ -42,47 +42,37 @@ def _draw(ckpt: Path, arguments: argparse.Namespace) -> Any:
     from graphformer.cli.run_data import restore_data
 
     task = restore_task(ckpt)
-    what = arguments.what or default_figure(task.network)
-    if what is None:
-        raise UsageError(f"draw: {type(task.network).__name__} looks at no images")
+    kind = arguments.what or default_figure(task.network)
+    if kind is None:
+        raise UsageError(f"draw: {type(task.network).__name__} does not process images")
     data = restore_data(ckpt, arguments.config)
-    return figure_functions()[what](task, data, arguments.count)
+    return figure_functions()[kind](task, data, arguments.count)
 
 
-def _path(arguments: argparse.Namespace) -> Path:
-    if arguments.out is not None:
-        path = Path(arguments.out)
-        if path.suffix.lower() != ".png":
-            raise UsageError(f"draw: --out {path}: expected a name that ends in .png")
-        if not path.parent.is_dir():
-            raise UsageError(f"draw: --out {path}: there is no folder {path.parent}")
-        return path
-    return Path(f"{arguments.what or 'picture'}.png")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise UsageError(f"draw: {message}")
+def _output_path(arguments: argparse.Namespace) -> Path:
+    if arguments.out is None:
+        return Path(f"{arguments.what or 'picture'}.png")
+    path = Path(arguments.out)
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"draw: --out {path}: expected a name that ends in .png")
+    if not path.parent.is_dir():
+        raise UsageError(f"draw: --out {path}: there is no folder {path.parent}")
+    return path
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(
-        prog="graphformer draw",
-        description="Draw what a trained network sees in images of the test split.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--ckpt", required=True, help="a checkpoint, or the folder of a run")
-    parser.add_argument("-c", "--config", help="data, such as datasets/X.yaml; the run's otherwise")
-    parser.add_argument(
+    parser = CommandParser("draw", "Draw what a trained network computes for test images.")
+    add = parser.add_argument
+    add("--ckpt", required=True, help="a checkpoint, or the folder of a run")
+    add("-c", "--config", help="data, such as datasets/X.yaml; otherwise the run's")
+    add(
         "--what",
-        choices=WHAT,
-        help="attention: of the last block, and of all (rollout); words: of each word of a "
-        "caption; by default what suits the network",
+        choices=KINDS,
+        help="attention: of the last block, and of all blocks (rollout); words: of each word of a "
+        "caption; curves: metrics over the training steps; by default what suits the network",
     )
-    parser.add_argument("--count", type=int, default=6, help="how many images")
-    parser.add_argument("--out", help="the picture, a .png file")
+    add("--count", type=whole_number(1), default=6, help="number of images")
+    add("--out", help="the .png file to write")
     arguments = parser.parse_args(list(argv))
-    if arguments.count < 1:
-        raise UsageError(f"draw: --count {arguments.count}: expected 1 or more")
-    _path(arguments)
+    _output_path(arguments)
     return arguments

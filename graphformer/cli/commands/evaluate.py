@@ -1,46 +1,61 @@
-"""`graphformer evaluate`: zero- and few-shot questions to a trained language model."""
+"""`graphformer evaluate`: zero- and few-shot evaluation of a trained language model."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from graphformer.cli.config.command_parser import CommandParser, whole_number
 from graphformer.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from graphformer.tasks.text.few_shot import Question
 
 
 def main(argv: Sequence[str]) -> int:
-    """Ask the questions of a file and print the scores; return 0.
+    """Answer the questions of a file and print the scores; return 0.
 
     Raises:
-        UsageError: the arguments, the file or the checkpoint are wrong.
+        UsageError: when the arguments, the file or the checkpoint are wrong.
     """
     arguments = _parse(argv)
     from graphformer.cli.config.arguments import find_checkpoint
     from graphformer.cli.console import print_metrics
     from graphformer.cli.errors import plain_errors
     from graphformer.data.io.tabular import find_file
-    from graphformer.tasks.text.few_shot import read_questions, with_shots
 
     with plain_errors():
         path = find_file(arguments.tasks, arguments.root)
-        fields = {"answer": arguments.answer, "options": arguments.options}
-        template = arguments.template.replace("\\n", "\n")
-        questions = list(read_questions(path, template, **fields))
-        examples = questions
-        if arguments.examples is not None:
-            other = find_file(arguments.examples, arguments.root)
-            examples = list(read_questions(other, template, **fields))
-        questions = questions[: arguments.limit]
-        if not questions:
-            raise UsageError(f"evaluate: there are no questions in {path}")
-        asked = with_shots(questions, examples, arguments.shots, seed=arguments.seed)
-        scores = _answer(find_checkpoint(arguments.ckpt, "evaluate"), asked, arguments)
-    print_metrics([scores], f"{path.name}, {len(asked)} questions, {arguments.shots} shots")
+        questions = _prompted_questions(path, arguments)
+        scores = _scores(find_checkpoint(arguments.ckpt, "evaluate"), questions, arguments)
+    print_metrics([scores], f"{path.name}, {len(questions)} questions, {arguments.shots} shots")
     return 0
 
 
-def _answer(ckpt: Path, questions: list, arguments: argparse.Namespace) -> dict[str, float]:
+def _prompted_questions(path: Path, arguments: argparse.Namespace) -> list[Question]:
+    """Read the questions, each with answered examples before it."""
+    from graphformer.data.io.tabular import find_file
+    from graphformer.tasks.text.few_shot import read_questions, with_shots
+
+    fields = {"answer": arguments.answer, "options": arguments.options}
+    template = arguments.template.replace("\\n", "\n")
+    questions = list(read_questions(path, template, **fields))
+    examples = questions
+    if arguments.examples is not None:
+        examples_path = find_file(arguments.examples, arguments.root)
+        examples = list(read_questions(examples_path, template, **fields))
+    questions = questions[: arguments.limit]
+    if not questions:
+        raise UsageError(f"evaluate: there are no questions in {path}")
+    return with_shots(questions, examples, arguments.shots, seed=arguments.seed)
+
+
+def _scores(
+    ckpt: Path, questions: list[Question], arguments: argparse.Namespace
+) -> dict[str, float]:
+    """Score options where `--options` is given, otherwise generated answers."""
     from graphformer.cli.checkpoints import restore_task, restore_text_tokenizer
     from graphformer.models import EncoderDecoder, Model
     from graphformer.models.text.recurrent import RecurrentModel
@@ -48,10 +63,10 @@ def _answer(ckpt: Path, questions: list, arguments: argparse.Namespace) -> dict[
 
     task, tokenizer = restore_task(ckpt), restore_text_tokenizer(ckpt)
     if arguments.options is not None:
-        longest = arguments.max_length
-        return choose(task.network, task.adjacency, tokenizer, questions, max_length=longest)
+        length = arguments.max_length
+        return choose(task.network, task.adjacency, tokenizer, questions, max_length=length)
     if not isinstance(task.network, EncoderDecoder | Model | RecurrentModel):
-        raise UsageError(f"evaluate: the network of {ckpt} generates no text: give --options")
+        raise UsageError(f"evaluate: the network of {ckpt} does not generate text: set --options")
     answers = write_answers(
         task.network,
         task.adjacency,
@@ -69,38 +84,25 @@ def _answer(ckpt: Path, questions: list, arguments: argparse.Namespace) -> dict[
     return grade(answers, [question.answer for question in questions], extract=arguments.extract)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise UsageError(f"evaluate: {message}")
-
-
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(
-        prog="graphformer evaluate",
-        description="Ask a language model the questions of a file: JSON lines, .tsv or .csv.",
+    parser = CommandParser(
+        "evaluate", "Evaluate a language model on the questions of a JSON-lines, .tsv or .csv file."
     )
-    parser.add_argument("--ckpt", required=True, help="a checkpoint, or the folder of a run")
-    parser.add_argument("--tasks", required=True, help="a question a line")
-    parser.add_argument("--template", required=True, help="the prompt, fields in braces")
-    parser.add_argument("--answer", default="answer", help="field of the right answer")
-    parser.add_argument(
-        "--options", help="field of the list to choose from, or a,b,c; else it generates"
-    )
-    parser.add_argument("--shots", type=int, default=0, help="answered examples before each")
-    parser.add_argument("--examples", help="file that these are drawn from; else --tasks")
-    parser.add_argument("--limit", type=int, help="ask only so many")
-    parser.add_argument("--extract", help="regular expression of what counts in an answer")
-    parser.add_argument("--max-new-tokens", type=int, default=64)
-    parser.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest token")
-    parser.add_argument("--max-length", type=int, help="look at so many tokens, the last ones")
-    parser.add_argument("--stop", default="\n\n", help="an answer ends here")
-    parser.add_argument("--show", action="store_true", help="print the answers")
-    parser.add_argument("--seed", type=int, default=0, help="of the examples drawn")
-    parser.add_argument("--root", help="the data root")
-    arguments = parser.parse_args(list(argv))
-    for name, least in (("shots", 0), ("limit", 1), ("max_length", 1)):
-        given = getattr(arguments, name)
-        if given is not None and given < least:
-            option = name.replace("_", "-")
-            raise UsageError(f"evaluate: --{option} must be {least} or more, got {given}")
-    return arguments
+    add = parser.add_argument
+    add("--ckpt", required=True, help="a checkpoint, or the folder of a run")
+    add("--tasks", required=True, help="the file, one question per record")
+    add("--template", required=True, help="the prompt, with fields in braces")
+    add("--answer", default="answer", help="field of the right answer")
+    add("--options", help="field of the list of options, or a,b,c; otherwise answers are generated")
+    add("--shots", type=whole_number(0), default=0, help="number of answered examples before each")
+    add("--examples", help="file of the examples; otherwise --tasks")
+    add("--limit", type=whole_number(1), help="maximum number of questions")
+    add("--extract", help="regular expression of the part of an answer that is compared")
+    add("--max-new-tokens", type=int, default=64, help="maximum number of tokens of an answer")
+    add("--temperature", type=float, default=0.0, help="0: the most likely token")
+    add("--max-length", type=whole_number(1), help="number of last tokens that the network reads")
+    add("--stop", default="\\n\\n", help="ends an answer")
+    add("--show", action="store_true", help="print the answers")
+    add("--seed", type=int, default=0, help="of the choice of examples")
+    add("--root", help="the data root")
+    return parser.parse_args(list(argv))

@@ -1,4 +1,4 @@
-"""`fit`, `validate`, `test` and `predict`: LightningCLI whose checkpoints carry their settings."""
+"""`fit`, `validate`, `test` and `predict`: LightningCLI with settings stored in checkpoints."""
 
 from __future__ import annotations
 
@@ -25,28 +25,37 @@ from graphformer.cli.callbacks import (
 from graphformer.cli.checkpoints import check_resumable, stored_config
 from graphformer.cli.config.arguments import Command, find_checkpoint, read_command
 from graphformer.cli.config.messages import describe_error
-from graphformer.cli.config.parser import Parser, fill_sizes
+from graphformer.cli.config.parser import Parser
 from graphformer.cli.config.pretrained import fill_pretrained
+from graphformer.cli.config.renamed import report_renamed
+from graphformer.cli.config.sizes import fill_sizes
 from graphformer.cli.errors import UsageError, plain_errors
 from graphformer.cli.plots.tensorboard import LogPictures
 from graphformer.cli.run_dir import make_loggers, make_run_folder
 from graphformer.tasks import Task
 
-os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning's to heed
-SEED = 42
+# Lightning calls deprecated functions of jsonargparse.
+os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+DEFAULT_SEED = 42
 
 
 class CLI(LightningCLI):
-    """Lightning's command line with the project's own ways of naming, storing and resuming."""
+    """LightningCLI that stores its settings in checkpoints and resumes from these alone.
+
+    Args:
+        command: the command line.
+        ckpt: checkpoint whose settings precede those of the command line.
+        folder: folder of a training run; by default a new one.
+    """
 
     def __init__(
         self, command: Command, ckpt: Path | None = None, *, folder: Path | None = None
     ) -> None:
         self.command, self.ckpt = command, ckpt
-        self.stored: list[str] = []  # the checkpoint's settings, as arguments
+        self.stored: list[str] = []  # settings of the checkpoint, as arguments
         if ckpt is not None:
             self.stored = ["--config", stored_config(ckpt, whole=command.name == "fit")]
-        self.folder = folder  # by default a new one
+        self.folder = folder
         super().__init__(
             Task,
             pl.LightningDataModule,
@@ -54,20 +63,20 @@ class CLI(LightningCLI):
             subclass_mode_data=True,
             parser_class=Parser,
             save_config_callback=None,
-            seed_everything_default=SEED,
+            seed_everything_default=DEFAULT_SEED,
             load_from_checkpoint_support=False,
             auto_configure_optimizers=False,
         )
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The commands, with the arguments of Trainer's methods that they do not take."""
+        """Return the commands, with the arguments of the Trainer's methods that are not options."""
         data = {"dataloaders", "train_dataloaders", "val_dataloaders", "datamodule"}
         hidden = {"model", *data, "ckpt_path", "weights_only", "verbose", "return_predictions"}
         return dict.fromkeys(("fit", "validate", "test", "predict"), hidden)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the project's own arguments."""
+        """Add `--ckpt` and `--output`, and set the folder of runs."""
         parser.add_argument("--ckpt", type=str, help="a checkpoint, or the folder of a run")
         parser.add_argument(
             "--output", type=str, default="predictions.pt", help="predict: a .pt or .csv file"
@@ -75,22 +84,23 @@ class CLI(LightningCLI):
         parser.set_defaults({"trainer.default_root_dir": "runs"})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the checkpoint's settings, then the user's over them."""
-        name, given = self.command.name, self.command.arguments
+        """Parse the checkpoint's settings, overridden by those of the command line."""
+        name = self.command.name
         try:
-            self.config = parser.parse_args([name, *self.stored, *given])
+            self.config = parser.parse_args([name, *self.stored, *self.command.arguments])
             if name == "fit" and self.ckpt is not None:
-                before = parser.parse_args([name, *self.stored])
-                check_resumable(_flat(before.fit), _flat(self.config.fit), self.ckpt)
+                stored = parser.parse_args([name, *self.stored])
+                check_resumable(_flat(stored.fit), _flat(self.config.fit), self.ckpt)
         except argparse.ArgumentError as error:
             options = [action.dest for action in self._parser(name)._actions]
             raise UsageError(describe_error(str(error), options)) from error
+        report_renamed()
 
     def _parse_ckpt_path(self) -> None:
-        """Do nothing: the checkpoint's settings came before the user's."""
+        """Do nothing: `parse_arguments` has read the checkpoint's settings."""
 
     def instantiate_classes(self) -> None:
-        """Build data, model and trainer."""
+        """Build data, model and trainer, with the sizes that the data defines."""
         config = self.config[self.command.name]
         fill_pretrained(config.model, config.data)
         data = fill_sizes(config.model, config.data)
@@ -98,26 +108,26 @@ class CLI(LightningCLI):
         self.datamodule = data or self.datamodule
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Build the trainer; a training run gets a folder of its own."""
-        given = self._get(self.config_init, "trainer")
+        """Build the trainer, and create the folder of a training run."""
+        settings = self._get(self.config_init, "trainer")
         callbacks: list[Callback] = []
-        if given.enable_progress_bar is None:
+        if settings.enable_progress_bar is None:
             kwargs["enable_progress_bar"] = sys.stdout.isatty()
-        if given.enable_model_summary is None:
-            kwargs["enable_model_summary"] = False  # one line says it, see `fit`
-        if self.command.name == "fit" and not given.fast_dev_run:
+        if settings.enable_model_summary is None:
+            kwargs["enable_model_summary"] = False  # `fit` prints one line instead
+        if self.command.name == "fit" and not settings.fast_dev_run:
             if self.folder is None:
-                self.folder = make_run_folder(given.default_root_dir, self._experiment())
-            callbacks = self._callbacks(given)
+                self.folder = make_run_folder(settings.default_root_dir, self._experiment())
+            callbacks = self._callbacks(settings)
             kwargs["default_root_dir"] = str(self.folder)
-            if given.logger in (None, True):
+            if settings.logger in (None, True):
                 kwargs.setdefault("logger", make_loggers(self.folder))
-        elif given.logger is None:
+        elif settings.logger is None:
             kwargs["logger"] = False
-        return self._instantiate_trainer({**given, **kwargs}, callbacks)
+        return self._instantiate_trainer({**settings, **kwargs}, callbacks)
 
     def fit(self, model: Task, datamodule: pl.LightningDataModule) -> None:
-        """Train, and show where the results are."""
+        """Train, and print the last metrics and the paths of the checkpoints."""
         ckpt = self.ckpt
         console.print_start(model.network, model.adjacency, self.folder)
         self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt, weights_only=True)
@@ -130,11 +140,11 @@ class CLI(LightningCLI):
         console.print_fit(self.trainer, self.folder)
 
     def validate(self, model: Task, datamodule: pl.LightningDataModule) -> None:
-        """Show the metrics of the validation split."""
+        """Print the metrics of the validation split."""
         self._evaluate(self.trainer.validate, model, datamodule)
 
     def test(self, model: Task, datamodule: pl.LightningDataModule) -> None:
-        """Show the metrics of the test split."""
+        """Print the metrics of the test split."""
         self._evaluate(self.trainer.test, model, datamodule)
 
     def predict(self, model: Task, datamodule: pl.LightningDataModule) -> None:
@@ -159,7 +169,7 @@ class CLI(LightningCLI):
             return self.ckpt.resolve().parent.parent.parent.name
         return str(type(self.model).__name__.lower())
 
-    def _callbacks(self, given: Any) -> list[Callback]:
+    def _callbacks(self, settings: Any) -> list[Callback]:
         assert self.folder is not None
         callbacks = [
             StoreConfig(self.folder, self._resolved()),
@@ -168,15 +178,15 @@ class CLI(LightningCLI):
             StoreTokenizer(self.folder),
             LogPictures(),
         ]
-        chosen = given.callbacks if isinstance(given.callbacks, list) else [given.callbacks]
-        has_own = any(isinstance(callback, ModelCheckpoint) for callback in chosen)
-        if given.enable_checkpointing is not False:
-            keep_best = not has_own and given.limit_val_batches != 0
+        own = settings.callbacks if isinstance(settings.callbacks, list) else [settings.callbacks]
+        has_own = any(isinstance(callback, ModelCheckpoint) for callback in own)
+        if settings.enable_checkpointing is not False:
+            keep_best = not has_own and settings.limit_val_batches != 0
             callbacks.append(make_checkpoint_callback(self.folder, keep_best=keep_best))
         return callbacks
 
     def _resolved(self) -> str:
-        """All settings of this run as YAML, sizes included."""
+        """Return all settings of this run as YAML, sizes included."""
         config = self.config.fit.clone()
         for key in ("config", "ckpt", "output"):
             config.pop(key, None)
@@ -187,21 +197,21 @@ def run(argv: list[str]) -> int:
     """Run one of Lightning's commands and return the exit code.
 
     Raises:
-        UsageError: something that the user can put right.
+        UsageError: when the settings, the checkpoint or the data are wrong.
     """
     command = read_command(argv)
     ckpt = None if command.ckpt is None else find_checkpoint(command.ckpt, command.name)
-    listener = signal.getsignal(signal.SIGINT)
+    previous = signal.getsignal(signal.SIGINT)
     try:
         with console.quiet(), plain_errors():
             CLI(command, ckpt)
     except TrainingStopped as stop:
-        print(f"\nstopped; go on with: graphformer fit --ckpt {stop}")
+        print(f"\nstopped; resume with: graphformer fit --ckpt {stop}")
         return 130
     except SystemExit as end:  # 0 after --help; Lightning exits with 1 on the second Ctrl-C
         return 130 if end.code == 1 else int(end.code or 0)
     finally:
-        signal.signal(signal.SIGINT, listener)
+        signal.signal(signal.SIGINT, previous)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`graphformer generate`: text from a trained language model, shown while it is written."""
+"""`graphformer generate`: continues texts with a trained model, shown token by token."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from graphformer.cli.config.command_parser import CommandParser
 from graphformer.cli.errors import UsageError
 
 
 def main(argv: Sequence[str]) -> int:
-    """Continue the prompts, or answer them where the model is an encoder-decoder; return 0.
+    """Continue the prompts, or answer them if the model is an encoder-decoder; return 0.
 
     Raises:
-        UsageError: the arguments, the prompts or the checkpoint are wrong.
+        UsageError: when the arguments or the checkpoint are wrong.
     """
     arguments = _parse(argv)
     from graphformer.cli.checkpoints import restore_task, restore_text_tokenizer
@@ -28,20 +29,20 @@ def main(argv: Sequence[str]) -> int:
         ckpt = find_checkpoint(arguments.ckpt, "generate")
         task, tokenizer = restore_task(ckpt), restore_text_tokenizer(ckpt)
         if not isinstance(task.network, EncoderDecoder | Model | RecurrentModel):
-            raise UsageError(f"generate: the network of {ckpt} writes no text")
+            raise UsageError(f"generate: the network of {ckpt} does not generate text")
         prompts = [tokenizer.encode(prompt).tolist() for prompt in arguments.prompt]
         if not all(prompts):
-            raise UsageError("generate: --prompt is empty: give the model something to go on from")
-        options = _options(arguments, tokenizer)
+            raise UsageError("generate: --prompt: got no tokens, expected at least one")
+        options = _decoding_options(arguments, tokenizer)
         if isinstance(task.network, EncoderDecoder):
-            _answer(task.network, prompts, tokenizer, arguments.stop, options)
+            _print_answers(task.network, prompts, tokenizer, arguments.stop, options)
         else:
             options |= decoding_options(task.network, task.adjacency)
-            _continue(task.network, prompts, tokenizer, arguments, options)
+            _print_continuations(task.network, prompts, tokenizer, arguments, options)
     return 0
 
 
-def _options(arguments: argparse.Namespace, tokenizer: Any) -> dict[str, Any]:
+def _decoding_options(arguments: argparse.Namespace, tokenizer: Any) -> dict[str, Any]:
     return {
         "max_new_tokens": arguments.max_new_tokens,
         "temperature": arguments.temperature,
@@ -54,55 +55,57 @@ def _options(arguments: argparse.Namespace, tokenizer: Any) -> dict[str, Any]:
     }
 
 
-def _continue(
+def _print_continuations(
     network: Any,
     prompts: list[list[int]],
     tokenizer: Any,
     arguments: argparse.Namespace,
     options: dict[str, Any],
 ) -> None:
-    """Print each prompt with what follows it; a single one while it is written."""
+    """Print each prompt with its continuation; a single one is shown token by token."""
     from graphformer.models import generate
 
-    alone = len(prompts) == 1 and arguments.num_beams == 1
-    show = _write if alone else _keep_quiet
-    texts = [
+    is_single = len(prompts) == 1 and arguments.num_beams == 1
+    show = _write if is_single else _discard
+    streamers = [
         TextStreamer(tokenizer, ids, prompt, arguments.stop, show)
         for ids, prompt in zip(prompts, arguments.prompt, strict=True)
     ]
     if arguments.num_beams > 1:
-        for text, ids in zip(texts, generate(network, prompts, **options), strict=True):
-            text.ids = ids
+        for streamer, ids in zip(streamers, generate(network, prompts, **options), strict=True):
+            streamer.ids = ids
     else:
-        generate(network, prompts, stream=lambda i, token: texts[i].add(token), **options)
-    for number, text in enumerate(texts):
-        if alone:
-            text.finish()
-            _write("\n")
-        else:
-            _write(("" if number == 0 else "---\n") + text.whole() + "\n")
+        generate(network, prompts, stream=lambda i, token: streamers[i].add(token), **options)
+    if is_single:
+        streamers[0].finish()
+        _write("\n")
+        return
+    _write("---\n".join(f"{streamer.text()}\n" for streamer in streamers))
 
 
-def _answer(
+def _print_answers(
     network: Any,
     prompts: list[list[int]],
     tokenizer: Any,
     stop: Sequence[str],
     options: dict[str, Any],
 ) -> None:
-    """Print the answer to each prompt on a line of its own."""
+    """Print the answer to each prompt, one per line."""
     for ids in network.generate(prompts, start_id=tokenizer.need("bos"), **options):
         text = tokenizer.decode(ids)
-        _write(text[: _end(text, stop)] + "\n")
+        _write(text[: _stop_position(text, stop)] + "\n")
 
 
 class TextStreamer:
-    """A text while it is written: shown as far as it is certain, cut at a stop string.
+    """Decodes generated tokens into text that is shown as soon as it is final.
+
+    Text that may still become part of a stop string, and characters with missing bytes, are shown
+    later.
 
     Args:
         tokenizer: has `decode`.
-        ids: the prompt's tokens.
-        prompt: the prompt itself, which is shown with the first token.
+        ids: tokens of the prompt.
+        prompt: the prompt, which is shown with the first token.
         stop: strings that end the text; they are not shown.
         show: called with each new piece.
     """
@@ -116,47 +119,46 @@ class TextStreamer:
         show: Callable[[str], None],
     ) -> None:
         self.tokenizer, self.ids, self.prompt, self.stop = tokenizer, list(ids), prompt, stop
-        self.show, self.shown = show, 0
-        self.skipped = len(tokenizer.decode(ids))
-        # What may yet turn out to be a stop string is held back.
-        self.held = max((len(end) - 1 for end in stop), default=0)
-        self.before = prompt
+        self.show, self.num_shown = show, 0
+        self.prompt_length = len(tokenizer.decode(ids))  # may differ from len(prompt)
+        self.num_delayed = max((len(string) - 1 for string in stop), default=0)
+        self.pending_prompt = prompt
 
     def add(self, token: int) -> bool:
-        """Take a new token; whether the text ends with it."""
+        """Add a token; return whether the text ends with it."""
         self.ids.append(token)
-        new = self._new()
-        end = _end(new, self.stop)
-        if end < len(new):
-            self._advance(new[:end])
+        text = self._generated()
+        end = _stop_position(text, self.stop)
+        if end < len(text):
+            self._show_up_to(text[:end])
             return True
-        certain = new.rstrip("\ufffd")  # a character whose bytes are not all there yet
-        self._advance(certain[: max(len(certain) - self.held, 0)])
+        final = text.rstrip("\ufffd")  # the decoded form of incomplete bytes
+        self._show_up_to(final[: max(len(final) - self.num_delayed, 0)])
         return False
 
     def finish(self) -> None:
-        """Show what was held back."""
-        new = self._new()
-        self._advance(new[: _end(new, self.stop)])
+        """Show the rest of the text."""
+        text = self._generated()
+        self._show_up_to(text[: _stop_position(text, self.stop)])
 
-    def whole(self) -> str:
-        """The prompt and all that was written."""
-        new = self._new()
-        return self.prompt + new[: _end(new, self.stop)]
+    def text(self) -> str:
+        """Return the prompt and the generated text."""
+        text = self._generated()
+        return self.prompt + text[: _stop_position(text, self.stop)]
 
-    def _new(self) -> str:
-        return str(self.tokenizer.decode(self.ids))[self.skipped :]
+    def _generated(self) -> str:
+        return str(self.tokenizer.decode(self.ids))[self.prompt_length :]
 
-    def _advance(self, text: str) -> None:
-        if len(text) > self.shown or self.before:
-            self.show(self.before + text[self.shown :])
-            self.before, self.shown = "", max(self.shown, len(text))
+    def _show_up_to(self, text: str) -> None:
+        if len(text) > self.num_shown or self.pending_prompt:
+            self.show(self.pending_prompt + text[self.num_shown :])
+            self.pending_prompt, self.num_shown = "", max(self.num_shown, len(text))
 
 
-def _end(text: str, stop: Sequence[str]) -> int:
-    """Where the first stop string begins, or the text's length."""
-    found = [text.find(end) for end in stop]
-    return min((place for place in found if place >= 0), default=len(text))
+def _stop_position(text: str, stop: Sequence[str]) -> int:
+    """Return where the first stop string begins, or the length of the text."""
+    positions = [text.find(string) for string in stop]
+    return min((position for position in positions if position >= 0), default=len(text))
 
 
 def _write(text: str) -> None:
@@ -164,34 +166,24 @@ def _write(text: str) -> None:
     sys.stdout.flush()
 
 
-def _keep_quiet(text: str) -> None:
-    """Nothing is shown of texts that are written side by side."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise UsageError(f"generate: {message}")
+def _discard(text: str) -> None:
+    """Show nothing, for texts that are generated in parallel."""
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(
-        prog="graphformer generate",
-        description="Continue texts with a trained language model.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--ckpt", required=True, help="a checkpoint, or the folder of a run")
-    parser.add_argument(
-        "--prompt", required=True, action="append", help="what to go on from; may be repeated"
-    )
-    parser.add_argument("--max-new-tokens", type=int, default=200, help="how many at most")
-    parser.add_argument("--temperature", type=float, default=0.8, help="0: the likeliest token")
-    parser.add_argument("--top-k", type=int, help="draw among so many tokens")
-    parser.add_argument("--top-p", type=float, help="draw among this share of the probability")
-    parser.add_argument("--repetition-penalty", type=float, default=1.0)
-    parser.add_argument("--num-beams", type=int, default=1, help="above 1: beam search")
-    parser.add_argument("--stop", action="append", default=[], help="ends a text; may be repeated")
-    parser.add_argument("--seed", type=int, help="of the draws")
+    parser = CommandParser("generate", "Continue texts with a trained language model.")
+    add = parser.add_argument
+    add("--ckpt", required=True, help="a checkpoint, or the folder of a run")
+    add("--prompt", required=True, action="append", help="the text to continue; may be repeated")
+    add("--max-new-tokens", type=int, default=200, help="the maximum number of new tokens")
+    add("--temperature", type=float, default=0.8, help="0: the most likely token")
+    add("--top-k", type=int, help="sample from this number of most likely tokens")
+    add("--top-p", type=float, help="sample from this share of the probability")
+    add("--repetition-penalty", type=float, default=1.0)
+    add("--num-beams", type=int, default=1, help="above 1: beam search")
+    add("--stop", action="append", default=[], help="ends a text; may be repeated")
+    add("--seed", type=int, help="of the samples")
     arguments = parser.parse_args(list(argv))
     if not all(arguments.stop):
-        raise UsageError("generate: --stop is empty: give the text that ends what is written")
+        raise UsageError("generate: --stop: got an empty string, expected the end of a text")
     return arguments

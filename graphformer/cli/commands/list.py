@@ -1,9 +1,9 @@
-"""`graphformer list`: what there is to choose from, read from the sources, nothing imported."""
+"""`graphformer list`: tasks, patterns, networks and data, read from the sources without imports."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import graphformer
@@ -15,17 +15,21 @@ _PACKAGE = Path(graphformer.__file__).resolve().parent
 _Definition = ast.ClassDef | ast.FunctionDef
 
 
-def print_catalog(arguments: list[str]) -> int:
-    """Print all sections, or only the named ones; return 0."""
+def main(argv: Sequence[str]) -> int:
+    """Print all sections, or the named ones; return 0.
+
+    Raises:
+        UsageError: when there is no such section.
+    """
     from rich.console import Console
     from rich.table import Table
 
     sections = catalog()
-    for name in arguments:
+    for name in argv:
         if name not in sections:
             raise UsageError(f"list: unknown section {name!r}{suggestion(name, sections)}")
-    table = Table("kind", "name", "what it is", box=None, header_style="bold", pad_edge=False)
-    for section in arguments or sections:
+    table = Table("kind", "name", "description", box=None, header_style="bold", pad_edge=False)
+    for section in argv or sections:
         for number, (name, doc) in enumerate(sections[section].items()):
             table.add_row(section if number == 0 else "", name, doc)
         table.add_section()
@@ -37,7 +41,7 @@ def print_catalog(arguments: list[str]) -> int:
 
 
 def catalog() -> dict[str, dict[str, str]]:
-    """Section -> name -> first line of its documentation."""
+    """Return section -> name -> first line of its documentation."""
     return {
         "tasks": subclasses(_PACKAGE / "tasks", "Task"),
         "patterns": subclasses(_PACKAGE / "patterns", "Pattern"),
@@ -48,46 +52,45 @@ def catalog() -> dict[str, dict[str, str]]:
     }
 
 
-def subclasses(source: Path, base: str) -> dict[str, str]:
-    """Public concrete descendants of a class: those that no other class derives from, or exported.
-
-    In a package these are the classes that its `__init__` exports; in a module, all of them.
-    """
-    classes = {d.name: d for d in _definitions(source) if isinstance(d, ast.ClassDef)}
-    exported = _imported_names(source / "__init__.py") if source.is_dir() else set(classes)
+def subclasses(folder: Path, base: str) -> dict[str, str]:
+    """Return the exported descendants of a class in a package: name -> first line."""
+    classes = {d.name: d for d in _definitions(folder) if isinstance(d, ast.ClassDef)}
+    exported = _exported_names(folder / "__init__.py")
     return {
         name: _doc_line(node)
         for name, node in classes.items()
-        if name in exported and name != base and base in _ancestors(name, classes)
+        if name in exported and base in _ancestors(name, classes)
     }
 
 
-def builders(source: Path) -> dict[str, str]:
-    """The functions that a package exports, but for those that make no network."""
-    exported = _imported_names(source / "__init__.py")
+def builders(folder: Path) -> dict[str, str]:
+    """Return the exported functions of a package that return networks: name -> first line."""
+    exported = _exported_names(folder / "__init__.py")
     return {
         node.name: _doc_line(node)
-        for node in _definitions(source)
-        if isinstance(node, ast.FunctionDef) and node.name in exported and _makes_network(node)
+        for node in _definitions(folder)
+        if isinstance(node, ast.FunctionDef) and node.name in exported and _returns_network(node)
     }
 
 
-def _definitions(source: Path) -> Iterator[_Definition]:
-    for file in sorted(source.rglob("*.py")) if source.is_dir() else [source]:
+def _definitions(folder: Path) -> Iterator[_Definition]:
+    for file in sorted(folder.rglob("*.py")):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(node, _Definition):
                 yield node
 
 
-def _makes_network(node: ast.FunctionDef) -> bool:
-    answer = "" if node.returns is None else ast.unparse(node.returns)
-    return answer not in ("Any", "Tensor") and not answer.startswith("tuple")
+def _returns_network(node: ast.FunctionDef) -> bool:
+    returned = "" if node.returns is None else ast.unparse(node.returns)
+    return returned not in ("Any", "Tensor") and not returned.startswith("tuple")
 
 
-def _imported_names(init: Path) -> set[str]:
-    tree = ast.parse(init.read_text(encoding="utf-8"))
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    return {alias.asname or alias.name for node in imports for alias in node.names}
+def _exported_names(init: Path) -> set[str]:
+    """Return `__all__` of a package."""
+    for node in ast.parse(init.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    return set()
 
 
 def _ancestors(name: str, classes: dict[str, ast.ClassDef]) -> set[str]:

@@ -1,4 +1,4 @@
-"""`graphformer probe`: what a trained encoder's features are worth, without training it further."""
+"""`graphformer probe`: classification by the frozen features of a trained encoder."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from graphformer.cli.config.command_parser import CommandParser, number, whole_number
 from graphformer.cli.errors import UsageError
+
+Samples = tuple[np.ndarray, np.ndarray]  # features [B, C], labels [B]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Fit a linear map or nearest neighbours on frozen features, and print a table; return 0.
+    """Fit a linear map or nearest neighbours on frozen features, and print accuracies; return 0.
 
     Raises:
-        UsageError: the arguments, the checkpoint or the data are wrong.
+        UsageError: when the arguments, the checkpoint or the data are wrong.
     """
     arguments = _parse(argv)
     from rich.console import Console
@@ -34,24 +37,25 @@ def main(argv: Sequence[str]) -> int:
         if arguments.labels < 1:
             settings["label_fraction"] = arguments.labels
         data = restore_data(ckpt, arguments.config, **settings)
-        parts = {part: _features(encoder, adjacency, data, part) for part in ("train", "test")}
-        if len(set(parts["train"][1].tolist())) < 2:
-            raise UsageError("all images to train on are of one class: there is nothing to tell")
-        classifier = _classifier(arguments, len(parts["train"][1]))
-        classifier.fit(*parts["train"])
+        train = _extract(encoder, adjacency, data, "train")
+        test = _extract(encoder, adjacency, data, "test")
+        if len(set(train[1].tolist())) < 2:
+            raise UsageError("probe: all training images are of one class")
+        classifier = _classifier(arguments, len(train[1]))
+        classifier.fit(*train)
     table = Table("method", "labels", "train accuracy", "test accuracy")
-    scores = [f"{classifier.score(*parts[part]):.4f}" for part in ("train", "test")]
-    table.add_row(arguments.method, f"{len(parts['train'][1]):,}", *scores)
+    scores = [f"{classifier.score(*samples):.4f}" for samples in (train, test)]
+    table.add_row(arguments.method, f"{len(train[1]):,}", *scores)
     print(f"{ckpt}, {type(data).__name__}, {adjacency}")
     Console().print(table)
     return 0
 
 
-def _features(encoder: Any, adjacency: Any, data: Any, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Features [B, C] and labels [B] of all images of a part, unchanged by chance."""
+def _extract(encoder: Any, adjacency: Any, data: Any, split: str) -> Samples:
+    """Return features and labels of all images of a split, without augmentation."""
     from graphformer.cli.run_data import extract_images, features
 
-    loader = data.batches(part)
+    loader = data.batches(split)
     if hasattr(loader.dataset, "augmentation"):
         loader.dataset.augmentation = None
     x, y = [], []
@@ -66,43 +70,31 @@ def _features(encoder: Any, adjacency: Any, data: Any, part: str) -> tuple[np.nd
         x.append(features(encoder, adjacency, images).float().numpy())
         y.append(labels.numpy())
     if not np.isfinite(np.concatenate(x)).all():
-        raise UsageError("the network's features are not finite: its training went astray")
+        raise UsageError("probe: the features contain NaN or infinity: the training has diverged")
     return np.concatenate(x), np.concatenate(y)
 
 
-def _classifier(arguments: argparse.Namespace, count: int) -> Any:
+def _classifier(arguments: argparse.Namespace, num_samples: int) -> Any:
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     if arguments.method == "knn":
-        neighbors = min(arguments.neighbors, count)
+        neighbors = min(arguments.neighbors, num_samples)
         return KNeighborsClassifier(neighbors, weights="distance", metric="cosine")
     linear = LogisticRegression(C=arguments.strength, max_iter=2000, tol=1e-3)
     return make_pipeline(StandardScaler(), linear)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise UsageError(f"probe: {message}")
-
-
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(
-        prog="graphformer probe",
-        description="Classify images by the frozen features of a trained encoder.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--ckpt", required=True, help="a checkpoint, or the folder of a run")
-    parser.add_argument("-c", "--config", help="data, such as datasets/X.yaml; the run's otherwise")
-    parser.add_argument("--method", choices=("linear", "knn"), default="linear")
-    parser.add_argument("--labels", type=float, default=1.0, help="share of the labels to use")
-    parser.add_argument("--neighbors", type=int, default=20, help="knn: how many vote")
-    parser.add_argument("--strength", type=float, default=0.1, help="linear: inverse of the decay")
-    arguments = parser.parse_args(list(argv))
-    if not 0 < arguments.labels <= 1:
-        raise UsageError(f"probe: --labels {arguments.labels}: expected above 0, up to 1")
-    if arguments.neighbors < 1 or arguments.strength <= 0:
-        raise UsageError("probe: --neighbors must be 1 or more, and --strength above 0")
-    return arguments
+    parser = CommandParser("probe", "Classify images by the frozen features of a trained encoder.")
+    add = parser.add_argument
+    share, positive = number(0, 1, low_included=False), number(0, low_included=False)
+    add("--ckpt", required=True, help="a checkpoint, or the folder of a run")
+    add("-c", "--config", help="data, such as datasets/X.yaml; otherwise the run's")
+    add("--method", choices=("linear", "knn"), default="linear")
+    add("--labels", type=share, default=1.0, help="share of the labels to use")
+    add("--neighbors", type=whole_number(1), default=20, help="knn: number of neighbours")
+    add("--strength", type=positive, default=0.1, help="linear: inverse of the L2 penalty")
+    return parser.parse_args(list(argv))

@@ -1,4 +1,4 @@
-"""`graphformer tokenize`: learn a vocabulary from files."""
+"""`graphformer tokenize`: trains a tokenizer on files."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from graphformer.cli.config.command_parser import CommandParser, whole_number
 from graphformer.cli.errors import UsageError
 
 
 def main(argv: Sequence[str]) -> int:
-    """Learn a tokenizer and write it; return 0.
+    """Train a tokenizer and write it to a file; return 0.
 
     Raises:
-        UsageError: the arguments or the files are wrong.
+        UsageError: when the arguments or the files are wrong.
     """
     arguments = _parse(argv)
     from graphformer.data.io.cache import MissingDataError
@@ -44,6 +45,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _texts(arguments: argparse.Namespace) -> Iterator[str]:
+    """Yield the texts of all files, with the progress on a terminal."""
     from graphformer.data.io.tabular import read_records
     from graphformer.data.io.text_files import find_sources, read_pieces, total_size
     from graphformer.data.text.records import fill
@@ -54,39 +56,35 @@ def _texts(arguments: argparse.Namespace) -> Iterator[str]:
             for path in (source.path for source in sources):
                 yield from (fill(arguments.template, r, path, n) for n, r in read_records(path))
             continue
-        size, done = total_size(sources), 0
+        size, num_read = total_size(sources), 0
         for text, _ in read_pieces(sources, 0, size, raw=arguments.kind == "bytes"):
-            done += len(text)
+            num_read += len(text)
             if sys.stderr.isatty():
-                print(f"\r{name}: {done / 1e6:.0f} MB read", end="", file=sys.stderr)
+                print(f"\r{name}: {num_read / 1e6:.0f} MB read", end="", file=sys.stderr)
             yield text
         if sys.stderr.isatty():
             print(file=sys.stderr)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise UsageError(f"tokenize: {message}")
-
-
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="graphformer tokenize", description="Learn a vocabulary from files.")
-    parser.add_argument("files", nargs="+", help="text files, folders, zip archives or JSON lines")
-    parser.add_argument(
-        "--kind", choices=["characters", "bytes", "bpe", "wordpiece"], default="bpe"
-    )
-    parser.add_argument("--vocab-size", type=int, default=None, help="the most tokens; 8192")
-    parser.add_argument("--out", type=Path, required=True, help="where to write, .json")
-    parser.add_argument("--sentinels", type=int, default=0, help="add <extra_0> ... for T5")
-    parser.add_argument("--lowercase", action="store_true", help="wordpiece: ignore case")
-    parser.add_argument("--glob", default="**/*.txt", help="which files of a folder or archive")
-    parser.add_argument("--template", help="of records: their text, with fields in braces")
-    parser.add_argument("--root", help="the data root")
+    parser = CommandParser("tokenize", "Train a tokenizer on files.")
+    add = parser.add_argument
+    add("files", nargs="+", help="text files, folders, zip archives or JSON lines")
+    add("--kind", choices=["characters", "bytes", "bpe", "wordpiece"], default="bpe")
+    add("--vocab-size", type=int, help="the maximum number of tokens; 8192 for bpe and wordpiece")
+    add("--out", type=Path, required=True, help="the .json file to write")
+    add("--sentinels", type=whole_number(0), default=0, help="add <extra_0> ... for T5")
+    add("--lowercase", action="store_true", help="wordpiece: ignore case")
+    add("--glob", default="**/*.txt", help="which files of a folder or archive to read")
+    add("--template", help="the text of a record, with fields in braces")
+    add("--root", help="the data root")
     arguments = parser.parse_args(list(argv))
     if arguments.out.suffix != ".json":
-        raise UsageError(f"tokenize: --out must end in .json, got {arguments.out}")
-    if arguments.sentinels < 0:
-        raise UsageError(f"tokenize: --sentinels must be 0 or more, got {arguments.sentinels}")
+        raise UsageError(
+            f"tokenize: --out: got {arguments.out}, expected a name that ends in .json"
+        )
     if arguments.lowercase and arguments.kind != "wordpiece":
-        raise UsageError(f"tokenize: --lowercase is for --kind wordpiece, got {arguments.kind}")
+        raise UsageError(
+            f"tokenize: --lowercase: got --kind {arguments.kind}, expected --kind wordpiece"
+        )
     return arguments

@@ -1,4 +1,4 @@
-"""What is done to a command line before LightningCLI sees it."""
+"""Preparation of a command line for LightningCLI: files, short forms, checkpoints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ _CONFIG = ("-c", "--config")
 
 @dataclass(frozen=True)
 class Command:
-    """A command, its arguments in jsonargparse's words, its experiment's name and checkpoint."""
+    """A parsed command line.
+
+    Attributes:
+        name: "fit", "validate", "test" or "predict".
+        arguments: options in the full form that jsonargparse expects.
+        experiment: name of the first configuration file; None without one.
+        ckpt: value of `--ckpt`; None without one.
+    """
 
     name: str
     arguments: list[str]
@@ -23,33 +30,33 @@ class Command:
 
 
 def read_command(argv: list[str]) -> Command:
-    """Find configuration files, and write short forms out.
+    """Resolve configuration files and expand short forms.
 
-    `--adjacency X` becomes `--model.adjacency X`; a network's builder may go by its bare name.
+    `--adjacency X` becomes `--model.adjacency X`, and the bare name of a network's builder becomes
+    its import path.
 
     Raises:
-        UsageError: a configuration file is missing, or an option has no value.
+        UsageError: when a configuration file does not exist, or an option has no value.
     """
-    pairs = split_options(argv[1:])
     arguments: list[str] = []
     experiment = ckpt = None
-    for option, value in pairs:
+    for option, value in split_options(argv[1:]):
         if option in _CONFIG:
-            file = find_config(_value(option, value))
+            file = find_config(_required(option, value))
             experiment = experiment or file.stem
             value = str(file)
         elif option == "--ckpt":
-            ckpt = _value(option, value)
+            ckpt = _required(option, value)
         elif option == "--adjacency" or option.startswith("--adjacency."):
-            option = f"--model{option[1:]}".replace("--model-", "--model.")
+            option = f"--model.{option[2:]}"
         elif option in ("--model.network", "--model.network.class_path"):
-            value = _network(value)
+            value = _builder_path(value)
         arguments += [option] if value is None else [option, value]
     return Command(argv[0], arguments, experiment, ckpt)
 
 
 def split_options(arguments: list[str]) -> list[tuple[str, str | None]]:
-    """Pairs of an option and its value; `--a=b` is cut, and a lone word stands by itself."""
+    """Return pairs of option and value; `--a=b` is split, and a flag or a lone word has None."""
     pairs: list[tuple[str, str | None]] = []
     rest = list(arguments)
     while rest:
@@ -64,29 +71,30 @@ def split_options(arguments: list[str]) -> list[tuple[str, str | None]]:
     return pairs
 
 
-def _value(option: str, value: str | None) -> str:
+def _required(option: str, value: str | None) -> str:
     if value is None:
         raise UsageError(f"{option} needs a value")
     return value
 
 
-def _network(name: str | None) -> str | None:
+def _builder_path(name: str | None) -> str | None:
     return f"graphformer.models.{name}" if name in catalog()["networks"] else name
 
 
 def find_checkpoint(name: str, command: str) -> Path:
-    """The file that `--ckpt NAME` means: itself, or a checkpoint of a run's folder.
+    """Return the file that `--ckpt NAME` means: the file itself, or a checkpoint of a run's folder.
 
-    Of a folder `fit` takes the last one, to go on with; the other commands take the best one.
+    In a folder, `fit` continues from the last checkpoint, and the other commands read the best one,
+    or the last one if there is no best.
 
     Raises:
-        UsageError: there is no such checkpoint.
+        UsageError: when there is no such checkpoint.
     """
     path = Path(name)
     kinds = ("last.ckpt",) if command == "fit" else ("best.ckpt", "last.ckpt")
-    for place in (path, *(path / "checkpoints" / kind for kind in kinds)):
-        if place.is_file():
-            return place
-    there = sorted(Path("runs").glob("**/*.ckpt"), key=lambda file: file.stat().st_mtime)
-    hint = f": the newest one here is {there[-1]}" if there else ", and none below runs/"
+    for candidate in (path, *(path / "checkpoints" / kind for kind in kinds)):
+        if candidate.is_file():
+            return candidate
+    existing = sorted(Path("runs").glob("**/*.ckpt"), key=lambda file: file.stat().st_mtime)
+    hint = f": the newest one here is {existing[-1]}" if existing else ", and none below runs/"
     raise UsageError(f"there is no checkpoint {name!r}{hint}")

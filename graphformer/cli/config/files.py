@@ -1,4 +1,4 @@
-"""Where the YAML files of data sets and experiments are, in a checkout or an installed package."""
+"""Locations of the YAML files of data sets and experiments, in a checkout or an installation."""
 
 from __future__ import annotations
 
@@ -13,35 +13,34 @@ _PACKAGE = Path(graphformer.__file__).resolve().parent
 
 
 def config_root() -> Path:
-    """The folder that holds `datasets/` and `experiments/`."""
+    """Return the folder that contains `datasets/` and `experiments/`."""
     checkout = _PACKAGE.parent
     return checkout if (checkout / "pyproject.toml").is_file() else _PACKAGE / "_configs"
 
 
 def config_files(folder: str) -> list[Path]:
-    """The YAML files of "datasets" or "experiments", sorted by name."""
+    """Return the YAML files of "datasets" or "experiments", sorted by name."""
     return sorted((config_root() / folder).glob("*.yaml"))
 
 
 def find_config(name: str) -> Path:
-    """The file that `-c NAME` means: a path, else a shipped file (`gat_cora` will do).
+    """Return the file that `-c NAME` means: a path, or a shipped file by path or bare name.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: when there is no such file.
     """
     root = config_root()
-    places = [Path(name), root / name, *(root / folder / f"{name}.yaml" for folder in FOLDERS)]
-    for place in places:
-        if place.is_file():
-            return place
+    shipped_paths = [root / name, *(root / folder / f"{name}.yaml" for folder in FOLDERS)]
+    for path in (Path(name), *shipped_paths):
+        if path.is_file():
+            return path
     shipped = [f"{folder}/{file.name}" for folder in FOLDERS for file in config_files(folder)]
-    local = [str(file) for file in Path(name).parent.glob("*.yaml")] if Path(name).parent else []
-    raise UsageError(
-        f"there is no configuration file {name!r}{suggestion(name, [*shipped, *local])}"
-    )
+    local = [str(file) for file in Path(name).parent.glob("*.yaml")]
+    hint = suggestion(name, [*shipped, *local])
+    raise UsageError(f"there is no configuration file {name!r}{hint}")
 
 
 def read_doc_line(file: Path) -> str:
-    """The first comment of a YAML file."""
+    """Return the first comment of a YAML file, "" without one."""
     with file.open(encoding="utf-8") as lines:
         return next((line.lstrip("# ").rstrip() for line in lines if line.startswith("#")), "")

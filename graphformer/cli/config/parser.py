@@ -1,22 +1,18 @@
-"""The parser of Lightning's command line, with sizes that may be left to the data."""
+"""Lightning's argument parser, with renamed settings and sizes taken from the data."""
 
 from __future__ import annotations
 
-import inspect
 from importlib import import_module
 from typing import Any
 
-import lightning.pytorch as pl
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from graphformer import data as data_modules
-from graphformer.cli.errors import UsageError
+from graphformer.cli.config.renamed import new_names, rename
 
 data_modules.import_all()  # the parser finds data modules by name among imported subclasses
 
-# What a task or a network needs to know of the data, and asks of it unless it is given.
-NETWORKS = ("network", "generator")
 SIZES = (
     "num_features",
     "num_edge_features",
@@ -25,94 +21,63 @@ SIZES = (
     "channels",
     "patch_size",
 )
-# What a network may be told besides, where the data knows it.
-HINTS = ("shape",)
+"""Arguments of tasks and networks that `fill_sizes` takes from the data if they are absent."""
 
 
 class Parser(LightningArgumentParser):
-    """A parser that raises instead of printing, and requires no sizes."""
+    """A parser that raises `argparse.ArgumentError`, with optional sizes and renamed settings.
+
+    jsonargparse makes one more parser of this class for each class or function that the settings
+    name, and parses its arguments with that parser.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "exit_on_error": False})
-        self.allow_abbrev = False  # a misspelt name must not pass for a shortened one
+        self.allow_abbrev = False  # otherwise a misspelt name may match a longer one
+        self._owner, self._new_names = "", dict[str, str]()
 
-    def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
-        """Add a class's arguments, none of the sizes required."""
-        return self._without_sizes(super().add_class_arguments(*args, **kwargs))
+    def add_class_arguments(self, theclass: Any, *args: Any, **kwargs: Any) -> list[str]:
+        """Add the arguments of a class; sizes are optional."""
+        self._owner, self._new_names = theclass.__name__, new_names(theclass)
+        return self._with_optional_sizes(super().add_class_arguments(theclass, *args, **kwargs))
 
-    def add_function_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
-        """Add a function's arguments, none of the sizes required."""
-        return self._without_sizes(super().add_function_arguments(*args, **kwargs))
+    def add_function_arguments(self, function: Any, *args: Any, **kwargs: Any) -> list[str]:
+        """Add the arguments of a function; sizes are optional."""
+        self._owner, self._new_names = function.__name__, new_names(function)
+        return self._with_optional_sizes(super().add_function_arguments(function, *args, **kwargs))
 
     def parse_args(self, args: Any = None, *further: Any, **options: Any) -> Namespace:
-        """Parse, also a null deep within settings.
+        """Parse words of a command line, old names included.
 
-        There jsonargparse (4.53) writes it out as Python's None and reads that as a text.
+        jsonargparse (4.53) writes a null inside nested settings as Python's None, which it then
+        parses as a string; it is turned back into null here.
         """
         if isinstance(args, list):
             args = [word[:-4] + "null" if word.endswith("=None") else word for word in args]
+            args = [self._with_new_name(word) for word in args]
         return super().parse_args(args, *further, **options)
 
-    def _without_sizes(self, added: list[str]) -> list[str]:
+    def parse_object(self, cfg_obj: Any, *args: Any, **kwargs: Any) -> Namespace:
+        """Parse a mapping, old names included."""
+        if self._new_names:
+            pairs = (cfg_obj if isinstance(cfg_obj, dict) else vars(cfg_obj)).items()
+            cfg_obj = {rename(key, self._new_names, self._owner): value for key, value in pairs}
+        return super().parse_object(cfg_obj, *args, **kwargs)
+
+    def _with_new_name(self, word: str) -> str:
+        if not self._new_names or not word.startswith("--"):
+            return word
+        key, equals, value = word[2:].partition("=")
+        return f"--{rename(key, self._new_names, self._owner)}{equals}{value}"
+
+    def _with_optional_sizes(self, added: list[str]) -> list[str]:
         for action in self._actions:
             if action.dest in (*SIZES, "settings"):
                 action.required = False
         return added
 
 
-def fill_sizes(model: Namespace, data: Namespace) -> pl.LightningDataModule | None:
-    """Put the sizes that a task's and its network's settings lack in, from the data.
-
-    Returns:
-        The data module, set up, if it had to be asked.
-
-    Raises:
-        UsageError: the data does not know a size.
-    """
-    networks = [name for name in NETWORKS if model.init_args.get(name) is not None]
-    specs = {"model": model, **{f"model.{name}": model.init_args[name] for name in networks}}
-    lacking = [(key, spec, size) for key, spec in specs.items() for size in _lacking(spec)]
-    if not lacking:
-        return None
-    module = _set_up(data)
-    for key, spec, size in lacking:
-        value = getattr(module, size, None)
-        if value is None:
-            raise UsageError(
-                f"{spec.class_path.rpartition('.')[2]} needs {size}, which {type(module).__name__} "
-                f"does not tell: set --{key}.{size}, or choose other data"
-            )
-        spec.init_args[size] = value
-    for spec in specs.values():
-        for hint in _lacking(spec, HINTS, required=False):
-            spec.init_args[hint] = getattr(module, hint, None)
-    return module
-
-
-def _lacking(
-    spec: Namespace, sizes: tuple[str, ...] = SIZES, *, required: bool = True
-) -> list[str]:
-    parameters = inspect.signature(import_object(spec.class_path)).parameters
-    given = spec.get("init_args") or Namespace()
-    return [
-        size
-        for size in sizes
-        if size in parameters
-        and (parameters[size].default is inspect.Parameter.empty) == required
-        and given.get(size) is None
-    ]
-
-
 def import_object(path: str) -> Any:
-    """The class or function that a dotted path names."""
+    """Return the class or function that a dotted path names."""
     module, _, name = path.rpartition(".")
     return getattr(import_module(module), name)
-
-
-def _set_up(data: Namespace) -> pl.LightningDataModule:
-    parser = Parser()
-    parser.add_subclass_arguments(pl.LightningDataModule, "data", fail_untyped=False)
-    module: pl.LightningDataModule = parser.instantiate(Namespace(data=data)).data
-    module.prepare_data()
-    module.setup("fit")
-    return module

@@ -1,4 +1,4 @@
-"""What a checkpoint of Hugging Face's says of a run's model and data."""
+"""Settings of a run's model and data that come from a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -15,26 +15,31 @@ from graphformer.tasks.warm_start import is_hf_folder
 
 
 def fill_pretrained(model: Namespace, data: Namespace) -> None:
-    """Take the network's `settings` and the data's `vocabulary` from `model.pretrained`.
+    """Fill in the network's `settings` and the data's `vocabulary` from `model.pretrained`.
 
-    Only for a folder of Hugging Face's: its weights mean nothing with another vocabulary.
+    Applies only if `model.pretrained` is a Hugging Face folder: its weights belong to its
+    vocabulary.
+
+    Args:
+        model: class path and arguments of the task; changed in place.
+        data: class path and arguments of the data module; changed in place.
 
     Raises:
-        UsageError: the network is made after such a folder, and there is none.
+        UsageError: when the network is built from such a folder, and none is given.
     """
     path = model.init_args.get("pretrained")
     network = model.init_args.get("network")
-    wanted = network is not None and "settings" in _parameters(network.class_path)
+    needs_settings = network is not None and "settings" in _parameters(network.class_path)
     if path is None or not is_hf_folder(path):
-        if wanted and not (network.get("init_args") or {}).get("settings"):
+        if needs_settings and not (network.get("init_args") or {}).get("settings"):
             name = network.class_path.rpartition(".")[2]
             raise UsageError(
-                f"--model.pretrained is {path!r}, but the network {name} is made after a folder of "
-                "Hugging Face's, with config.json and safetensors: name one"
+                f"model.pretrained: got {path!r}, expected a Hugging Face folder with config.json "
+                f"and safetensors files, from which {name} is built; set --model.pretrained"
             )
         return
     folder = Path(path).expanduser().absolute()
-    if wanted:
+    if needs_settings:
         if network.get("init_args") is None:
             network["init_args"] = Namespace()
         text = (folder / "config.json").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""One training run of several, and the name of its result file."""
+"""One training run of many, and the name of its result file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ RESULT = "result.json"
 
 @dataclass(frozen=True)
 class Job:
-    """One training run: its settings, fold and seed, and the folder that is its own."""
+    """One training run.
+
+    Attributes:
+        arguments: settings, as on a command line.
+        fold: number of the fold; None for data without folds.
+        seed: value of `seed_everything`.
+        folder: folder of this run alone.
+    """
 
     arguments: list[str]
     fold: int | None
@@ -19,5 +26,5 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """Name of the folder, such as "fold3-seed0"."""
         return self.folder.name

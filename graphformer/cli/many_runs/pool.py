@@ -1,4 +1,4 @@
-"""Processes that train: as many as cores and memory allow, none of which outlives the command."""
+"""A pool of training processes, limited by cores and memory."""
 
 from __future__ import annotations
 
@@ -18,71 +18,80 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from graphformer.cli.errors import UsageError
 from graphformer.cli.many_runs.job import Job
 
-_MARGIN = 1.25  # of the largest process so far, before another one is started
+_MEMORY_MARGIN = 1.25  # free memory needed for one more process, relative to the largest so far
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Success:
-    """A run that ended well; its results lie in its folder."""
+    """A job that is finished; its results are in its folder."""
 
     job: Job
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that did not, and why."""
+    """A job that failed, and the reason."""
 
     job: Job
     reason: str
 
 
 def _work(connection: Connection, threads: int) -> None:
-    """What a process does: only there is torch imported."""
+    """Body of a process; torch is imported here, not in the parent."""
     from graphformer.cli.many_runs.worker import work
 
     work(connection, threads)
 
 
 class Worker:
-    """A process that trains one job after another, and the job that it has."""
+    """A process that trains one job after another.
+
+    Attributes:
+        connection: the parent's end of the pipe.
+        process: the process.
+        job: the job that is being trained; None between jobs.
+    """
 
     def __init__(self, threads: int) -> None:
         context = get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, threads), daemon=True)
+        self.connection, child_connection = context.Pipe()
+        self.process = context.Process(target=_work, args=(child_connection, threads), daemon=True)
         self.process.start()
-        theirs.close()
+        child_connection.close()
         self.job: Job | None = None
 
     def send(self, job: Job) -> None:
-        """Send it a job."""
+        """Start a job."""
         self.job = job
         self.connection.send(job)
 
     def kill(self) -> None:
-        """End the process at once: what it writes is there whole or not at all."""
+        """End the process at once; the files that it writes are complete or absent."""
         self.process.kill()
         self.process.join()
         self.connection.close()
 
 
 def run_jobs(jobs: Sequence[Job], processes: int | None = None) -> list[Success | Failure]:
-    """Train all jobs, and go on where one fails.
+    """Train all jobs in parallel; a failed job does not end the others.
 
     Args:
         jobs: what to train.
-        processes: how many at a time; by default one a core, while memory has room for one more.
+        processes: number of processes; by default one per core, as far as memory allows.
 
     Raises:
-        UsageError: a job was refused before anything was trained, as all of them would be.
-        KeyboardInterrupt: after Ctrl-C, when all processes are gone.
+        UsageError: when a job is refused before any job has trained.
+        KeyboardInterrupt: after Ctrl-C, when all processes have ended.
     """
-    most = min(len(jobs), processes or _cores())
+    num_workers = min(len(jobs), processes or _available_cores())
     if not jobs:
         return []
-    threads = max(1, _cores() // most)
+    threads = max(1, _available_cores() // num_workers)
     with _environment(threads), _Display(len(jobs)) as display:
-        pool = _Pool(list(jobs), most, threads, display, cautious=processes is None)
+        pool = _Pool(jobs, num_workers, threads, display, check_memory=processes is None)
         try:
             pool.run()
         finally:
@@ -92,15 +101,23 @@ def run_jobs(jobs: Sequence[Job], processes: int | None = None) -> list[Success 
 
 
 class _Pool:
+    """State of `run_jobs`: waiting jobs, workers and outcomes."""
+
     def __init__(
-        self, waiting: list[Job], most: int, threads: int, display: _Display, *, cautious: bool
+        self,
+        jobs: Sequence[Job],
+        num_workers: int,
+        threads: int,
+        display: _Display,
+        *,
+        check_memory: bool,
     ) -> None:
-        self.waiting, self.most, self.threads, self.display = waiting, most, threads, display
-        self.cautious = cautious
+        self.waiting, self.num_workers, self.threads = list(jobs), num_workers, threads
+        self.display, self.check_memory = display, check_memory
         self.workers: list[Worker] = []
         self.outcomes: list[Success | Failure] = []
-        self.largest = 0  # bytes of the largest process so far
-        self.trained = False  # whether any job came as far as training
+        self.peak_memory = 0  # bytes of the largest process so far
+        self.has_trained = False  # whether any job has reached its training loop
 
     def run(self) -> None:
         while self.waiting or any(worker.job for worker in self.workers):
@@ -109,47 +126,48 @@ class _Pool:
             for worker in [w for w in self.workers if w.connection in ready]:
                 try:
                     self._handle_message(worker, *worker.connection.recv())
-                except (EOFError, OSError):  # the process is gone
+                except (EOFError, OSError):  # the process has died
                     self._remove_worker(worker)
 
     def _start_workers(self) -> None:
-        """Start processes up to the limit, and give a job to each that has none."""
+        """Send waiting jobs to idle workers, and start workers up to the limit."""
         while self.waiting:
             idle = next((worker for worker in self.workers if worker.job is None), None)
             if idle is None:
-                if len(self.workers) >= self.most or (self.workers and not self._has_room()):
+                if len(self.workers) >= self.num_workers or not self._has_memory():
                     return
                 idle = Worker(self.threads)
                 self.workers.append(idle)
-            idle.send(self.waiting.pop(0))
-            assert idle.job is not None
-            self.display.start(idle.job)
+            job = self.waiting.pop(0)
+            idle.send(job)
+            self.display.start(job)
 
-    def _has_room(self) -> bool:
-        if not self.cautious:
+    def _has_memory(self) -> bool:
+        """Whether another process fits; unknown, and so False, until the first has trained."""
+        if not self.check_memory or not self.workers:
             return True
         free = free_memory()
-        return self.largest > 0 and (free is None or free > _MARGIN * self.largest)
+        return self.peak_memory > 0 and (free is None or free > _MEMORY_MARGIN * self.peak_memory)
 
-    def _handle_message(self, worker: Worker, kind: str, told: Any) -> None:
-        """Heed what a process says of its job: "progress", "done" or "refused"."""
+    def _handle_message(self, worker: Worker, kind: str, content: Any) -> None:
+        """Process a worker's message: "progress", "done" or "refused"."""
         job = worker.job
         assert job is not None
         if kind == "progress":
-            self.trained = True
-            self.largest = max(self.largest, told["memory"])
-            self.display.update(job, told)
+            self.has_trained = True
+            self.peak_memory = max(self.peak_memory, content["memory"])
+            self.display.update(job, content)
             return
         worker.job = None
         if kind == "done":
-            self._end(Success(job), told)
-        elif self.trained or self.outcomes:
-            self._end(Failure(job, told))
-        else:
-            raise UsageError(told)
+            self._end(Success(job), content)
+        elif self.has_trained or self.outcomes:
+            self._end(Failure(job, content))
+        else:  # all other jobs would be refused for the same reason
+            raise UsageError(content)
 
     def _remove_worker(self, worker: Worker) -> None:
-        """Note that a process died, and what it last said; another one takes its place."""
+        """Record the failure of a worker whose process has died."""
         worker.kill()
         self.workers.remove(worker)
         assert worker.job is not None
@@ -161,7 +179,7 @@ class _Pool:
 
 
 class _Display:
-    """A bar for all runs and one for each that is going; a line a run where there is no screen."""
+    """A progress bar for all jobs and one per running job; one line per job without a terminal."""
 
     def __init__(self, total: int) -> None:
         self.console = Console()
@@ -174,11 +192,10 @@ class _Display:
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self.total = total
-        self.ended = 0
-        self.all = self.progress.add_task("runs", total=total, note="")
+        self.total, self.num_ended = total, 0
+        self.total_bar = self.progress.add_task("runs", total=total, note="")
         self.bars: dict[str, Any] = {}
-        self.started: dict[str, float] = {}
+        self.start_times: dict[str, float] = {}
 
     def __enter__(self) -> _Display:
         self.progress.start()
@@ -189,38 +206,44 @@ class _Display:
 
     def start(self, job: Job) -> None:
         self.bars[job.name] = self.progress.add_task(job.name, total=None, note="starts")
-        self.started[job.name] = time.monotonic()
+        self.start_times[job.name] = time.monotonic()
 
-    def update(self, job: Job, told: dict[str, Any]) -> None:
+    def update(self, job: Job, report: dict[str, Any]) -> None:
         self.progress.update(
-            self.bars[job.name], completed=told["done"], total=told["total"], note=told["note"]
+            self.bars[job.name],
+            completed=report["done"],
+            total=report["total"],
+            note=report["note"],
         )
 
     def end(self, outcome: Success | Failure, metrics: dict[str, float]) -> None:
-        self.ended += 1
+        self.num_ended += 1
         job = outcome.job
         self.progress.remove_task(self.bars.pop(job.name))
-        self.progress.update(self.all, completed=self.ended)
-        seconds = time.monotonic() - self.started[job.name]
-        told = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        told = f"failed: {outcome.reason}" if isinstance(outcome, Failure) else told
-        count = f"[{self.ended}/{self.total}]"
+        self.progress.update(self.total_bar, completed=self.num_ended)
+        seconds = time.monotonic() - self.start_times[job.name]
+        result = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        if isinstance(outcome, Failure):
+            result = f"failed: {outcome.reason}"
+        count = f"[{self.num_ended}/{self.total}]"
         self.progress.console.print(
-            f"{count} {job.name}: {told}, {seconds:.0f} s", markup=False, soft_wrap=True
+            f"{count} {job.name}: {result}, {seconds:.0f} s", markup=False, soft_wrap=True
         )
 
 
 @contextmanager
 def _environment(threads: int) -> Iterator[None]:
-    """Let the processes begin with so many threads each, and without spinning ones."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-    wanted = {**dict.fromkeys(names, str(threads)), "OMP_WAIT_POLICY": "PASSIVE"}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+    """Set the number of threads of child processes, and let idle threads sleep."""
+    variables = {
+        **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    previous = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
+        for name, value in previous.items():
             if value is None:
                 del os.environ[name]
             else:
@@ -228,7 +251,7 @@ def _environment(threads: int) -> Iterator[None]:
 
 
 def free_memory() -> int | None:
-    """The bytes that could be had without swapping, where the system says (Linux)."""
+    """Return the number of bytes available without swapping; None where unknown (not Linux)."""
     file = Path("/proc/meminfo")
     if not file.is_file():
         return None
@@ -236,14 +259,15 @@ def free_memory() -> int | None:
     return int(lines["MemAvailable"].split()[0]) * 1024
 
 
-def _cores() -> int:
+def _available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _failure_reason(job: Job, code: int | None) -> str:
-    log = job.folder / "log.txt"
-    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
-    told = [line.strip() for line in lines if line.strip()]
+    """Return the signal that ended a process, or else the last line of its log."""
     if code is not None and code < 0:
         return f"the process was ended by signal {-code}" + (", out of memory?" * (code == -9))
-    return told[-1] if told else f"the process ended with code {code}"
+    log = job.folder / "log.txt"
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    texts = [line.strip() for line in lines if line.strip()]
+    return texts[-1] if texts else f"the process ended with code {code}"

@@ -1,4 +1,4 @@
-"""`fit --folds K --seeds S`: every fold with every seed, in parallel, and a table at the end."""
+"""`fit --folds K --seeds S`: trains every fold with every seed in parallel, and summarises them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,21 @@ from graphformer.cli.many_runs.job import RESULT, Job
 from graphformer.cli.many_runs.pool import Failure, run_jobs
 from graphformer.cli.many_runs.summary import print_summary, write_summary
 
-_OWN = ("--folds", "--seeds", "--jobs")
+_CONFIG = ("-c", "--config")
+_COUNTS = ("--folds", "--seeds", "--jobs")
+_EXCLUDED = ("--ckpt", "--seed_everything")
 
 
 @dataclass(frozen=True)
 class JobPlan:
-    """What is to be run: one job for each fold and seed, and where the results go."""
+    """The jobs of a command, one for each fold and seed.
+
+    Attributes:
+        command: the command line.
+        folder: folder of all jobs and of the summary.
+        jobs: the jobs.
+        processes: number of processes; None for as many as cores and memory allow.
+    """
 
     command: list[str]
     folder: Path
@@ -33,10 +42,10 @@ class JobPlan:
 
 
 def repeat(argv: list[str]) -> int:
-    """Run all folds and seeds that are not done yet, show and save the table; return the exit code.
+    """Train all folds and seeds without results, print and save the summary; return the exit code.
 
     Raises:
-        UsageError: a wrong setting, found before anything was trained.
+        UsageError: when a setting is wrong, or another process uses the folder.
     """
     plan = plan_jobs(argv)
     plan.folder.mkdir(parents=True, exist_ok=True)
@@ -45,14 +54,14 @@ def repeat(argv: list[str]) -> int:
 
 
 def _run_plan(plan: JobPlan) -> int:
-    done, left = _finished(plan.jobs)
-    if done:
-        print(f"{len(done)} of {len(plan.jobs)} runs are done already in {plan.folder}")
-    for job in left:  # what an interrupted run left
+    finished, unfinished = _split_by_result(plan.jobs)
+    if finished:
+        print(f"{len(finished)} of {len(plan.jobs)} runs are already finished in {plan.folder}")
+    for job in unfinished:  # their folders may contain files of an interrupted command
         shutil.rmtree(job.folder, ignore_errors=True)
-    outcomes = run_jobs(left, plan.processes)
+    outcomes = run_jobs(unfinished, plan.processes)
     failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-    results, _ = _finished(plan.jobs)
+    results, _ = _split_by_result(plan.jobs)
     if results:
         write_summary(plan.folder, plan.command, results, failures)
         print_summary(plan.folder, results)
@@ -62,39 +71,38 @@ def _run_plan(plan: JobPlan) -> int:
 
 
 def plan_jobs(argv: list[str]) -> JobPlan:
-    """Read `--folds`, `--seeds` and `--jobs`, and lay out the runs.
+    """Return the jobs of a command line with `--folds`, `--seeds` or `--jobs`.
 
-    Results lie in `<root>/<experiment>-<data set>/<key>`, where the key is made of all settings,
-    so that a finished run is found again by the same settings and by no others.
+    Their folder is `<root>/<experiment>-<data set>/<key>`, where the key is a hash of all
+    settings: the same command finds its finished jobs, and other settings have another folder.
 
     Raises:
-        UsageError: a number that is none, or a seed or fold given besides.
+        UsageError: when a count is not a positive integer, or a seed or a checkpoint is set.
     """
     pairs = split_options(argv[1:])
-    given = {option: value for option, value in pairs if option in _OWN}
-    rest = [(option, value) for option, value in pairs if option not in _OWN]
-    arguments = [word for pair in rest for word in pair if word is not None]
-    for option, _ in rest:
-        if option in ("--ckpt", "--seed_everything"):
-            raise UsageError(f"{option} makes no sense with --folds or --seeds: leave it out")
-    command = read_command([argv[0], *arguments])
-    names = [
-        Path(v).stem for o, v in split_options(command.arguments) if o in ("-c", "--config") and v
-    ]
-    folder = _root(rest) / ("-".join(names) or "fit") / _key(command.arguments)
-    folds = [None] if "--folds" not in given else range(_count("--folds", given["--folds"]))
-    seeds = range(_count("--seeds", given.get("--seeds", "1")))
+    counts = {option: value for option, value in pairs if option in _COUNTS}
+    settings = [(option, value) for option, value in pairs if option not in _COUNTS]
+    for option, _ in settings:
+        if option in _EXCLUDED:
+            raise UsageError(f"{option} cannot be combined with --folds or --seeds: leave it out")
+    words = [word for pair in settings for word in pair if word is not None]
+    command = read_command([argv[0], *words])
+    folder = _runs_root(settings) / _experiment(command.arguments) / _key(command.arguments)
+    folds: Sequence[int | None] = [None]
+    if "--folds" in counts:
+        folds = range(_positive("--folds", counts["--folds"]))
+    seeds = range(_positive("--seeds", counts.get("--seeds", "1")))
     jobs = [
-        Job(command.arguments, fold, seed, folder / _name(fold, seed))
+        Job(command.arguments, fold, seed, folder / _job_name(fold, seed))
         for fold, seed in product(folds, seeds)
     ]
-    processes = _count("--jobs", given["--jobs"]) if "--jobs" in given else None
+    processes = _positive("--jobs", counts["--jobs"]) if "--jobs" in counts else None
     return JobPlan(argv, folder, jobs, processes)
 
 
 @contextmanager
 def _exclusive(folder: Path) -> Iterator[None]:
-    """Keep a second command out of the folder, where the system can (not on Windows)."""
+    """Lock the folder against other commands, except on Windows."""
     if sys.platform == "win32":
         yield
         return
@@ -104,42 +112,49 @@ def _exclusive(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"another command is at work in {folder}: wait for it") from None
+            raise UsageError(
+                f"another command is running in {folder}: wait until it ends"
+            ) from None
         yield
 
 
-def _finished(jobs: Sequence[Job]) -> tuple[list[dict[str, Any]], list[Job]]:
-    """The results of the jobs that have one, and the other jobs."""
-    done, left = [], []
+def _split_by_result(jobs: Sequence[Job]) -> tuple[list[dict[str, Any]], list[Job]]:
+    """Return the results of the finished jobs, and the unfinished jobs."""
+    results, unfinished = [], []
     for job in jobs:
         file = job.folder / RESULT
         if file.is_file():
-            done.append(json.loads(file.read_text(encoding="utf-8")))
+            results.append(json.loads(file.read_text(encoding="utf-8")))
         else:
-            left.append(job)
-    return done, left
+            unfinished.append(job)
+    return results, unfinished
 
 
-def _root(pairs: list[tuple[str, str | None]]) -> Path:
-    given = dict(pairs).get("--trainer.default_root_dir")
-    return Path(given or "runs")
+def _runs_root(settings: list[tuple[str, str | None]]) -> Path:
+    return Path(dict(settings).get("--trainer.default_root_dir") or "runs")
+
+
+def _experiment(arguments: list[str]) -> str:
+    """Return the names of all configuration files, joined by "-"."""
+    names = [Path(v).stem for o, v in split_options(arguments) if o in _CONFIG and v]
+    return "-".join(names) or "fit"
 
 
 def _key(arguments: list[str]) -> str:
-    """A name for settings: configuration files count by what is in them."""
+    """Return a hash of all settings; of a configuration file, the content counts."""
     parts: list[str] = []
     for option, value in split_options(arguments):
-        is_file = option in ("-c", "--config") and value is not None
-        text = Path(value).read_text(encoding="utf-8") if is_file and value else value
-        parts += [option, text or ""]
+        if option in _CONFIG and value:
+            value = Path(value).read_text(encoding="utf-8")
+        parts += [option, value or ""]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
 
 
-def _name(fold: int | None, seed: int) -> str:
+def _job_name(fold: int | None, seed: int) -> str:
     return f"seed{seed}" if fold is None else f"fold{fold}-seed{seed}"
 
 
-def _count(option: str, value: str | None) -> int:
+def _positive(option: str, value: str | None) -> int:
     if value is None or not value.isdecimal() or int(value) < 1:
-        raise UsageError(f"{option} needs a whole number from 1 up, got {value!r}")
+        raise UsageError(f"{option}: got {value!r}, expected an integer of 1 or more")
     return int(value)

@@ -1,4 +1,4 @@
-"""Mean and deviation over seeds and splits: the last table of many runs, and its files."""
+"""Mean and standard deviation over seeds and folds, as a table and as files."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from graphformer.cli.many_runs.pool import Failure
 _LIBRARIES = ("torch", "lightning", "torch-geometric", "numba", "numpy")
 
 
-def summarise(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """Statistics of each metric over runs; deviations are those of samples (n - 1).
+def summarize(results: Sequence[dict[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """Return statistics of each metric over runs; deviations are sample deviations (n - 1).
 
-    "deviation" is that of all runs. "over seeds" is the deviation among the seeds of one fold, on
-    average; "over folds" that of the folds' means. None where there are too few to tell.
+    "deviation" is over all runs, "over seeds" the mean over folds of the deviation among the seeds
+    of a fold, and "over folds" the deviation of the folds' means. A deviation of fewer than two
+    values is None.
     """
     metrics = {name: None for result in results for name in result["metrics"]}
     return {name: _statistics(results, name) for name in metrics}
@@ -44,8 +45,8 @@ def _statistics(results: Sequence[dict[str, Any]], name: str) -> dict[str, float
         "deviation": _deviation(values),
         "over seeds": fmean(among_seeds) if among_seeds else None,
         "over folds": _deviation([fmean(fold) for fold in folds.values()]),
-        "least": min(values),
-        "most": max(values),
+        "min": min(values),
+        "max": max(values),
     }
 
 
@@ -54,7 +55,7 @@ def _deviation(values: list[float]) -> float | None:
 
 
 def print_summary(folder: Path, results: Sequence[dict[str, Any]]) -> None:
-    """Print the table of all runs."""
+    """Print the table of statistics."""
     head, *rows = _table(results)
     table = Table(*head)
     for row in rows:
@@ -69,35 +70,35 @@ def write_summary(
     results: Sequence[dict[str, Any]],
     failures: Sequence[Failure] = (),
 ) -> None:
-    """Write `results.json`, with every run, and `results.md`, with the table."""
+    """Write `results.json` with all runs, and `results.md` with the table of statistics."""
     from graphformer.cli.run_dir import write_atomically
 
-    told = {
+    report = {
         "command": shlex.join(["graphformer", *command]),
         "date": date.today().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "versions": versions(),
-        "summary": summarise(results),
+        "summary": summarize(results),
         "failed": {failure.job.name: failure.reason for failure in failures},
         "runs": list(results),
     }
-    write_atomically(folder / "results.json", json.dumps(told, indent=2) + "\n")
+    write_atomically(folder / "results.json", json.dumps(report, indent=2) + "\n")
     head, *rows = _table(results)
     lines = [f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows]]
-    text = "\n".join([f"`{told['command']}`", "", *lines, "", f"{_runs(results)}.", ""])
+    text = "\n".join([f"`{report['command']}`", "", *lines, "", f"{_runs(results)}.", ""])
     write_atomically(folder / "results.md", text)
 
 
 def versions() -> dict[str, str]:
-    """What the runs were made with."""
+    """Return the versions of Python, this package and its libraries."""
     libraries = {name: version(name) for name in _LIBRARIES}
     python = platform.python_version()
     return {"python": python, "graphformer": graphformer.__version__, **libraries}
 
 
 def _table(results: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """The head and a row for each metric; what no metric has, such as folds, has no column."""
-    summary = summarise(results)
+    """Return the head and one row per metric; a statistic that is None for all has no column."""
+    summary = summarize(results)
     rows = list(summary.values())
     columns = [c for c in rows[0] if any(statistics[c] is not None for statistics in rows)]
     body = [[name, *(_number(row[c]) for c in columns)] for name, row in summary.items()]

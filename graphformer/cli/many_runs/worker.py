@@ -1,4 +1,4 @@
-"""A process of `fit --folds --seeds`: it trains the jobs that it is sent, and tests each."""
+"""A process of `fit --folds --seeds`: trains and tests the jobs that the parent sends."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ from graphformer.cli.profiling import peak_resident_memory
 from graphformer.cli.run_dir import make_loggers, write_atomically
 from graphformer.tasks import Task
 
-_PAUSE = 0.5  # seconds between two reports
+_REPORT_INTERVAL = 0.5  # seconds
 
 
 def work(connection: Connection, threads: int) -> None:
-    """Train what comes through the connection; end with the process that started this one.
+    """Train the jobs that the connection delivers, until the parent ends.
 
-    An error that is no usage error ends this process, with its traceback in the job's log.
+    An error other than a usage error ends this process, with its traceback in the job's log.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this one
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and kills its workers
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     while True:
         job: Job = connection.recv()
         job.folder.mkdir(parents=True)
         with _log(job.folder / "log.txt"):
             try:
-                told: tuple[str, Any] = "done", train(job, connection)
+                message: tuple[str, Any] = "done", train(job, connection)
             except UsageError as error:
-                told = "refused", str(error)
-        connection.send(told)
+                message = "refused", str(error)
+        connection.send(message)
 
 
 def train(job: Job, connection: Connection) -> dict[str, float]:
@@ -73,7 +73,13 @@ def train(job: Job, connection: Connection) -> dict[str, float]:
 
 
 class _Run(CLI):
-    """`fit` with a given fold and seed, then `test` with the best checkpoint."""
+    """`fit` of one fold and seed, then `test` with the best checkpoint.
+
+    Attributes:
+        metrics: test metrics.
+        best: validation metrics of the best checkpoint.
+        fit_seconds: duration of the training.
+    """
 
     metrics: dict[str, float]
     best: dict[str, float]
@@ -85,7 +91,7 @@ class _Run(CLI):
         super().__init__(Command("fit", arguments, None, None), folder=job.folder)
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
-        """Parse, and put the fold in."""
+        """Parse the arguments and set the fold of the data."""
         super().parse_arguments(parser, args)
         data, fold = self.config.fit.data, self.job.fold
         if fold is None:
@@ -100,14 +106,14 @@ class _Run(CLI):
         data.init_args[setting] = fold
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Build the trainer without a bar or TensorBoard."""
+        """Build the trainer without a progress bar and with the CSV logger alone."""
         assert self.folder is not None
         logger = make_loggers(self.folder)[:1]
-        bar = {"enable_progress_bar": False}
-        return super().instantiate_trainer(**{**kwargs, **bar, "logger": logger})
+        fixed = {"enable_progress_bar": False, "logger": logger}
+        return super().instantiate_trainer(**{**kwargs, **fixed})
 
     def fit(self, model: Task, datamodule: pl.LightningDataModule) -> None:
-        """Train, then test at the best checkpoint."""
+        """Train, then validate and test with the best checkpoint."""
         assert self.folder is not None
         start = time.perf_counter()
         self.trainer.fit(model, datamodule=datamodule)
@@ -127,54 +133,54 @@ class _Run(CLI):
             for name, value in result.items()
         }
 
-    def _callbacks(self, given: Any) -> list[Callback]:
-        """What a single run has, but for the last checkpoint where there is a best one."""
-        callbacks = [c for c in super()._callbacks(given) if not isinstance(c, StopOnSignal)]
-        if given.limit_val_batches != 0:
-            callbacks = [c for c in callbacks if not _is_for_last_only(c)]
+    def _callbacks(self, settings: Any) -> list[Callback]:
+        """Return the callbacks of a single run; a best checkpoint replaces the last one."""
+        callbacks = [c for c in super()._callbacks(settings) if not isinstance(c, StopOnSignal)]
+        if settings.limit_val_batches != 0:
+            callbacks = [c for c in callbacks if not _keeps_last_only(c)]
             for callback in callbacks:
                 if isinstance(callback, ModelCheckpoint):
                     callback.save_last = None
         return [*callbacks, _Report(self.connection)]
 
 
-def _is_for_last_only(callback: Callback) -> bool:
+def _keeps_last_only(callback: Callback) -> bool:
     return isinstance(callback, ModelCheckpoint) and callback.monitor is None
 
 
 class _Report(Callback):
-    """Tell the parent how far training is."""
+    """Reports the progress of training to the parent."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.next = 0.0
+        self.next_report = 0.0
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Report now and then: of steps where their number is limited, else of epochs."""
-        if time.monotonic() < self.next:
+        """Report the steps if `max_steps` is set, otherwise the epochs."""
+        if time.monotonic() < self.next_report:
             return
-        self.next = time.monotonic() + _PAUSE
+        self.next_report = time.monotonic() + _REPORT_INTERVAL
         by_steps = trainer.max_steps > 0
         metrics = {k: v.item() for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
-        told = {
+        report = {
             "done": trainer.global_step if by_steps else trainer.current_epoch,
             "total": trainer.max_steps if by_steps else trainer.max_epochs,
             "note": " ".join(f"{name} {value:.3f}" for name, value in sorted(metrics.items())),
             "memory": peak_resident_memory(),
         }
-        self.connection.send(("progress", told))
+        self.connection.send(("progress", report))
 
 
 @contextmanager
 def _log(file: Path) -> Iterator[None]:
-    """Send what this process writes, its libraries included, to a file."""
+    """Redirect standard output and error, native code included, to a file."""
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
     with file.open("wb", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    yield  # not in `finally`: after an error the traceback belongs to the log
+    yield  # without `finally`, so that the traceback of an error is written to the log
     sys.stdout.flush()
     sys.stderr.flush()
     for number, copy in zip((1, 2), saved, strict=True):
@@ -182,8 +188,8 @@ def _log(file: Path) -> Iterator[None]:
         os.close(copy)
 
 
-def _end_with_parent() -> None:
-    """Leave no orphan should the parent be killed."""
+def _exit_with_parent() -> None:
+    """Exit when the parent process ends, even if it was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

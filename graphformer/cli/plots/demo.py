@@ -1,4 +1,4 @@
-"""The picture of the demo: who may attend, who does attend, and what it is worth."""
+"""The figure of the demo: the adjacency, the attention weights, and the test metrics."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rich.progress import Progress, TextColumn
 from torch import Tensor
 
 from graphformer.adjacency import Adjacency
+from graphformer.data.batch import Batch, BatchLike
 from graphformer.models import Model
 from graphformer.patterns import Pattern
 from graphformer.tasks import Task
@@ -30,7 +31,18 @@ WIDTH = 28  # characters of text to show
 
 @dataclass
 class Modality:
-    """A data set, the network for it, and the adjacencies to train it under."""
+    """A data set with its network, its task and the adjacencies to compare.
+
+    Attributes:
+        name: heading of the rows.
+        data: the data module, set up.
+        network: builds the network.
+        task: builds the task from network and adjacency.
+        adjacencies: patterns by name; the last one is the sparsest.
+        steps: number of training steps.
+        metric: name of the test metric, without "test/".
+        chance: value of the metric without training.
+    """
 
     name: str
     data: pl.LightningDataModule
@@ -44,7 +56,17 @@ class Modality:
 
 @dataclass
 class Run(Callback):
-    """One training: what was trained, and what came of it."""
+    """One training run and its results; as a callback, it measures the time of each step.
+
+    Attributes:
+        modality: what is trained.
+        adjacency: name of the pattern.
+        task: the task.
+        seconds: time of each step.
+        edges: number of edges of a training batch.
+        memory: peak bytes of a training step.
+        result: the test metric.
+    """
 
     modality: Modality
     adjacency: str
@@ -55,7 +77,7 @@ class Run(Callback):
     result: float = math.nan
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Show a progress bar for the whole training, however many epochs it takes."""
+        """Show one progress bar for all epochs."""
         columns = (*Progress.get_default_columns(), TextColumn("loss {task.fields[loss]:.3f}"))
         self._progress = Progress(*columns)
         self._progress.start()
@@ -63,22 +85,22 @@ class Run(Callback):
         self._bar = self._progress.add_task(label, total=trainer.max_steps, loss=math.nan)
 
     def on_train_end(self, *_: Any) -> None:
-        """Leave the bar as it is."""
+        """Stop the progress bar."""
         self._progress.stop()
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Start the clock."""
+        """Record the start of the step."""
         self._start = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Stop the clock, and show how far the training is."""
+        """Record the time of the step and update the progress bar."""
         self.seconds.append(time.perf_counter() - self._start)
         loss = float(trainer.callback_metrics["train/loss"])
         self._progress.update(self._bar, advance=1, loss=loss)
 
 
 def draw(runs: list[Run], path: Path) -> None:
-    """Draw one row a modality and save it as a PNG."""
+    """Draw one row per modality and save the figure as PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -88,7 +110,7 @@ def draw(runs: list[Run], path: Path) -> None:
     rows = [[run for run in runs if run.modality is modality] for modality in modalities]
     figure, axes = plt.subplots(len(rows), 4, figsize=(15, 11.5), layout="constrained")
     figure.suptitle(
-        "One Transformer; the adjacency says who attends to whom", fontsize=17, color=INK
+        "One Transformer; the adjacency defines which nodes attend to which", fontsize=17, color=INK
     )
     for row, draw_row, group in zip(axes, (_images, _text, _graph), rows, strict=True):
         draw_row(row, group[-2], group[-1])
@@ -98,8 +120,8 @@ def draw(runs: list[Run], path: Path) -> None:
 
 
 @torch.no_grad()
-def attention_map(run: Run, batch: Any) -> tuple[Adjacency, Tensor]:
-    """The attention weights of the last block, mean over heads, [E], and their adjacency."""
+def attention_map(run: Run, batch: BatchLike) -> tuple[Adjacency, Tensor]:
+    """Return the adjacency, and the last block's attention weights [E], averaged over heads."""
     adjacency = run.task.adjacency(batch)
     network: Any = run.task.network
     x = network.embedding(batch)
@@ -110,7 +132,7 @@ def attention_map(run: Run, batch: Any) -> tuple[Adjacency, Tensor]:
     return adjacency, weights.mean(1)
 
 
-def _dense(run: Run, batch: Any) -> Tensor:
+def _dense(run: Run, batch: BatchLike) -> Tensor:
     adjacency, weights = attention_map(run, batch)
     dense = torch.zeros(adjacency.shape)
     source, target = adjacency.edge_index
@@ -119,11 +141,9 @@ def _dense(run: Run, batch: Any) -> Tensor:
 
 
 def _images(axes: np.ndarray, dense: Run, sparse: Run) -> None:
-    from torch_geometric.data import Data
-
     batch = next(iter(sparse.modality.data.test_dataloader()))
     nodes = batch.lengths[0]
-    one = Data(x=batch.x[:nodes], pos=batch.pos[:nodes], lengths=(nodes,), shapes=batch.shapes[:1])
+    one = Batch(x=batch.x[:nodes], pos=batch.pos[:nodes], lengths=(nodes,), shapes=batch.shapes[:1])
     height, width = batch.shapes[0]
     patch = (height // 2) * width + width // 2
     image = one.x.view(height, width)
@@ -140,16 +160,14 @@ def _images(axes: np.ndarray, dense: Run, sparse: Run) -> None:
 
 
 def _text(axes: np.ndarray, dense: Run, sparse: Run) -> None:
-    from torch_geometric.data import Data
-
     data: Any = sparse.modality.data
     batch = next(iter(data.test_dataloader()))
     ids = batch.x[: batch.lengths[0]]
-    one = Data(x=ids, pos=torch.arange(len(ids)), lengths=(len(ids),))
+    one = Batch(x=ids, pos=torch.arange(len(ids)), lengths=(len(ids),))
     shown = slice(len(ids) - WIDTH, len(ids))
     letters = ["·" if c == " " else repr(c)[1:-1] for c in data.decode(ids[shown])]
     mask = sparse.task.adjacency(one).to_mask()[shown, shown].float()
-    maps = [(mask, "Oranges", f"{sparse.adjacency}: who may attend")]
+    maps = [(mask, "Oranges", f"{sparse.adjacency}: adjacency")]
     for run in (dense, sparse):
         heat = _dense(run, one)[shown, shown].sqrt()
         maps.append((heat, "magma", f"attention: {run.adjacency}"))
@@ -210,5 +228,5 @@ def _show(axis: Axes, values: Tensor, colors: str, title: str) -> None:
 
 
 def show_metric(value: float, metric: str) -> str:
-    """A metric as people read it."""
+    """Return a metric as text: a percentage, or a number of bits."""
     return f"{value:.1%}" if metric == "accuracy" else f"{value:.2f} bits"

@@ -78,8 +78,8 @@ def test_several_prompts_and_stop_strings(checkpoint, capsys):
     ("arguments", "expected"),
     [
         (["--prompt", "Ω"], "the character 'Ω'"),
-        (["--prompt", ""], "--prompt is empty"),
-        (["--prompt", "to", "--stop", ""], "--stop is empty"),
+        (["--prompt", ""], "--prompt: got no tokens"),
+        (["--prompt", "to", "--stop", ""], "--stop: got an empty string"),
         (["--prompt", "to", "--seed", "-3"], "seed must be 0 or more, or None, got -3"),
         (["--prompt", "to", "--top-p", "3"], "top_p must be above 0"),
         (["--prompt", "to", "--max-new-tokens", "x"], "--max-new-tokens"),
@@ -112,7 +112,7 @@ def test_cells_write_and_what_sees_ahead_does_not(checkpoint, capsys, tmp_path, 
 
 def test_a_model_that_writes_nothing(trained, capsys):
     assert main(["generate", "--ckpt", str(trained.last), "--prompt", "to"]) == 2
-    assert "holds no tokenizer" in capsys.readouterr().err
+    assert "contains no tokenizer" in capsys.readouterr().err
 
 
 def written(tokenizer, prompt, stop, new):

@@ -95,7 +95,7 @@ def batches(size: int) -> list[SimpleNamespace]:
 
 def test_figures_of_an_encoder():
     subject = MeasuredModel(encoder(), Complete(), None)
-    subject.probe(batches(13)[0])
+    subject.choose_measure(batches(13)[0])
     assert subject.measure == "cosine"
     patterns = {"all": Complete(), "wide": Window(64), "narrow": Window(1)}
     figures = list(measure_tradeoff(subject, patterns, batches, [13, 5], rounds=1))
@@ -122,7 +122,7 @@ def test_perplexity_of_a_causal_model_by_its_definition():
     model = models.language_model(17, dim=12, depth=2, num_heads=3, max_length=64).eval()
     subject = MeasuredModel(model, Causal(), None)
     (batch, _) = batches(23)
-    subject.probe(batch)
+    subject.choose_measure(batch)
     assert subject.measure == "perplexity"
     log = model(batch, Causal()).log_softmax(-1)
     terms = [log[i, batch.x[i + 1]] for i in range(batch.num_nodes - 1) if i + 1 != 23]
@@ -132,7 +132,7 @@ def test_perplexity_of_a_causal_model_by_its_definition():
 
 def test_no_pattern_shows_a_causal_model_what_follows():
     model = models.language_model(17, dim=12, depth=2, num_heads=3)
-    kept = MeasuredModel(model, Causal(), None).kept(Window(3) | GlobalNodes())
+    kept = MeasuredModel(model, Causal(), None).restrict(Window(3) | GlobalNodes())
     source, target = kept(batches(23)[0]).edge_index
     assert (source <= target).all()
     assert (source != target).any()
@@ -145,10 +145,10 @@ def test_accuracy_counts_right_answers():
     answers = torch.cat([model.eval()(b, Complete()).argmax(-1) for b in made]).tolist()
     labels = [answers[0], answers[1], (answers[2] + 1) % 5]
     subject = MeasuredModel(model, Complete(), labels)
-    subject.probe(made[0])
+    subject.choose_measure(made[0])
     assert subject.quality(made, Complete(), []) == pytest.approx(2 / 3)
-    with pytest.raises(ValueError, match="no such classes"):
-        MeasuredModel(model, Complete(), [5, 0, 1]).probe(made[0])
+    with pytest.raises(ValueError, match="classes, expected a model"):
+        MeasuredModel(model, Complete(), [5, 0, 1]).choose_measure(made[0])
 
 
 @pytest.fixture
@@ -210,10 +210,19 @@ def some_ids(self, texts, *, max_length):
     ("arguments", "message"),
     [
         (["--patterns", "Windw:radius=1"], "did you mean 'Window'?"),
-        (["--patterns", "Complete", "--lengths", "42"], "at most 41"),
-        (["--patterns", "Complete", "--learn", "1.5"], "--learn must be above 0"),
-        (["--patterns", "Complete", "--limit", "0"], "--limit must be at least 1"),
-        (["--patterns", "Complete", "--label", "x"], "--label is for .jsonl, .tsv and .csv"),
+        (
+            ["--patterns", "Complete", "--lengths", "42"],
+            "got 42, expected at least 2 and at most 41",
+        ),
+        (
+            ["--patterns", "Complete", "--learn", "1.5"],
+            "--learn: got 1.5, expected a number above 0",
+        ),
+        (
+            ["--patterns", "Complete", "--limit", "0"],
+            "--limit: got 0, expected an integer",
+        ),
+        (["--patterns", "Complete", "--label", "x"], "--label: got texts.txt"),
         (["--patterns", "Complete", "--data", "no.txt"], "no.txt"),
         (["--patterns", "Complete", "--model", "nowhere"], "there is no checkpoint 'nowhere'"),
         ([], "--patterns"),

@@ -17,7 +17,7 @@ from graphformer.cli import main
 from graphformer.cli.many_runs import pool, repeat
 from graphformer.cli.many_runs.job import Job
 from graphformer.cli.many_runs.pool import Failure, Success
-from graphformer.cli.many_runs.summary import summarise, write_summary
+from graphformer.cli.many_runs.summary import summarize, write_summary
 
 COMMAND = "import sys; from graphformer.cli import main; sys.exit(main(sys.argv[1:]))"
 FAILING = """\
@@ -68,7 +68,7 @@ def test_all_seeds_run_once_and_the_table_is_saved(
     (folder / "seed1" / "result.json").unlink()  # as if it had been interrupted
     first = told["runs"][1]["metrics"]
     assert main([*arguments, "--seeds", "2"]) == 0
-    assert "1 of 2 runs are done already" in capfd.readouterr().out
+    assert "1 of 2 runs are already finished" in capfd.readouterr().out
     assert (folder / "seed0" / "result.json").stat().st_mtime_ns == before
     again = json.loads((folder / "seed1" / "result.json").read_text())["metrics"]
     assert again == first  # a repeated run gives the same bits
@@ -98,9 +98,9 @@ def test_a_failed_run_is_named_and_the_others_go_on(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--seeds", "0"], "--seeds needs a whole number from 1 up, got '0'"),
-        (["--folds", "x"], "--folds needs a whole number"),
-        (["--seeds", "2", "--seed_everything", "7"], "--seed_everything makes no sense"),
+        (["--seeds", "0"], "--seeds: got '0', expected an integer of 1 or more"),
+        (["--folds", "x"], "--folds: got 'x', expected an integer"),
+        (["--seeds", "2", "--seed_everything", "7"], "--seed_everything cannot be combined"),
     ],
 )
 def test_wrong_numbers(
@@ -129,7 +129,7 @@ def test_two_commands_do_not_share_a_folder(
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert main(arguments) == 2
-    assert "another command is at work in runs/tiny/" in capsys.readouterr().err
+    assert "another command is running in runs/tiny/" in capsys.readouterr().err
 
 
 def test_plan_names_runs_and_keeps_settings_apart(workplace: Path) -> None:
@@ -151,20 +151,20 @@ def test_plan_names_runs_and_keeps_settings_apart(workplace: Path) -> None:
 def test_deviations_over_seeds_and_folds() -> None:
     table = {(0, 0): 1.0, (0, 1): 3.0, (1, 0): 5.0, (1, 1): 9.0}
     runs = [{"fold": f, "seed": s, "metrics": {"m": v}} for (f, s), v in table.items()]
-    statistics = summarise(runs)["m"]
+    statistics = summarize(runs)["m"]
     assert statistics["mean"] == 4.5
     assert statistics["deviation"] == pytest.approx(stdev(table.values()))
     assert statistics["over seeds"] == pytest.approx((stdev([1, 3]) + stdev([5, 9])) / 2)
     assert statistics["over folds"] == pytest.approx(stdev([2, 7]))
-    assert (statistics["least"], statistics["most"]) == (1, 9)
-    alone = summarise(runs[:1])["m"]
+    assert (statistics["min"], statistics["max"]) == (1, 9)
+    alone = summarize(runs[:1])["m"]
     assert alone["deviation"] is alone["over seeds"] is alone["over folds"] is None
 
 
 def test_summary_of_one_run_has_no_empty_columns(tmp_path: Path) -> None:
     runs = [{"fold": None, "seed": 0, "metrics": {"m": 0.5}, "seconds": 1.0}]
     write_summary(tmp_path, ["fit"], runs)
-    assert "| metric | mean | least | most |" in (tmp_path / "results.md").read_text()
+    assert "| metric | mean | min | max |" in (tmp_path / "results.md").read_text()
 
 
 class FakeWorker:
@@ -193,7 +193,7 @@ def test_no_more_processes_than_memory_has_room_for(
 ) -> None:
     FakeWorker.made = 0
     monkeypatch.setattr(pool, "Worker", FakeWorker)
-    monkeypatch.setattr(pool, "_cores", lambda: 3)
+    monkeypatch.setattr(pool, "_available_cores", lambda: 3)
     monkeypatch.setattr(pool, "free_memory", lambda: free)
     jobs = [Job([], None, seed, tmp_path / f"seed{seed}") for seed in range(50)]
     outcomes = pool.run_jobs(jobs)
