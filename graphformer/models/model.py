@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from graphformer.adjacency import Adjacency
 from graphformer.deprecated import renamed_keywords
+from graphformer.models.base import AdjacencyModel, Patterns
 from graphformer.models.generation import RENAMED, generate
 from graphformer.models.text.embed import encode
 from graphformer.nn import Transformer, weight_std
 from graphformer.nn.init import initialise
-from graphformer.patterns import AdjacencyLike, Learned, Pattern, PerLayer, resolve
+from graphformer.patterns import AdjacencyLike
 
-Patterns = Pattern | Sequence[Pattern]
+if TYPE_CHECKING:
+    from graphformer.batch_type import BatchLike
 
 
-class Model(nn.Module):
+class Model(AdjacencyModel):
     """The one model, of any modality: head(transformer(embedding(batch), adjacency)).
 
     Args:
@@ -36,8 +36,6 @@ class Model(nn.Module):
     where BERT has one beside its nodes, the `defaults` of `generate`, and the names of weights that
     are `newly_initialized`.
     """
-
-    adjacency: Pattern | None
 
     def __init__(
         self,
@@ -58,7 +56,7 @@ class Model(nn.Module):
         self.newly_initialized: list[str] = []
         self.prompt = ""
         self.generation_config: dict[str, Any] = {}
-        self.adjacency = None if adjacency is None else self._checked(adjacency)
+        self.adjacency = None if adjacency is None else self.check_pattern(adjacency)
         std = weight_std(transformer.dim) if std is None else std
         initialise(self, std=std, depth=len(transformer.blocks))
 
@@ -74,48 +72,23 @@ class Model(nn.Module):
 
         Raises ValueError without an adjacency where the model has none of its own.
         """
-        edges = self._edges(batch, self.adjacency if adjacency is None else adjacency)
+        return self._answer(batch, self.resolve_adjacency(batch, adjacency), options)
+
+    @property
+    def depth(self) -> int:
+        """The number of blocks."""
+        return len(self.transformer.blocks)
+
+    def _answer(
+        self,
+        batch: BatchLike,
+        adjacency: Adjacency | list[Adjacency],
+        options: dict[str, Any],
+    ) -> Tensor:
+        """Return head(transformer(embedding(batch), adjacency)) for a resolved adjacency."""
         positions = getattr(batch, "pos", None)
-        x = self.transformer(self.embedding(batch), edges, positions, **options)
+        x = self.transformer(self.embedding(batch), adjacency, positions, **options)
         return x if self.head is None else self.head(x, batch)
-
-    def with_adjacency(self, pattern: Patterns) -> Self:
-        """This model with another adjacency: the same weights, shared, over other edges.
-
-        Whatever trains one of the two trains both; the model itself keeps the adjacency it had.
-
-        Args:
-            pattern: who attends to whom from now on, or one pattern a block.
-
-        Raises ValueError for another number of patterns than blocks.
-        """
-        other = copy.copy(self)
-        other._modules = dict(self._modules)
-        other.adjacency = self._checked(pattern)
-        return other
-
-    def _checked(self, pattern: Patterns) -> Pattern:
-        if isinstance(pattern, Learned):
-            pattern = pattern.pattern
-        if isinstance(pattern, Pattern) and not isinstance(pattern, PerLayer):
-            return pattern
-        several = pattern if isinstance(pattern, PerLayer) else PerLayer(tuple(pattern))
-        depth = len(self.transformer.blocks)
-        if len(several.patterns) != depth:
-            raise ValueError(
-                f"pattern must be one, or one a block: got {len(several.patterns)} for {depth} "
-                "blocks"
-            )
-        return several
-
-    def _edges(self, batch: Any, adjacency: AdjacencyLike | None) -> Adjacency | list[Adjacency]:
-        """The adjacency of the batch, or one a block."""
-        if adjacency is None:
-            raise ValueError(
-                "adjacency is missing: pass a pattern such as graphformer.patterns.Complete(), or "
-                "give the model one of its own by model.with_adjacency(pattern)"
-            )
-        return resolve(adjacency, batch)
 
     @renamed_keywords(**RENAMED)
     def generate(self, prompts: Any, *, max_new_tokens: int, **options: Any) -> Any:

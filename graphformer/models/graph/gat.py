@@ -1,13 +1,16 @@
-"""Builders of graph attention networks: GAT and GATv2, as published and with residuals."""
+"""Builders of graph attention networks: GAT and GATv2, as published and with residual blocks."""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from graphformer.adjacency import Adjacency
 from graphformer.deprecated import renamed_keywords
+from graphformer.models.base import AdjacencyModel, LayerSequence, NodeLayer
 from graphformer.models.graph.model import GraphModel
 from graphformer.nn import FeedForward, GraphAttention
 from graphformer.nn.dropout import Dropout
@@ -22,13 +25,21 @@ from graphformer.nn.graph import (
     combine_layers,
 )
 from graphformer.nn.readout import Pairs, Readout, graph_head
-from graphformer.patterns import AdjacencyLike, resolve_single
+from graphformer.patterns import AdjacencyLike
+
+if TYPE_CHECKING:
+    from graphformer.batch_type import BatchLike
 
 
-class GAT(nn.Module):
-    """A stack of graph attention layers with ELU between and dropout before each.
+class GAT(AdjacencyModel):
+    """A stack of graph attention layers, with dropout before each and ELU between; see `gat`.
 
-    `gat` builds it.
+    Args:
+        layers: from [N, F] to [N, C], then from [N, C] to [N, C] or logits [N, K].
+        dropout: probability of dropping a unit of each layer's input.
+        edges: of each layer, from the edge fields of a batch to keyword arguments of attention.
+        head: from nodes and the batch to the output; None returns the last layer's output.
+        jump: how the layers are combined for the head.
     """
 
     def __init__(
@@ -45,16 +56,48 @@ class GAT(nn.Module):
         self.dropout, self.jump = Dropout(dropout), jump
         self.num_features = layers[0].source.in_features
 
-    def forward(self, batch: Any, adjacency: AdjacencyLike) -> Tensor:
-        """Features `batch.x` [N, F] -> logits [N, K], or what the head makes of all layers."""
-        adjacency = resolve_single(adjacency, batch)
-        states = [node_features(batch, self.num_features)]
-        for layer, edges in zip(self.layers, self.edges, strict=True):
-            x = layer(self.dropout(states[-1]), adjacency, **edges(batch, adjacency))
-            states.append(F.elu(x) if layer is not self.layers[-1] else x)
+    @property
+    def depth(self) -> int:
+        """The number of layers."""
+        return len(self.layers)
+
+    def forward(self, batch: BatchLike, adjacency: AdjacencyLike | None = None) -> Tensor:
+        """Return logits [N, K], or the output of the head, from features `batch.x` [N, F].
+
+        Args:
+            batch: graphs with the fields that edges and head read.
+            adjacency: N x N, a pattern or an edge_index, or one of these for each layer; that of
+                the model by default.
+
+        Raises:
+            ValueError: when the batch lacks a field, or neither the call nor the model has an
+                adjacency.
+        """
+        resolved = self.resolve_adjacency(batch, adjacency)
+        adjacencies = resolved if isinstance(resolved, list) else [resolved] * self.depth
+        x, states = node_features(batch, self.num_features), []
+        for number, (edges, adjacency) in enumerate(zip(self.edges, adjacencies, strict=True)):
+            x = self._layer(number, x, adjacency, **edges(batch, adjacency))
+            states.append(x)
+        return self._output(states, batch)
+
+    def layer_sequence(self, batch: BatchLike, adjacency: Adjacency) -> LayerSequence:
+        """Return the layers, each with dropout before and ELU after it."""
+        layers = [
+            NodeLayer(partial(self._layer, number), edges(batch, adjacency))
+            for number, edges in enumerate(self.edges)
+        ]
+        x = node_features(batch, self.num_features)
+        return LayerSequence(x, layers, partial(self._output, batch=batch), is_local=True)
+
+    def _layer(self, number: int, x: Tensor, adjacency: Adjacency, **values: Tensor) -> Tensor:
+        x = self.layers[number](self.dropout(x), adjacency, **values)
+        return x if number == self.depth - 1 else F.elu(x)
+
+    def _output(self, states: list[Tensor], batch: BatchLike) -> Tensor:
         if self.head is None:
             return states[-1]
-        return self.head(combine_layers(states[1:], self.jump), batch)
+        return self.head(combine_layers(states, self.jump), batch)
 
 
 @renamed_keywords(num_edge_kinds="num_union_parts")
@@ -75,43 +118,44 @@ def gat(
     pairs: Pairs | None = None,
     jump: Jump = "last",
 ) -> GAT:
-    """The graph attention network as published; its edges should have self-loops.
+    """Build the graph attention network as published; its adjacency should have self-loops.
 
     Args:
         num_features: width of the node features.
         num_classes: K.
-        dim: width of each hidden head.
+        dim: width of a head in the hidden layers.
         depth: number of layers.
         num_heads: heads of the hidden layers, concatenated.
-        out_heads: heads of the last layer, averaged; not for `pool`, `pairs` and `jump`, where
-            the last layer is as the others and a head makes the answers.
-        dropout: on each layer's input and attention weights.
-        v2: score as GATv2.
-        num_edge_features: width of `batch.edge_attr`, which the scores hear; 0 for none.
-        num_union_parts: parts of the union that the adjacency is, each with a bias of its own.
+        out_heads: heads of the last layer, averaged. With `pool`, `pairs` or `jump` the last layer
+            is like the others, and a head follows.
+        dropout: probability of dropping a unit of each layer's input, and an attention weight.
+        v2: compute GATv2's scores.
+        num_edge_features: width of `batch.edge_attr`, which enters the scores; 0 for none.
+        num_union_parts: number of parts of the union that the adjacency is, each with a learned
+            bias; 0 for none.
         weighted: multiply logits by `batch.edge_weight`.
-        pool: answer for graphs: how their nodes are pooled.
-        pairs: answer for pairs of nodes, as `PairHead` does.
-        jump: which layers the head reads: the last, all side by side, or the largest of all.
+        pool: how the nodes of a sample are pooled; None for logits by node.
+        pairs: logits for node pairs, as in `PairHead`.
+        jump: jumping knowledge: "last" uses the last layer, "cat" the concatenation of all layers,
+            "max" their elementwise maximum.
 
     Returns:
-        A model from features [N, num_features] to logits [N, K], [B, K] if pooled, or [P, K] of
-        pairs.
+        A model from features [N, num_features] to logits [N, K]; [B, K] if pooled; [P, K] of pairs.
 
-    Raises ValueError for less than one layer, and for an unknown `pool`, `pairs` or `jump`.
+    Raises:
+        ValueError: for a `depth` below 1, and for an unknown `pool`, `pairs` or `jump`.
 
-    Source: Veličković et al., 2018, section 3.3; Brody et al., 2022; Xu et al., 2018 (jumps).
+    Source: Veličković et al., 2018, section 3.3; Brody et al., 2022 (GATv2); Xu et al., 2018
+    (jumping knowledge).
     """
     if depth < 1:
-        raise ValueError(f"depth must be at least 1, got {depth}")
+        raise ValueError(f"depth: got {depth}, expected 1 or more")
     check_jump(jump)
     width = dim * num_heads
-    widths = [num_features] + [width] * (depth - 1)
-
     plain = pool is None and pairs is None and jump == "last"
-    shapes = [(in_dim, dim, num_heads) for in_dim in widths]
+    shapes = [(in_dim, dim, num_heads) for in_dim in [num_features] + [width] * (depth - 1)]
     if plain:
-        shapes[-1] = (widths[-1], num_classes, out_heads)
+        shapes[-1] = (shapes[-1][0], num_classes, out_heads)
     layers = [
         GraphAttention(
             *shape,
@@ -159,7 +203,7 @@ def residual_gat(
     dropout: float = 0.2,
     attention_dropout: float = 0.0,
 ) -> GraphModel:
-    """GAT in pre-norm residual blocks with feed-forward nets, which stands depth and heterophily.
+    """Build a GAT of pre-norm residual blocks, which trains when deep and on heterophilous graphs.
 
     Args:
         num_features: width of the node features.
@@ -168,18 +212,21 @@ def residual_gat(
         depth: number of blocks.
         num_heads: H; must divide `dim`.
         hidden_dim: width of the feed-forward nets; C by default.
-        v2: score as GATv2.
-        separate_ego: keep a node's own features beside the message ("GAT-sep"); then its edges
-            should have no self-loops, which they should have otherwise.
+        v2: compute GATv2's scores.
+        separate_ego: concatenate a node's own features with the message ("GAT-sep"); the adjacency
+            should then have no self-loops. Without it, it should have them.
         num_edge_features, num_union_parts, weighted: as in `gat`.
-        num_node_types: types of nodes in `batch.node_type`.
-        encodings: of nodes, named as in the data, such as "laplacian:8".
+        num_node_types: number of types in `batch.node_type`, each with an embedding; 0 for none.
+        encodings: names of node encodings, as for the data, such as "laplacian:8".
         pool, pairs, jump: as in `gat`.
-        dropout: on embeddings and in feed-forward nets.
-        attention_dropout: on attention weights.
+        dropout: probability of dropping a unit of embeddings and feed-forward nets.
+        attention_dropout: probability of dropping an attention weight.
 
     Returns:
-        A model from features [N, num_features] to logits [N, K], [B, K] or [P, K].
+        A model from features [N, num_features] to logits [N, K]; [B, K] if pooled; [P, K] of pairs.
+
+    Raises:
+        ValueError: when `num_heads` does not divide `dim`, and for unknown names.
 
     Source: Platonov et al., 2023, "A critical look at the evaluation of GNNs under heterophily".
     """
@@ -196,7 +243,7 @@ def residual_gat(
         return ResidualBlock(heads, mlp, nn.LayerNorm(dim), dropout=dropout)
 
     if num_heads < 1 or dim % num_heads:
-        raise ValueError(f"num_heads must divide dim, got {num_heads} and {dim}")
+        raise ValueError(f"num_heads: got {num_heads}, expected a divisor of dim {dim}")
     transformer, out_dim = build_transformer(dim, depth, num_heads, jump=jump, block=block)
     embedding = GraphEmbedding(
         num_features,

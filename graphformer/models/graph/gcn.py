@@ -1,31 +1,69 @@
-"""What attention has to beat: networks without it, wrapped so that they take a batch."""
+"""Builder of graph convolutional networks, the baseline without attention."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 from torch_geometric import nn as pyg
 
+from graphformer.deprecated import converted_arguments
+from graphformer.models.base import AdjacencyModel
 from graphformer.nn import Head
 from graphformer.nn.encodings import node_features
-from graphformer.patterns import AdjacencyLike, resolve_single
+from graphformer.nn.graph import Jump, check_jump
+from graphformer.patterns import AdjacencyLike
+
+if TYPE_CHECKING:
+    from graphformer.batch_type import BatchLike
 
 
-class GCN(nn.Module):
-    """PyG's GCN over the edges of an adjacency, with a linear head; `gcn` builds it."""
+class GCN(AdjacencyModel):
+    """PyG's GCN over the edges of an adjacency, with an optional linear head; see `gcn`.
+
+    Args:
+        layers: PyG's stack of layers.
+        head: from nodes [N, C] and the batch to the output; None returns the nodes.
+        dropout: probability of dropping an input feature.
+    """
 
     def __init__(self, layers: pyg.GCN, head: Head | None, *, dropout: float) -> None:
         super().__init__()
         self.layers, self.head, self.dropout = layers, head, nn.Dropout(dropout)
 
-    def forward(self, batch: Any, adjacency: AdjacencyLike) -> Tensor:
-        """Features `batch.x` [N, F] -> logits [N, K], or [B, K] if pooled."""
+    @property
+    def depth(self) -> int:
+        """1: PyG's layers share one adjacency."""
+        return 1
+
+    def forward(self, batch: BatchLike, adjacency: AdjacencyLike | None = None) -> Tensor:
+        """Return logits by node [N, K], or by sample [B, K], from features `batch.x` [N, F].
+
+        Args:
+            batch: graphs.
+            adjacency: N x N, a pattern or an edge_index; that of the model by default.
+
+        Raises:
+            ValueError: when the batch lacks features, or there is no adjacency, or several.
+        """
         features = node_features(batch, self.layers.in_channels)
-        x: Tensor = self.layers(self.dropout(features), resolve_single(adjacency, batch).edge_index)
+        edges = self.resolve_single_adjacency(batch, adjacency)
+        x: Tensor = self.layers(self.dropout(features), edges.edge_index)
         return x if self.head is None else self.head(x, batch)
 
 
+def _residual_to_jump(arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """Convert `residual`, the old name of jumping knowledge by concatenation."""
+    if "residual" not in arguments:
+        return None
+    if "jump" in arguments:
+        raise TypeError("jump: got residual as well, its old name; pass jump alone")
+    converted = dict(arguments)
+    converted["jump"] = "cat" if converted.pop("residual") else "last"
+    return converted
+
+
+@converted_arguments(_residual_to_jump, "num_features", "num_classes", "dim", "depth")
 def gcn(
     num_features: int,
     num_classes: int,
@@ -34,28 +72,34 @@ def gcn(
     *,
     pool: Literal["mean", "sum", "max"] | None = None,
     norm: Literal["batch", "layer"] | None = None,
-    residual: bool = False,
+    jump: Jump = "last",
     dropout: float = 0.0,
 ) -> GCN:
-    """A graph convolutional network of PyG's own layers; they add self-loops by themselves.
+    """Build a graph convolutional network from PyG's layers, which add self-loops themselves.
 
     Args:
         num_features: width of the node features.
         num_classes: K.
         dim: width of the hidden layers.
-        depth: number of layers; the last of them gives the logits unless there is a pooling, a
-            norm or jumping connections, which end in a linear map.
-        pool: how nodes become graphs; None answers for each node.
-        norm: between the layers.
-        residual: concatenate the outputs of all layers (jumping knowledge).
-        dropout: on each layer's input.
+        depth: number of layers. The last one returns the logits, unless there is a `pool`, `norm`
+            or `jump`: then a linear map follows.
+        pool: how the nodes of a sample are pooled; None for logits by node.
+        norm: normalisation between the layers.
+        jump: jumping knowledge: "last" uses the last layer, "cat" the concatenation of all layers,
+            "max" their elementwise maximum.
+        dropout: probability of dropping a unit of each layer's input.
 
     Returns:
         A model from features [N, num_features] to logits [N, K], or [B, K] if pooled.
 
-    Source: Kipf and Welling, 2017; Luo et al., 2024, "Classic GNNs are strong baselines".
+    Raises:
+        ValueError: for an unknown `jump`.
+
+    Source: Kipf and Welling, 2017; Xu et al., 2018 (jumping knowledge); Luo et al., 2024, "Classic
+    GNNs are strong baselines".
     """
-    plain = pool is None and norm is None and not residual
+    check_jump(jump)
+    plain = pool is None and norm is None and jump == "last"
     layers = pyg.GCN(
         num_features,
         dim,
@@ -64,7 +108,7 @@ def gcn(
         dropout=dropout,
         norm=norm,
         norm_kwargs={"allow_single_element": True} if norm == "batch" else None,
-        jk="cat" if residual else None,
+        jk=None if jump == "last" else jump,
     )
     head = None if plain else Head(dim, num_classes, pool=pool)
     return GCN(layers, head, dropout=dropout)

@@ -97,7 +97,7 @@ class ViT(Model):
         self, batch: BatchLike, adjacency: AdjacencyLike | None = None, **options: Any
     ) -> tuple[Tensor, tuple[int, ...]]:
         """Return all nodes after the blocks, tokens first in each image, and nodes per image."""
-        edges = self._edges(batch, self.adjacency if adjacency is None else adjacency)
+        edges = self.resolve_adjacency(batch, adjacency)
         x, sizes = self.embedding(batch), lengths(batch)
         if self.tokens is not None:
             count = self.num_tokens

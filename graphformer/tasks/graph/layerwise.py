@@ -1,19 +1,20 @@
-"""Outputs for a whole graph, one layer at a time, where no whole layer fits into memory."""
+"""Outputs for a whole graph, layer by layer and in parts of the nodes, to bound memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch_geometric.data import Data
 
-from graphformer.adjacency import Adjacency, from_edge_index
+from graphformer.adjacency import CSR, Adjacency, from_edge_index
 from graphformer.data.graph.sampling import sample_neighbors
-from graphformer.models import GAT, GraphModel, Model
-from graphformer.nn import Transformer
+from graphformer.models.base import AdjacencyModel, NodeLayer
 from graphformer.patterns import AdjacencyLike, resolve_single
+
+if TYPE_CHECKING:
+    from graphformer.batch_type import BatchLike
 
 Layer = Callable[[Tensor, Adjacency], Tensor]
 
@@ -22,100 +23,81 @@ Layer = Callable[[Tensor, Adjacency], Tensor]
 def layerwise(
     layers: Sequence[Layer], x: Tensor, adjacency: Adjacency, *, batch_size: int = 65_536
 ) -> Tensor:
-    """Send all nodes through layers, a part of the nodes at a time; every edge counts, none twice.
+    """Apply layers to all nodes, one layer after the other, in parts of the nodes.
 
-    Memory grows with the nodes and with one part's neighbourhood, not with the edges of a layer
-    times its width.
+    A part needs its nodes and their sources only, so each edge is computed once a layer, and memory
+    is O(N C) plus that of one part, instead of O(E C).
 
     Args:
-        layers: `layer(x, adjacency)`, where a target's output depends on itself and its sources.
+        layers: `layer(x, adjacency)`, whose output at a node depends on the node and its sources.
         x: features of all nodes, [N, C].
         adjacency: N x N.
-        batch_size: targets a part.
+        batch_size: nodes in a part.
 
     Returns:
-        What the last layer gives, [N, K].
+        The output of the last layer, [N, K].
 
-    Raises ValueError for a `batch_size` below 1.
+    Raises:
+        ValueError: for a `batch_size` below 1.
 
     Source: Hamilton et al., 2017 (GraphSAGE), algorithm 1.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    edges = adjacency.to_csr()
     for layer in layers:
-        parts = [
-            _targets(layer, x, adjacency, nodes)
-            for nodes in torch.arange(adjacency.shape[0]).split(batch_size)
-        ]
-        x = torch.cat(parts)
+        x = _apply(NodeLayer(layer, {}), x, edges, batch_size)
     return x
 
 
 def predict_whole_graph(
-    network: nn.Module, graph: Data, adjacency: AdjacencyLike, *, batch_size: int = 65_536
+    network: nn.Module, graph: BatchLike, adjacency: AdjacencyLike, *, batch_size: int = 65_536
 ) -> Tensor:
-    """Outputs [N, K] of a GAT, or of a Transformer that reads no edge values, for all nodes.
+    """Return the output of a model for a whole graph, computed layer by layer.
+
+    GAT and the graph transformers are computed in parts of the nodes, as by `layerwise`. Models
+    with message passing along `edge_index` (GPS) are computed layer by layer, with all nodes at
+    once; others, such as GCN, in one call.
 
     Args:
-        network: built by `models.gat`, `residual_gat` or `graph_transformer`, one answer a node;
-            it is put into evaluation mode.
-        graph: with features `x` [N, F].
+        network: a model of `graphformer.models`; it is switched to evaluation mode.
+        graph: with features `x` [N, F] and the fields that the model reads.
         adjacency: N x N, a pattern or an edge_index.
-        batch_size: targets a part.
+        batch_size: nodes in a part.
 
     Raises:
-        TypeError: a network whose layers are not known.
-        ValueError: a model that reads edge values, or pools.
+        TypeError: when the network is not a model over an adjacency.
+        ValueError: for a `batch_size` below 1, and when the graph lacks a field.
     """
+    if not isinstance(network, AdjacencyModel):
+        raise TypeError(
+            f"network: got {type(network).__name__}, expected a model of graphformer.models; call "
+            "layerwise() with the layers of other networks"
+        )
     network.eval()
-    adjacency = resolve_single(adjacency, graph)
     with torch.no_grad():
-        if isinstance(network, GAT):
-            return layerwise(_gat_layers(network), graph.x, adjacency, batch_size=batch_size)
-        if not isinstance(network, Model):
-            raise TypeError(
-                f"network must be a GAT or a Model, got {type(network).__name__}: call `layerwise` "
-                "with its layers"
-            )
-        _check_blocks_alone(network)
-        x = network.embedding(graph)
-        x = layerwise(list(network.transformer.blocks), x, adjacency, batch_size=batch_size)
-        x = network.transformer.norm(x)
-        return x if network.head is None else network.head(x, graph)
+        # In canonical order an edge's number is its slot, by which its values are indexed.
+        edges = resolve_single(adjacency, graph).to_csr().canonical()
+        sequence = network.layer_sequence(graph, edges)
+        x, states = sequence.x, []
+        for layer in sequence.layers:
+            if sequence.is_local:
+                x = _apply(layer, x, edges, batch_size)
+            else:
+                x = layer.apply(x, edges, **layer.edge_values)
+            states.append(x)
+        return sequence.output(states)
 
 
-def _check_blocks_alone(network: Model) -> None:
-    """Refuse a model in which more than blocks, one after the other, reads the edges."""
-    reads_edges = isinstance(network, GraphModel) and (not network.edges.empty or network.local)
-    transformer = network.transformer
-    positions = transformer.position_encoding is not None
-    if reads_edges or positions or type(transformer) is not Transformer:
-        raise ValueError(
-            "network must send nodes through its blocks alone, but this one has edge values, local "
-            "messages, relative positions or jumps: write its layers out for `layerwise`"
-        )
-    if getattr(network.head, "pool", None) is not None:
-        raise ValueError("network must answer for nodes, but its head pools them")
+def _apply(layer: NodeLayer, x: Tensor, adjacency: CSR, batch_size: int) -> Tensor:
+    """Return a layer's output for all nodes, [N, C], from parts of `batch_size` nodes."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size: got {batch_size}, expected 1 or more")
+    parts = torch.arange(adjacency.shape[0]).split(batch_size)
+    return torch.cat([_apply_to(layer, x, adjacency, nodes) for nodes in parts])
 
 
-def _gat_layers(network: GAT) -> list[Layer]:
-    if network.head is not None:
-        raise ValueError("network must answer for nodes by its last layer, got one with a head")
-    if not all(edges.empty for edges in network.edges):
-        raise ValueError(
-            "network must not read edge values, but this GAT has edge features, kinds or weights: "
-            "write its layers out for `layerwise`"
-        )
-    *hidden, last = network.layers
-    return [*(_followed_by_elu(layer) for layer in hidden), last]
-
-
-def _followed_by_elu(layer: nn.Module) -> Layer:
-    return lambda x, adjacency: F.elu(layer(x, adjacency))
-
-
-def _targets(layer: Layer, x: Tensor, adjacency: Adjacency, nodes: Tensor) -> Tensor:
-    """One layer's outputs for some nodes, from these and their sources alone."""
+def _apply_to(layer: NodeLayer, x: Tensor, adjacency: CSR, nodes: Tensor) -> Tensor:
+    """Return a layer's output for some nodes, [n, C], from them and their sources."""
     sample = sample_neighbors(adjacency, nodes, [-1])
     edges = from_edge_index(sample.edge_index, len(sample.nodes), coalesce=False)
-    return layer(x[sample.nodes], edges)[: len(nodes)]
+    values = {name: value[sample.slots] for name, value in layer.edge_values.items()}
+    return layer.apply(x[sample.nodes], edges, **values)[: len(nodes)]
