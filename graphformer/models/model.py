@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.deprecated import renamed_keywords
@@ -15,6 +16,7 @@ from graphformer.models.generation import RENAMED, generate
 from graphformer.models.text.embed import encode
 from graphformer.nn import Transformer, weight_std
 from graphformer.nn.init import initialise
+from graphformer.nn.options import TransformerOptions
 from graphformer.patterns import AdjacencyLike
 
 if TYPE_CHECKING:
@@ -60,19 +62,26 @@ class Model(AdjacencyModel):
         std = weight_std(transformer.dim) if std is None else std
         initialise(self, std=std, depth=len(transformer.blocks))
 
-    def forward(self, batch: Any, adjacency: AdjacencyLike | None = None, **options: Any) -> Tensor:
-        """Answer for each node, [N, K], or each sample, [B, K], as the head has it.
+    def forward(
+        self,
+        batch: BatchLike,
+        adjacency: AdjacencyLike | None = None,
+        **options: Unpack[TransformerOptions],
+    ) -> Tensor:
+        """Return the output of the head: [N, K] by node or [B, K] by sample.
 
         Args:
-            batch: what the embedding and the head read; `batch.pos`, if there is one, is where the
-                nodes are, for positions that act within attention.
-            adjacency: N x N, a pattern, an edge_index, or one of these per block; the model's own
+            batch: what the embedding and the head read; `batch.pos`, if present, are the positions
+                of the nodes for position encodings inside attention.
+            adjacency: N x N, a pattern, an edge_index, or one of these per block; that of the model
                 by default.
-            options: those of the Transformer (`source`, `source_adjacency`, `bias`, `cache` ...).
+            options: of the Transformer.
 
-        Raises ValueError without an adjacency where the model has none of its own.
+        Raises:
+            ValueError: when neither the call nor the model has an adjacency.
+            TypeError: for an unknown option.
         """
-        return self._answer(batch, self.resolve_adjacency(batch, adjacency), options)
+        return self._answer(batch, self.resolve_adjacency(batch, adjacency), {**options})
 
     @property
     def depth(self) -> int:

@@ -235,12 +235,12 @@ def residual_gat(
     def block() -> ResidualBlock:
         width = dim // num_heads
         edge_dim = num_edge_features or None
-        heads: nn.Module = GraphAttention(
+        attention: nn.Module = GraphAttention(
             dim, width, num_heads, v2=v2, dropout=attention_dropout, edge_dim=edge_dim
         )
-        heads = EgoSeparation(heads, dim) if separate_ego else heads
+        attention = EgoSeparation(attention, dim) if separate_ego else attention
         mlp = FeedForward(dim, hidden_dim, dropout=dropout)
-        return ResidualBlock(heads, mlp, nn.LayerNorm(dim), dropout=dropout)
+        return ResidualBlock(attention, mlp, nn.LayerNorm(dim), dropout=dropout)
 
     if num_heads < 1 or dim % num_heads:
         raise ValueError(f"num_heads: got {num_heads}, expected a divisor of dim {dim}")

@@ -1,4 +1,4 @@
-"""Builders of graph transformers that reach far: GPS, with local layers, and Exphormer."""
+"""Builders of hybrid graph transformers: GPS and Exphormer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from graphformer.nn.graph import HybridBlock, Jump, NodeNorm, build_transformer
 from graphformer.nn.readout import Pairs, Readout, graph_head
 from graphformer.pyg import accelerate
 
-Local = Literal["gin", "gcn", "gat"]
+LocalLayer = Literal["gin", "gcn", "gat"]
+"""PyG's GINConv (GINEConv with edge features), GCNConv or GATv2Conv."""
 
 
 @renamed_keywords(num_edge_kinds="num_union_parts")
@@ -28,7 +29,7 @@ def gps(
     num_heads: int = 4,
     *,
     hidden_dim: int | None = None,
-    local: Local | None = "gin",
+    local: LocalLayer | None = "gin",
     num_edge_features: int = 0,
     num_union_parts: int = 0,
     num_node_types: int = 0,
@@ -39,9 +40,9 @@ def gps(
     dropout: float = 0.0,
     attention_dropout: float = 0.5,
 ) -> GraphModel:
-    """Hybrid blocks: messages along the data's edges beside attention over the adjacency.
+    """Build a GPS model: message passing along the data's edges in parallel with attention.
 
-    The adjacency is of the attention alone: `Complete` as published, or anything sparser.
+    The adjacency is that of the attention only: `Complete` as published, or a sparse one.
 
     Args:
         num_features: width of the node features.
@@ -50,36 +51,40 @@ def gps(
         depth: number of blocks.
         num_heads: H; must divide `dim`.
         hidden_dim: width of the feed-forward nets; 2 C by default.
-        local: the local layer: "gin" (with edge features GINE), "gcn", "gat" (GATv2), or None for
-            blocks of attention alone.
-        num_edge_features: width of `batch.edge_attr`, for the local layer ("gin" and "gat") and as
-            a bias of the attention.
-        num_union_parts: parts of the union that the adjacency is, each with a bias of its own.
-        num_node_types: types in `batch.node_type`, each with an embedding.
-        encodings: named as in the data, such as "random_walk:20".
-        pool: answer for graphs: how their nodes are pooled.
-        pairs: answer for pairs of nodes, as `PairHead` does.
-        jump: which blocks the head reads: the last, all side by side, or the largest of all.
-        dropout: on embeddings and residuals.
-        attention_dropout: on attention weights.
+        local: layer of the message passing; None for blocks of attention only.
+        num_edge_features: width of `batch.edge_attr`, read by the local layer ("gin" and "gat") and
+            by a bias of the attention; 0 for none.
+        num_union_parts: number of parts of the union that the adjacency is, each with a learned
+            bias; 0 for none.
+        num_node_types: number of types in `batch.node_type`, each with an embedding; 0 for none.
+        encodings: names of encodings, as for the data, such as "random_walk:20".
+        pool: how the nodes of a sample are pooled; None for logits by node.
+        pairs: logits for node pairs, as in `PairHead`.
+        jump: jumping knowledge: "last" uses the last block, "cat" the concatenation of all blocks,
+            "max" their elementwise maximum.
+        dropout: probability of dropping a unit of embeddings and residual branches.
+        attention_dropout: probability of dropping an attention weight.
 
     Returns:
-        A model from features [N, num_features] to logits [N, K], [B, K] if pooled, or [P, K] of
-        pairs.
+        A model from features [N, num_features] to logits [N, K]; [B, K] if pooled; [P, K] of pairs.
+
+    Raises:
+        ValueError: for an unknown `local`, `encodings`, `pool`, `pairs` or `jump`, and when
+            `num_heads` does not divide `dim`.
 
     Source: Rampášek et al., 2022, "Recipe for a general, powerful, scalable graph transformer".
     """
     hidden_dim = 2 * dim if hidden_dim is None else hidden_dim
-    reads_edges = local in ("gin", "gat")
+    reads_edge_features = local in ("gin", "gat")
 
     def block() -> nn.Module:
-        heads = MultiHeadAttention(dim, num_heads, dropout=attention_dropout)
+        attention = MultiHeadAttention(dim, num_heads, dropout=attention_dropout)
         mlp = FeedForward(dim, hidden_dim, activation=nn.ReLU, dropout=dropout)
         norms = NodeNorm(dim), NodeNorm(dim)
         if local is None:
-            return Block(heads, mlp, *norms, norm_first=False, dropout=dropout)
+            return Block(attention, mlp, *norms, norm_first=False, dropout=dropout)
         layer = _local_layer(local, dim, num_heads, num_edge_features)
-        return HybridBlock(layer, heads, mlp, *norms, NodeNorm(dim), dropout=dropout)
+        return HybridBlock(layer, attention, mlp, *norms, NodeNorm(dim), dropout=dropout)
 
     transformer, out_dim = build_transformer(
         dim, depth, num_heads, jump=jump, block=block, norm_first=False
@@ -101,7 +106,7 @@ def gps(
         head,
         EdgeEncoder(biases),
         local=local is not None,
-        local_edge_dim=num_edge_features if reads_edges else 0,
+        local_edge_dim=num_edge_features if reads_edge_features else 0,
     )
 
 
@@ -114,7 +119,7 @@ def exphormer(
     num_heads: int = 4,
     *,
     hidden_dim: int | None = None,
-    local: Local | None = "gcn",
+    local: LocalLayer | None = "gcn",
     num_edge_features: int = 0,
     num_union_parts: int = 3,
     num_node_types: int = 0,
@@ -125,21 +130,23 @@ def exphormer(
     dropout: float = 0.1,
     attention_dropout: float = 0.1,
 ) -> GraphModel:
-    """GPS whose attention is sparse: over edges of the data, of an expander and of virtual nodes.
+    """Build an Exphormer: GPS with attention over data edges, an expander and virtual nodes.
 
-    The adjacency is a union, `Edges() | Expander(degree=6) | VirtualNode()`, or of other kinds;
-    each part has a bias of its own. Any other adjacency is welcome, its edges of one kind.
+    As published the adjacency is the union `Edges() | Expander(degree=6) | VirtualNode()`, and each
+    part has a learned bias. Any adjacency that is no union works too, without such a bias.
 
     Args:
         num_features, num_classes, dim, depth, num_heads, hidden_dim, local, num_edge_features:
             as in `gps`.
-        num_union_parts: parts of the union.
+        num_union_parts: number of parts of the union.
         num_node_types, encodings, pool, pairs, jump, dropout, attention_dropout: as in `gps`;
-            `VirtualNode` needs the encoding "virtual_node", which `encodings` should name too.
+            with `VirtualNode`, data and model both need the encoding "virtual_node".
 
     Returns:
-        A model from features [N, num_features] to logits [N, K], [B, K] if pooled, or [P, K] of
-        pairs.
+        A model from features [N, num_features] to logits [N, K]; [B, K] if pooled; [P, K] of pairs.
+
+    Raises:
+        ValueError: as `gps`.
 
     Source: Shirzad et al., 2023, "Exphormer: sparse transformers for graphs".
     """
@@ -163,8 +170,8 @@ def exphormer(
     )
 
 
-def _local_layer(local: Local, dim: int, num_heads: int, edge_dim: int) -> nn.Module:
-    """One of PyG's layers, [N, C] -> [N, C]."""
+def _local_layer(local: LocalLayer, dim: int, num_heads: int, edge_dim: int) -> nn.Module:
+    """Return a PyG layer from [N, C] to [N, C]."""
     if local == "gin":
         net = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
         return GINEConv(net, edge_dim=edge_dim) if edge_dim else GINConv(net)
@@ -176,4 +183,4 @@ def _local_layer(local: Local, dim: int, num_heads: int, edge_dim: int) -> nn.Mo
             GATv2Conv(dim, width, num_heads, edge_dim=edge_dim or None, add_self_loops=False),
             quiet=True,
         )
-    raise ValueError(f"local must be 'gin', 'gcn', 'gat' or None, got {local!r}")
+    raise ValueError(f"local: got {local!r}, expected 'gin', 'gcn', 'gat' or None")

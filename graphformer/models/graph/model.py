@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.models.base import LayerSequence, NodeLayer
@@ -13,6 +14,7 @@ from graphformer.models.model import Model
 from graphformer.nn import Transformer
 from graphformer.nn.edge_bias import EdgeEncoder, edge_features
 from graphformer.nn.graph import JumpingTransformer, combine_layers
+from graphformer.nn.options import TransformerOptions
 from graphformer.patterns import AdjacencyLike
 from graphformer.patterns.fields import require_tensor
 
@@ -52,7 +54,7 @@ class GraphModel(Model):
         self,
         batch: BatchLike,
         adjacency: AdjacencyLike | None = None,
-        **options: Any,
+        **options: Unpack[TransformerOptions],
     ) -> Tensor:
         """Return the output of the head: [N, K] by node, [B, K] by sample or [P, K] by node pair.
 

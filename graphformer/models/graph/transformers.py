@@ -1,4 +1,4 @@
-"""Builders of graph transformers: along the edges, and Graphormer over all pairs of nodes."""
+"""Builders of graph transformers: attention along edges, and Graphormer over all node pairs."""
 
 from __future__ import annotations
 
@@ -44,45 +44,54 @@ def graph_transformer(
     dropout: float = 0.0,
     attention_dropout: float = 0.0,
 ) -> GraphModel:
-    """The Transformer over the nodes of graphs: dot-product attention along their edges.
+    """Build a Transformer over the nodes of graphs, with dot-product attention along their edges.
 
     Args:
         num_features: width of the node features.
         num_classes: K.
-        dim, depth, num_heads, hidden_dim: of the Transformer.
-        num_edge_features: width of `batch.edge_attr`, which joins keys and values; 0 for none.
-        edge_bias: let the edge features be a bias instead.
-        num_edge_types: types in `batch.edge_type`, each with a bias of its own.
-        num_union_parts: parts of the union that the adjacency is, each with a bias of its own.
-        num_node_types: types in `batch.node_type`, each with an embedding.
+        dim, depth, num_heads, hidden_dim: as in `nn.Transformer`.
+        num_edge_features: width of `batch.edge_attr`, which is projected and added to keys and
+            values; 0 for none.
+        edge_bias: project the edge features to a bias of the logits instead.
+        num_edge_types: number of types in `batch.edge_type`, each with a learned bias; 0 for none.
+        num_union_parts: number of parts of the union that the adjacency is, each with a learned
+            bias; 0 for none.
+        num_node_types: number of types in `batch.node_type`, each with an embedding; 0 for none.
         weighted: multiply logits by `batch.edge_weight`.
-        encodings: named as in the data; "shortest_path:d" becomes a bias, others join the nodes.
-        separate_ego: keep a node's own features beside the message ("GT-sep").
-        input_activation: a GELU after the map of the features.
-        pool: answer for graphs: how their nodes are pooled.
-        pairs: answer for pairs of nodes, as `PairHead` does.
-        jump: which blocks the head reads: the last, all side by side, or the largest of all.
-        dropout: on embeddings and residuals.
-        attention_dropout: on attention weights.
+        encodings: names of encodings, as for the data; "shortest_path:d" is a bias of the logits,
+            the others are added to the nodes.
+        separate_ego: concatenate a node's own features with the message ("GT-sep"); the adjacency
+            should then have no self-loops.
+        input_activation: apply a GELU to the projected features.
+        pool: how the nodes of a sample are pooled; None for logits by node.
+        pairs: logits for node pairs, as in `PairHead`.
+        jump: jumping knowledge: "last" uses the last block, "cat" the concatenation of all blocks,
+            "max" their elementwise maximum.
+        dropout: probability of dropping a unit of embeddings and residual branches.
+        attention_dropout: probability of dropping an attention weight.
 
     Returns:
-        A model from features [N, num_features] to logits [N, K], [B, K] if pooled, or [P, K] of
-        pairs.
+        A model from features [N, num_features] to logits [N, K]; [B, K] if pooled; [P, K] of pairs.
 
-    Raises ValueError for `edge_bias` without edge features, and for unknown names.
+    Raises:
+        ValueError: for `edge_bias` without edge features, for unknown names, and when `num_heads`
+            does not divide `dim`.
 
     Source: Dwivedi and Bresson, 2021, "A generalization of transformer networks to graphs"; Shi
     et al., 2021 (edge features); Platonov et al., 2023 (ego separation).
     """
     if edge_bias and not num_edge_features:
-        raise ValueError("edge_bias needs num_edge_features, the width of batch.edge_attr, got 0")
+        raise ValueError(
+            "edge_bias: got True without num_edge_features, expected the width of batch.edge_attr; "
+            "set both"
+        )
     features = num_edge_features if not edge_bias else 0
 
     def attention(_: int) -> nn.Module:
-        heads: nn.Module = MultiHeadAttention(dim, num_heads, dropout=attention_dropout)
+        module: nn.Module = MultiHeadAttention(dim, num_heads, dropout=attention_dropout)
         if features:
-            heads = EdgeFeatureAttention(dim, num_heads, features, dropout=attention_dropout)
-        return EgoSeparation(heads, dim) if separate_ego else heads
+            module = EdgeFeatureAttention(dim, num_heads, features, dropout=attention_dropout)
+        return EgoSeparation(module, dim) if separate_ego else module
 
     transformer, out_dim = build_transformer(
         dim,
@@ -131,26 +140,29 @@ def graphormer(
     dropout: float = 0.1,
     attention_dropout: float = 0.1,
 ) -> GraphModel:
-    """Graphormer: attention between all nodes of a graph, which hears of its structure by biases.
+    """Build a Graphormer: attention between all nodes of a graph, with structural biases.
 
-    The data needs the encodings `degree:max_degree` and `shortest_path:max_distance`, and the
-    adjacency should be `Complete`.
+    The data needs the encodings `degree:max_degree` and `shortest_path:max_distance`; the adjacency
+    should be `Complete`.
 
     Args:
         num_features: width of the node features.
         num_classes: K.
-        dim, depth, num_heads, hidden_dim: of the Transformer; `hidden_dim` is C by default.
-        max_degree: the largest degree with an embedding of its own.
-        max_distance: the largest distance with a bias of its own, and the longest path read.
-        num_edge_features: width of `batch.edge_attr` along paths; 0 for no bias from them.
-        virtual_node: whether the data has the encoding `virtual_node`, as published; then
-            `pool="last"` reads it.
-        pool: how nodes become graphs; None answers for each node.
-        dropout: on embeddings and residuals.
-        attention_dropout: on attention weights.
+        dim, depth, num_heads, hidden_dim: as in `nn.Transformer`; `hidden_dim` is C by default.
+        max_degree: largest degree with its own embedding.
+        max_distance: largest distance with its own bias, and longest path whose edges are read.
+        num_edge_features: width of `batch.edge_attr`, read along shortest paths; 0 for none.
+        virtual_node: the data has the encoding `virtual_node`, as published; `pool="last"` then
+            reads that node.
+        pool: how the nodes of a sample are pooled; None for logits by node.
+        dropout: probability of dropping a unit of embeddings and residual branches.
+        attention_dropout: probability of dropping an attention weight.
 
     Returns:
         A model from features [N, num_features] to logits [B, K], or [N, K] if not pooled.
+
+    Raises:
+        ValueError: for an unknown `pool`, and when `num_heads` does not divide `dim`.
 
     Source: Ying et al., 2021, "Do transformers really perform badly for graph representation?".
     """

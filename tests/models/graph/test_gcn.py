@@ -1,4 +1,4 @@
-"""PyG's GCN takes batches and adjacencies as our own networks do."""
+"""GCN: equality with PyG, heads, jumping knowledge, the interface of models."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch_geometric.nn import GCN as PyGGCN
 
 from graphformer.data.graph.sparse_features import SparseFeatures
 from graphformer.models import gcn
-from graphformer.patterns import Complete, Edges
+from graphformer.patterns import Complete, Edges, PerLayer
 
 
 def graphs() -> list[Data]:
@@ -23,7 +23,7 @@ def graphs() -> list[Data]:
     ]
 
 
-def test_it_is_pygs_own() -> None:
+def test_it_equals_pyg() -> None:
     batch = Batch.from_data_list(graphs())
     network = gcn(5, 3, dim=13, depth=2, dropout=0.5).eval()
     peer = PyGGCN(5, 13, 2, 3)
@@ -36,14 +36,43 @@ def test_it_is_pygs_own() -> None:
 
 
 @pytest.mark.parametrize("norm", [None, "batch", "layer"])
-@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("jump", ["last", "cat", "max"])
 @pytest.mark.parametrize("pool", [None, "mean", "sum"])
-def test_options(norm: str | None, residual: bool, pool: str | None) -> None:
+def test_options(norm: str | None, jump: str, pool: str | None) -> None:
     batch = Batch.from_data_list(graphs())
-    network = gcn(5, 3, dim=13, depth=3, norm=norm, residual=residual, pool=pool)
+    network = gcn(5, 3, dim=13, depth=3, norm=norm, jump=jump, pool=pool)
     out = network(batch, Edges()(batch))
     assert out.shape == ((18, 3) if pool is None else (2, 3))
     other = network(batch, Complete()(batch))
     assert not torch.allclose(out, other)
     out.sum().backward()
     assert all(p.grad is not None for p in network.parameters())
+
+
+@pytest.mark.parametrize(("residual", "jump"), [(True, "cat"), (False, "last")])
+def test_residual_is_the_old_name_of_jumping_knowledge(residual: bool, jump: str) -> None:
+    torch.manual_seed(0)
+    with pytest.warns(FutureWarning, match="residual of gcn is now called jump"):
+        old = gcn(5, 3, 13, residual=residual)
+    torch.manual_seed(0)
+    new = gcn(5, 3, 13, jump=jump)
+    assert old.state_dict().keys() == new.state_dict().keys()
+    batch = Batch.from_data_list(graphs())
+    assert torch.equal(old(batch, Edges()), new(batch, Edges()))
+    with pytest.raises(TypeError, match="jump: got residual as well"):
+        gcn(5, 3, residual=residual, jump=jump)
+
+
+def test_its_layers_share_one_adjacency() -> None:
+    batch = Batch.from_data_list(graphs())
+    network = gcn(5, 3).eval()
+    assert network.depth == 1
+    single = network.with_adjacency(PerLayer((Edges(),)))
+    torch.testing.assert_close(single(batch), network(batch, Edges()))
+    with pytest.raises(ValueError, match="adjacency: got 2, one for each layer, expected a single"):
+        network(batch, [Edges(), Complete()])
+
+
+def test_an_unknown_jump_is_refused() -> None:
+    with pytest.raises(ValueError, match="jump: got 'lstm', expected 'last', 'cat' or 'max'"):
+        gcn(5, 3, jump="lstm")  # type: ignore[arg-type]

@@ -1,15 +1,16 @@
-"""Layer by layer and part by part is what the whole graph gives at once."""
+"""Outputs computed layer by layer, in parts of the nodes, equal those of one call."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from helpers.graph_models import BUILD, build_model
 from torch import nn
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
-from graphformer.models import gat, graph_transformer, residual_gat
+from graphformer.models import gat, gcn, graph_transformer, residual_gat
 from graphformer.nn import MultiHeadAttention
-from graphformer.patterns import Edges, Window
+from graphformer.patterns import Complete, Edges, SelfLoops, Window
 from graphformer.tasks.graph.layerwise import layerwise, predict_whole_graph
 
 
@@ -28,46 +29,52 @@ def graph() -> Data:
         gat(5, 3, dim=7, num_heads=2),
         gat(5, 3, dim=7, num_heads=2, v2=True, depth=3),
         residual_gat(5, 3, dim=14, num_heads=2, separate_ego=True),
-        graph_transformer(5, 3, dim=14, num_heads=2, depth=3),
+        graph_transformer(5, 3, dim=14, num_heads=2, depth=3, jump="cat"),
+        gcn(5, 3, dim=14),
     ],
-    ids=["gat", "gatv2", "residual_gat", "graph_transformer"],
+    ids=["gat", "gatv2", "residual_gat", "graph_transformer", "gcn"],
 )
-def test_whole_graph(graph: Data, network: nn.Module, self_loops: bool) -> None:
-    adjacency = Edges(self_loops)(graph).to_csr()
+def test_a_graph_in_parts(graph: Data, network: nn.Module, self_loops: bool) -> None:
+    pattern = Edges(self_loops)
     network.eval()
     with torch.no_grad():
-        expected = network(graph, adjacency)
-    got = predict_whole_graph(network, graph, adjacency, batch_size=23)
-    torch.testing.assert_close(got, expected)
+        expected = network(graph, pattern)
+    found = predict_whole_graph(network, graph, pattern, batch_size=23)
+    torch.testing.assert_close(found, expected)
+    assert not network.training
+
+
+@pytest.mark.parametrize("name", BUILD)
+@pytest.mark.parametrize("pattern", [Edges(), Complete(), Edges() | SelfLoops()], ids=str)
+def test_all_models_with_all_edge_values(name: str, pattern: Edges) -> None:
+    network, graphs = build_model(name)
+    batch = Batch.from_data_list(graphs)
+    network.eval()
+    with torch.no_grad():
+        expected = network(batch, pattern)
+    found = predict_whole_graph(network, batch, pattern, batch_size=7)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_edge_index_in_place_of_a_pattern(graph: Data) -> None:
+    network = gat(5, 3).eval()
+    by_edge_index = predict_whole_graph(network, graph, graph.edge_index)
+    torch.testing.assert_close(by_edge_index, predict_whole_graph(network, graph, Edges()))
 
 
 def test_any_layers(graph: Data) -> None:
     layers = [MultiHeadAttention(5, 1), MultiHeadAttention(5, 5)]
     adjacency = Edges()(graph).to_csr()
     expected = layers[1](layers[0](graph.x, adjacency), adjacency)
-    got = layerwise(layers, graph.x, adjacency, batch_size=13)
-    torch.testing.assert_close(got, expected)
+    found = layerwise(layers, graph.x, adjacency, batch_size=13)
+    torch.testing.assert_close(found, expected)
     near = Window(2)(graph)
-    got = layerwise(layers[:1], graph.x, near, batch_size=13)
-    torch.testing.assert_close(got, layers[0](graph.x, near))
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+    found = layerwise(layers[:1], graph.x, near, batch_size=13)
+    torch.testing.assert_close(found, layers[0](graph.x, near))
+    with pytest.raises(ValueError, match="batch_size: got 0, expected 1 or more"):
         layerwise(layers, graph.x, adjacency, batch_size=0)
 
 
-@pytest.mark.parametrize(
-    ("network", "error", "message"),
-    [
-        (nn.Linear(5, 3), TypeError, "network must be a GAT or a Model"),
-        (gat(5, 3, pool="mean"), ValueError, "one with a head"),
-        (gat(5, 3, weighted=True), ValueError, "this GAT has edge features, kinds or weights"),
-        (gat(5, 3, num_union_parts=2), ValueError, "must not read edge values"),
-        (graph_transformer(5, 3, dim=4, jump="cat"), ValueError, "jumps"),
-        (graph_transformer(5, 3, dim=4, weighted=True), ValueError, "edge values"),
-        (graph_transformer(5, 3, dim=4, pool="mean"), ValueError, "pools"),
-    ],
-)
-def test_what_cannot_be_done_so_is_refused(
-    graph: Data, network: nn.Module, error: type[Exception], message: str
-) -> None:
-    with pytest.raises(error, match=message):
-        predict_whole_graph(network, graph, Edges()(graph).to_csr())
+def test_other_networks_are_refused(graph: Data) -> None:
+    with pytest.raises(TypeError, match="network: got Linear, expected a model"):
+        predict_whole_graph(nn.Linear(5, 3), graph, Edges())

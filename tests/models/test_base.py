@@ -1,4 +1,4 @@
-"""A model's own adjacency: the same weights over other edges, block by block if wanted."""
+"""The default adjacency of a model: shared weights, one pattern for each layer, errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from torch_geometric.data import Data
 
 import graphformer as gf
 from graphformer import models
-from graphformer.patterns import Causal, Complete, GlobalNodes, Offsets, PerHead, PerLayer, Window
+from graphformer.models.base import AdjacencyModel
+from graphformer.patterns import (
+    Causal,
+    Complete,
+    GlobalNodes,
+    Learned,
+    Offsets,
+    PerHead,
+    PerLayer,
+    Window,
+    save_pattern,
+)
 
 LENGTHS = (5, 7, 3)
 
@@ -75,9 +86,30 @@ def test_generation_uses_it(model):
 
 
 def test_wrong_use(model):
-    with pytest.raises(ValueError, match="adjacency is missing: pass a pattern"):
+    with pytest.raises(ValueError, match="adjacency: got None, .* pass a pattern"):
         model(batch())
-    with pytest.raises(ValueError, match="got 3 for 2 blocks"):
+    with pytest.raises(ValueError, match="pattern: got 3 patterns, .* of the 2 layers"):
         model.with_adjacency([Causal()] * 3)
-    with pytest.raises(ValueError, match="got 1 for 2 blocks"):
+    with pytest.raises(ValueError, match="pattern: got 1 patterns, expected one"):
         model.with_adjacency(PerLayer((Causal(),)))
+
+
+def test_a_learned_pattern_is_read_from_its_file(model, tmp_path):
+    path = tmp_path / "pattern.json"
+    save_pattern(Window(1), path)
+    other = model.with_adjacency(Learned(str(path)))
+    assert other.adjacency == Window(1)
+
+
+def test_a_model_is_one_layer_unless_it_says_otherwise(model):
+    adjacency = Window(1)(batch())
+    sequence = model.layer_sequence(batch(), adjacency)
+    assert not sequence.is_local
+    (layer,) = sequence.layers
+    out = sequence.output([layer.apply(sequence.x, adjacency)])
+    torch.testing.assert_close(out, model(batch(), adjacency))
+
+
+def test_a_subclass_must_have_a_depth():
+    with pytest.raises(NotImplementedError):
+        AdjacencyModel().with_adjacency([Window(1)])
