@@ -99,7 +99,7 @@ def beside_timm(repeats: int) -> dict[str, Any]:
         3,
         channels=3,
         patch_size=8,
-        pool="class",
+        pool="cls",
         positions="learned",
         shape=(8, 8),
     )

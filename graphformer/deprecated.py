@@ -109,5 +109,18 @@ class renamed_attribute:  # noqa: N801 - used like `property`
         return getattr(instance, self.new_name)
 
 
+def renamed_value(argument: str, value: str, new_values: dict[str, str]) -> str:
+    """Return an argument's value, today's for an old one: `{"first": "cls"}`."""
+    if value not in new_values:
+        return value
+    new = new_values[value]
+    warnings.warn(
+        f"{argument}={value!r} is now called {argument}={new!r}; change it",
+        FutureWarning,
+        stacklevel=4,
+    )
+    return new
+
+
 def _warn(old: str, new: str) -> None:
     warnings.warn(f"{old} is now called {new}; change it", FutureWarning, stacklevel=3)

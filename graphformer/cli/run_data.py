@@ -90,7 +90,7 @@ def extract_images(batch: Any) -> Any:
 def features(encoder: ViT, adjacency: Pattern, batch: Any) -> Tensor:
     """A vector an image, [B, C]: the class token's, or else the mean of its patches."""
     nodes, sizes = encoder.nodes(batch, adjacency(batch))
-    if getattr(encoder.head, "pool", None) == "first":
-        return pool(nodes, sizes, "first")
+    if getattr(encoder.head, "pool", None) == "cls":
+        return pool(nodes, sizes, "cls")
     counts = tuple(map(int, batch.lengths))
     return pool(nodes[encoder.patch_mask(sizes)], counts, "mean")

@@ -1,40 +1,58 @@
-"""From nodes to answers: pooling over samples, and the last linear map."""
+"""Output heads: pooling of the nodes of each sample, and a linear map."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from graphformer.patterns import lengths
+from graphformer.deprecated import renamed_value
+from graphformer.patterns import lengths as sample_lengths
 
-Pool = Literal["mean", "sum", "max", "first", "last"]
+if TYPE_CHECKING:
+    from graphformer.batch_type import BatchLike
+    from graphformer.patterns.fields import Layout
+
+Pool = Literal["mean", "sum", "max", "cls", "last", "first"]
+"""How nodes are pooled: "cls" is the first node of each sample; "first" is its old name."""
+
+
+def check_pool(how: str) -> Pool:
+    """Return the name of a pooling, today's name for an old one.
+
+    Raises:
+        ValueError: when the name is unknown.
+    """
+    how = renamed_value("pool", how, {"first": "cls", "class": "cls"})
+    if how not in get_args(Pool):
+        raise ValueError(f"pool: got {how!r}, expected 'mean', 'sum', 'max', 'cls' or 'last'")
+    return cast(Pool, how)
 
 
 def pool(x: Tensor, lengths: tuple[int, ...], how: Pool) -> Tensor:
     """Reduce the nodes of each sample, x [N, C] -> [B, C]; an empty sample gives zeros.
 
     Args:
-        x: the nodes of all samples, packed end to end.
-        lengths: the number of nodes of each sample.
-        how: "mean", "sum", "max", or "first" or "last" for that node.
+        x: nodes of all samples, packed end to end.
+        lengths: number of nodes of each sample, B ints.
+        how: "mean", "sum" or "max" over nodes; or the first ("cls") or the "last" node.
 
-    Raises ValueError for an unknown `how`, for lengths that do not add up to N, and for "first" or
-    "last" of an empty sample.
+    Raises:
+        ValueError: when `how` is unknown, when the lengths do not add up to N, or when a sample is
+            empty and "cls" or "last" is asked for.
     """
+    how = check_pool(how)
     if sum(lengths) != len(x):
-        raise ValueError(f"lengths must add up to the {len(x)} nodes of x, got {sum(lengths)}")
+        raise ValueError(f"lengths: got a sum of {sum(lengths)}, expected the {len(x)} nodes of x")
     sizes = torch.tensor(lengths, dtype=torch.int64, device=x.device)
-    if how in ("first", "last"):
+    if how in ("cls", "last"):
         if 0 in lengths:
-            raise ValueError(f"pooling by the {how} node needs a node in every sample, got none")
+            raise ValueError(f"lengths: got an empty sample, expected none for pool={how!r}")
         ends = sizes.cumsum(0)
         return x[ends - 1 if how == "last" else ends - sizes]
-    if how not in ("mean", "sum", "max"):
-        raise ValueError(f"pool must be 'mean', 'sum', 'max', 'first' or 'last', got {how!r}")
-    if len(set(lengths)) == 1 and lengths[0] > 0:
+    if len(set(lengths)) == 1 and lengths[0] > 0:  # equal lengths: a view [B, n, C]
         samples = x.unflatten(0, (len(lengths), lengths[0]))
         return samples.amax(1) if how == "max" else getattr(samples, how)(1)
     sample = torch.arange(len(lengths), device=x.device).repeat_interleave(
@@ -49,14 +67,17 @@ def pool(x: Tensor, lengths: tuple[int, ...], how: Pool) -> Tensor:
 
 
 class Head(nn.Module):
-    """A linear map of each node, or of each sample's pooled nodes.
+    """A linear map of each node, or of the pooled nodes of each sample.
 
     Args:
         dim: width C.
         out_dim: number of classes or values K.
-        pool: how nodes become samples; None keeps one answer a node.
-        bias: whether the map has one.
-        transform: comes before the map, [..., C] -> [..., C], as in BERT's heads.
+        pool: how the nodes of a sample are pooled; None for one output per node.
+        bias: whether the map has a bias.
+        transform: applied before the map, [..., C] -> [..., C], as in BERT's heads.
+
+    Raises:
+        ValueError: when `pool` is unknown.
     """
 
     def __init__(
@@ -69,13 +90,14 @@ class Head(nn.Module):
         transform: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.pool, self.transform = pool, transform
+        self.pool = None if pool is None else check_pool(pool)
+        self.transform = transform
         self.linear = nn.Linear(dim, out_dim, bias=bias)
 
-    def forward(self, x: Tensor, batch: Any) -> Tensor:
-        """x [N, C] of a batch -> [N, K], or [B, K] if pooled."""
+    def forward(self, x: Tensor, batch: BatchLike | Layout) -> Tensor:
+        """Return [N, K] of x [N, C], or [B, K] if pooled; of the batch, only lengths are read."""
         if self.pool is not None:
-            x = pool(x, lengths(batch), self.pool)
+            x = pool(x, sample_lengths(batch), self.pool)
         x = x if self.transform is None else self.transform(x)
         return self.linear(x)
 
@@ -84,16 +106,19 @@ class Pooling(nn.Module):
     """A vector for each sample: its pooled nodes.
 
     Args:
-        pool: how nodes become samples.
-        normalize: whether each vector is scaled to length one.
+        pool: how the nodes of a sample are pooled.
+        normalize: whether each vector is scaled to unit length.
+
+    Raises:
+        ValueError: when `pool` is unknown.
     """
 
     def __init__(self, pool: Pool = "mean", *, normalize: bool = False) -> None:
         super().__init__()
-        self.pool: Pool = pool
+        self.pool = check_pool(pool)
         self.normalize = normalize
 
-    def forward(self, x: Tensor, batch: Any) -> Tensor:
-        """x [N, C] of a batch -> [B, C]."""
-        x = pool(x, lengths(batch), self.pool)
+    def forward(self, x: Tensor, batch: BatchLike | Layout) -> Tensor:
+        """Return [B, C] of x [N, C]; of the batch, only lengths are read."""
+        x = pool(x, sample_lengths(batch), self.pool)
         return F.normalize(x, dim=-1) if self.normalize else x

@@ -11,7 +11,7 @@ from graphformer.nn import Pooling
 from graphformer.nn.head import Pool
 from graphformer.pretrained.checkpoint_io import read_json
 
-POOLS: dict[str, Pool] = {"cls": "first", "mean": "mean", "max": "max", "lasttoken": "last"}
+POOLS: dict[str, Pool] = {"cls": "cls", "mean": "mean", "max": "max", "lasttoken": "last"}
 FLAGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",

@@ -17,7 +17,7 @@ model:
   init_args:
     network:
       class_path: graphformer.models.vit
-      init_args: {dim: 12, depth: 1, num_heads: 2, pool: class, positions: learned}
+      init_args: {dim: 12, depth: 1, num_heads: 2, pool: cls, positions: learned}
     adjacency: Grid
 data:
   class_path: ImageFolder

@@ -18,6 +18,7 @@ from graphformer.nn import (
     JumpingTransformer,
     MultiHeadAttention,
     ResidualBlock,
+    Rotary,
 )
 from graphformer.nn.graph import NodeNorm, build_transformer, combine_layers
 
@@ -147,3 +148,49 @@ def test_a_jumping_transformer_reads_what_each_depth_would_give():
         parts.append(shallow(x, adjacency))
     torch.testing.assert_close(deep(x, adjacency), torch.cat(parts, dim=1))
     torch.testing.assert_close(deep(x, EDGES), torch.cat(parts, dim=1))
+
+
+def jumping(jump, **arguments):
+    torch.manual_seed(3)
+    return JumpingTransformer(DIM, 3, HEADS, jump=jump, **arguments).double()
+
+
+@pytest.mark.parametrize("jump", ["cat", "max"])
+def test_jumps_use_position_encodings_and_positions(jump):
+    model = jumping(jump, position_encoding=Rotary(DIM // HEADS - 1))
+    x, adjacency = torch.randn(11, DIM, dtype=torch.float64), gf.complete(11)
+    for positions in (None, torch.randperm(11)):
+        rotary = model.position_encoding(positions, adjacency)
+        states, h = [], x
+        for block in model.blocks:
+            h = block(h, adjacency, **rotary)
+            states.append(model.norm(h))
+        out = model(x, adjacency, positions)
+        torch.testing.assert_close(out, combine_layers(states, jump))
+    assert not torch.allclose(model(x, adjacency), out)
+
+
+def test_jumps_recompute_activations():
+    stored, recomputed = jumping("cat"), jumping("cat", activation_checkpointing=True)
+    recomputed.load_state_dict(stored.state_dict())
+    x, adjacency = torch.randn(7, DIM, dtype=torch.float64), gf.window(7, 2)
+    calls = []
+    recomputed.blocks[1].register_forward_pre_hook(lambda *_: calls.append(1))
+    for model in (stored, recomputed):
+        model(x, adjacency).square().sum().backward()
+    assert len(calls) == 2
+    for a, b in zip(recomputed.parameters(), stored.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_jumps_take_one_adjacency_a_block_and_refuse_other_numbers():
+    model, x = jumping("max"), torch.randn(7, DIM, dtype=torch.float64)
+    several = [gf.window(7, 1), gf.complete(7), gf.causal(7)]
+    assert not torch.allclose(model(x, several), model(x, several[::-1]))
+    with pytest.raises(ValueError, match="adjacency: got 2 adjacencies"):
+        model(x, several[:2])
+
+
+def test_a_misspelt_argument_of_the_transformer_is_refused():
+    with pytest.raises(TypeError, match="'droput'"):
+        build_transformer(DIM, 2, HEADS, droput=0.1)

@@ -8,13 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric.data import Data
 
+import graphformer as gf
 from graphformer.nn import Head, Pooling, pool
+from graphformer.patterns.fields import Layout
 
 REDUCE = {
     "mean": lambda x: x.mean(0),
     "sum": lambda x: x.sum(0),
     "max": lambda x: x.amax(0),
-    "first": lambda x: x[0],
+    "cls": lambda x: x[0],
     "last": lambda x: x[-1],
 }
 
@@ -22,7 +24,7 @@ REDUCE = {
 @pytest.mark.parametrize("how", REDUCE)
 @given(lengths=st.lists(st.integers(0, 5), max_size=5))
 def test_pool(how, lengths):
-    if how in ("first", "last"):
+    if how in ("cls", "last"):
         lengths = [n + 1 for n in lengths]
     x = torch.randn(sum(lengths), 3, dtype=torch.float64, requires_grad=True)
     y = x.detach().clone().requires_grad_()
@@ -40,11 +42,11 @@ def test_pool(how, lengths):
 @pytest.mark.parametrize(
     ("lengths", "how", "match"),
     [
-        ((3, 4), "median", "pool must be"),
-        ((7, 0), "last", "by the last node needs a node in every sample"),
-        ((0, 7), "first", "by the first node needs a node in every sample"),
-        ((3, 3), "sum", "add up to the 7 nodes"),
-        ((3, 2), "last", "add up to the 7 nodes"),
+        ((3, 4), "median", "pool: got 'median', expected 'mean', 'sum'"),
+        ((7, 0), "last", "lengths: got an empty sample, expected none for pool='last'"),
+        ((0, 7), "cls", "expected none for pool='cls'"),
+        ((3, 3), "sum", "expected the 7 nodes of x"),
+        ((3, 2), "last", "expected the 7 nodes of x"),
     ],
 )
 def test_errors(lengths, how, match):
@@ -58,7 +60,7 @@ def test_head():
     assert torch.equal(nodes(x, batch), nodes.linear(x))
     assert torch.equal(graphs(x, batch), graphs.linear(pool(x, (2, 5), "sum")))
     before = torch.nn.Linear(3, 3)
-    both = Head(3, 5, pool="first", transform=before)
+    both = Head(3, 5, pool="cls", transform=before)
     torch.testing.assert_close(both(x, batch), both.linear(before(x[[0, 2]])))
 
 
@@ -67,3 +69,28 @@ def test_pooling():
     assert torch.equal(Pooling("max")(x, batch), pool(x, (2, 5), "max"))
     out = Pooling("last", normalize=True)(x, batch)
     torch.testing.assert_close(out, x[[1, 6]] / x[[1, 6]].norm(dim=1, keepdim=True))
+
+
+@pytest.mark.parametrize("old", ["first", "class"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda old: Head(3, 5, pool=old),
+        lambda old: Pooling(old),
+        lambda old: gf.models.sentence_embedder(7, pool=old, dim=4, depth=1).head,
+    ],
+)
+def test_old_names_of_the_class_token_warn(make, old):
+    with pytest.warns(FutureWarning, match=f"pool='{old}' is now called pool='cls'"):
+        assert make(old).pool == "cls"
+
+
+def test_an_unknown_pooling_is_refused_when_it_is_chosen():
+    for make in (Pooling, lambda how: Head(3, 5, pool=how)):
+        with pytest.raises(ValueError, match="pool: got 'middle'"):
+            make("middle")
+
+
+def test_a_layout_serves_as_batch():
+    x = torch.randn(7, 3)
+    assert torch.equal(Pooling("sum")(x, Layout((2, 5))), pool(x, (2, 5), "sum"))

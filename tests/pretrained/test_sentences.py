@@ -114,7 +114,7 @@ def sentence_folder(make: Any, folder: Path, pooling: dict[str, Any], *names: st
 @pytest.mark.parametrize(
     ("pooling", "kind"),
     [
-        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "first"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
         ({"pooling_mode": "lasttoken"}, "last"),
         ({"pooling_mode": ["max"]}, "max"),
         ({}, "mean"),

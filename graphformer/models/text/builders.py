@@ -148,7 +148,7 @@ def sentence_embedder(
 
     Args:
         vocab_size: number of tokens.
-        pool: how a text's tokens become one vector; "first" takes BERT's [CLS], "last" is for a
+        pool: how a text's tokens become one vector; "cls" takes BERT's [CLS], "last" is for a
             causal adjacency.
         normalize: whether vectors are scaled to length one.
         parts: `dim`, `depth`, `num_heads` and the other parts of `encoder_trunk`.

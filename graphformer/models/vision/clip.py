@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,10 @@ from graphformer.deprecated import renamed_keywords
 from graphformer.models.model import Model
 from graphformer.models.text.trunk import text_trunk
 from graphformer.models.vision.embedding import (
+    ImagePool,
     PatchPositions,
     Stem,
-    check_pool,
+    check_image_pool,
     old_patch_arguments,
     patch_embedding,
 )
@@ -161,7 +162,7 @@ def clip(
     text_dim: int | None = None,
     text_depth: int = 2,
     embedding_dim: int = 128,
-    pool: Literal["class", "mean"] = "mean",
+    pool: ImagePool = "mean",
     stem: Stem = "convolutional",
     positions: PatchPositions = "sincos",
     shape: tuple[int, int] | None = None,
@@ -184,7 +185,7 @@ def clip(
 
     Source: Radford et al., 2021.
     """
-    check_pool(pool)
+    pool = check_image_pool(pool)
     image_encoder = ViT(
         patch_embedding(
             dim,
@@ -196,8 +197,8 @@ def clip(
             dropout=dropout,
         ),
         Transformer(dim, depth, num_heads, dropout=dropout, attention_dropout=dropout),
-        Head(dim, embedding_dim, pool="first" if pool == "class" else "mean", bias=False),
-        tokens=int(pool == "class"),
+        Head(dim, embedding_dim, pool=pool, bias=False),
+        tokens=int(pool == "cls"),
     )
     width = dim if text_dim is None else text_dim
     trunk = text_trunk(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from torch import nn
 
-from graphformer.deprecated import converted_arguments
+from graphformer.deprecated import converted_arguments, renamed_value
 from graphformer.nn import Positions
 from graphformer.nn.patches import Convolutions, GridPositions, PatchEmbedding
 
 PatchPositions = Literal["axial", "learned", "sincos"]
 Stem = Literal["linear", "convolutional"]
+ImagePool = Literal["mean", "cls", "class"]
+"""What an image is read from: its patches or its class token; "class" is the old name of "cls"."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -71,14 +73,16 @@ def patch_positions(
     raise ValueError(f"positions: got {kind!r}, expected 'axial', 'learned' or 'sincos'")
 
 
-def check_pool(pool: str) -> None:
-    """Check how an image is read from its nodes.
+def check_image_pool(pool: str) -> Literal["mean", "cls"]:
+    """Return how an image is read from its nodes, "cls" for its old name "class".
 
     Raises:
-        ValueError: when pool is neither "mean" nor "class".
+        ValueError: when pool is neither "mean" nor "cls".
     """
-    if pool not in ("mean", "class"):
-        raise ValueError(f"pool: got {pool!r}, expected 'mean' or 'class'")
+    pool = renamed_value("pool", pool, {"class": "cls"})
+    if pool not in ("mean", "cls"):
+        raise ValueError(f"pool: got {pool!r}, expected 'mean' or 'cls'")
+    return cast(Literal["mean", "cls"], pool)
 
 
 def old_patch_arguments(*positional: str, stem: Stem = "linear") -> Callable[[_F], _F]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +11,9 @@ from graphformer import adjacency as adjacencies
 from graphformer.adjacency import Adjacency, Complete, HeadEdges
 from graphformer.batch_type import Batch, BatchLike
 from graphformer.models.vision.embedding import (
+    ImagePool,
     PatchPositions,
-    check_pool,
+    check_image_pool,
     old_patch_arguments,
     patch_embedding,
 )
@@ -117,7 +117,7 @@ def mae(
     positions: PatchPositions = "sincos",
     shape: tuple[int, int] | None = None,
     max_length: int = 64,
-    pool: Literal["mean", "class"] = "mean",
+    pool: ImagePool = "mean",
 ) -> MaskedAutoencoder:
     """Build a masked autoencoder, whose `encoder` has the weight names and sizes of a `vit`.
 
@@ -127,14 +127,14 @@ def mae(
         patch_size: side of a patch in pixels.
         decoder_dim, decoder_depth, decoder_heads: of the decoder.
         positions, shape, max_length: as in `vit`, of encoder and decoder.
-        pool: "class" adds a class token to the encoder.
+        pool: "cls" adds a class token to the encoder.
 
     Returns:
         A model from patches [N, F] to patches [N, F], F = channels * patch_size**2.
 
     Source: He et al., 2022, section 3.
     """
-    check_pool(pool)
+    pool = check_image_pool(pool)
     embed = partial(
         patch_embedding,
         channels=channels,
@@ -143,7 +143,7 @@ def mae(
         shape=shape,
         max_length=max_length,
     )
-    encoder = ViT(embed(dim), Transformer(dim, depth, num_heads), tokens=int(pool == "class"))
+    encoder = ViT(embed(dim), Transformer(dim, depth, num_heads), tokens=int(pool == "cls"))
     # Only its positions are used; making the rest too keeps the random weights of a seed.
     decoder_positions = embed(decoder_dim).positions
     assert decoder_positions is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,10 @@ from graphformer.batch_type import BatchLike
 from graphformer.deprecated import renamed_attribute, renamed_keywords
 from graphformer.models.model import Model
 from graphformer.models.vision.embedding import (
+    ImagePool,
     PatchPositions,
     Stem,
-    check_pool,
+    check_image_pool,
     old_patch_arguments,
     patch_embedding,
 )
@@ -36,7 +37,7 @@ class ViT(Model):
         embedding: from a batch of patches to nodes [N, C].
         transformer: over patches and tokens.
         head: from nodes to outputs; None returns the nodes of the patches, [N, C]. A head that
-            pools the "first" node reads the class token, any other the patches only.
+            pools by "cls" reads the class token, any other the patches only.
         tokens: number of tokens; the first is the class token, the others are registers.
         norm: normalises tokens and patches before the first block, as in CLIP.
 
@@ -61,14 +62,14 @@ class ViT(Model):
         self.tokens = nn.Parameter(weight_std(dim) * torch.randn(tokens, dim)) if tokens else None
         if self.pools_class_token and not tokens:
             raise ValueError(
-                "tokens: got 0, expected 1 or more for a head with pool='first', which reads the "
+                "tokens: got 0, expected 1 or more for a head with pool='cls', which reads the "
                 "class token"
             )
 
     @property
     def pools_class_token(self) -> bool:
         """Whether the output is read from the class token, not from the patches."""
-        return getattr(self.head, "pool", None) == "first"
+        return getattr(self.head, "pool", None) == "cls"
 
     @property
     def num_tokens(self) -> int:
@@ -143,7 +144,7 @@ def vit(
     channels: int,
     patch_size: int,
     hidden_dim: int | None = None,
-    pool: Literal["mean", "class"] = "mean",
+    pool: ImagePool = "mean",
     registers: int = 0,
     positions: PatchPositions = "axial",
     shape: tuple[int, int] | None = None,
@@ -161,7 +162,7 @@ def vit(
         dim, depth, num_heads, hidden_dim, activation_checkpointing: of the Transformer.
         channels: of the images, 3 for colour.
         patch_size: side of a patch in pixels.
-        pool: "mean" of the patches, or "class": a learned token that attends to all patches and is
+        pool: "mean" of the patches, or "cls": a learned token that attends to all patches and is
             attended to by all, whatever the adjacency.
         registers: number of further tokens of that kind.
         positions: "axial" learns one encoding per row and one per column; "learned" one per cell
@@ -182,7 +183,7 @@ def vit(
 
     Source: Dosovitskiy et al., 2021 (ViT); sines and cosines: He et al., 2022.
     """
-    check_pool(pool)
+    pool = check_image_pool(pool)
     if registers < 0:
         raise ValueError(f"registers: got {registers}, expected 0 or more")
     embedding = patch_embedding(
@@ -208,5 +209,5 @@ def vit(
     )
     head = None
     if num_classes is not None:
-        head = Head(dim, num_classes, pool="first" if pool == "class" else "mean")
-    return ViT(embedding, transformer, head, tokens=(pool == "class") + registers)
+        head = Head(dim, num_classes, pool=pool)
+    return ViT(embedding, transformer, head, tokens=(pool == "cls") + registers)

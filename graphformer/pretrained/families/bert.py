@@ -79,7 +79,7 @@ class Pooler(nn.Module):
 
     def forward(self, x: Tensor, batch: Any) -> Tensor:
         """x [N, C] of a batch -> [B, C]."""
-        return self.dense(pool(x, lengths(batch), "first")).tanh()
+        return self.dense(pool(x, lengths(batch), "cls")).tanh()
 
 
 BERT = Family(

@@ -102,7 +102,7 @@ def build(config: Config, kind: Kind, tied: bool) -> TwoTowers:
     eye = ViT(
         PatchEmbedding(nn.Linear(patch, dim, bias=False), GridPositions(dim, grid(image))),
         blocks(image),
-        Head(dim, width, pool="first", bias=False),
+        Head(dim, width, pool="cls", bias=False),
         tokens=1,
         norm=nn.LayerNorm(dim, eps=image.get("layer_norm_eps", 1e-5)),
     )

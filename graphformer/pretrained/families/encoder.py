@@ -95,7 +95,7 @@ def with_head(
         "none": lambda: None,
         "embedding": lambda: Pooling("mean"),
         "masked_lm": lambda: token_head(embedding, tied=tied, bias=True, transform=transform),
-        "classification": lambda: Head(dim, count, pool="first", transform=pooler),
+        "classification": lambda: Head(dim, count, pool="cls", transform=pooler),
         "tagging": lambda: Head(dim, count, transform=Dropout(dropout)),
         "answers": lambda: Head(dim, count),
     }

@@ -50,7 +50,7 @@ class Distilled(Head):
     """
 
     def __init__(self, dim: int, out_dim: int) -> None:
-        super().__init__(dim, out_dim, pool="first")
+        super().__init__(dim, out_dim, pool="cls")
         self.second = nn.Linear(dim, out_dim)
 
     def forward(self, x: Tensor, batch: Any) -> Tensor:
@@ -105,7 +105,7 @@ def build(config: Config, kind: Kind, tied: bool, *, tokens: int = 1) -> Model:
     )
     heads: dict[Kind, Any] = {
         "none": lambda: None,
-        "classification": lambda: Head(dim, config.num_labels, pool="first"),
+        "classification": lambda: Head(dim, config.num_labels, pool="cls"),
         "distilled": lambda: Distilled(dim, config.num_labels),
     }
     embedding = PatchEmbedding(features, GridPositions(dim, grid(config)), dropout=dropout)

@@ -211,7 +211,7 @@ def test_gradients_of_batches_that_never_meet_are_refused(workplace, capsys):
 
 def test_rollout_mixes_attention_with_residuals():
     torch.manual_seed(0)
-    model = models.vit(7, 12, 2, 3, channels=3, patch_size=2, pool="class").eval()
+    model = models.vit(7, 12, 2, 3, channels=3, patch_size=2, pool="cls").eval()
     batch = patch_batch(random_images([(6, 10)]))
     with record_attention(model.transformer) as records:
         model(batch, patterns.Grid(1)(batch))

@@ -20,7 +20,7 @@ def towers(**settings):
     )
 
 
-@pytest.mark.parametrize("pool", ["mean", "class"])
+@pytest.mark.parametrize("pool", ["mean", "cls"])
 def test_vectors_have_length_one_and_do_not_depend_on_the_batch(pool):
     model = towers(pool=pool).eval()
     batch = random_captions()
@@ -68,7 +68,7 @@ def test_images_are_told_apart_by_what_is_said_of_classes():
     ids=["grid", "global"],
 )
 def test_images_of_mixed_sizes_go_through_any_adjacency(pattern):
-    model = towers(pool="class", image_adjacency=pattern).eval()
+    model = towers(pool="cls", image_adjacency=pattern).eval()
     together, alone = (
         model.encode_image(source_batch(random_captions(samples)))
         for samples in ((0, 1, 2, 3), (2,))

@@ -22,7 +22,7 @@ def visible_of(batch, seed=0):
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-@pytest.mark.parametrize("pool", ["mean", "class"])
+@pytest.mark.parametrize("pool", ["mean", "cls"])
 def test_the_encoder_sees_the_visible_patches_alone(pattern, pool):
     torch.manual_seed(0)
     model = models.mae(
@@ -33,7 +33,7 @@ def test_the_encoder_sees_the_visible_patches_alone(pattern, pool):
     sizes = []
     model.encoder.transformer.register_forward_hook(lambda m, args, out: sizes.append(len(args[0])))
     told = model(batch, pattern(batch), visible)
-    assert sizes == [int(visible.sum()) + 4 * (pool == "class")]
+    assert sizes == [int(visible.sum()) + 4 * (pool == "cls")]
     assert told.shape == batch.x.shape
     hidden = batch.clone()
     hidden.x[~visible] = torch.nan
@@ -98,5 +98,5 @@ def test_a_classifier_starts_from_the_encoder(tmp_path):
 
 
 def test_an_unknown_pool_is_refused():
-    with pytest.raises(ValueError, match="pool: got 'klass', expected 'mean' or 'class'"):
+    with pytest.raises(ValueError, match="pool: got 'klass', expected 'mean' or 'cls'"):
         models.mae(8, channels=3, patch_size=2, pool="klass")

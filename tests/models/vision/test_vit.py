@@ -22,7 +22,7 @@ PATTERNS = {
 }
 
 
-@pytest.mark.parametrize("pool", ["mean", "class"])
+@pytest.mark.parametrize("pool", ["mean", "cls"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_batch_of_mixed_sizes_gives_what_single_images_give(pool, kind, pattern):
@@ -40,7 +40,7 @@ def test_a_batch_of_mixed_sizes_gives_what_single_images_give(pool, kind, patter
 
 def test_the_class_token_answers_and_hears_of_every_patch():
     torch.manual_seed(0)
-    model = models.vit(7, 12, 1, 3, channels=3, patch_size=2, pool="class").eval()
+    model = models.vit(7, 12, 1, 3, channels=3, patch_size=2, pool="cls").eval()
     batch = patch_batch(random_images([(6, 10)]))
     batch.x.requires_grad_()
     adjacency = gf.window(batch.lengths, 0)  # patches see themselves alone
@@ -62,7 +62,7 @@ def test_one_adjacency_a_block_and_answers_of_patches():
 
 def test_attention_never_crosses_images():
     torch.manual_seed(0)
-    model = models.vit(7, 12, 2, 3, channels=3, patch_size=2, pool="class").eval()
+    model = models.vit(7, 12, 2, 3, channels=3, patch_size=2, pool="cls").eval()
     images = random_images()
     batch = patch_batch(images)
     before = model(batch, patterns.Grid(1)(batch))
@@ -76,7 +76,7 @@ def test_attention_never_crosses_images():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"pool": "first"}, "pool: got 'first', expected 'mean' or 'class'"),
+        ({"pool": "last"}, "pool: got 'last', expected 'mean' or 'cls'"),
         ({"positions": "learned"}, "shape: got None, .* positions='learned'"),
         ({"positions": "rotary"}, "positions: got 'rotary', expected 'axial'"),
         ({"stem": "overlap"}, "stem: got 'overlap', expected"),
@@ -102,7 +102,7 @@ def test_an_image_of_2048_by_2048_goes_through_a_grid_in_bounded_memory():
     from resource import RUSAGE_SELF, getrusage
 
     model = models.vit(
-        5, 16, 2, 2, channels=1, patch_size=8, positions="sincos", pool="class"
+        5, 16, 2, 2, channels=1, patch_size=8, positions="sincos", pool="cls"
     ).train()
     warm = patch_batch(random_images([(16, 16)], channels=1), 8)
     model(warm, patterns.Grid(1)(warm)).sum().backward()  # compiles the kernels
@@ -124,3 +124,9 @@ def test_positions_of_a_smaller_run_are_interpolated(tmp_path):
     batch = patch_batch(random_images([(12, 8)]))
     embedded = small.embedding(batch)
     torch.testing.assert_close(large.embedding(batch), embedded)
+
+
+def test_the_old_name_of_the_class_token_warns():
+    with pytest.warns(FutureWarning, match="pool='class' is now called pool='cls'"):
+        model = models.vit(7, 12, 1, 3, channels=3, patch_size=2, pool="class")
+    assert model.pools_class_token
