@@ -1,4 +1,4 @@
-"""Who attends to whom: adjacencies, their algebra and conversions."""
+"""Adjacencies, which say which sources each target attends to; their algebra and conversions."""
 
 from typing import TYPE_CHECKING
 

@@ -1,15 +1,19 @@
-"""The adjacency type: who attends to whom, and the algebra that all kinds share."""
+"""The adjacency type and its algebra: union, intersection, transpose, conversions, buckets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from graphformer.adjacency.cached_property import cached_property, compute_uncached
+from graphformer.adjacency.cached_property import (
+    cached_property,
+    compute_uncached,
+    outside_inference_mode,
+)
 from graphformer.deprecated import renamed_attribute
 
 if TYPE_CHECKING:
@@ -22,54 +26,54 @@ class Adjacency:
     """Which of N sources each of M targets attends to.
 
     Edge e runs from source `edge_index[0, e]` to target `edge_index[1, e]`. Tensors aligned with
-    edges follow the order of `edge_index`. An adjacency is immutable: what it computes on first
-    need (CSR, by-source order) it keeps.
+    edges follow the order of `edge_index`. Adjacencies are immutable; what they compute on first
+    use (CSR, by-source order, masks) is cached.
     """
 
     shape: tuple[int, int]
     """(targets M, sources N)."""
     parts: tuple[Adjacency, ...] = ()
-    """What `graphformer.adjacency.union` made this of; see `part_mask`."""
+    """The operands of a union, all of this shape; see `part_mask`."""
     is_coalesced: bool = True
-    """False if a source may appear in a row several times; such edges have no mask."""
+    """False if an edge may occur several times; such an adjacency has no mask."""
     per_head: ClassVar[bool] = False
-    """Whether some edges are there for some heads only."""
+    """Whether heads have different edges (`HeadEdges`)."""
 
     kinds = renamed_attribute("part_mask")
     distinct = renamed_attribute("is_coalesced")
     of_heads = renamed_attribute("per_head")
     numbers = renamed_attribute("find_edges")
 
-    # What the kinds supply ---------------------------------------------------------------------
+    # Implemented by the subclasses ---------------------------------------------------------------
 
     @property
     def device(self) -> torch.device:
-        """Where the edges live."""
+        """The device of the edges."""
         raise NotImplementedError
 
     @property
     def num_edges(self) -> int:
-        """The number of edges E, duplicates counted once."""
+        """The number of edges E."""
         raise NotImplementedError
 
     @property
     def T(self) -> Adjacency:  # noqa: N802 - torch's and numpy's name
-        """The same edges turned round: sources become targets."""
+        """The reversed edges: sources become targets."""
         raise NotImplementedError
 
     def to(self, device: torch.device | str) -> Adjacency:
-        """Return this adjacency on `device`; itself if it is there already."""
+        """Return this adjacency on `device`."""
         raise NotImplementedError
 
     def to_csr(self) -> CSR:
-        """Return the edges stored by target; made once and kept."""
+        """Return the edges stored by target."""
         raise NotImplementedError
 
-    def contains(self, target: Tensor, source: Tensor) -> Tensor:
-        """Whether the edges source[e] -> target[e] are present; bool, [E]."""
+    def _contains(self, target: Tensor, source: Tensor) -> Tensor:
+        """`contains` for nodes that are known to be in range."""
         raise NotImplementedError
 
-    # What all of them share --------------------------------------------------------------------
+    # Shared by all ------------------------------------------------------------------------------
 
     @property
     def density(self) -> float:
@@ -84,11 +88,11 @@ class Adjacency:
 
     @property
     def buckets(self) -> list[Bucket]:
-        """The samples gathered by size; all in one where their borders are not known."""
+        """The samples grouped by size; a single bucket where their sizes are not known."""
         return [Bucket(self, 1, self.shape, self.num_edges)]
 
     def bucket_mask(self, number: int) -> Tensor:
-        """The dense mask of one sample of a bucket, bool [m, n]; kept, so not for writing."""
+        """The dense mask of one sample of a bucket, bool [m, n]; cached, so it must not change."""
         return self.dense_mask
 
     @cached_property
@@ -98,18 +102,40 @@ class Adjacency:
         by_target = torch.stack([csr.indices.long(), csr.target])
         return by_target if csr.edge_ids is None else by_target[:, csr.slots]
 
+    def contains(self, target: Tensor, source: Tensor) -> Tensor:
+        """Whether the edges source[e] -> target[e] are present; bool, [E].
+
+        Raises:
+            IndexError: when a node is out of range.
+        """
+        self._check_nodes(target, source)
+        return self._contains(target, source)
+
     def find_edges(self, target: Tensor, source: Tensor) -> Tensor:
-        """The numbers of the edges source[e] -> target[e], int64; -1 for those that are absent."""
-        return self.to_csr().find_edges(target, source)
+        """Return the ids of the edges source[e] -> target[e], int64 [E]; -1 for absent edges.
+
+        The id of an edge is its column in `edge_index`; of a repeated edge, that of its first slot.
+
+        Raises:
+            IndexError: when a node is out of range.
+        """
+        self._check_nodes(target, source)
+        return self.to_csr()._find_edges(target, source)
+
+    def _check_nodes(self, target: Tensor, source: Tensor) -> None:
+        if torch.compiler.is_compiling():  # the check would break the graph
+            return
+        check_range("target", target, self.shape[0])
+        check_range("source", source, self.shape[1])
 
     @cached_property
     def part_mask(self) -> Tensor:
-        """Which of its `parts` each edge is in, bool [E, P]; all true, P = 1, if it has none."""
+        """In which of its `parts` each edge is, bool [E, P]; all true, P = 1, without parts."""
         if not self.parts:
             return torch.ones(self.num_edges, 1, dtype=torch.bool, device=self.device)
         source, target = self.edge_index
         parts = (part.to(self.device) for part in self.parts)
-        return torch.stack([part.contains(target, source) for part in parts], dim=1)
+        return torch.stack([part._contains(target, source) for part in parts], dim=1)
 
     def to_mask(self) -> Tensor:
         """Return the dense bool mask [M, N], true where target i attends to source j."""
@@ -120,7 +146,7 @@ class Adjacency:
 
     @cached_property
     def dense_mask(self) -> Tensor:
-        """The dense mask, made once and kept; not for writing."""
+        """The cached dense mask [M, N]; it must not be changed."""
         return self.to_mask()
 
     def to_networkx(
@@ -131,15 +157,16 @@ class Adjacency:
     ) -> networkx.DiGraph:
         """Return a DiGraph with an arc source -> target for every edge.
 
-        Edges that appear several times, kept apart by `coalesce=False`, make it a MultiDiGraph.
-        A square adjacency has nodes 0 .. N-1. A bipartite one has its sources as nodes 0 .. N-1
-        (`bipartite=0`) and its targets as nodes N .. N+M-1 (`bipartite=1`).
+        Repeated edges (`coalesce=False`) make it a MultiDiGraph. A square adjacency has nodes
+        0 .. N-1. A bipartite one has its sources as nodes 0 .. N-1 (`bipartite=0`) and its targets
+        as nodes N .. N+M-1 (`bipartite=1`).
 
         Args:
-            nodes: attributes of nodes by name, a value for each.
-            edges: attributes of edges by name, such as attention weights, a value for each.
+            nodes: node attributes by name, a value for each node.
+            edges: edge attributes by name, such as attention weights, a value for each edge.
 
-        Raises ValueError for another number of values than nodes or edges.
+        Raises:
+            ValueError: when the number of values is not that of the nodes or edges.
         """
         import networkx
 
@@ -165,54 +192,52 @@ class Adjacency:
     def with_self_loops(self) -> Adjacency:
         """Add the missing edges i -> i, after all others in the edge order.
 
-        Raises ValueError unless the adjacency is square.
+        Raises:
+            ValueError: when the adjacency is not square.
         """
         targets, sources = self.shape
         if targets != sources:
             raise ValueError(
-                f"with_self_loops needs as many targets as sources, but the adjacency is "
-                f"{targets} x {sources}; add the edges you mean with | instead"
+                f"shape: got {targets} targets and {sources} sources, expected as many of both for "
+                "with_self_loops; add the edges with | instead"
             )
         nodes = torch.arange(targets, device=self.device)
-        missing = nodes[~self.contains(nodes, nodes)]
+        missing = nodes[~self._contains(nodes, nodes)]
         return self.to_csr().append(missing, missing) if len(missing) else self
 
     def __or__(self, other: Adjacency) -> Adjacency:
         """The edges of either; `a | b | c` is `graphformer.adjacency.union([a, b, c])`."""
-        return joined(self, other)
+        merged = _merge((self, other))
+        return replace(merged, parts=(*(self.parts or (self,)), *(other.parts or (other,))))
 
+    @outside_inference_mode
     def __and__(self, other: Adjacency) -> Adjacency:
-        """The edges of both; ordered by target, then source, unless one holds the other."""
-        smaller, larger = self._by_size(other)
-        csr = smaller.to_csr()
-        present = larger.contains(csr.target, csr.indices.long())
-        if present.all():
-            return smaller
-        both = torch.stack([csr.indices[present].long(), csr.target[present]])
-        return _ordered(both, self)
+        """The edges of both; ordered by target, then source, unless one contains the other.
 
-    def _by_size(self, other: Adjacency) -> tuple[Adjacency, Adjacency]:
-        if not isinstance(other, Adjacency):
-            raise TypeError(f"| and & need two adjacencies, got {type(other).__name__}")
-        if self.shape != other.shape:
-            raise ValueError(
-                f"| and & need adjacencies of one shape, got {self.shape} and {other.shape}"
-            )
-        if self.per_head or other.per_head:
-            raise ValueError(
-                "adjacencies whose heads differ cannot be combined: combine the patterns of each "
-                "head first"
-            )
-        if self.device != other.device:
-            raise ValueError(
-                f"| and & need adjacencies on one device, got {self.device} and {other.device}; "
-                "move one with .to(device)"
-            )
-        return (self, other) if self.num_edges <= other.num_edges else (other, self)
+        If one of the two is a union, the result has its parts; if both are, it has none.
+        """
+        _check_compatible(self, other)
+        if self is other:
+            return self
+        smaller, larger = sorted((self, other), key=lambda each: each.num_edges)
+        parts = () if self.parts and other.parts else self.parts or other.parts
+        if not (self.is_coalesced and other.is_coalesced):
+            return _with_parts(_combine_multisets((self, other), "amin"), parts)
+        csr = smaller.to_csr()
+        present = larger._contains(csr.target, csr.indices.long())
+        if present.all():
+            return _with_parts(smaller, parts)
+        both = torch.stack([csr.indices[present].long(), csr.target[present]])
+        return _with_parts(_ordered(both, self), parts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickles and copies contain: the fields, not what was computed from them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
     def _compute(self, name: str) -> Any:
+        """Compute a cached property and store it in `__dict__`, which Python looks up first."""
         value = compute_uncached(self, name)
-        object.__setattr__(self, name, value)  # from now on before `kept`; adjacencies are frozen
+        object.__setattr__(self, name, value)  # adjacencies are frozen dataclasses
         return value
 
     def __repr__(self) -> str:
@@ -220,72 +245,91 @@ class Adjacency:
         return f"{type(self).__name__}({targets} x {sources}, {self.num_edges:,} edges)"
 
 
+def check_range(name: str, nodes: Tensor, size: int) -> None:
+    """Refuse node numbers out of range.
+
+    Raises:
+        IndexError: when one is below 0 or at least `size`.
+    """
+    if nodes.is_meta or not nodes.numel():
+        return
+    lowest, highest = int(nodes.min()), int(nodes.max())
+    if lowest < 0 or highest >= size:
+        raise IndexError(
+            f"edge_index: got {name} {highest if highest >= size else lowest}, expected {name}s "
+            f"from 0 to {size - 1}; pass the right num_nodes"
+        )
+
+
 def _by_key(name: str, values: Tensor | Sequence, keys: list[Any]) -> dict[Any, Any]:
-    """An attribute's values by node or arc, as networkx wants them."""
-    listed = values.tolist() if isinstance(values, Tensor) else list(values)
-    if len(listed) != len(keys):
-        raise ValueError(f"{name} must have {len(keys)} values, got {len(listed)}")
-    return dict(zip(keys, listed, strict=True))
+    """The values of an attribute by node or arc."""
+    as_list = values.tolist() if isinstance(values, Tensor) else list(values)
+    if len(as_list) != len(keys):
+        raise ValueError(
+            f"{name}: got {len(as_list)} values, expected {len(keys)}; give one for each"
+        )
+    return dict(zip(keys, as_list, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
 class Bucket:
     """The samples of one size in a batch.
 
-    `targets` and `sources` are the rows of its samples among those of the batch, sample by sample;
-    None where the bucket is the whole batch.
+    `targets` and `sources` are the rows of its samples in the batch, sample by sample; None where
+    the bucket is the whole batch.
     """
 
     block: Adjacency
     """The adjacency of one such sample."""
     count: int
-    """How many samples there are."""
+    """The number of samples."""
     shape: tuple[int, int]
     """(targets m, sources n) of one sample."""
     num_edges: int
     """The edges of one sample."""
     kernel: Literal["complete", "causal"] | None = None
-    """The rule as dense attention kernels know it, if they do."""
+    """The name of the rule in dense attention kernels, None if they do not have it."""
     targets: Tensor | None = None
     sources: Tensor | None = None
     first_edges: Tensor | None = None
-    """The number of each sample's first edge, [count]."""
+    """The id of each sample's first edge, [count]."""
 
     @property
     def edges(self) -> Tensor | None:
-        """The edges of its samples among those of the batch; made anew, for there may be N^2."""
+        """The ids of its samples' edges in the batch; not cached, as there may be N^2."""
         if self.first_edges is None:
             return None
         return consecutive_rows(self.first_edges, self.num_edges)
 
 
 def union(adjacencies: Sequence[Adjacency]) -> Adjacency:
-    """The edges of any of the adjacencies; its `part_mask` tell which have each edge.
+    """Return the edges of any of the adjacencies; `part_mask` says in which each edge is.
 
-    Ordered by target, then source, unless one adjacency holds all others: then it is that one.
-    Costs a sort of all edges, whatever the number of parts, where `a | b | c` costs two sorts.
+    Ordered by target, then source, unless one adjacency contains all others: then the result is
+    that one, with parts. All edges are sorted once, whatever the number of parts, where
+    `a | b | c` sorts them twice. An edge that is repeated in a part is repeated as often as in the
+    part that has it most often.
 
     Args:
         adjacencies: of one shape, on one device.
 
-    Raises ValueError for an empty sequence and for several shapes or devices, TypeError for
-    anything but adjacencies.
+    Raises:
+        ValueError: when there are none, or several shapes or devices.
+        TypeError: when one is not an adjacency.
     """
     parts = tuple(adjacencies)
     if not parts:
-        raise ValueError("adjacencies must hold at least one adjacency, got none")
+        raise ValueError("adjacencies: got none, expected at least one; pass a non-empty sequence")
     return replace(_merge(parts), parts=parts)
 
 
-def joined(a: Adjacency, b: Adjacency) -> Adjacency:
-    """The union of two adjacencies; where one is a union itself, its parts become parts."""
-    return replace(_merge((a, b)), parts=(*(a.parts or (a,)), *(b.parts or (b,))))
-
-
+@outside_inference_mode
 def _merge(parts: tuple[Adjacency, ...]) -> Any:
-    """The edges of all parts, without the memory of what they came from."""
+    """The edges of all parts, without `parts`."""
     for part in parts:
-        parts[0]._by_size(part)  # checks types, shapes and devices
+        _check_compatible(parts[0], part)
+    if not all(part.is_coalesced for part in parts):
+        return _combine_multisets(parts, "amax")
     largest = max(parts, key=lambda part: part.num_edges)
     extra = [_missing(part, largest) for part in parts if part is not largest]
     if any(edges.shape[1] for edges in extra):
@@ -294,15 +338,73 @@ def _merge(parts: tuple[Adjacency, ...]) -> Any:
 
 
 def _missing(part: Adjacency, whole: Adjacency) -> Tensor:
-    """The edges [2, E'] of a part that the whole lacks."""
+    """The edges [2, E'] of a part that are not in `whole`."""
     csr = part.to_csr()
-    missing = ~whole.contains(csr.target, csr.indices.long())
+    missing = ~whole._contains(csr.target, csr.indices.long())
     return torch.stack([csr.indices[missing].long(), csr.target[missing]])
 
 
-def _ordered(edge_index: Tensor, like: Adjacency) -> CSR:
-    """The CSR of the shape of `like` whose edge order is by target, then source."""
-    return like.to_csr().from_edges(edge_index, like.shape).canonical()
+def _ordered(edge_index: Tensor, like: Adjacency, *, coalesce: bool = True) -> CSR:
+    """The CSR of the shape of `like` whose edges are ordered by target, then source."""
+    return like.to_csr().from_edges(edge_index, like.shape, coalesce=coalesce).canonical()
+
+
+def _combine_multisets(parts: tuple[Adjacency, ...], reduce: Literal["amax", "amin"]) -> Any:
+    """The union (amax) or intersection (amin) of adjacencies with repeated edges.
+
+    An edge is repeated as often as the reduction of its counts in the parts says. The result is a
+    part itself where it has the same edges as that part.
+    """
+    edges = [part.edge_index for part in parts]
+    sources = max(parts[0].shape[1], 1)
+    keys = [target * sources + source for source, target in edges]
+    unique, inverse = torch.cat(keys).unique(return_inverse=True)
+    counts = torch.stack(
+        [
+            torch.bincount(which, minlength=len(unique))
+            for which in inverse.split([len(key) for key in keys])
+        ]
+    )  # [parts, distinct edges]
+    combined = getattr(counts, reduce)(0)
+    for part, count in zip(parts, counts, strict=True):
+        if torch.equal(count, combined):
+            return part
+    repeated = unique.repeat_interleave(combined)
+    edge_index = torch.stack([repeated % sources, repeated // sources])
+    return _ordered(edge_index, parts[0], coalesce=False)
+
+
+def _with_parts(adjacency: Any, parts: tuple[Adjacency, ...]) -> Any:
+    return adjacency if adjacency.parts == parts else replace(adjacency, parts=parts)
+
+
+def _check_compatible(a: Adjacency, b: Adjacency) -> None:
+    """Refuse operands of | and & with different types, shapes or devices."""
+    if not isinstance(b, Adjacency):
+        raise TypeError(
+            f"adjacencies: got {type(b).__name__}, expected an adjacency; make one with "
+            "graphformer.from_edge_index or graphformer.from_mask"
+        )
+    if a.shape != b.shape:
+        raise ValueError(
+            f"adjacencies: got shapes {a.shape} and {b.shape}, expected one shape for | and &; "
+            "build them for the same nodes"
+        )
+    if a.per_head or b.per_head:
+        raise ValueError(
+            "adjacencies: got edges that differ between heads, expected the same for all heads; "
+            "combine the patterns of each head before PerHead"
+        )
+    if a.device != b.device:
+        raise ValueError(
+            f"adjacencies: got devices {a.device} and {b.device}, expected one device for | and &; "
+            "move one with .to(device)"
+        )
+
+
+def transposed_parts(adjacency: Adjacency) -> tuple[Adjacency, ...]:
+    """The parts of the transpose of a union."""
+    return tuple(part.T for part in adjacency.parts)
 
 
 def consecutive_rows(starts: Tensor, count: int) -> Tensor:

@@ -1,22 +1,24 @@
-"""Properties made on first need and kept: CSR, by-source order, masks."""
+"""Properties computed on first use and cached in the instance, outside of inference mode."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import torch
 from typing_extensions import Self
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class cached_property(Generic[T]):  # noqa: N801 - a decorator, as functools.cached_property is
-    """A property computed on first need and kept in the instance.
+    """A property that the instance's `_compute(name)` computes on first use and caches.
 
     Unlike functools.cached_property it has no lock, which torch.compile cannot trace before
-    Python 3.12, and what it keeps is made outside of inference mode: a validation epoch must not
-    leave tensors behind that training may not use. The instance's `_compute` does the making.
+    Python 3.12, and its values are computed outside of inference mode, so that tensors cached
+    during validation can be used in training.
     """
 
     def __init__(self, compute: Callable[[Any], T]) -> None:
@@ -32,9 +34,19 @@ class cached_property(Generic[T]):  # noqa: N801 - a decorator, as functools.cac
 
 
 def compute_uncached(instance: Any, name: str) -> Any:
-    """The value of a kept property, made anew."""
-    compute = getattr(type(instance), name).compute
-    if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
-        return compute(instance)
-    with torch.inference_mode(False):
-        return compute(instance)
+    """Return the value of a cached property, computed now."""
+    return outside_inference_mode(getattr(type(instance), name).compute)(instance)
+
+
+def outside_inference_mode(function: Callable[P, T]) -> Callable[P, T]:
+    """Run a function outside of inference mode: its tensors may be saved for a backward pass."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        # torch.compile does not trace `inference_mode(False)`; compiled code keeps the mode.
+        if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
+            return function(*args, **kwargs)
+        with torch.inference_mode(False):
+            return function(*args, **kwargs)
+
+    return wrapper

@@ -1,4 +1,4 @@
-"""The public constructors: they check what they are given, and make an adjacency of it."""
+"""Constructors of adjacencies, with validation of their arguments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from graphformer.adjacency.base import Adjacency
+from graphformer.adjacency.base import Adjacency, check_range
+from graphformer.adjacency.cached_property import outside_inference_mode
 from graphformer.adjacency.csr import CSR
 from graphformer.adjacency.edge_values import edge_values
 from graphformer.adjacency.implicit import Causal, Complete, Grid, Implicit, Window
@@ -19,124 +20,178 @@ if TYPE_CHECKING:
     import networkx
 
 Lengths = int | Sequence[int] | Tensor
-"""Nodes a sample: an int, a sequence (or numpy array) of ints or a 1-D integer tensor."""
+"""Nodes per sample: an int, a sequence (or numpy array) of ints or a 1-D integer tensor."""
 
 
 def complete(lengths: Lengths, source_lengths: Lengths | None = None) -> Complete:
-    """Every target attends to every source of its sample.
+    """Return the adjacency in which every target attends to every source of its sample.
 
     Args:
-        lengths: targets a sample: an int, a sequence of ints or a 1-D integer tensor.
-        source_lengths: sources a sample; the same as `lengths` by default.
+        lengths: targets per sample: an int, a sequence of ints or a 1-D integer tensor.
+        source_lengths: sources per sample; the same as `lengths` by default.
 
-    Raises ValueError for negative lengths or a different number of samples.
+    Raises:
+        ValueError: when a length is negative, or the numbers of samples differ.
     """
     return Complete(_blocks(lengths, source_lengths), device=_device(lengths))
 
 
 def causal(lengths: Lengths, source_lengths: Lengths | None = None) -> Causal:
-    """Each target attends to the sources up to its own place, aligned at the end.
+    """Return the adjacency in which a target attends to sources up to its position.
 
-    With as many sources as targets this is the lower triangle with its diagonal. With more
-    sources (decoding with a cache) the last target sees them all. With fewer, the first targets
-    see none.
+    Targets and sources are aligned at the end. With as many sources as targets this is the lower
+    triangle with its diagonal. With more sources (decoding with a cache) the last target attends to
+    all of them. With fewer, the first targets attend to none.
 
     Args:
-        lengths: targets a sample: an int, a sequence of ints or a 1-D integer tensor.
-        source_lengths: sources a sample; the same as `lengths` by default.
+        lengths: targets per sample: an int, a sequence of ints or a 1-D integer tensor.
+        source_lengths: sources per sample; the same as `lengths` by default.
 
-    Raises ValueError for negative lengths or a different number of samples.
+    Raises:
+        ValueError: when a length is negative, or the numbers of samples differ.
     """
     return Causal(_blocks(lengths, source_lengths), device=_device(lengths))
 
 
 def window(lengths: Lengths, radius: int, causal: bool = False) -> Window:
-    """Each node attends to those at most `radius` places away, itself included.
+    """Return the adjacency in which a node attends to nodes at most `radius` positions away.
 
     Args:
-        lengths: nodes a sample: an int, a sequence of ints or a 1-D integer tensor.
-        radius: the reach in nodes; 0 leaves the node itself.
-        causal: leave out the nodes that come later.
+        lengths: nodes per sample: an int, a sequence of ints or a 1-D integer tensor.
+        radius: the largest distance; 0 for self-loops only.
+        causal: leave out later nodes.
 
-    Raises ValueError for negative lengths or radius.
+    Raises:
+        ValueError: when a length or the radius is negative.
     """
     radius = _count("radius", radius)
     return Window(_blocks(lengths, None), radius=radius, causal=causal, device=_device(lengths))
 
 
 def grid(shapes: Sequence[int] | Sequence[Sequence[int]] | Tensor, radius: int = 1) -> Grid:
-    """Each cell of a grid, numbered row by row, attends to the cells around it and itself.
+    """Return the adjacency in which a cell of a grid attends to its neighbourhood and itself.
+
+    Cells are numbered row by row.
 
     Args:
-        shapes: (height, width), or one such pair a sample, or an integer tensor [B, 2].
-        radius: the reach in rows and columns (Chebyshev distance).
+        shapes: (height, width), or one such pair per sample, or an integer tensor [B, 2].
+        radius: the largest distance in rows and columns (Chebyshev distance).
 
-    Raises ValueError for anything but pairs, and for negative sizes or radius.
+    Raises:
+        ValueError: when `shapes` are not pairs, or a size or the radius is negative.
     """
     device = _device(shapes)
     pairs = shapes.tolist() if hasattr(shapes, "tolist") else shapes
     if not isinstance(pairs, Sequence):
-        raise ValueError(f"shapes must be (height, width) pairs, got {shapes!r}")
+        raise ValueError(f"shapes: got {shapes!r}, expected (height, width) pairs; pass a list")
     if len(pairs) == 2 and not any(isinstance(size, Sequence | Tensor) for size in pairs):
         pairs = [pairs]
     blocks = []
     for pair in pairs:
         if not isinstance(pair, Sequence | Tensor) or len(pair) != 2:
-            raise ValueError(f"shapes must be (height, width) pairs, got {pair!r}")
+            raise ValueError(
+                f"shapes: got {pair!r}, expected (height, width) pairs; give two numbers per sample"
+            )
         blocks.append((_count("shapes", pair[0]), _count("shapes", pair[1])))
     return Grid(tuple(blocks), radius=_count("radius", radius), device=device)
 
 
 def from_edge_index(
-    edge_index: Tensor, num_nodes: int | tuple[int, int], *, coalesce: bool = True
+    edge_index: Tensor,
+    num_nodes: int | tuple[int, int],
+    *,
+    num_sources: int | None = None,
+    coalesce: bool = True,
 ) -> CSR:
-    """An adjacency of given edges; duplicates are coalesced and no self-loops are added.
+    """Return the adjacency of an edge list; duplicates are coalesced, no self-loops are added.
 
-    Edge-aligned tensors (bias, edge_weight, returned weights) follow the order of these edges,
-    a duplicate counting where it first appears. Values may also be given for the whole list with
-    its duplicates, if those of one edge are the same.
+    Edge-aligned tensors (bias, edge_weight, returned weights) follow the order of these edges, of
+    duplicates their first occurrence. Values may also be given for the whole list with its
+    duplicates, if those of one edge are equal.
 
     Args:
         edge_index: integer [2, E], sources above targets, PyG's convention.
-        num_nodes: the number of nodes, or (targets, sources) for a bipartite adjacency.
-        coalesce: whether duplicates become one edge; else each keeps its own share of the softmax.
+        num_nodes: the number of nodes; of a bipartite adjacency the number of targets, or the pair
+            (targets, sources), the order of `Adjacency.shape`.
+        num_sources: the number of sources of a bipartite adjacency. PyG's `size=(sources, targets)`
+            is `num_nodes=targets, num_sources=sources`.
+        coalesce: whether duplicates become one edge; else each has its own share of the softmax.
 
-    Raises TypeError for a non-integer tensor, ValueError for a wrong shape, IndexError for a
-    node out of range.
+    Raises:
+        TypeError: when the tensor does not hold integers.
+        ValueError: when its shape is not [2, E], or a number of nodes is invalid or given twice.
+        IndexError: when a node is out of range.
     """
     edges = torch.as_tensor(edge_index).as_subclass(Tensor)
     if edges.dtype.is_floating_point or edges.dtype.is_complex or edges.dtype is torch.bool:
-        raise TypeError(f"edge_index must hold integers, got dtype {edges.dtype}")
+        raise TypeError(
+            f"edge_index: got dtype {edges.dtype}, expected integers; convert it with .long()"
+        )
     if edges.ndim != 2 or edges.shape[0] != 2:
-        raise ValueError(f"edge_index must be [2, E], got shape {tuple(edges.shape)}")
-    targets, sources = num_nodes if isinstance(num_nodes, tuple) else (num_nodes, num_nodes)
-    shape = _count("num_nodes", targets), _count("num_nodes", sources)
+        raise ValueError(
+            f"edge_index: got shape {tuple(edges.shape)}, expected [2, E]; transpose it"
+        )
+    shape = _shape(num_nodes, num_sources)
     for name, row, size in (("source", edges[0], shape[1]), ("target", edges[1], shape[0])):
-        _check_range(name, row, size)
+        check_range(name, row, size)
     return CSR.from_edges(edges.long(), shape, coalesce=coalesce)
 
 
+def _shape(num_nodes: int | tuple[int, int], num_sources: int | None) -> tuple[int, int]:
+    """(targets, sources) of the two forms in which they can be given."""
+    if isinstance(num_nodes, Sequence):
+        if num_sources is not None:
+            raise ValueError(
+                f"num_sources: got {num_sources} and num_nodes={num_nodes!r}, expected one of them "
+                "for the sources; pass num_nodes=targets, num_sources=sources"
+            )
+        if len(num_nodes) != 2:
+            raise ValueError(
+                f"num_nodes: got {num_nodes!r}, expected a number or (targets, sources); pass "
+                "num_nodes=targets, num_sources=sources"
+            )
+        targets, sources = num_nodes
+    else:
+        targets, sources = num_nodes, num_nodes if num_sources is None else num_sources
+    name = "num_nodes" if num_sources is None else "num_sources"
+    return _count("num_nodes", targets), _count(name, sources)
+
+
 def from_mask(mask: Tensor) -> CSR:
-    """The adjacency whose target i attends to source j where `mask[i, j]` is true.
+    """Return the adjacency in which target i attends to source j where `mask[i, j]` is true.
 
     Args:
         mask: bool [M, N].
 
-    Raises TypeError unless it is bool (a float mask may mean logits), ValueError unless 2-D.
+    Raises:
+        TypeError: when it is not a bool tensor; a float mask may contain logits.
+        ValueError: when it is not 2-D.
     """
+    if not isinstance(mask, Tensor):
+        raise TypeError(
+            f"mask: got {type(mask).__name__}, expected a bool tensor; convert it with "
+            "torch.as_tensor"
+        )
     if mask.dtype is not torch.bool:
-        raise TypeError(f"mask must be bool, true where attention is allowed, got {mask.dtype}")
+        raise TypeError(
+            f"mask: got dtype {mask.dtype}, expected bool, true where attention is allowed; "
+            "convert it first, such as mask > 0"
+        )
     if mask.ndim != 2:
-        raise ValueError(f"mask must be [targets, sources], got shape {tuple(mask.shape)}")
+        raise ValueError(
+            f"mask: got shape {tuple(mask.shape)}, expected [targets, sources]; pass one mask"
+        )
     return CSR.from_edges(mask.nonzero().T.flip(0), (mask.shape[0], mask.shape[1]))
 
 
 def from_networkx(G: networkx.Graph) -> CSR:
-    """The adjacency of a networkx graph, nodes numbered in the order of `G.nodes`.
+    """Return the adjacency of a networkx graph, nodes numbered in the order of `G.nodes`.
 
-    A directed arc u -> v lets v attend to u. An undirected edge runs both ways; those turned
-    round come after all the others in the edge order. Parallel edges are coalesced. What nodes
-    and edges carry is read by `networkx_values`. Raises TypeError for anything but a graph.
+    With an arc u -> v, v attends to u. An undirected edge becomes two; the reversed ones come after
+    all others in the edge order. Parallel edges are coalesced. `networkx_values` reads attributes.
+
+    Raises:
+        TypeError: when `G` is not a networkx graph.
     """
     edges, _ = _arcs(G)
     return CSR.from_edges(edges, (len(G), len(G)))
@@ -145,101 +200,130 @@ def from_networkx(G: networkx.Graph) -> CSR:
 def networkx_values(
     G: networkx.Graph, name: str, *, of: Literal["nodes", "edges"], default: float | None = None
 ) -> Tensor:
-    """An attribute of a networkx graph, in the order of `from_networkx(G)`: [N, ...] or [E, ...].
+    """Return an attribute of a graph in the order of `from_networkx(G)`, [N, ...] or [E, ...].
 
-    An undirected edge gives its value to both directions.
+    The value of an undirected edge applies to both directions.
 
     Args:
         G: the graph.
-        name: of the attribute; numbers, or sequences of them, all of one length.
-        of: whose attribute it is.
-        default: where the attribute is missing.
+        name: the attribute; its values are numbers, or sequences of numbers of one length.
+        of: whether it is an attribute of nodes or edges.
+        default: the value where the attribute is missing.
 
-    Raises KeyError where it is missing without a default, ValueError where parallel edges differ,
-    and for values that are no numbers or of several lengths.
+    Raises:
+        KeyError: when the attribute is missing somewhere and there is no default.
+        ValueError: when parallel edges have different values, or values are not numbers or have
+            several lengths.
     """
     if of not in ("nodes", "edges"):
-        raise ValueError(f"of must be 'nodes' or 'edges', got {of!r}")
-    edges, found = _arcs(G)
+        raise ValueError(f"of: got {of!r}, expected 'nodes' or 'edges'; use one of them")
+    edges, attributes = _arcs(G)
     if of == "nodes":
-        found = [values for _, values in G.nodes(data=True)]
-    missing = sum(name not in values for values in found)
+        attributes = [values for _, values in G.nodes(data=True)]
+    missing = sum(name not in values for values in attributes)
     if missing and default is None:
-        raise KeyError(f"{missing} of {len(found)} {of} have no {name!r}: give a default")
-    values = [value.get(name, default) for value in found]
+        raise KeyError(
+            f"name: got {name!r}, which {missing} of {len(attributes)} {of} do not have, expected "
+            "an attribute of all; pass a default"
+        )
+    values = [each.get(name, default) for each in attributes]
     try:
-        listed = torch.tensor(values)
+        tensor = torch.tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"{name!r} of {of} must be numbers, or sequences of them of one length, got such as "
-            f"{values[0]!r} ({error}): turn it into numbers first"
+            f"name: got {name!r} of {of} with values such as {values[0]!r}, expected numbers or "
+            f"sequences of one length ({error}); convert them to numbers first"
         ) from None
-    return listed if of == "nodes" else edge_values(from_networkx(G), edges, listed)
+    return tensor if of == "nodes" else edge_values(from_networkx(G), edges, tensor)
 
 
 def _arcs(G: networkx.Graph) -> tuple[Tensor, list[dict[str, Any]]]:
-    """All arcs [2, E], undirected edges both ways, parallel ones apart, and what they carry."""
+    """All arcs [2, E], undirected edges in both directions, parallel ones separate; attributes."""
     if not hasattr(G, "is_directed"):
-        raise TypeError(f"G must be a networkx graph, got {type(G).__name__}")
+        raise TypeError(
+            f"G: got {type(G).__name__}, expected a networkx graph; for an edge list use "
+            "graphformer.from_edge_index"
+        )
     number = {node: i for i, node in enumerate(G.nodes)}
-    found = list(G.edges(data=True))
-    edges = torch.tensor([(number[u], number[v]) for u, v, _ in found], dtype=torch.int64)
-    edges, values = edges.reshape(-1, 2).T, [values for *_, values in found]
+    arcs = list(G.edges(data=True))
+    pairs = torch.tensor([(number[u], number[v]) for u, v, _ in arcs], dtype=torch.int64)
+    edges, attributes = pairs.reshape(-1, 2).T, [values for *_, values in arcs]
     if G.is_directed():
-        return edges, values
-    turned = edges[0] != edges[1]
-    values += [value for value, other in zip(values, turned.tolist(), strict=True) if other]
-    return torch.cat([edges, edges.flip(0)[:, turned]], dim=1), values
+        return edges, attributes
+    no_loop = edges[0] != edges[1]
+    attributes += [each for each, add in zip(attributes, no_loop.tolist(), strict=True) if add]
+    return torch.cat([edges, edges.flip(0)[:, no_loop]], dim=1), attributes
 
 
+@outside_inference_mode
 def batch(adjacencies: Sequence[Adjacency]) -> Adjacency:
-    """The disjoint union: block-diagonal, nodes and edges numbered in the order given.
+    """Return the disjoint union: block-diagonal, nodes and edges numbered in the given order.
 
-    Implicit adjacencies of one rule stay implicit, and unions of as many parts each stay unions.
-    Raises ValueError for an empty sequence or several devices, TypeError for anything but
-    adjacencies.
+    Implicit adjacencies of one rule stay implicit; unions with equally many parts stay unions.
+
+    Raises:
+        ValueError: when there are none, or several devices, or heads have different edges.
+        TypeError: when it is not a sequence of adjacencies.
     """
-    parts = list(adjacencies)
-    if not parts:
-        raise ValueError("adjacencies must hold at least one adjacency, got none")
-    for part in parts:
-        if not isinstance(part, Adjacency):
-            raise TypeError(f"adjacencies must hold adjacencies, got {type(part).__name__}")
-        if part.per_head:
-            raise ValueError("adjacencies whose heads differ cannot be batched: batch first")
-        if part.device != parts[0].device:
-            raise ValueError(f"adjacencies must share a device: {part.device}, {parts[0].device}")
-    first = parts[0]
-    if isinstance(first, Implicit) and all(_same_rule(first, part) for part in parts):
-        rule = first.with_blocks(tuple(b for part in parts for b in part.blocks))  # type: ignore[attr-defined]
-        return replace(rule, parts=_batched_parts(parts))
+    if isinstance(adjacencies, Adjacency):
+        raise TypeError(
+            f"adjacencies: got a single {type(adjacencies).__name__}, expected a sequence for "
+            "batch; put it into a list"
+        )
+    blocks = list(adjacencies)
+    _check_batch(blocks)
+    first = blocks[0]
+    if isinstance(first, Implicit) and all(_same_rule(first, block) for block in blocks):
+        rule = first.with_blocks(tuple(size for block in blocks for size in block.blocks))  # type: ignore[attr-defined]
+        return replace(rule, parts=_batch_parts(blocks))
     columns, targets, sources = [], 0, 0
-    for part in parts:
-        shift = torch.tensor([[sources], [targets]], device=part.device)
-        columns.append(part.edge_index + shift)
-        targets, sources = targets + part.shape[0], sources + part.shape[1]
-    is_coalesced = all(part.is_coalesced for part in parts)
+    for block in blocks:
+        shift = torch.tensor([[sources], [targets]], device=block.device)
+        columns.append(block.edge_index + shift)
+        targets, sources = targets + block.shape[0], sources + block.shape[1]
+    is_coalesced = all(block.is_coalesced for block in blocks)
     edges = CSR.from_edges(torch.cat(columns, dim=1), (targets, sources), coalesce=is_coalesced)
-    return replace(edges, inverse_index=_given(parts), parts=_batched_parts(parts))
+    return replace(edges, inverse_index=_batch_inverse(blocks), parts=_batch_parts(blocks))
 
 
-def _batched_parts(adjacencies: list[Adjacency]) -> tuple[Adjacency, ...]:
-    """The parts of all unions, the first with the first and so on; none if their numbers differ."""
-    if len({len(adjacency.parts) for adjacency in adjacencies}) > 1:
+def _check_batch(blocks: list[Adjacency]) -> None:
+    if not blocks:
+        raise ValueError("adjacencies: got none, expected at least one; pass a non-empty sequence")
+    for block in blocks:
+        if not isinstance(block, Adjacency):
+            raise TypeError(
+                f"adjacencies: got {type(block).__name__}, expected adjacencies; make them with "
+                "graphformer.from_edge_index"
+            )
+        if block.per_head:
+            raise ValueError(
+                "adjacencies: got edges that differ between heads, expected the same for all "
+                "heads; batch the adjacencies of each head before HeadEdges.of"
+            )
+        if block.device != blocks[0].device:
+            raise ValueError(
+                f"adjacencies: got devices {blocks[0].device} and {block.device}, expected one "
+                "device; move them with .to(device)"
+            )
+
+
+def _batch_parts(blocks: list[Adjacency]) -> tuple[Adjacency, ...]:
+    """The batches of the first parts, of the second parts, ...; none if their numbers differ."""
+    if len({len(block.parts) for block in blocks}) > 1:
         return ()
-    return tuple(batch(each) for each in zip(*(a.parts for a in adjacencies), strict=True))
+    return tuple(batch(each) for each in zip(*(block.parts for block in blocks), strict=True))
 
 
-def _given(parts: list[Adjacency]) -> Tensor | None:
-    """The callers' lists with their duplicates, end to end; None if no part has any."""
-    lists = [getattr(part, "inverse_index", None) for part in parts]
-    if all(given is None for given in lists):
+def _batch_inverse(blocks: list[Adjacency]) -> Tensor | None:
+    """The `inverse_index` of the concatenated edge lists; None if no list has duplicates."""
+    inverses = [getattr(block, "inverse_index", None) for block in blocks]
+    if all(inverse is None for inverse in inverses):
         return None
-    columns, before = [], 0
-    for part, given in zip(parts, lists, strict=True):
-        own = torch.arange(part.num_edges, device=part.device) if given is None else given
-        columns.append(own + before)
-        before += part.num_edges
+    columns, offset = [], 0
+    for block, inverse in zip(blocks, inverses, strict=True):
+        identity = torch.arange(block.num_edges, device=block.device)
+        columns.append((identity if inverse is None else inverse) + offset)
+        offset += block.num_edges
     return torch.cat(columns)
 
 
@@ -257,38 +341,29 @@ def _blocks(lengths: Lengths, source_lengths: Lengths | None) -> tuple[tuple[int
     sources = targets if source_lengths is None else _sizes("source_lengths", source_lengths)
     if len(targets) != len(sources):
         raise ValueError(
-            f"source_lengths must name as many samples as lengths, got {len(sources)} and "
-            f"{len(targets)}"
+            f"source_lengths: got {len(sources)} samples, expected {len(targets)}, as in lengths; "
+            "give one length for each sample"
         )
     return tuple(zip(targets, sources, strict=True))
 
 
 def _sizes(name: str, lengths: Lengths) -> list[int]:
     if isinstance(lengths, Tensor) and lengths.ndim > 1:
-        raise ValueError(f"{name} must be 1-D, got shape {tuple(lengths.shape)}")
-    listed = lengths.tolist() if hasattr(lengths, "tolist") else lengths
-    sizes = listed if isinstance(listed, Sequence) else [listed]
+        raise ValueError(f"{name}: got shape {tuple(lengths.shape)}, expected 1-D; flatten it")
+    numbers = lengths.tolist() if hasattr(lengths, "tolist") else lengths
+    sizes = numbers if isinstance(numbers, Sequence) else [numbers]
     return [_count(name, size) for size in sizes]
 
 
 def _count(name: str, value: object) -> int:
-    """A whole number from zero up; numpy's and torch's integers are welcome, bools are not."""
+    """Convert an integer of Python, numpy or torch from 0 up to 2^62; bools are refused."""
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         number = -1
-    if number < 0 or isinstance(value, bool):
-        raise ValueError(f"{name} must be whole numbers from 0 up, got {value!r}")
+    if not 0 <= number <= 2**62 or isinstance(value, bool):
+        raise ValueError(f"{name}: got {value!r}, expected an integer from 0 up; change it")
     return number
-
-
-def _check_range(name: str, row: Tensor, size: int) -> None:
-    if row.numel() and (row.min() < 0 or row.max() >= size):
-        worst = int(row.max() if row.max() >= size else row.min())
-        raise IndexError(
-            f"edge_index names {name} {worst}, but num_nodes allows {name}s 0 to {size - 1}; "
-            "pass the right num_nodes"
-        )
 
 
 def _device(value: object) -> torch.device:

@@ -8,20 +8,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from graphformer.adjacency.base import Adjacency
-from graphformer.adjacency.cached_property import cached_property
+from graphformer.adjacency.base import Adjacency, transposed_parts
+from graphformer.adjacency.cached_property import cached_property, outside_inference_mode
 from graphformer.deprecated import renamed_attribute
 
 
 class CSC(NamedTuple):
-    """The edges of a CSR ordered by source, then target: the road of the backward pass."""
+    """The edges of a CSR ordered by source, then target; used by the backward pass."""
 
     indptr: Tensor
-    """Where each source's edges begin, [N + 1]."""
+    """The first edge of each source, [N + 1]."""
     targets: Tensor
     """The target of each edge, [E]."""
     slots: Tensor
-    """The position of each edge in the by-target order, [E]."""
+    """The slot of each edge in the CSR, [E]."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,28 +29,30 @@ class CSR(Adjacency):
     """Edges stored by target; `gf.from_edge_index` makes one.
 
     Slot s of row i, `indptr[i] <= s < indptr[i + 1]`, holds the edge `indices[s]` -> i. Sources
-    ascend within a row and appear once. Indices are int32 where they fit.
+    ascend within a row and occur once, unless `is_coalesced` is false. Indices are int32 where
+    they fit.
     """
 
     indptr: Tensor
-    """Where each target's slots begin, [M + 1]."""
+    """The first slot of each target, [M + 1]."""
     indices: Tensor
     """The source of each slot, [E]."""
     shape: tuple[int, int]
     edge_ids: Tensor | None = None
-    """The number of each slot's edge in the caller's order, int64 [E]; None if the same."""
+    """The id of each slot's edge, its column in `edge_index`, int64 [E]; None if the same."""
     inverse_index: Tensor | None = None
-    """The edge that each edge of a caller's list with duplicates became, int64; else None."""
+    """The id of the edge for each column of an edge list with duplicates, int64 [E']; else None."""
     is_coalesced: bool = True
     parts: tuple[Adjacency, ...] = ()
 
     given = renamed_attribute("inverse_index")
 
     @classmethod
+    @outside_inference_mode
     def from_edges(
         cls, edge_index: Tensor, shape: tuple[int, int], *, coalesce: bool = True
     ) -> CSR:
-        """Sort and coalesce checked edges, int64 [2, E'], keeping their order as edge order.
+        """Sort and coalesce edges in range, int64 [2, E'], keeping their order as edge order.
 
         Without `coalesce` duplicates stay edges of their own, each with its share of the softmax.
         """
@@ -59,29 +61,31 @@ class CSR(Adjacency):
         first = torch.ones_like(keys, dtype=torch.bool)
         first[1:] = keys[1:] != keys[:-1]
         is_coalesced = coalesce or bool(first.all())
-        slots, given = order[first] if coalesce else order, None
+        # `slots[s]` is the column in the caller's list of the edge in slot s.
+        slots, inverse_index = order[first] if coalesce else order, None
         edge_ids = slots
         if len(slots) < len(order):
-            # Number the edges that stay by their first appearance in the caller's list.
-            appears = torch.zeros_like(first)
-            appears[slots] = True
-            edge_ids = (appears.cumsum(0) - 1)[slots]
-            given = torch.empty_like(order)
-            given[order] = edge_ids[first.cumsum(0) - 1]
+            # Number the remaining edges by their first occurrence in the caller's list.
+            is_first = torch.zeros_like(first)
+            is_first[slots] = True
+            edge_ids = (is_first.cumsum(0) - 1)[slots]
+            inverse_index = torch.empty_like(order)
+            inverse_index[order] = edge_ids[first.cumsum(0) - 1]
         if torch.equal(edge_ids, torch.arange(len(edge_ids), device=edge_ids.device)):
             edge_ids = None
         indptr = _indptr(target[slots], shape[0])
         dtype = _index_dtype(len(slots), *shape)
-        return cls(indptr.to(dtype), source[slots].to(dtype), shape, edge_ids, given, is_coalesced)
+        indices = source[slots].to(dtype)
+        return cls(indptr.to(dtype), indices, shape, edge_ids, inverse_index, is_coalesced)
 
     @property
     def device(self) -> torch.device:
-        """Where the edges live."""
+        """The device of the edges."""
         return self.indices.device
 
     @property
     def num_edges(self) -> int:
-        """The number of edges E, duplicates counted once."""
+        """The number of edges E; duplicates are one edge if `is_coalesced`."""
         return self.indices.shape[0]
 
     @cached_property
@@ -101,7 +105,7 @@ class CSR(Adjacency):
 
     @cached_property
     def by_source(self) -> CSC:
-        """The edges ordered by source, then target; made once and kept."""
+        """The edges ordered by source, then target."""
         sources, slots = self.indices.sort(stable=True)
         dtype = self.indices.dtype
         indptr = _indptr(sources.long(), self.shape[1])
@@ -109,15 +113,23 @@ class CSR(Adjacency):
 
     @cached_property
     def T(self) -> CSR:  # noqa: N802 - torch's and numpy's name
-        """The same edges turned round, in the same edge order."""
+        """The reversed edges, in the same edge order."""
         indptr, targets, slots = self.by_source
         edge_ids = slots.long() if self.edge_ids is None else self.edge_ids[slots.long()]
         shape = (self.shape[1], self.shape[0])
-        parts = tuple(part.T for part in self.parts)
-        return CSR(indptr, targets, shape, edge_ids, self.inverse_index, self.is_coalesced, parts)
+        return CSR(
+            indptr,
+            targets,
+            shape,
+            edge_ids,
+            self.inverse_index,
+            self.is_coalesced,
+            transposed_parts(self),
+        )
 
+    @outside_inference_mode
     def to(self, device: torch.device | str) -> CSR:
-        """Return this adjacency on `device`, its by-source order with it."""
+        """Return this adjacency on `device`, with its by-source order if that is cached."""
         if torch.empty(0, device=device).device == self.device:
             return self
         moved = replace(
@@ -132,21 +144,33 @@ class CSR(Adjacency):
         return moved
 
     def to_csr(self) -> CSR:
-        """Return itself."""
+        """Return this adjacency, which is stored by target already."""
         return self
 
     def to_mask(self) -> Tensor:
-        """Return the dense bool mask [M, N]; ValueError for edges that appear several times."""
+        """Return the dense bool mask [M, N].
+
+        Raises:
+            ValueError: when an edge may occur several times.
+        """
         if not self.is_coalesced:
-            raise ValueError("edges that appear several times have no mask; coalesce them first")
+            raise ValueError(
+                "adjacency: got edges that may occur several times, expected coalesced edges for a "
+                "mask; make it with coalesce=True"
+            )
         return super().to_mask()
 
     def canonical(self) -> CSR:
         """Return the same edges in the order by target, then source."""
         return CSR(
-            self.indptr, self.indices, self.shape, is_coalesced=self.is_coalesced, parts=self.parts
+            self.indptr,
+            self.indices,
+            self.shape,
+            is_coalesced=self.is_coalesced,
+            parts=self.parts,
         )
 
+    @outside_inference_mode
     def append(self, target: Tensor, source: Tensor) -> CSR:
         """Return a CSR with new edges after the present ones in the edge order."""
         edges = torch.cat([self.edge_index, torch.stack([source, target])], dim=1)
@@ -157,23 +181,23 @@ class CSR(Adjacency):
         new = torch.arange(self.num_edges, longer.num_edges, device=self.device)
         return replace(longer, inverse_index=torch.cat([self.inverse_index, new]))
 
-    def contains(self, target: Tensor, source: Tensor) -> Tensor:
-        """Whether the edges source[e] -> target[e] are present; bool, [E]."""
-        return self.find_edges(target, source) >= 0
+    def _contains(self, target: Tensor, source: Tensor) -> Tensor:
+        return self._find_edges(target, source) >= 0
 
-    def find_edges(self, target: Tensor, source: Tensor) -> Tensor:
-        """The numbers of the edges source[e] -> target[e], int64; -1 for those that are absent."""
+    def _find_edges(self, target: Tensor, source: Tensor) -> Tensor:
+        """`find_edges` for nodes that are known to be in range."""
         if not self.num_edges:
             return torch.full_like(target, -1)
+        # Slots are ordered by the key of their edge, so that a binary search finds it.
         keys = self.target * self.shape[1] + self.indices
-        wanted = target * self.shape[1] + source
-        place = torch.searchsorted(keys, wanted).clamp(max=self.num_edges - 1)
-        number = place if self.edge_ids is None else self.edge_ids[place]
-        return number.where(keys[place] == wanted, -1)
+        searched = target * self.shape[1] + source
+        slot = torch.searchsorted(keys, searched).clamp(max=self.num_edges - 1)
+        edge_id = slot if self.edge_ids is None else self.edge_ids[slot]
+        return edge_id.where(keys[slot] == searched, -1)
 
 
 def _indptr(rows: Tensor, num_rows: int) -> Tensor:
-    """Where each row begins among sorted row numbers, int64 [num_rows + 1]."""
+    """The first index of each row among sorted row numbers, int64 [num_rows + 1]."""
     return torch.searchsorted(rows, torch.arange(num_rows + 1, device=rows.device))
 
 
@@ -181,5 +205,7 @@ def _index_dtype(*sizes: int) -> torch.dtype:
     return torch.int32 if max(sizes) < 2**31 else torch.int64
 
 
-# torch.export takes explicit edges as inputs of the program.
+# torch.export treats explicit edges as inputs of the program.
 torch.export.register_dataclass(CSR, serialized_type_name="graphformer.CSR")
+# `torch.load` with its default `weights_only=True` reads adjacencies.
+torch.serialization.add_safe_globals([CSR])

@@ -1,4 +1,4 @@
-"""Values that belong to edges, laid on an adjacency that has other edges or another order."""
+"""Aligns values given for an edge list with the edges of an adjacency."""
 
 from __future__ import annotations
 
@@ -11,35 +11,43 @@ from graphformer.adjacency.base import Adjacency
 def edge_values(
     adjacency: Adjacency, edge_index: Tensor, values: Tensor, fill: float = 0
 ) -> Tensor:
-    """Lay values of given edges on an adjacency, [E, ...] in its edge order.
+    """Return a value for each edge of an adjacency, [E, ...], from values of an edge list.
 
-    So the features of the edges in the data serve a union, a graph with self-loops or the
-    complete graph. What the adjacency lacks is left out.
+    It aligns the edge features in the data with a union, a graph with self-loops or the complete
+    graph. Values of edges that the adjacency does not have are left out.
 
     Args:
-        adjacency: of E edges.
+        adjacency: an adjacency with E edges.
         edge_index: the edges that have values, integer [2, E'].
         values: one row for each of them, [E', ...].
-        fill: what edges without a value get.
+        fill: the value of edges that are not in `edge_index`.
 
-    Raises ValueError for another number of values than edges, and where duplicates of an edge
-    carry differing values.
+    Raises:
+        ValueError: when the number of values is not that of the edges, or duplicates of an edge
+            have different values.
+        IndexError: when a node of `edge_index` is not in the adjacency.
     """
     if values.shape[0] != edge_index.shape[1]:
         raise ValueError(
-            f"values must have a row for each of the {edge_index.shape[1]} edges of edge_index, "
-            f"got shape {tuple(values.shape)}"
+            f"values: got shape {tuple(values.shape)}, expected {edge_index.shape[1]} rows; give "
+            "one for each edge of edge_index"
         )
-    same = edge_index.shape[1] == adjacency.num_edges
-    if same and torch.equal(adjacency.edge_index, edge_index.long()):
+    same_number = edge_index.shape[1] == adjacency.num_edges
+    if same_number and torch.equal(adjacency.edge_index, edge_index.long()):
         return values
-    number = adjacency.find_edges(edge_index[1].long(), edge_index[0].long())
-    present = number >= 0
-    number, given = number[present], values[present]
-    laid = values.new_full((adjacency.num_edges, *values.shape[1:]), fill)
-    laid = laid.index_put((number,), given)
-    if not torch.equal(laid.detach()[number], given.detach()):
+    edge_ids = adjacency.find_edges(edge_index[1].long(), edge_index[0].long())
+    present = edge_ids >= 0
+    edge_ids, values = edge_ids[present], values[present]
+    aligned = values.new_full((adjacency.num_edges, *values.shape[1:]), fill)
+    aligned = aligned.index_put((edge_ids,), values)
+    if not _equal(aligned.detach()[edge_ids], values.detach()):
         raise ValueError(
-            "values differ between duplicates of one edge; coalesce edges and values first"
+            "values: got different values for duplicates of one edge, expected equal ones; "
+            "coalesce edges and values first"
         )
-    return laid
+    return aligned
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Whether all values are equal, NaN being equal to NaN."""
+    return bool(((a == b) | ((a != a) & (b != b))).all())

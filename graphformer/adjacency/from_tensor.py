@@ -1,4 +1,4 @@
-"""Adjacencies out of what PyG code has: an `edge_index`, an `EdgeIndex`, a sparse tensor."""
+"""Adjacencies of PyG's inputs: an edge_index, an `EdgeIndex`, a sparse tensor; cached by tensor."""
 
 from __future__ import annotations
 
@@ -10,54 +10,56 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from graphformer.adjacency.base import Adjacency
+from graphformer.adjacency.cached_property import outside_inference_mode
 from graphformer.adjacency.constructors import from_edge_index
 
-T = TypeVar("T", bound=Adjacency)
+T = TypeVar("T")
 _CACHE = WeakIdKeyDictionary()
+"""For each tensor its version and what was computed from it, by key."""
 _SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
 
 
 def as_adjacency(edges: Adjacency | Tensor, num_nodes: int | tuple[int, int]) -> Adjacency:
-    """The adjacency itself, or the one of an `edge_index`, kept as long as that tensor lives.
+    """Return an adjacency as it is, or that of a tensor, cached while the tensor exists.
 
     Args:
         edges: an adjacency; an integer tensor [2, E] or `torch_geometric.EdgeIndex`, sources
-            above targets; or a sparse tensor [M, N] with a row a target, PyG's `adj_t`.
+            above targets; or a sparse tensor [M, N] with a row per target, PyG's `adj_t`.
         num_nodes: the number of nodes, or (targets, sources).
 
-    Raises TypeError for anything else, and as `from_edge_index` does.
+    Raises:
+        TypeError: when it is neither an adjacency nor a tensor of integers.
+        ValueError: as in `from_edge_index`.
+        IndexError: when a node is out of range.
     """
     if isinstance(edges, Adjacency):
         return edges
     if not isinstance(edges, Tensor):
         raise TypeError(
-            f"adjacency must be a graphformer adjacency or an edge_index [2, E], got "
-            f"{type(edges).__name__}"
+            f"adjacency: got {type(edges).__name__}, expected an adjacency, a pattern or an "
+            "edge_index [2, E]; make one with graphformer.from_edge_index, from_mask or "
+            "from_networkx"
         )
     return cached_by_tensor(edges, ("as", num_nodes), lambda: _from_tensor(edges, num_nodes))
 
 
 @torch.compiler.disable
-def cached_by_tensor(edge_index: Tensor, key: Hashable, make: Callable[[], T]) -> T:
-    """What `make` gives, kept for the tensor until that is edited in place or goes.
+def cached_by_tensor(edge_index: Tensor, key: Hashable, compute: Callable[[], T]) -> T:
+    """Return `compute()`, cached for the tensor until it is modified in place or freed.
 
-    A graph that comes again as the same tensor so keeps its adjacency, by-source order and all.
+    A graph that is passed again as the same tensor so reuses its adjacency and what that caches.
+    Modifications are detected by the tensor's version, which `.data` and numpy do not change.
     """
-    edge_index = getattr(edge_index, "_data", edge_index)  # an EdgeIndex has no version itself
-    if edge_index.is_inference():  # nobody could tell whether it was edited since
-        return _outside_inference(make)
-    version, found = _CACHE.get(edge_index, (None, {}))
+    edge_index = getattr(edge_index, "_data", edge_index)  # an EdgeIndex itself has no version
+    if edge_index.is_inference():  # has no version either
+        return outside_inference_mode(compute)()
+    version, values = _CACHE.get(edge_index, (None, {}))
     if version != edge_index._version:
-        found = {}
-        _CACHE[edge_index] = edge_index._version, found
-    if key not in found:
-        found[key] = _outside_inference(make)
-    return found[key]
-
-
-@torch.inference_mode(False)  # what is kept from a validation epoch may serve in training
-def _outside_inference(make: Callable[[], T]) -> T:
-    return make()
+        values = {}
+        _CACHE[edge_index] = edge_index._version, values
+    if key not in values:
+        values[key] = outside_inference_mode(compute)()
+    return values[key]
 
 
 def _from_tensor(edges: Tensor, num_nodes: int | tuple[int, int]) -> Adjacency:

@@ -1,8 +1,8 @@
-"""Implicit adjacencies: rules over blocks, one block a sample, that never store their edges.
+"""Implicit adjacencies: rules over blocks, one per sample, whose edges are not stored.
 
-Every rule here lets a target attend to a *box* of its block: `height` runs of `width` sources,
-`stride` apart. A run of neighbours in a sequence is a box of height one, a grid neighbourhood a
-box of rows and columns. So one function counts the edges of all rules, and one lists them.
+In every rule a target attends to a *box* of its block: `height` runs of `width` consecutive
+sources, `stride` apart. A window of a sequence is a box of height one, a grid neighbourhood a box
+of rows and columns. Counting and listing the edges of all rules therefore take one function each.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch.utils import _pytree
 from torch.utils._python_dispatch import _disable_current_modes
 from typing_extensions import Self
 
-from graphformer.adjacency.base import Adjacency, Bucket, consecutive_rows
+from graphformer.adjacency.base import Adjacency, Bucket, consecutive_rows, transposed_parts
 from graphformer.adjacency.cached_property import cached_property, compute_uncached
 from graphformer.adjacency.csr import CSR, _index_dtype
 
 
 class Boxes(NamedTuple):
-    """For each target the sources `first + row * stride + column`, all int64 [M]."""
+    """The sources `first + row * stride + column` of each target; all fields int64 [M]."""
 
     first: Tensor
     height: Tensor
@@ -33,7 +33,7 @@ class Boxes(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Implicit(Adjacency):
-    """A rule that connects nodes within blocks; the kinds below say which."""
+    """A rule that connects nodes within blocks; the base of the rules below."""
 
     blocks: tuple[tuple[int, int], ...]
     """The size of each sample: (targets, sources), for a grid (height, width)."""
@@ -41,15 +41,15 @@ class Implicit(Adjacency):
     parts: tuple[Adjacency, ...] = field(default=(), kw_only=True)
 
     kernel: ClassVar[Literal["complete", "causal"] | None] = None
-    """The rule as dense attention kernels know it, if they do."""
+    """The name of the rule in dense attention kernels, None if they do not have it."""
 
-    # What the kinds supply ---------------------------------------------------------------------
+    # Implemented by the subclasses ---------------------------------------------------------------
 
     def boxes(self) -> Boxes:
-        """The sources of every target."""
+        """Return the sources of every target."""
         raise NotImplementedError
 
-    # What all of them share --------------------------------------------------------------------
+    # Shared by all ------------------------------------------------------------------------------
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -68,7 +68,7 @@ class Implicit(Adjacency):
 
     @cached_property
     def num_edges(self) -> int:
-        """The number of edges E, counted from the rule."""
+        """The number of edges E, counted without listing them."""
         _, height, width, _ = self.boxes()
         return int((height * width).sum())
 
@@ -80,16 +80,16 @@ class Implicit(Adjacency):
 
     @cached_property
     def buckets(self) -> list[Bucket]:
-        """The samples gathered by size; made once and kept."""
+        """The samples grouped by size."""
         return group_by_size(self)
 
     @cached_property
     def T(self) -> Adjacency:  # noqa: N802
-        """The same edges turned round, ordered by target, then source."""
+        """The reversed edges, ordered by target, then source."""
         return self.to_csr().T.canonical()
 
     def to(self, device: torch.device | str) -> Self:
-        """Return this adjacency on `device`; the copy is kept."""
+        """Return this adjacency on `device`, the same object each time."""
         device = torch.empty(0, device=device).device
         if device == self.device:
             return self
@@ -103,7 +103,7 @@ class Implicit(Adjacency):
         return replace(self, blocks=blocks, parts=())
 
     def to_csr(self) -> CSR:
-        """Return the edges, ordered by target, then source; made once and kept."""
+        """Return the edges, ordered by target, then source; cached."""
         return self._csr
 
     @cached_property
@@ -114,24 +114,24 @@ class Implicit(Adjacency):
         torch.cumsum(degree, 0, out=indptr[1:])
         nodes = torch.arange(self.shape[0], device=self.device)
         target = nodes.repeat_interleave(degree, output_size=self.num_edges)
-        place = torch.arange(self.num_edges, device=self.device) - indptr[target]
-        row = place // width[target]
-        indices = first[target] + row * stride[target] + place - row * width[target]
+        # Edge number within the row -> row and column of the box -> source.
+        rank = torch.arange(self.num_edges, device=self.device) - indptr[target]
+        row = rank // width[target]
+        indices = first[target] + row * stride[target] + rank - row * width[target]
         dtype = _index_dtype(self.num_edges, *self.shape)
-        csr = CSR(indptr.to(dtype), indices.to(dtype), self.shape)
+        csr = CSR(indptr.to(dtype), indices.to(dtype), self.shape, parts=self.parts)
         csr.__dict__["target"] = target
         return csr
 
-    def contains(self, target: Tensor, source: Tensor) -> Tensor:
-        """Whether the edges source[e] -> target[e] are present; bool, [E]."""
+    def _contains(self, target: Tensor, source: Tensor) -> Tensor:
         first, height, width, stride = (part[target] for part in self.boxes())
         distance = source - first
         row, column = distance // stride, distance % stride
         return (distance >= 0) & (row < height) & (column < width)
 
-    # A rule is a constant of a compiled or exported program, guarded by its fields. What it keeps
-    # is made of real tensors while the program is traced, lies where no guard looks, and is
-    # constant too.
+    # A rule is a constant of a compiled or exported program, guarded by its fields. Its cached
+    # values are computed from real tensors while the program is traced, are stored in `_cache`,
+    # which is not guarded, and are constants too.
 
     @torch.compiler.assume_constant_result
     def _compute(self, name: str) -> Any:
@@ -142,16 +142,16 @@ class Implicit(Adjacency):
         return values[name]
 
     def bucket_mask(self, number: int) -> Tensor:
-        """The dense mask of one sample of a bucket, bool [m, n]; kept, so not for writing."""
+        """The dense mask of one sample of a bucket, bool [m, n]; cached, so it must not change."""
         return self._bucket_mask(number)[0]
 
     @torch.compiler.assume_constant_result
     def _bucket_mask(self, number: int) -> list[Tensor]:
-        # In a list, for torch.compile confuses bare tensors that are constants.
+        # In a list, as torch.compile mixes up constants that are single tensors.
         return [self.buckets[number].block.dense_mask]
 
-    def _places(self, lengths: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """The block of every target and its position there, int64 [M]."""
+    def _positions(self, lengths: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """The block of every target and its position in the block, int64 [M]."""
         sizes = torch.tensor(lengths, dtype=torch.int64, device=self.device)
         numbers = torch.arange(len(lengths), device=self.device)
         block = numbers.repeat_interleave(sizes, output_size=sum(lengths))
@@ -159,12 +159,12 @@ class Implicit(Adjacency):
         return block, torch.arange(len(block), device=self.device) - start[block]
 
     def _offsets(self) -> tuple[Tensor, Tensor]:
-        """The first source of every block and their number, int64 [B]."""
+        """The first source of every block and the number of its sources, int64 [B]."""
         sizes = torch.tensor(self.source_lengths, dtype=torch.int64, device=self.device)
         return sizes.cumsum(0) - sizes, sizes
 
     def _runs(self, first: Tensor, width: Tensor) -> Boxes:
-        """One run a target; the stride only has to be longer than any run."""
+        """Boxes of one run; the stride is at least as long as any run."""
         one = torch.ones_like(first)
         return Boxes(first, one, width, one * max(self.shape[1], 1))
 
@@ -175,55 +175,60 @@ class Complete(Implicit):
     kernel = "complete"
 
     def boxes(self) -> Boxes:
-        """The sources of every target."""
-        block, _ = self._places(self.lengths)
+        """Return all sources of the target's block."""
+        block, _ = self._positions(self.lengths)
         offset, sources = self._offsets()
         return self._runs(offset[block], sources[block])
 
     @cached_property
     def T(self) -> Complete:  # noqa: N802
-        """The same edges turned round: again complete."""
-        return self.with_blocks(tuple((sources, targets) for targets, sources in self.blocks))
+        """The complete graph with sources and targets exchanged."""
+        blocks = tuple((sources, targets) for targets, sources in self.blocks)
+        return replace(self, blocks=blocks, parts=transposed_parts(self))
 
 
 class Causal(Implicit):
-    """Target t of m attends to the sources up to t + n - m: aligned at the end."""
+    """Target t of m attends to the sources up to t + n - m, of n: aligned at the end."""
 
     kernel = "causal"
 
     def boxes(self) -> Boxes:
-        """The sources of every target."""
-        block, place = self._places(self.lengths)
+        """Return the sources up to the target's position."""
+        block, position = self._positions(self.lengths)
         offset, sources = self._offsets()
         targets = torch.tensor(self.lengths, dtype=torch.int64, device=self.device)
-        width = (place + 1 + (sources - targets)[block]).clamp(min=0)
+        width = (position + 1 + (sources - targets)[block]).clamp(min=0)
         return self._runs(offset[block], width)
 
 
 @dataclass(frozen=True, repr=False)
 class Window(Implicit):
-    """A node attends to those at most `radius` away; if `causal`, to none that come later."""
+    """A node attends to nodes at most `radius` away; if `causal`, only to earlier ones."""
 
     radius: int = field(kw_only=True)
     causal: bool = field(default=False, kw_only=True)
 
     def boxes(self) -> Boxes:
-        """The sources of every target."""
-        block, place = self._places(self.lengths)
+        """Return the sources within the radius."""
+        block, position = self._positions(self.lengths)
         offset, sources = self._offsets()
-        first = (place - self.radius).clamp(min=0)
-        last = place if self.causal else torch.minimum(place + self.radius, sources[block] - 1)
+        first = (position - self.radius).clamp(min=0)
+        last = position
+        if not self.causal:
+            last = torch.minimum(position + self.radius, sources[block] - 1)
         return self._runs(offset[block] + first, last - first + 1)
 
     @cached_property
     def T(self) -> Adjacency:  # noqa: N802
-        """The same edges turned round: itself, unless causal."""
-        return self.to_csr().T.canonical() if self.causal else self
+        """The reversed edges: itself, unless causal or a union."""
+        if self.causal:
+            return self.to_csr().T.canonical()
+        return replace(self, parts=transposed_parts(self)) if self.parts else self
 
 
 @dataclass(frozen=True, repr=False)
 class Grid(Implicit):
-    """A node attends to those at most `radius` rows and columns away (Chebyshev distance)."""
+    """A node attends to nodes at most `radius` rows and columns away (Chebyshev distance)."""
 
     radius: int = field(kw_only=True)
 
@@ -238,31 +243,32 @@ class Grid(Implicit):
         return self.lengths
 
     def boxes(self) -> Boxes:
-        """The sources of every target."""
-        block, place = self._places(self.lengths)
+        """Return the rows and columns within the radius."""
+        block, position = self._positions(self.lengths)
         offset, _ = self._offsets()
         size = torch.tensor(self.blocks, dtype=torch.int64, device=self.device).reshape(-1, 2)
         rows, columns = size[block].unbind(1)
-        y, x = place // columns, place % columns
+        y, x = position // columns, position % columns
         top, left = (y - self.radius).clamp(min=0), (x - self.radius).clamp(min=0)
         bottom = torch.minimum(y + self.radius, rows - 1)
         right = torch.minimum(x + self.radius, columns - 1)
         first = offset[block] + top * columns + left
         return Boxes(first, bottom - top + 1, right - left + 1, columns)
 
-    @property
+    @cached_property
     def T(self) -> Grid:  # noqa: N802
-        """The same edges turned round: itself."""
-        return self
+        """The reversed edges: itself, unless a union."""
+        return replace(self, parts=transposed_parts(self)) if self.parts else self
 
 
-# torch.export takes an implicit adjacency as a constant of the program: it holds no tensor.
-for _kind in (Complete, Causal, Window, Grid):
-    _pytree.register_constant(_kind)
+# torch.export treats an implicit adjacency as a constant of the program: it has no tensors.
+for _rule in (Complete, Causal, Window, Grid):
+    _pytree.register_constant(_rule)
+torch.serialization.add_safe_globals([Complete, Causal, Window, Grid])
 
 
 def group_by_size(adjacency: Implicit) -> list[Bucket]:
-    """Gather the samples of an implicit adjacency by their size, sizes in order of appearance."""
+    """Group the samples of an implicit adjacency by size, in order of first occurrence."""
     members: dict[tuple[int, int], list[int]] = {}
     for number, size in enumerate(adjacency.blocks):
         members.setdefault(size, []).append(number)
@@ -289,6 +295,6 @@ def group_by_size(adjacency: Implicit) -> list[Bucket]:
             for start in starts
         )
         rows = consecutive_rows(targets, block.shape[0]), consecutive_rows(sources, block.shape[1])
-        facts = len(numbers), block.shape, block.num_edges, block.kernel
-        buckets.append(Bucket(block, *facts, *rows, edges))
+        settings = len(numbers), block.shape, block.num_edges, block.kernel
+        buckets.append(Bucket(block, *settings, *rows, edges))
     return buckets

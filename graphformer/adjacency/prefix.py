@@ -1,4 +1,4 @@
-"""The prefix rule: the start of every sample sees itself whole, the rest looks back."""
+"""The prefix rule: bidirectional attention within a prefix of each sample, causal after it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphformer.adjacency.implicit import Boxes, Implicit
 
 @dataclass(frozen=True, repr=False)
 class Prefix(Implicit):
-    """A target attends to the sources up to its own place, and to all of its sample's prefix.
+    """A target attends to the sources up to its own position and to its sample's whole prefix.
 
     A block is (nodes of the sample, nodes of its prefix).
     """
@@ -28,13 +28,14 @@ class Prefix(Implicit):
         return self.lengths
 
     def boxes(self) -> Boxes:
-        """The sources of every target."""
-        block, place = self._places(self.lengths)
+        """Return the sources up to the target or the end of the prefix, whichever is later."""
+        block, position = self._positions(self.lengths)
         offset, sources = self._offsets()
         sizes = [size for _, size in self.blocks]
         prefix = torch.tensor(sizes, dtype=torch.int64, device=self.device)
-        last = torch.minimum(torch.maximum(place, prefix[block] - 1), sources[block] - 1)
+        last = torch.minimum(torch.maximum(position, prefix[block] - 1), sources[block] - 1)
         return self._runs(offset[block], last + 1)
 
 
 _pytree.register_constant(Prefix)
+torch.serialization.add_safe_globals([Prefix])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import networkx
+import numpy
 import pytest
 import torch
 from helpers.awkward import random_edges
@@ -36,6 +37,17 @@ def test_the_callers_tensor_is_not_held():
     adjacency = gf.from_edge_index(edges, 7)
     edges.zero_()
     assert torch.equal(adjacency.edge_index, EDGES)
+
+
+def test_bipartite_edges_in_three_forms():
+    edges = random_edges(3, 5, 7)
+    pair = gf.from_edge_index(edges, (3, 5))
+    for other in (
+        gf.from_edge_index(edges, 3, num_sources=5),
+        gf.from_edge_index(edges, num_nodes=[3, 5]),
+    ):
+        assert other.shape == pair.shape == (3, 5)
+        assert torch.equal(other.edge_index, pair.edge_index)
 
 
 def test_networkx():
@@ -76,17 +88,27 @@ def test_a_batch_of_one_rule_stays_one():
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
-        (lambda: gf.from_edge_index(torch.zeros(2, 3), 5), TypeError, "edge_index must hold int"),
-        (lambda: gf.from_edge_index(EDGES > 3, 7), TypeError, "edge_index must hold int"),
-        (lambda: gf.from_edge_index(EDGES.T, 7), ValueError, r"edge_index must be \[2, E\]"),
-        (lambda: gf.from_edge_index(EDGES[0], 7), ValueError, r"edge_index must be \[2, E\]"),
+        (
+            lambda: gf.from_edge_index(torch.zeros(2, 3), 5),
+            TypeError,
+            "edge_index: got dtype .* integers",
+        ),
+        (lambda: gf.from_edge_index(EDGES > 3, 7), TypeError, "edge_index: got dtype"),
+        (lambda: gf.from_edge_index(EDGES.T, 7), ValueError, r"edge_index: got shape .* \[2, E\]"),
+        (lambda: gf.from_edge_index(EDGES[0], 7), ValueError, r"edge_index: got shape .* \[2, E\]"),
         (lambda: gf.from_edge_index(EDGES, -1), ValueError, "num_nodes"),
         (lambda: gf.from_edge_index(EDGES, 7.0), ValueError, "num_nodes"),
-        (lambda: gf.from_edge_index(EDGES, 5), IndexError, "source 6.*num_nodes.* 0 to 4"),
+        (lambda: gf.from_edge_index(EDGES, 5), IndexError, "source 6.* 0 to 4; .*num_nodes"),
         (lambda: gf.from_edge_index(EDGES, (5, 7)), IndexError, "target 6.*num_nodes"),
         (lambda: gf.from_edge_index(-EDGES, 7), IndexError, "source -6"),
-        (lambda: gf.from_mask(torch.ones(3, 3)), TypeError, "mask must be bool"),
-        (lambda: gf.from_mask(torch.ones(3, dtype=torch.bool)), ValueError, "mask must be"),
+        (lambda: gf.from_mask(torch.ones(3, 3)), TypeError, "mask: got dtype"),
+        (lambda: gf.from_mask(torch.ones(3, dtype=torch.bool)), ValueError, "mask: got shape"),
+        (lambda: gf.from_edge_index(EDGES, 7, num_sources=5), IndexError, "got source 6"),
+        (lambda: gf.from_edge_index(EDGES, 7, num_sources=-1), ValueError, "num_sources: got -1"),
+        (lambda: gf.from_edge_index(EDGES, (7, 7), num_sources=7), ValueError, "num_sources: got"),
+        (lambda: gf.from_edge_index(EDGES, (7, 7, 7)), ValueError, r"num_nodes: got \(7, 7, 7\)"),
+        (lambda: gf.from_mask(numpy.eye(3, dtype=bool)), TypeError, "mask: got ndarray"),
+        (lambda: gf.batch(gf.complete(2)), TypeError, "got a single Complete, .* for batch"),
         (lambda: gf.batch([]), ValueError, "at least one"),
         (lambda: gf.batch([torch.ones(2, 2)]), TypeError, "got Tensor"),
         (

@@ -54,10 +54,25 @@ def test_duplicates_must_agree():
     adjacency = gf.from_edge_index(edges, 3)
     agreed = edge_values(adjacency, edges, torch.tensor([2.0, 3.0, 2.0]))
     assert agreed.tolist() == [2, 3]
-    with pytest.raises(ValueError, match="differ between duplicates"):
+    with pytest.raises(ValueError, match="different values for duplicates"):
         edge_values(adjacency, edges, torch.tensor([2.0, 3.0, 5.0]))
 
 
 def test_a_wrong_number_of_values():
-    with pytest.raises(ValueError, match="each of the 3 edges of edge_index"):
+    with pytest.raises(ValueError, match="values: got shape .* expected 3 rows"):
         edge_values(gf.complete(3), torch.tensor([[0, 1, 0], [1, 2, 1]]), torch.ones(2))
+
+
+def test_nan_is_equal_to_nan():
+    edges = torch.tensor([[0, 0, 1], [1, 1, 2]])
+    nan = torch.tensor([torch.nan, torch.nan, 3.0])
+    aligned = edge_values(gf.complete(3), edges, nan)
+    assert aligned.isnan().sum() == 1
+    with pytest.raises(ValueError, match="different values for duplicates"):
+        edge_values(gf.complete(3), edges, torch.tensor([torch.nan, 2.0, 3.0]))
+
+
+def test_nodes_out_of_range_are_refused():
+    adjacency = gf.from_edge_index(torch.tensor([[0, 1], [1, 0]]), (2, 3))
+    with pytest.raises(IndexError, match="got source 3, expected sources from 0 to 2"):
+        edge_values(adjacency, torch.tensor([[3], [0]]), torch.tensor([9.0]))

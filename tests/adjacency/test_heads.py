@@ -95,5 +95,26 @@ def test_what_would_lose_the_heads_is_refused():
 
 
 def test_another_number_of_heads_is_refused():
-    with pytest.raises(ValueError, match="3 heads, but the attention has 2"):
+    with pytest.raises(ValueError, match="got edges for 3 heads, expected 2"):
         gf.attention(*(x[:, :2] for x in inputs()), HeadEdges.of(*OWN))
+
+
+def test_head_bias():
+    edges = HeadEdges.of(*OWN)
+    assert edges.heads is not None
+    absent = edges.head_bias(None, 3, torch.float64)
+    assert absent.dtype == torch.float64
+    assert torch.equal(absent == 0, edges.heads)
+    assert torch.equal(absent.isneginf(), ~edges.heads)
+    bias = torch.randn(edges.num_edges, 3)
+    masked = edges.head_bias(bias, 3, bias.dtype)
+    assert torch.equal(masked[edges.heads], bias[edges.heads])
+    assert masked[~edges.heads].isneginf().all()
+    with pytest.raises(ValueError, match="got edges for 3 heads, expected 5"):
+        edges.head_bias(None, 5, torch.float32)
+
+
+def test_repeated_edges_are_refused():
+    repeated = gf.from_edge_index(torch.tensor([[0, 0], [1, 1]]), 3, coalesce=False)
+    with pytest.raises(ValueError, match="expected coalesced edges in each head"):
+        HeadEdges.of(repeated, gf.complete(3))

@@ -90,12 +90,49 @@ def test_one_part_is_a_union():
     assert torch.equal(union([a]).edge_index, a.edge_index)
 
 
+def by_edge(adjacency, *, reverse=False):
+    """The row of `part_mask` of each edge, by (source, target)."""
+    pairs = adjacency.edge_index.T.tolist()
+    rows = adjacency.part_mask.tolist()
+    return {(j, i) if reverse else (i, j): row for (i, j), row in zip(pairs, rows, strict=True)}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        lambda: gf.window(11, 2),
+        lambda: gf.window(11, 3, causal=True),
+        lambda: gf.causal(11),
+        lambda: gf.complete(11),
+        lambda: gf.grid((11, 1), radius=2),
+        lambda: gf.from_edge_index(random_edges(11, 11, 29), 11),
+    ],
+)
+def test_parts_survive_transpose_conversion_and_intersection(rule):
+    for other in (gf.from_edge_index(torch.tensor([[0, 2], [1, 2]]), 11), gf.causal(11)):
+        whole = rule() | other
+        assert by_edge(whole.T, reverse=True) == by_edge(whole)
+        assert by_edge(whole.T.T) == by_edge(whole)
+        assert by_edge(whole.to_csr()) == by_edge(whole)
+        for met in (whole & gf.window(11, 1), gf.window(11, 1) & whole, gf.complete(11) & whole):
+            rows = by_edge(whole)
+            assert by_edge(met) == {edge: rows[edge] for edge in by_edge(met)}
+            assert len(met.parts) == 2
+        assert (whole & (gf.causal(11) | gf.window(11, 1))).parts == ()
+
+
+def test_bipartite_unions_turned_round():
+    whole = gf.complete(3, 5) | gf.from_edge_index(torch.tensor([[4], [2]]), 3, num_sources=5)
+    assert whole.T.shape == (5, 3)
+    assert by_edge(whole.T, reverse=True) == by_edge(whole)
+
+
 def test_errors():
-    with pytest.raises(ValueError, match="at least one adjacency"):
+    with pytest.raises(ValueError, match="adjacencies: got none"):
         union([])
     with pytest.raises(ValueError, match="one shape"):
         union([gf.complete(3), gf.complete(5)])
-    with pytest.raises(TypeError, match="two adjacencies, got Tensor"):
+    with pytest.raises(TypeError, match="adjacencies: got Tensor"):
         union([gf.complete(3), torch.ones(3, 3)])
 
 
