@@ -34,6 +34,8 @@ class Adjacency:
     """(targets M, sources N)."""
     parts: tuple[Adjacency, ...] = ()
     """The operands of a union, all of this shape; see `part_mask`."""
+    is_union_of_parts: bool = True
+    """False if there are edges in none of the `parts`, such as self-loops added to a union."""
     is_coalesced: bool = True
     """False if an edge may occur several times; such an adjacency has no mask."""
     per_head: ClassVar[bool] = False
@@ -208,27 +210,32 @@ class Adjacency:
     def __or__(self, other: Adjacency) -> Adjacency:
         """The edges of either; `a | b | c` is `graphformer.adjacency.union([a, b, c])`."""
         merged = _merge((self, other))
-        return replace(merged, parts=(*(self.parts or (self,)), *(other.parts or (other,))))
+        merged = replace(merged, parts=(*(self.parts or (self,)), *(other.parts or (other,))))
+        if not (self.is_union_of_parts and other.is_union_of_parts):
+            # Edges that an operand has in none of its parts are in none of the result's.
+            merged = replace(merged.to_csr(), is_union_of_parts=False)
+        return merged
 
     @outside_inference_mode
     def __and__(self, other: Adjacency) -> Adjacency:
         """The edges of both; ordered by target, then source, unless one contains the other.
 
-        If one of the two is a union, the result has its parts; if both are, it has none.
+        If one of the two is a union, so is the result: (a | b) & c has the parts a & c and b & c.
+        If both are, it has none.
         """
         _check_compatible(self, other)
         if self is other:
             return self
-        smaller, larger = sorted((self, other), key=lambda each: each.num_edges)
-        parts = () if self.parts and other.parts else self.parts or other.parts
-        if not (self.is_coalesced and other.is_coalesced):
-            return _with_parts(_combine_multisets((self, other), "amin"), parts)
-        csr = smaller.to_csr()
-        present = larger._contains(csr.target, csr.indices.long())
-        if present.all():
-            return _with_parts(smaller, parts)
-        both = torch.stack([csr.indices[present].long(), csr.target[present]])
-        return _with_parts(_ordered(both, self), parts)
+        both = _intersect(self, other)
+        if self.parts and other.parts:
+            return replace(both, parts=()) if both.parts else both
+        if not (self.parts or other.parts):
+            return both
+        whole, factor = (self, other) if self.parts else (other, self)
+        both = replace(both, parts=tuple(part & factor for part in whole.parts))
+        if not whole.is_union_of_parts:
+            both = replace(both.to_csr(), is_union_of_parts=False)
+        return both
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickles and copies contain: the fields, not what was computed from them."""
@@ -337,6 +344,18 @@ def _merge(parts: tuple[Adjacency, ...]) -> Any:
     return largest
 
 
+def _intersect(a: Adjacency, b: Adjacency) -> Any:
+    """The edges of both; `parts` are those of the result's origin or none."""
+    if not (a.is_coalesced and b.is_coalesced):
+        return _combine_multisets((a, b), "amin")
+    smaller, larger = sorted((a, b), key=lambda each: each.num_edges)
+    csr = smaller.to_csr()
+    present = larger._contains(csr.target, csr.indices.long())
+    if present.all():
+        return smaller
+    return _ordered(torch.stack([csr.indices[present].long(), csr.target[present]]), a)
+
+
 def _missing(part: Adjacency, whole: Adjacency) -> Tensor:
     """The edges [2, E'] of a part that are not in `whole`."""
     csr = part.to_csr()
@@ -372,10 +391,6 @@ def _combine_multisets(parts: tuple[Adjacency, ...], reduce: Literal["amax", "am
     repeated = unique.repeat_interleave(combined)
     edge_index = torch.stack([repeated % sources, repeated // sources])
     return _ordered(edge_index, parts[0], coalesce=False)
-
-
-def _with_parts(adjacency: Any, parts: tuple[Adjacency, ...]) -> Any:
-    return adjacency if adjacency.parts == parts else replace(adjacency, parts=parts)
 
 
 def _check_compatible(a: Adjacency, b: Adjacency) -> None:

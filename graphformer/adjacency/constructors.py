@@ -283,7 +283,12 @@ def batch(adjacencies: Sequence[Adjacency]) -> Adjacency:
         targets, sources = targets + block.shape[0], sources + block.shape[1]
     is_coalesced = all(block.is_coalesced for block in blocks)
     edges = CSR.from_edges(torch.cat(columns, dim=1), (targets, sources), coalesce=is_coalesced)
-    return replace(edges, inverse_index=_batch_inverse(blocks), parts=_batch_parts(blocks))
+    return replace(
+        edges,
+        inverse_index=_batch_inverse(blocks),
+        parts=_batch_parts(blocks),
+        is_union_of_parts=all(block.is_union_of_parts for block in blocks),
+    )
 
 
 def _check_batch(blocks: list[Adjacency]) -> None:

@@ -44,6 +44,7 @@ class CSR(Adjacency):
     """The id of the edge for each column of an edge list with duplicates, int64 [E']; else None."""
     is_coalesced: bool = True
     parts: tuple[Adjacency, ...] = ()
+    is_union_of_parts: bool = True
 
     given = renamed_attribute("inverse_index")
 
@@ -125,6 +126,7 @@ class CSR(Adjacency):
             self.inverse_index,
             self.is_coalesced,
             transposed_parts(self),
+            self.is_union_of_parts,
         )
 
     @outside_inference_mode
@@ -168,6 +170,7 @@ class CSR(Adjacency):
             self.shape,
             is_coalesced=self.is_coalesced,
             parts=self.parts,
+            is_union_of_parts=self.is_union_of_parts,
         )
 
     @outside_inference_mode
@@ -175,7 +178,7 @@ class CSR(Adjacency):
         """Return a CSR with new edges after the present ones in the edge order."""
         edges = torch.cat([self.edge_index, torch.stack([source, target])], dim=1)
         longer = CSR.from_edges(edges, self.shape, coalesce=self.is_coalesced)
-        longer = replace(longer, parts=self.parts)
+        longer = replace(longer, parts=self.parts, is_union_of_parts=not self.parts)
         if self.inverse_index is None:
             return longer
         new = torch.arange(self.num_edges, longer.num_edges, device=self.device)

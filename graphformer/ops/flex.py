@@ -81,7 +81,7 @@ def rules_of(adjacency: Adjacency) -> tuple[Implicit, ...]:
     if isinstance(adjacency, Implicit):
         return (adjacency,)
     parts = adjacency.parts
-    if all(isinstance(part, Implicit) for part in parts):
+    if adjacency.is_union_of_parts and all(isinstance(part, Implicit) for part in parts):
         return tuple(part.to(adjacency.device) for part in parts)  # type: ignore[misc]
     return ()
 

@@ -8,6 +8,7 @@ from helpers.awkward import hub, random_edges
 
 import graphformer as gf
 from graphformer.adjacency import union
+from graphformer.ops import flex
 
 
 def parts():
@@ -151,3 +152,27 @@ def test_old_names_work_and_warn():
         assert csr.given.tolist() == [0, 0]
     with pytest.warns(FutureWarning, match="BySource is now called graphformer.adjacency.CSC"):
         assert gf.adjacency.BySource is gf.adjacency.CSC
+
+
+def test_a_union_knows_whether_its_parts_have_all_of_its_edges():
+    whole = gf.window(7, 1, causal=True) | gf.from_edge_index(torch.tensor([[6], [0]]), 7)
+    strict = whole & gf.from_mask(~torch.eye(7).bool())
+    loops = strict.with_self_loops()
+    assert whole.is_union_of_parts
+    assert strict.is_union_of_parts
+    for other in (loops, loops.T, loops.canonical(), loops | gf.window(7, 0), gf.batch([loops])):
+        assert not other.is_union_of_parts
+    assert gf.from_edge_index(torch.tensor([[6], [0]]), 7).with_self_loops().is_union_of_parts
+    for adjacency in (whole, strict, whole.T, gf.batch([whole, strict])):
+        parts = adjacency.parts
+        assert len(parts) == 2
+        assert torch.equal(adjacency.to_mask(), parts[0].to_mask() | parts[1].to_mask())
+
+
+def test_flex_does_not_take_a_union_with_self_loops_for_its_parts():
+    blocks = [2, 3], [3, 2]
+    rules = gf.complete(*blocks) | gf.causal(*blocks)
+    loops = rules.with_self_loops()
+    assert loops.num_edges > rules.num_edges
+    assert flex.rules_of(loops) == ()
+    assert len(flex.rules_of(rules.to_csr())) == 2

@@ -7,7 +7,7 @@ import torch
 
 import graphformer as gf
 from graphformer import ops
-from graphformer.ops.select import auto_backend
+from graphformer.ops.select import auto_backend, is_ragged
 
 
 def test_auto_takes_the_road_that_suits():
@@ -36,3 +36,11 @@ def test_an_explicit_backend_never_falls_back():
         gf.additive_attention(q[..., 0], q[..., 0], q, adjacency, backend="sdpa")
     with pytest.raises(ValueError, match="'sdpa' has no gatv2_attention"):
         ops.gatv2_attention(q, q, q, q[0], adjacency, backend="sdpa")
+
+
+def test_is_ragged():
+    assert not is_ragged(gf.complete(3)), "one size"
+    assert not is_ragged(gf.complete([5] * 7)), "one size"
+    assert is_ragged(gf.complete([2, 3, 5, 7]))
+    assert not is_ragged(gf.complete([2, 3] + [1009] * 3)), "few sizes for so many pairs"
+    assert is_ragged(gf.causal([2, 3], [3, 2])), "blocks are of other sizes if sources differ"
