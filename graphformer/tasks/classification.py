@@ -81,6 +81,7 @@ class Classification(Task):
     def _outputs(self, batch: Data, stage: str) -> tuple[Tensor, Tensor]:
         y = batch.edge_label if self.level == "edge" else batch.y
         logits = check_output_rows(self(batch).float(), y, self.level)
+        _check_classes(y, logits.shape[1])
         mask = label_mask(batch, stage, self.level)
         return (logits, y) if mask is None else (logits[mask], y[mask])
 
@@ -91,6 +92,29 @@ class Classification(Task):
         updates = dict.fromkeys(self.metrics_of(stage), (logits, y))
         updates["loss"] = total, (y != IGNORE_INDEX).sum()
         return updates, y.shape[0]
+
+
+def _check_classes(y: Tensor, num_classes: int) -> None:
+    """Check that labels are one class a row: `cross_entropy` reads float labels as probabilities.
+
+    Raises:
+        ValueError: when they have several columns, are no integers, or are out of range. The range
+            is checked on a CPU only, as elsewhere it would wait for the device.
+    """
+    if y.ndim != 1 or y.is_floating_point():
+        raise ValueError(
+            f"y: got labels of shape {tuple(y.shape)} and {y.dtype}, expected one integer class a "
+            "row, [rows]; use the task Regression for several or real-valued targets"
+        )
+    if y.device.type != "cpu":
+        return
+    labels = y[y != IGNORE_INDEX]
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        wrong = int(labels.min()) if int(labels.min()) < 0 else int(labels.max())
+        raise ValueError(
+            f"y: got the class {wrong}, expected 0 to {num_classes - 1} or {IGNORE_INDEX} for no "
+            "label; renumber the classes or build network and task with more"
+        )
 
 
 def _metric(name: str, num_classes: int) -> Metric:

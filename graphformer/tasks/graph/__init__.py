@@ -1,1 +1,1 @@
-"""Objectives over graphs."""
+"""Tasks over graphs."""

@@ -1,8 +1,8 @@
-"""Tasks on pairs of nodes: is there an edge, and of which kind?"""
+"""Tasks on pairs of nodes: link prediction and edge classification."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
 from typing_extensions import Unpack
 
+from graphformer.deprecated import renamed_keywords
 from graphformer.options import checked_options
 from graphformer.patterns import Edges, Pattern
 from graphformer.tasks.base import Stage, Task, TaskOptions, Updates
@@ -18,44 +19,52 @@ from graphformer.tasks.classification import Classification, ClassificationOptio
 from graphformer.tasks.metrics import Mean
 
 if TYPE_CHECKING:
-    from torch_geometric.data import Data
+    from graphformer.batch_type import BatchLike
 
 
 class LinkPrediction(Task):
-    """Which pairs of nodes are joined? Logistic loss on the product of two nodes' outputs.
+    """Predict which pairs of nodes have an edge, by the logistic loss of x_i . x_j.
 
-    The batch is one graph with `edge_index` [2, E], the training edges both ways;
-    `train_edge_label_index` [2, P], each of them once; and for validation and testing
-    `val_edge_label_index` [2, P] with `val_edge_label` [P], 1 for an edge and 0 for none, likewise.
+    The batch is one graph with `edge_index` [2, E], the training edges in both directions, and
+    `train_edge_label_index` [2, P], each of them once. For validation and testing it has
+    `val_edge_label_index` [2, P] and `val_edge_label` [P], 1 for an edge and 0 for none, and the
+    same for "test".
 
-    No predicted edge is seen by the network: a training step takes a part of the training edges
-    out of the graph, in both directions, and predicts these, and as many pairs without an edge,
-    new ones in every step. Validation and testing see all training edges and no others.
+    The network does not read the edges that it predicts: each training step removes a random
+    fraction of the training edges, in both directions, and predicts them and as many sampled pairs
+    without an edge. Validation and testing read all training edges.
 
     Args:
-        network: an embedding of each node, [N, K].
-        adjacency: who attends to whom.
-        predicted: the share of training edges that a step takes out and predicts.
-        hits: K of hits@K, the share of edges that score above all but K - 1 of the other pairs.
-        options: those of `Task`.
+        network: from a batch to node embeddings [N, K].
+        adjacency: the adjacency, from the training edges.
+        predicted_fraction: fraction of the training edges that a step removes and predicts.
+        hits: K of hits@K, the fraction of edges with a higher score than the K-th highest of the
+            pairs without an edge.
+        options: of `Task`.
+
+    Raises:
+        ValueError: for a fraction of 0 or less or above 1, and for `hits` below 1.
 
     Source: Kipf and Welling, 2016 (GAE); hits@K: Hu et al., 2020 (OGB).
     """
 
+    @renamed_keywords(predicted="predicted_fraction")
     @checked_options
     def __init__(
         self,
         network: nn.Module,
         adjacency: Pattern = Edges(self_loops=True),
         *,
-        predicted: float = 0.3,
+        predicted_fraction: float = 0.3,
         hits: int = 20,
         **options: Unpack[TaskOptions],
     ) -> None:
         super().__init__(network, adjacency, **options)
-        if not 0 < predicted <= 1:
-            raise ValueError(f"predicted must be a share above 0 and up to 1, got {predicted}")
-        self.predicted = predicted
+        if not 0 < predicted_fraction <= 1:
+            raise ValueError(
+                f"predicted_fraction: got {predicted_fraction}, expected above 0 and at most 1"
+            )
+        self.predicted_fraction = predicted_fraction
         ranking = {
             "auc": BinaryAUROC(),
             "ap": BinaryAveragePrecision(),
@@ -63,30 +72,30 @@ class LinkPrediction(Task):
         }
         self.add_metrics({"loss": Mean(), **ranking})
 
-    def scores(self, batch: Data, pairs: Tensor) -> Tensor:
-        """Logits [P] of the pairs [2, P] being edges."""
+    def scores(self, batch: BatchLike, pairs: Tensor) -> Tensor:
+        """Return the logits [P] of edges between the pairs [2, P]: x_i . x_j."""
         x = self(batch).float()
         return (x[pairs[0]] * x[pairs[1]]).sum(1)
 
-    def training_step(self, batch: Data, batch_idx: int) -> Tensor:
-        """Mean loss over predicted edges and as many other pairs, []."""
-        kept, edges = hide_edges(batch.train_edge_label_index, self.predicted)
-        others = sample_non_edges(batch.train_edge_label_index, batch.num_nodes, edges.shape[1])
-        seen = batch.clone()
-        seen.edge_index = torch.cat([kept, kept.flip(0)], dim=1)
-        label = torch.cat([torch.ones(edges.shape[1]), torch.zeros(others.shape[1])]).to(
-            edges.device
-        )
-        logits = self.scores(seen, torch.cat([edges, others], dim=1))
+    def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
+        """Return the mean loss of the hidden edges and as many pairs without an edge, []."""
+        train_edges = batch.train_edge_label_index
+        visible, hidden = hide_edges(train_edges, self.predicted_fraction)
+        negatives = sample_non_edges(train_edges, batch.num_nodes, hidden.shape[1])
+        reduced = batch.clone()
+        reduced.edge_index = torch.cat([visible, visible.flip(0)], dim=1)
+        label = torch.cat([torch.ones(hidden.shape[1]), torch.zeros(negatives.shape[1])])
+        label = label.to(hidden.device)
+        logits = self.scores(reduced, torch.cat([hidden, negatives], dim=1))
         total = F.binary_cross_entropy_with_logits(logits, label, reduction="sum")
         return self.training_loss(total, label.new_tensor(len(label)), rows=len(label))
 
-    def predict_step(self, batch: Data, batch_idx: int) -> Tensor:
-        """Logits of the test pairs, [P]."""
+    def predict_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
+        """Return the logits of the test pairs, [P]."""
         return self.scores(batch, batch.test_edge_label_index)
 
-    def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
-        """Sum of the loss, and logits with labels of the stage's pairs for the other metrics."""
+    def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """Return the summed loss, and logits with labels of the stage's pairs for the metrics."""
         pairs, label = batch[f"{stage}_edge_label_index"], batch[f"{stage}_edge_label"]
         logits = self.scores(batch, pairs)
         loss = F.binary_cross_entropy_with_logits(logits, label.float(), reduction="sum")
@@ -96,18 +105,20 @@ class LinkPrediction(Task):
 
 
 class EdgeClassification(Classification):
-    """Cross-entropy over the classes of edges, from the outputs of their two nodes.
+    """Cross-entropy over classes of edges, from the embeddings of their two nodes.
 
-    `batch.edge_label_index` [2, P] holds the edges and `batch.edge_label` [P] one class each, -100
-    for those without. Where the batch has `train_edge_mask`, `val_edge_mask` and `test_edge_mask`
-    [P], each stage counts its own edges. Both directions of an edge may be told apart.
+    The logits are mlp([x_source, x_target]), so the two directions of an edge may differ.
+    `batch.edge_label_index` [2, P] holds the edges and `batch.edge_label` [P] a class each,
+    `IGNORE_INDEX` for none. If the batch has `train_edge_mask`, `val_edge_mask` and
+    `test_edge_mask` [P], each stage uses its own edges.
 
     Args:
-        network: an embedding of each node, [N, dim].
-        adjacency: who attends to whom.
+        network: from a batch to node embeddings [N, dim].
+        adjacency: the adjacency of the network.
         dim: width of the embeddings.
         num_classes: K.
-        options: those of `Classification`.
+        metrics: as in `Classification`.
+        options: of `Classification`.
     """
 
     @checked_options
@@ -126,8 +137,8 @@ class EdgeClassification(Classification):
         )
         self.head = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), nn.Linear(dim, num_classes))
 
-    def forward(self, batch: Data) -> Tensor:
-        """Logits of the edges, [P, K]."""
+    def forward(self, batch: BatchLike) -> Tensor:
+        """Return the logits of the edges, [P, K]."""
         x = super().forward(batch)
         source, target = batch.edge_label_index
         logits: Tensor = self.head(torch.cat([x[source], x[target]], dim=1))
@@ -135,25 +146,32 @@ class EdgeClassification(Classification):
 
 
 class HitsAtK(Metric):
-    """hits@K: the share of positives that score above the K-th best negative."""
+    """hits@K: the fraction of positives with a higher score than the K-th highest negative.
+
+    Args:
+        k: K.
+
+    Raises:
+        ValueError: for K below 1.
+    """
 
     higher_is_better = True
 
-    def __init__(self, k: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, k: int) -> None:
+        super().__init__()
         if k < 1:
-            raise ValueError(f"hits must be 1 or more, got {k}")
+            raise ValueError(f"hits: got {k}, expected 1 or more")
         self.k = k
         self.add_state("scores", [], dist_reduce_fx="cat")
         self.add_state("labels", [], dist_reduce_fx="cat")
 
     def update(self, scores: Tensor, labels: Tensor) -> None:
-        """Add pairs: their scores [P], and whether they are edges [P]."""
+        """Add pairs with scores [P] and labels [P], 1 for an edge."""
         self.scores.append(scores)  # type: ignore[union-attr, operator]
         self.labels.append(labels)  # type: ignore[union-attr, operator]
 
     def compute(self) -> Tensor:
-        """The share, []; 1 where there are fewer than K negatives."""
+        """Return the fraction, []; 1 with fewer than K negatives."""
         scores, labels = torch.cat(list(self.scores)), torch.cat(list(self.labels)).bool()  # type: ignore[arg-type]
         negative = scores[~labels]
         if len(negative) < self.k:
@@ -161,27 +179,29 @@ class HitsAtK(Metric):
         return (scores[labels] > negative.topk(self.k).values[-1]).float().mean()
 
 
-def hide_edges(edges: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Draw a share of the edges [2, P], one at least: those that stay and those drawn.
+def hide_edges(edges: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
+    """Split edges [2, P] at random into those that stay and a hidden fraction, at least one edge.
 
-    An edge that comes several times, in whatever direction, stays or is drawn with all of them.
+    All copies of an undirected edge, in either direction, are on the same side.
     """
     low, high = edges.min(0).values, edges.max(0).values
-    pairs, pair = (low * (int(edges.max()) + 1) + high).unique(return_inverse=True)
-    drawn = torch.zeros(len(pairs), dtype=torch.bool, device=edges.device)
-    count = max(1, round(len(pairs) * share))
-    drawn[torch.randperm(len(pairs), device=edges.device)[:count]] = True
-    hidden = drawn[pair]
+    keys = low * (int(edges.max()) + 1) + high
+    pairs, pair_of_edge = keys.unique(return_inverse=True)
+    hidden_pairs = torch.zeros(len(pairs), dtype=torch.bool, device=edges.device)
+    count = max(1, round(len(pairs) * fraction))
+    hidden_pairs[torch.randperm(len(pairs), device=edges.device)[:count]] = True
+    hidden = hidden_pairs[pair_of_edge]
     return edges[:, ~hidden], edges[:, hidden]
 
 
 def sample_non_edges(edges: Tensor, num_nodes: int, count: int) -> Tensor:
-    """Draw up to `count` pairs [2, P] of distinct nodes that no edge of [2, E] joins either way.
+    """Sample up to `count` pairs [2, P] of distinct nodes without an edge in either direction.
 
-    They are drawn independently, so one may come twice. In a dense graph there may be fewer.
+    Pairs are drawn with replacement, in one round of rejection sampling; a dense graph may give
+    fewer than `count`.
     """
     present = torch.cat([edges[0] * num_nodes + edges[1], edges[1] * num_nodes + edges[0]])
-    drawn = torch.randint(num_nodes, (2, 4 * count + 16), device=edges.device)
-    keys = drawn[0] * num_nodes + drawn[1]
-    absent = (drawn[0] != drawn[1]) & ~torch.isin(keys, present)
-    return drawn[:, absent][:, :count]
+    pairs = torch.randint(num_nodes, (2, 4 * count + 16), device=edges.device)
+    keys = pairs[0] * num_nodes + pairs[1]
+    absent = (pairs[0] != pairs[1]) & ~torch.isin(keys, present)
+    return pairs[:, absent][:, :count]

@@ -18,7 +18,7 @@ from graphformer.tasks.graph.link import HitsAtK, hide_edges, sample_non_edges
 
 
 class Spy(nn.Module):
-    """A linear map that notes the edges that it was shown."""
+    """A linear map that records the edges of each call."""
 
     def __init__(self, width: int = 5) -> None:
         super().__init__()
@@ -64,28 +64,28 @@ def keys(edges: Tensor) -> set[tuple[int, int]]:
     return {(min(pair), max(pair)) for pair in edges.T.tolist()}
 
 
-def test_no_predicted_edge_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_network_reads_no_predicted_edge(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = graph()
-    task = LinkPrediction(Spy(), Edges(), predicted=0.3)
-    asked: list[Tensor] = []
+    task = LinkPrediction(Spy(), Edges(), predicted_fraction=0.3)
+    scored: list[Tensor] = []
     scores = LinkPrediction.scores
 
     def spied(self: LinkPrediction, batch: Data, pairs: Tensor) -> Tensor:
-        asked.append(pairs)
+        scored.append(pairs)
         return scores(self, batch, pairs)
 
     monkeypatch.setattr(LinkPrediction, "scores", spied)
     before = batch.edge_index.clone()
     trainer(max_epochs=5).fit(task, One(batch))
     trainer().test(task, One(batch), verbose=False)
-    assert len(asked) == len(task.network.seen) == 11
+    assert len(scored) == len(task.network.seen) == 11
     train = keys(batch.train_edge_label_index)
-    for pairs, (edges, adjacency) in zip(asked, task.network.seen, strict=True):
+    for pairs, (edges, adjacency) in zip(scored, task.network.seen, strict=True):
         shown = keys(edges)
         assert shown == keys(adjacency.edge_index)
         assert shown.isdisjoint(keys(pairs))
         assert shown <= train
-    predicted = [keys(pairs) & train for pairs in asked[0:10:2]]
+    predicted = [keys(pairs) & train for pairs in scored[0:10:2]]
     count = round(0.3 * len(train))
     assert [len(edges) for edges in predicted] == [count] * 5
     assert predicted[0] != predicted[1]
@@ -119,11 +119,11 @@ def test_hits_over_several_batches() -> None:
     few = HitsAtK(7)
     few.update(torch.tensor([0.1, 0.9]), torch.tensor([1, 0]))
     assert few.compute() == 1
-    with pytest.raises(ValueError, match="hits must be 1 or more"):
+    with pytest.raises(ValueError, match="hits: got 0, expected 1 or more"):
         HitsAtK(0)
 
 
-def test_drawn_pairs_and_hidden_edges() -> None:
+def test_sampled_pairs_and_hidden_edges() -> None:
     torch.manual_seed(0)
     edges = torch.combinations(torch.arange(11))[:40].T
     kept, hidden = hide_edges(edges, 0.25)
@@ -137,7 +137,7 @@ def test_drawn_pairs_and_hidden_edges() -> None:
     assert sample_non_edges(complete, 5, 7).shape == (2, 0)
 
 
-def test_an_edge_given_several_times_is_hidden_with_all_of_them() -> None:
+def test_copies_of_an_edge_are_hidden_together() -> None:
     torch.manual_seed(0)
     edges = torch.combinations(torch.arange(11)).T
     again = torch.cat([edges, edges.flip(0), edges[:, :7]], dim=1)
@@ -147,9 +147,11 @@ def test_an_edge_given_several_times_is_hidden_with_all_of_them() -> None:
     assert kept.shape[1] + hidden.shape[1] == again.shape[1]
 
 
-def test_share_of_predicted_edges_is_checked() -> None:
-    with pytest.raises(ValueError, match="predicted must be a share"):
-        LinkPrediction(Spy(), predicted=0.0)
+def test_the_fraction_of_predicted_edges_is_checked() -> None:
+    with pytest.raises(
+        ValueError, match="predicted_fraction: got 0.0, expected above 0"
+    ):
+        LinkPrediction(Spy(), predicted_fraction=0.0)
 
 
 def test_edges_are_classified_by_their_two_ends() -> None:
@@ -176,3 +178,29 @@ def test_edges_are_classified_by_their_two_ends() -> None:
     assert logits.shape == (97, 2)
     assert result["test/accuracy"] == pytest.approx(right)
     assert right > 0.75
+
+
+def test_options_are_checked_by_name() -> None:
+    with pytest.raises(TypeError, match="LinkPrediction.*'predicted_fration': did you mean"):
+        LinkPrediction(Spy(), predicted_fration=0.1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="EdgeClassification.*'label_smothing': did you mean"):
+        EdgeClassification(Spy(), dim=5, num_classes=2, label_smothing=0.1)  # type: ignore[call-arg]
+    with pytest.warns(FutureWarning, match="predicted .* is now called predicted_fraction"):
+        assert LinkPrediction(Spy(), predicted=0.5).predicted_fraction == 0.5  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (torch.tensor([[1.0, 0.0], [1.0, 1.0]]), r"labels of shape \(2, 2\) and torch.float32"),
+        (torch.tensor([0.0, 1.0]), "torch.float32, expected one integer class"),
+        (torch.tensor([0, 2]), "got the class 2, expected 0 to 1 or -100"),
+        (torch.tensor([0, -1]), "got the class -1, expected 0 to 1"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(label: Tensor, message: str) -> None:
+    index = torch.tensor([[0, 1], [1, 2]])
+    batch = Data(x=torch.randn(3, 3), edge_index=index, edge_label_index=index, edge_label=label)
+    task = EdgeClassification(Spy(5), SelfLoops(), dim=5, num_classes=2)
+    with pytest.raises(ValueError, match=message):
+        task.training_step(batch, 0)
