@@ -73,15 +73,21 @@ class BitsPerByte(Mean):
 
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_IN_NUMBERS = r"(?<=\d)[-.,:/^*](?=\d)|(?<![\w.])\.(?=\d)|(?<![\w)])-(?=\$?\.?\d)"
+_PUNCTUATION = re.compile(f"(?!{_IN_NUMBERS})[{re.escape(string.punctuation)}]")
 
 
 def normalize_answer(text: str) -> str:
     """Return a text in lower case, without punctuation, articles and superfluous blanks.
 
+    Unlike in SQuAD's script, the signs, points and operators of numbers are kept, so that "-5" and
+    "1.5" differ from "5" and "15"; commas between thousands are removed.
+
     Source: Rajpurkar et al., 2016 (SQuAD), evaluation script.
     """
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+    plain = _THOUSANDS.sub("", text.lower().replace("\N{MINUS SIGN}", "-"))
+    return " ".join(_ARTICLES.sub(" ", _PUNCTUATION.sub("", plain)).split())
 
 
 def exact_match(answer: str, reference: str) -> float:

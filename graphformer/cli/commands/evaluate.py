@@ -59,15 +59,17 @@ def _scores(
     from graphformer.cli.checkpoints import restore_task, restore_text_tokenizer
     from graphformer.models import EncoderDecoder, Model
     from graphformer.models.text.recurrent import RecurrentModel
-    from graphformer.tasks.text.few_shot import choose, grade, write_answers
+    from graphformer.tasks.text.few_shot import evaluate_options, generate_answers, grade
 
     task, tokenizer = restore_task(ckpt), restore_text_tokenizer(ckpt)
     if arguments.options is not None:
         length = arguments.max_length
-        return choose(task.network, task.adjacency, tokenizer, questions, max_length=length)
+        return evaluate_options(
+            task.network, task.adjacency, tokenizer, questions, max_length=length
+        )
     if not isinstance(task.network, EncoderDecoder | Model | RecurrentModel):
         raise UsageError(f"evaluate: the network of {ckpt} does not generate text: set --options")
-    answers = write_answers(
+    answers = generate_answers(
         task.network,
         task.adjacency,
         tokenizer,

@@ -1,14 +1,16 @@
-"""Encoder-decoders that learn to mend a text."""
+"""`Denoising`: encoder-decoders that reconstruct corrupted text, as in T5 and BART."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import nn
 from typing_extensions import Unpack
 
+from graphformer.batch_type import BatchLike
 from graphformer.data.ragged import RaggedPairs
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
@@ -17,31 +19,34 @@ from graphformer.tasks.seeding import batch_generator
 from graphformer.tasks.text.seq2seq import SequenceToSequence, SequenceToSequenceOptions
 
 if TYPE_CHECKING:
-    from torch_geometric.data import Data
+    from graphformer.data import Tokenizer
 
-
-from collections.abc import Sequence
-
-SENTINEL = "extra_{}"  # special tokens <extra_0>, <extra_1> ... of `graphformer tokenize`
+SENTINEL = "extra_{}"
+"""Names of the special tokens <extra_0>, <extra_1> ... of `graphformer tokenize`."""
+Pair = tuple[np.ndarray, np.ndarray]  # token ids of a source and of its target
 
 
 class Denoising(SequenceToSequence):
     """Span corruption (T5) or text infilling (BART) of any text, as sequence to sequence.
 
-    Reads `batch.x` [N] and `lengths` alone, so that the data of language models serve it. "t5"
-    replaces spans by the special tokens <extra_0>, <extra_1> and so on, or by <mask> where the
-    vocabulary has none of these, and asks for the spans; "bart" replaces spans by <mask> and asks
-    for the whole text. Spans are drawn anew for every batch, repeatably; those of validation and
-    test are fixed.
+    With "t5" the source has a sentinel token in place of each span (<extra_0>, <extra_1> ..., or
+    <mask> where the vocabulary has none of these), and the target is the spans after their
+    sentinels. With "bart" the source has <mask> in place of each span, and the target is the whole
+    text. Of a batch only x [N] and the sizes of the samples are used, so that data for language
+    models can be used. Every training batch has new spans that depend on the seed, the epoch and
+    the batch; those of validation and test are fixed.
 
     Args:
-        network: logits over the vocabulary, [M, K].
-        adjacency: who attends to whom in the decoder.
-        kind: see above.
+        network: computes logits over the vocabulary, [M, K].
+        adjacency: pattern of the edges of attention in the decoder.
+        kind: "t5" or "bart".
         rate: share of the tokens in spans; by default 0.15 for "t5" and 0.3 for "bart".
-        mean_length: mean length of a span.
+        mean_length: mean number of tokens of a span.
         seed: of the spans.
         options: those of `SequenceToSequence` and `Task`.
+
+    Raises:
+        ValueError: when the rate is not between 0 and 1.
 
     Source: Raffel et al., 2020; Lewis et al., 2020.
     """
@@ -62,10 +67,10 @@ class Denoising(SequenceToSequence):
         self.kind, self.mean_length, self.seed = kind, mean_length, seed
         self.rate = (0.15 if kind == "t5" else 0.3) if rate is None else rate
         if not 0 < self.rate < 1:
-            raise ValueError(f"rate is {rate}: expected a share between 0 and 1.")
+            raise ValueError(f"rate: got {rate}, expected a share between 0 and 1")
 
-    def prepare(self, batch: Data, batch_idx: int, *, training: bool) -> Data:
-        """Return corrupted texts and what is to be answered."""
+    def prepare(self, batch: BatchLike, batch_idx: int, *, training: bool) -> BatchLike:
+        """Return pairs of the corrupted texts of a batch and their targets."""
         tokenizer = require_tokenizer(self)
         generator = batch_generator(self, self.seed, batch_idx, training=training)
         rows = np.split(batch.x.cpu().numpy(), np.cumsum(lengths(batch))[:-1])
@@ -75,31 +80,27 @@ class Denoising(SequenceToSequence):
         else:
             sentinels = sentinel_ids(tokenizer)
             spans = (draw_spans(len(row), self.rate, self.mean_length, generator) for row in rows)
-            pairs = [cut_out(row, s, sentinels) for row, s in zip(rows, spans, strict=True)]
+            pairs = [corrupt_spans(row, s, sentinels) for row, s in zip(rows, spans, strict=True)]
         sources, targets = zip(*pairs, strict=True)
         ends = {"start": tokenizer.need("bos"), "end": tokenizer.need("eos")}
-        made = RaggedPairs(sources, targets, **ends)[torch.arange(len(rows))]
-        return made.to(batch.x.device)
+        return RaggedPairs(sources, targets, **ends)[torch.arange(len(rows))].to(batch.x.device)
 
 
-def sentinel_ids(tokenizer: Any) -> list[int]:
-    """The ids of <extra_0>, <extra_1> and so on, or of <mask> where there are none."""
-    found: list[int] = []
-    while (id_ := tokenizer.special(SENTINEL.format(len(found)))) is not None:
-        found.append(id_)
-    return found or [tokenizer.need("mask")]
-
-
-Pair = tuple[np.ndarray, np.ndarray]
+def sentinel_ids(tokenizer: Tokenizer) -> list[int]:
+    """Return the ids of <extra_0>, <extra_1> and so on, or that of <mask> where there are none."""
+    ids: list[int] = []
+    while (id_ := tokenizer.special(SENTINEL.format(len(ids)))) is not None:
+        ids.append(id_)
+    return ids or [tokenizer.need("mask")]
 
 
 def draw_spans(
     length: int, rate: float, mean_length: float, generator: np.random.Generator
 ) -> np.ndarray:
-    """Draw spans of a text, [S, 2] (first token, one behind the last), apart from one another.
+    """Return random spans of a text, none adjacent to another: first token and end, [S, 2].
 
-    About `length * rate` tokens are in spans of `mean_length` on average; at least one is, and one
-    is not, in a text of two or more.
+    About `length * rate` tokens are in spans of `mean_length` tokens on average. In a text of two
+    or more tokens, at least one is in a span and at least one is not.
 
     Source: Raffel et al., 2020, section 3.1.4 and its code, `random_spans_noise_mask`.
     """
@@ -107,40 +108,40 @@ def draw_spans(
         return np.zeros((0, 2), np.int64)
     noise = int(np.clip(round(length * rate), 1, length - 1))
     count = int(np.clip(round(noise / mean_length), 1, min(noise, length - noise)))
-    inside = _parts(noise, count, generator)
-    outside = _parts(length - noise, count, generator)
+    inside = _random_partition(noise, count, generator)
+    outside = _random_partition(length - noise, count, generator)
     stops = (inside + outside).cumsum()
     return np.stack([stops - inside, stops], axis=1)
 
 
-def cut_out(row: np.ndarray, spans: np.ndarray, sentinels: Sequence[int]) -> Pair:
-    """Replace each span by a sentinel; the answer is each sentinel and the span behind it.
+def corrupt_spans(row: np.ndarray, spans: np.ndarray, sentinels: Sequence[int]) -> Pair:
+    """Replace each span by a sentinel; the target is each sentinel and the span after it.
 
     Args:
-        row: token ids [n].
-        spans: [S, 2], as `draw_spans` gives them.
-        sentinels: ids that take turns; one may do for all.
+        row: token ids, [n].
+        spans: first token and end of each, as from `draw_spans`, [S, 2].
+        sentinels: ids of the sentinels, used in turn; one may be used for all spans.
 
     Source: Raffel et al., 2020, figure 2.
     """
-    kept, answer, done = [], [], 0
+    source, target, done = [], [], 0
     for number, (start, stop) in enumerate(spans.tolist()):
         sentinel = np.array([sentinels[number % len(sentinels)]], row.dtype)
-        kept += [row[done:start], sentinel]
-        answer += [sentinel, row[start:stop]]
+        source += [row[done:start], sentinel]
+        target += [sentinel, row[start:stop]]
         done = stop
     empty = row[:0]
-    return np.concatenate([empty, *kept, row[done:]]), np.concatenate([empty, *answer])
+    return np.concatenate([empty, *source, row[done:]]), np.concatenate([empty, *target])
 
 
-def put_back(kept: np.ndarray, answer: np.ndarray, sentinels: Sequence[int]) -> np.ndarray:
-    """Undo `cut_out`: the text of which it left `kept` and asked `answer`."""
-    rows = np.split(answer, np.flatnonzero(np.isin(answer, sentinels)))[1:]
-    pieces = np.split(kept, np.flatnonzero(np.isin(kept, sentinels)))
-    whole = [pieces[0]]
-    for piece, row in zip(pieces[1:], rows, strict=True):
-        whole += [row[1:], piece[1:]]
-    return np.concatenate(whole)
+def restore_spans(source: np.ndarray, target: np.ndarray, sentinels: Sequence[int]) -> np.ndarray:
+    """Return the text from which `corrupt_spans` made `source` and `target`."""
+    spans = np.split(target, np.flatnonzero(np.isin(target, sentinels)))[1:]
+    pieces = np.split(source, np.flatnonzero(np.isin(source, sentinels)))
+    text = [pieces[0]]
+    for piece, span in zip(pieces[1:], spans, strict=True):
+        text += [span[1:], piece[1:]]
+    return np.concatenate(text)
 
 
 def infill(
@@ -150,28 +151,31 @@ def infill(
     mask_id: int,
     generator: np.random.Generator,
 ) -> Pair:
-    """Replace spans of Poisson length, some empty, by one mask each; ask for the whole text.
+    """Replace each of random spans by one mask; the target is the whole text.
+
+    The lengths of the spans are drawn from a Poisson distribution, until they add up to the share
+    `rate` of the text; a span of length 0 inserts a mask.
 
     Source: Lewis et al., 2020 (BART), section 2.2.
     """
-    wanted = round(len(row) * rate)
+    total = round(len(row) * rate)
     mask = np.array([mask_id], row.dtype)
-    kept, done, hidden = [row[:0]], 0, 0
-    lengths: list[int] = []
-    while hidden < wanted and len(lengths) < len(row):
-        lengths.append(min(int(generator.poisson(mean_length)), wanted - hidden))
-        hidden += lengths[-1]
-    room = len(row) - hidden
-    gaps = np.sort(generator.integers(room + 1, size=len(lengths)))
+    source, done, hidden = [row[:0]], 0, 0
+    sizes: list[int] = []
+    while hidden < total and len(sizes) < len(row):
+        sizes.append(min(int(generator.poisson(mean_length)), total - hidden))
+        hidden += sizes[-1]
+    # Each span begins after a random number of visible tokens, sorted so that spans are disjoint.
+    visible = np.sort(generator.integers(len(row) - hidden + 1, size=len(sizes)))
     before = 0
-    for gap, length in zip(gaps.tolist(), lengths, strict=True):
+    for gap, size in zip(visible.tolist(), sizes, strict=True):
         start = gap + before
-        kept += [row[done:start], mask]
-        done, before = start + length, before + length
-    return np.concatenate([*kept, row[done:]]), row
+        source += [row[done:start], mask]
+        done, before = start + size, before + size
+    return np.concatenate([*source, row[done:]]), row
 
 
-def _parts(total: int, count: int, generator: np.random.Generator) -> np.ndarray:
-    """`total` cut into `count` parts of 1 or more, by chance."""
+def _random_partition(total: int, count: int, generator: np.random.Generator) -> np.ndarray:
+    """Return `count` random integers of 1 or more that add up to `total`."""
     cuts = np.sort(generator.choice(total - 1, count - 1, replace=False)) + 1
     return np.diff(np.concatenate([[0], cuts, [total]])).astype(np.int64)

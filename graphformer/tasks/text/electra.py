@@ -1,42 +1,39 @@
-"""Replaced-token detection: which tokens did a small masked language model put there?"""
+"""`ReplacedTokenDetection`: detection of tokens replaced by a masked language model (ELECTRA)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import BinaryF1Score
 from typing_extensions import Unpack
 
-from graphformer.batch_type import IGNORE_INDEX
+from graphformer.batch_type import IGNORE_INDEX, BatchLike
 from graphformer.models.generation.sampling import draw_tokens
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern
 from graphformer.tasks.base import Stage, Task, TaskOptions, Updates
 from graphformer.tasks.metrics import Mean
 from graphformer.tasks.seeding import batch_generator
-from graphformer.tasks.text.masked_language import Masking, logits_of, make_masking
-
-if TYPE_CHECKING:
-    import numpy as np
-    from torch_geometric.data import Data
+from graphformer.tasks.text.masked_language import Masking, logits_at, make_masking
 
 
 class ReplacedTokenDetection(Task):
-    """ELECTRA: a generator fills masks, and the network tells which tokens are not the text's own.
+    """ELECTRA: a generator fills masked tokens, and the network detects which ones it replaced.
 
-    The loss is the generator's on hidden tokens plus `weight` times the network's on all tokens;
-    no gradient goes through what was drawn. Reads `batch.x` [N] alone.
+    The loss is the generator's mean over masked tokens plus `weight` times the network's mean over
+    all tokens; sampling from the generator has no gradient. Of a batch only x [N] and the sizes of
+    the samples are used.
 
     Args:
-        network: one logit a node [N, 1] (a tagger of one class): is the token replaced?
-        generator: logits over the vocabulary, [N, K]: a smaller masked language model.
-        adjacency: who attends to whom.
+        network: computes one logit for each node, [N, 1], that its token was replaced; a tagger
+            with one class.
+        generator: computes logits over the vocabulary, [N, K]; a smaller masked language model.
+        adjacency: pattern of the edges of attention.
         weight: of the network's loss.
-        mask_rate: share of the tokens to replace.
-        seed: of masks and draws.
+        mask_rate: share of the tokens to mask.
+        seed: of masks and sampled tokens.
         options: those of `Task`.
 
     Source: Clark et al., 2020.
@@ -63,54 +60,59 @@ class ReplacedTokenDetection(Task):
         )
 
     def setup(self, stage: str) -> None:
-        """Forget another run's vocabulary."""
+        """Reset masking, which is made for the tokenizer of the data at the first step."""
         super().setup(stage)
         self.masking = None
 
-    def training_step(self, batch: Data, batch_idx: int) -> Tensor:
-        """Weighted sum of both mean losses, []."""
-        generated, hidden, detected, _ = self._losses(batch, batch_idx, training=True)
-        # Both are means over labels of their own kind; accumulation counts those of the network.
+    def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
+        """Return the weighted sum of both mean losses, []."""
+        generator_loss, num_masked, network_loss, _ = self._losses(batch, batch_idx, training=True)
+        # Each is a mean over its own labels; gradient accumulation weights by the network's labels.
         rows = len(batch.x)
-        total = rows * generated / hidden.clamp(min=1) + self.weight * detected
-        return self.training_loss(total, hidden.new_tensor(rows), rows=rows)
+        total = rows * generator_loss / num_masked.clamp(min=1) + self.weight * network_loss
+        return self.training_loss(total, num_masked.new_tensor(rows), rows=rows)
 
     def _losses(
-        self, batch: Data, batch_idx: int, *, training: bool
+        self, batch: BatchLike, batch_idx: int, *, training: bool
     ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
-        """The generator's summed loss and number of labels; the network's summed loss, outputs."""
+        """Return the generator's loss and label count, and the network's loss and outputs.
+
+        Losses are sums over labels, []. The outputs are logits [N] and whether each token is
+        replaced, float [N].
+        """
         if self.masking is None:
             self.masking = make_masking(self, rate=self.mask_rate, seed=self.seed)
-        chance = batch_generator(self, self.seed, batch_idx, training=training)
-        masked, y = self.masking(batch, chance)
+        random = batch_generator(self, self.seed, batch_idx, training=training)
+        masked, y = self.masking(batch, random)
         adjacency = self.adjacency(batch)
-        asked = y != IGNORE_INDEX
-        guesses = logits_of(self.generator, masked, adjacency, asked)
-        generated = F.cross_entropy(guesses, y[asked], reduction="sum")
+        is_masked = y != IGNORE_INDEX
+        predictions = logits_at(self.generator, masked, adjacency, is_masked)
+        generator_loss = F.cross_entropy(predictions, y[is_masked], reduction="sum")
         filled = batch.clone()
-        filled.x = batch.x.masked_scatter(asked, _draw(guesses, chance))
+        filled.x = batch.x.masked_scatter(is_masked, _sample(predictions, random))
+        # A sampled token that equals the original one does not count as replaced.
         replaced = (filled.x != batch.x).float()
         logits = self.network(filled, adjacency).float().squeeze(-1)
-        detected = F.binary_cross_entropy_with_logits(logits, replaced, reduction="sum")
-        return generated, asked.sum(), detected, (logits, replaced)
+        network_loss = F.binary_cross_entropy_with_logits(logits, replaced, reduction="sum")
+        return generator_loss, is_masked.sum(), network_loss, (logits, replaced)
 
-    def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
-        """Sums of both losses and of right answers, and probabilities for F1."""
-        generated, hidden, detected, (logits, replaced) = self._losses(
+    def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """Return the sums of both losses and of correct detections, and probabilities for F1."""
+        generator_loss, num_masked, network_loss, (logits, replaced) = self._losses(
             batch, batch_idx, training=False
         )
-        rows = hidden.new_tensor(len(batch.x))
-        right = ((logits > 0) == (replaced > 0)).sum()
+        rows = num_masked.new_tensor(len(batch.x))
+        correct = ((logits > 0) == (replaced > 0)).sum()
         updates = {
-            "loss": (detected, rows),
-            "generator_loss": (generated, hidden),
-            "accuracy": (right, rows),
+            "loss": (network_loss, rows),
+            "generator_loss": (generator_loss, num_masked),
+            "accuracy": (correct, rows),
             "f1": (logits.sigmoid(), replaced.long()),
         }
         return updates, len(batch.x)
 
 
 @torch.no_grad()
-def _draw(logits: Tensor, generator: np.random.Generator) -> Tensor:
-    """Draw a token a row from logits [n, K], by where a uniform number falls; [n]."""
+def _sample(logits: Tensor, generator: np.random.Generator) -> Tensor:
+    """Return a token drawn from each row of logits [n, K] by inverse transform sampling, [n]."""
     return draw_tokens(logits.softmax(-1), torch.from_numpy(generator.random(len(logits))))

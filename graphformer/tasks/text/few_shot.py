@@ -1,4 +1,4 @@
-"""Zero- and few-shot evaluation of language models: options scored, answers generated."""
+"""Zero- and few-shot evaluation of language models: scores of options, generated answers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from graphformer.data.batch import pack_tokens
 from graphformer.data.io.tabular import get_field, get_text, read_records
-from graphformer.data.ragged import Ragged
 from graphformer.data.text.records import fill
 from graphformer.models import EncoderDecoder, generate
 from graphformer.models.generation import decoding_options
-from graphformer.models.generation import max_length as own_length
+from graphformer.models.generation import max_length as num_positions
 from graphformer.patterns import Pattern
 from graphformer.tasks.metrics import bleu, exact_match, token_f1
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from graphformer.data import Tokenizer
 
 
-_AT_ONCE = 64  # prompts that are answered side by side
+_PROMPTS_PER_BATCH = 64
 
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt with its right answer, and with options to choose from if there are any."""
+    """A prompt with the reference answer, and the options to choose from if there are any."""
 
     prompt: str
     answer: str
@@ -40,68 +40,69 @@ class Question:
 def read_questions(
     path: Path, template: str, *, answer: str = "answer", options: str | None = None
 ) -> Iterator[Question]:
-    """Yield the questions of a file of JSON lines or a table with a header.
+    """Yield the questions of a file of JSON lines or of a table.
 
     Args:
-        path: the file.
-        template: the prompt, with a record's fields in braces.
-        answer: name of the field of the right answer: a text, or with options also its number, from
-            0, or the name of its field; a number names a column, from 0, of a table without a
-            header.
-        options: name of the field of the list of options, or with commas between them the names
-            of one field an option; None for questions without.
+        path: of the file.
+        template: the prompt, with the names of a record's fields in braces.
+        answer: name of the field of the reference answer, which is a text, or with options also
+            the number of one, from 0, or the name of its field. A number names a column, from 0, of
+            a table without a header.
+        options: name of the field with the list of options, or names of one field for each option,
+            separated by commas; None: the questions have no options.
 
     Raises:
-        ValueError: naming the file and line of what is not so.
+        ValueError: when a record lacks a field, or when its answer is no option; the message names
+            the file and line.
     """
     for number, record in read_records(path, header=not answer.isdigit()):
-        right = get_text(record, answer, path, number)
-        given: tuple[str, ...] = ()
+        reference = get_text(record, answer, path, number)
+        choices: tuple[str, ...] = ()
         if options is not None:
             names = options.split(",")
-            given = _options(record, names, path, number)
-            places = {str(i): option for i, option in enumerate(given)}
+            choices = _options(record, names, path, number)
+            by_name = {str(i): option for i, option in enumerate(choices)}
             if len(names) > 1:
-                places |= dict(zip(names, given, strict=True))
-            if right not in given or isinstance(record[answer], int):
-                right = places.get(right, right)
-            if right not in given:
+                by_name |= dict(zip(names, choices, strict=True))
+            if reference not in choices or isinstance(record[answer], int):
+                reference = by_name.get(reference, reference)
+            if reference not in choices:
                 raise ValueError(
-                    f"{path}, line {number}: {answer!r} is {right!r}, which is neither one of the "
-                    f"{len(given)} options nor the number of one, from 0."
+                    f"{path}, line {number}: {answer!r} is {reference!r}, which is neither one of "
+                    f"the {len(choices)} options nor the number of one, from 0"
                 )
-        yield Question(fill(template, record, path, number), right, given)
+        yield Question(fill(template, record, path, number), reference, choices)
 
 
 def _options(record: dict[str, Any], names: list[str], path: Path, number: int) -> tuple[str, ...]:
     if len(names) > 1:
         return tuple(get_text(record, name, path, number) for name in names)
-    listed = get_field(record, names[0], path, number)
-    if not isinstance(listed, list) or not listed:
+    options = get_field(record, names[0], path, number)
+    if not isinstance(options, list) or not options:
         raise ValueError(
-            f"{path}, line {number}: {names[0]!r} must be a list of options, got {listed!r}; name "
-            "several fields with commas between them if each holds one."
+            f"{path}, line {number}: {names[0]!r} must be a list of options, got {options!r}; if "
+            "each option has a field of its own, name these fields with commas between them"
         )
-    return tuple(map(str, listed))
+    return tuple(map(str, options))
 
 
 def with_shots(
     questions: Sequence[Question], examples: Sequence[Question], shots: int, *, seed: int = 0
 ) -> list[Question]:
-    """Put `shots` answered examples, drawn by chance and never the question itself, before each.
+    """Return the questions with `shots` random answered examples before each, never itself.
 
     Raises:
-        ValueError: there are not enough examples.
+        ValueError: when shots is negative, or when there are not enough examples.
     """
     if shots < 0:
-        raise ValueError(f"shots is {shots}: expected 0 or more.")
+        raise ValueError(f"shots: got {shots}, expected 0 or more")
     generator, result = np.random.default_rng(seed), []
     for question in questions:
         others = [example for example in examples if example.prompt != question.prompt]
         if len(others) < shots:
-            raise ValueError(f"shots is {shots}, but there are only {len(others)} other examples.")
-        drawn = generator.permutation(len(others))[:shots]
-        before = "".join(f"{others[i].prompt} {others[i].answer}\n\n" for i in drawn)
+            raise ValueError(f"shots: got {shots}, but there are only {len(others)} other examples")
+        chosen = generator.permutation(len(others))[:shots]
+        before = "".join(f"{others[i].prompt} {others[i].answer}\n\n" for i in chosen)
         result.append(Question(before + question.prompt, question.answer, question.options))
     return result
 
@@ -117,35 +118,39 @@ def score_options(
 ) -> Tensor:
     """Return log P(option | prompt) of each option, in nats, [options].
 
-    All options go through the network in one batch, without padding.
+    Options are tokenized as continuations of the prompt, without special tokens, and pass through
+    the network in one batch.
 
     Args:
-        network: logits over the vocabulary, [N, K].
-        pattern: who attends to whom; causal.
+        network: computes logits over the vocabulary, [N, K].
+        pattern: of the edges of attention; causal.
         tokenizer: of the network.
         question: with options.
-        max_length: the most tokens that the network takes, by default as many as it has positions
-            for; a longer prompt loses its beginning.
+        max_length: maximum number of tokens of the network's input, by default its number of
+            positions; a longer prompt is cut at its beginning.
 
     Raises:
-        ValueError: an option, or the prompt, is empty.
+        ValueError: when the prompt or an option has no tokens.
     """
-    prompt = tokenizer.encode(question.prompt).numpy()
-    options = [ids.numpy() for ids in tokenizer.encode_batch([f" {o}" for o in question.options])]
+    prompt = tokenizer.encode_prompt(question.prompt).numpy()
+    options = [ids.numpy() for ids in tokenizer.encode_plain([f" {o}" for o in question.options])]
     if not len(prompt) or not all(map(len, options)):
-        raise ValueError(f"A prompt or option has no tokens: {question.prompt!r}.")
-    longest = max_length or own_length(network) or 1 << 62
-    rows = [np.concatenate([prompt, option])[-longest - 1 :] for option in options]
+        raise ValueError(
+            f"question: got a prompt or an option without tokens, {question.prompt!r} with options "
+            f"{list(question.options)}; fill them in, or remove the question"
+        )
+    limit = max_length or num_positions(network) or 1 << 62
+    rows = [np.concatenate([prompt, option])[-limit - 1 :] for option in options]
     device = next(network.parameters()).device
-    batch = Ragged([row[:-1] for row in rows])[torch.arange(len(rows))].to(device)
+    batch = pack_tokens([row[:-1] for row in rows], device=device)
     log_p = network(batch, pattern(batch)).float().log_softmax(-1)
-    following = torch.from_numpy(np.concatenate([row[1:] for row in rows])).to(device)
-    each = log_p.gather(1, following.unsqueeze(1)).squeeze(1).split([len(r) - 1 for r in rows])
-    scores = [row[-len(option) :].sum() for row, option in zip(each, options, strict=True)]
+    labels = torch.from_numpy(np.concatenate([row[1:] for row in rows])).to(device)
+    by_token = log_p.gather(1, labels.unsqueeze(1)).squeeze(1).split([len(r) - 1 for r in rows])
+    scores = [row[-len(option) :].sum() for row, option in zip(by_token, options, strict=True)]
     return torch.stack(scores).cpu()
 
 
-def choose(
+def evaluate_options(
     network: nn.Module,
     pattern: Pattern,
     tokenizer: Tokenizer,
@@ -153,24 +158,26 @@ def choose(
     *,
     max_length: int | None = None,
 ) -> dict[str, float]:
-    """Return the share of questions whose likeliest option is right, as it is and by its length.
+    """Return the share of questions whose likeliest option is the reference answer.
 
-    "accuracy_per_byte" divides each log-likelihood by the option's bytes. Source: Brown et al.,
-    2020, section 2.4.
+    "accuracy" compares log-likelihoods, "accuracy_per_byte" log-likelihoods divided by the length
+    of the option in bytes. The arguments are those of `score_options`.
+
+    Source: Brown et al., 2020, section 2.4.
     """
-    right, right_per_byte, count = 0, 0, 0
+    correct, correct_per_byte, count = 0, 0, 0
     for question in questions:
         scores = score_options(network, pattern, tokenizer, question, max_length=max_length)
         sizes = torch.tensor([max(1, len(option.encode())) for option in question.options])
-        wanted = question.options.index(question.answer)
-        right += int(scores.argmax()) == wanted
-        right_per_byte += int((scores / sizes).argmax()) == wanted
+        reference = question.options.index(question.answer)
+        correct += int(scores.argmax()) == reference
+        correct_per_byte += int((scores / sizes).argmax()) == reference
         count += 1
     count = max(1, count)
-    return {"accuracy": right / count, "accuracy_per_byte": right_per_byte / count}
+    return {"accuracy": correct / count, "accuracy_per_byte": correct_per_byte / count}
 
 
-def write_answers(
+def generate_answers(
     network: nn.Module,
     pattern: Pattern,
     tokenizer: Tokenizer,
@@ -182,18 +189,18 @@ def write_answers(
     stop: str = "\n\n",
     seed: int = 0,
 ) -> list[str]:
-    """Return what a language model, or an encoder-decoder, generates for each prompt.
+    """Return the text that a language model or an encoder-decoder generates for each prompt.
 
     Args:
-        network: with a method `generate`.
-        pattern: who attends to whom among what is generated.
+        network: has a method `generate`.
+        pattern: of the edges of attention among generated tokens.
         tokenizer: of the network.
-        prompts: none empty.
-        max_new_tokens: the most tokens of an answer.
+        prompts: none of them empty.
+        max_new_tokens: maximum number of tokens of an answer.
         max_length: as for `score_options`.
-        temperature: 0 for the likeliest tokens.
-        stop: an answer ends where it has this; nothing ends it if it is empty.
-        seed: of the draws.
+        temperature: of sampling; 0 selects the likeliest tokens.
+        stop: text at which an answer ends; empty: none.
+        seed: of sampling.
     """
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
@@ -201,20 +208,24 @@ def write_answers(
         "eos_token_id": tokenizer.eos_id,
         "seed": seed,
     }
-    ids = [row.tolist() for row in tokenizer.encode_batch(list(prompts))]
-    if not isinstance(network, EncoderDecoder):
+    has_decoder = isinstance(network, EncoderDecoder)
+    if has_decoder:  # the prompt is a complete source
+        ids = [row.tolist() for row in tokenizer.encode_batch(list(prompts))]
+        options |= {"start_id": tokenizer.need("bos"), "adjacency": pattern}
+    else:
+        ids = [tokenizer.encode_prompt(prompt).tolist() for prompt in prompts]
         options |= decoding_options(network, pattern)
         options["context"] = max_length or options["context"]
     texts = []
-    for start in range(0, len(ids), _AT_ONCE):
-        rows = ids[start : start + _AT_ONCE]
-        if isinstance(network, EncoderDecoder):
-            begin = tokenizer.need("bos")
-            written = network.generate(rows, start_id=begin, adjacency=pattern, **options)
-            texts += [tokenizer.decode(out) for out in cast("list[list[int]]", written)]
+    for start in range(0, len(ids), _PROMPTS_PER_BATCH):
+        rows = ids[start : start + _PROMPTS_PER_BATCH]
+        if has_decoder:
+            generated = cast(EncoderDecoder, network).generate(rows, **options)
+            texts += [tokenizer.decode(out) for out in cast("list[list[int]]", generated)]
         else:
-            written = generate(network, rows, **options)
-            texts += [tokenizer.decode(w[len(row) :]) for w, row in zip(written, rows, strict=True)]
+            outputs = generate(network, rows, **options)
+            new = [out[len(row) :] for out, row in zip(outputs, rows, strict=True)]
+            texts += [tokenizer.decode(out) for out in new]
     return [text.split(stop)[0].strip() if stop else text.strip() for text in texts]
 
 
@@ -224,28 +235,38 @@ def grade(
     """Return exact match and F1, from 0 to 1, and BLEU, from 0 to 100, of generated answers.
 
     Args:
-        answers: what was generated.
-        references: the right answers.
-        extract: a regular expression, whose first group (or all of it) in either text is what
-            counts for exact match and F1; the last place where it is found.
+        answers: generated texts.
+        references: the reference answers.
+        extract: regular expression whose last match is compared for exact match and F1: its first
+            group, or all of it. An answer without a match is wrong; a reference without a match is
+            compared as a whole.
 
     Raises:
-        ValueError: `extract` is no regular expression.
+        ValueError: when `extract` is not a regular expression.
     """
-    pairs = [(_extract(a, extract), _extract(r, extract)) for a, r in zip(answers, references,
-             strict=True)]  # fmt: skip
+    pairs = []
+    for answer, reference in zip(answers, references, strict=True):
+        expected = _extract(reference, extract)
+        pairs.append((_extract(answer, extract), reference if expected is None else expected))
+    found = [(answer, reference) for answer, reference in pairs if answer is not None]
+    count = max(1, len(pairs))
     return {
-        "exact_match": sum(exact_match(*pair) for pair in pairs) / max(1, len(pairs)),
-        "f1": sum(token_f1(*pair) for pair in pairs) / max(1, len(pairs)),
+        "exact_match": sum(exact_match(*pair) for pair in found) / count,
+        "f1": sum(token_f1(*pair) for pair in found) / count,
         "bleu": bleu(answers, references),
     }
 
 
-def _extract(text: str, pattern: str | None) -> str:
+def _extract(text: str, pattern: str | None) -> str | None:
+    """Return the last match of a pattern in a text, or None; the text itself without a pattern."""
+    if pattern is None:
+        return text
     try:
-        found: list[Any] = [] if pattern is None else list(re.finditer(pattern, text))
+        matches = list(re.finditer(pattern, text))
     except re.error as error:
-        raise ValueError(f"extract is {pattern!r}, no regular expression: {error}.") from None
-    if not found:
-        return text if pattern is None else ""
-    return str(found[-1].group(1 if found[-1].re.groups else 0))
+        raise ValueError(
+            f"extract: got {pattern!r}, expected a regular expression ({error})"
+        ) from None
+    if not matches:
+        return None
+    return str(matches[-1].group(1 if matches[-1].re.groups else 0) or "")

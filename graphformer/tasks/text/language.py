@@ -1,37 +1,34 @@
-"""Language modelling: the next token at every node."""
+"""`LanguageModeling`: prediction of the next token at every node."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from graphformer.batch_type import IGNORE_INDEX
+from graphformer.batch_type import IGNORE_INDEX, BatchLike
 from graphformer.nn import balance_loss
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern
 from graphformer.tasks.base import Stage, Task, TaskOptions, Updates
 from graphformer.tasks.metrics import BitsPerByte, BitsPerCharacter, Mean, Perplexity
 
-if TYPE_CHECKING:
-    from torch_geometric.data import Data
-
-BALANCE = 0.01  # of the load-balancing loss, as in Fedus et al., 2022, section 2.2
+BALANCE = 0.01
+"""Weight of the load-balancing loss, as in Fedus et al., 2022, section 2.2."""
 
 
 class LanguageModeling(Task):
-    """Next-token prediction: -sum_i log P(y_i | x_1 .. x_i), with loss, perplexity and bits.
+    """Next-token prediction, the mean of -log P(y_i | x_1 .. x_i) over the labels.
 
-    `batch.y` [N] holds the token that follows each node; -100 marks nodes without one.
+    `batch.y` [N] is the token that follows each node; -100 marks nodes without one. Metrics are the
+    loss in nats, perplexity, and bits per character and per byte.
 
     Args:
-        network: logits over the vocabulary, [N, K].
-        adjacency: must not show a node what follows it.
-        characters_per_token: mean length of a token in characters, for bits per character; by
-            default what the data tells, or else 1.
-        balance: weight of the load-balancing loss, where the network has a mixture of experts.
+        network: computes logits over the vocabulary, [N, K].
+        adjacency: pattern of the edges of attention; causal, so that no node attends to its label.
+        characters_per_token: mean length of a token in characters, for bits per character; None:
+            measured by the data if it can be, else 1.
+        balance: weight of the load-balancing loss of a network with experts.
         options: those of `Task`.
     """
 
@@ -57,26 +54,26 @@ class LanguageModeling(Task):
         )
 
     def on_validation_start(self) -> None:
-        """Ask the data how long its tokens are."""
+        """Set the length of a token in the validation split, for the metrics in bits."""
         self._set_token_lengths("val")
 
     def on_test_start(self) -> None:
-        """Ask the data how long its tokens are."""
+        """Set the length of a token in the test split, for the metrics in bits."""
         self._set_token_lengths("test")
 
-    def training_step(self, batch: Data, batch_idx: int) -> Tensor:
-        """Mean loss over the batch's labels, []."""
+    def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
+        """Return the mean loss over the labels of a batch, []."""
         total, count = self._loss(batch)
         total = balanced(total, count, self.network, self.balance)
         return self.training_loss(total, count, rows=batch.y.shape[0])
 
-    def _loss(self, batch: Data) -> tuple[Tensor, Tensor]:
+    def _loss(self, batch: BatchLike) -> tuple[Tensor, Tensor]:
         logits = self(batch)
         total = F.cross_entropy(logits.float(), batch.y, ignore_index=IGNORE_INDEX, reduction="sum")
         return total, (batch.y != IGNORE_INDEX).sum()
 
-    def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
-        """Sum of the loss; no bits per byte where the length of a token in bytes is unknown."""
+    def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """Return sum and count of the loss for all metrics whose token lengths are known."""
         total, count = self._loss(batch)
         defined = (
             name
@@ -99,6 +96,13 @@ class LanguageModeling(Task):
 
 
 def balanced(total: Tensor, count: Tensor, network: nn.Module, weight: float) -> Tensor:
-    """The sum of losses over labels, with the load-balancing loss of the network's experts."""
+    """Return a sum of losses plus the load-balancing loss of the network's experts, [].
+
+    Args:
+        total: sum of the losses over labels, [].
+        count: number of labels, [], by which the load-balancing loss is multiplied too.
+        network: perhaps with experts.
+        weight: of the load-balancing loss.
+    """
     balance = balance_loss(network) if weight else None
     return total if balance is None else total + weight * balance * count

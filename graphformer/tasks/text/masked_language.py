@@ -1,8 +1,8 @@
-"""Masked language modelling: hidden tokens from all the others."""
+"""`MaskedLanguageModeling`: prediction of masked tokens; `Masking` chooses and masks them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
-from graphformer.batch_type import IGNORE_INDEX
+from graphformer.batch_type import IGNORE_INDEX, BatchLike
 from graphformer.models import Model
 from graphformer.nn import Head
 from graphformer.options import checked_options
@@ -21,24 +21,21 @@ from graphformer.tasks.metrics import Mean, Perplexity
 from graphformer.tasks.seeding import batch_generator, sample_generators
 from graphformer.tasks.text.language import BALANCE, balanced
 
-if TYPE_CHECKING:
-    from torch_geometric.data import Data
-
-
-from collections.abc import Sequence
-
 
 class Masking:
-    """How tokens are hidden, for batches of one vocabulary.
+    """Masks tokens of batches that share a vocabulary.
 
     Args:
-        vocab_size: ids from 0 that random tokens are drawn from.
-        mask_id: the mask's id.
-        special_ids: ids that are neither hidden nor drawn.
-        word_starts: which tokens begin a word [vocab_size]; None: hide single tokens.
-        rate: share of the tokens to hide.
-        static: whether a sample is masked the same way every time.
-        seed: of the chance.
+        vocab_size: number of ids; random tokens are drawn from them.
+        mask_id: id of the mask.
+        special_ids: ids that are neither masked nor drawn.
+        word_starts: which tokens begin a word, [vocab_size]; None: single tokens are masked.
+        rate: share of the tokens to mask.
+        static: whether a sample is masked in the same way every time.
+        seed: of the random choice.
+
+    Raises:
+        ValueError: when the rate is not between 0 and 1.
     """
 
     def __init__(
@@ -53,49 +50,53 @@ class Masking:
         seed: int = 0,
     ) -> None:
         if not 0 < rate < 1:
-            raise ValueError(f"mask_rate is {rate}: expected a share between 0 and 1.")
+            raise ValueError(f"mask_rate: got {rate}, expected a share between 0 and 1")
         self.mask_id, self.special_ids, self.word_starts = mask_id, special_ids, word_starts
         self.rate, self.static, self.seed = rate, static, seed
-        spared = np.union1d(np.array(special_ids, np.int64), [mask_id])
-        self.replacements = np.setdiff1d(np.arange(vocab_size), spared)
+        excluded = np.union1d(np.array(special_ids, np.int64), [mask_id])
+        self.replacements = np.setdiff1d(np.arange(vocab_size), excluded)
 
-    def __call__(self, batch: Data, generator: np.random.Generator) -> tuple[Data, Tensor]:
-        """Return a copy of the batch with tokens hidden, and their ids [N], -100 where none is."""
+    def __call__(
+        self, batch: BatchLike, generator: np.random.Generator
+    ) -> tuple[BatchLike, Tensor]:
+        """Return a copy of the batch with masked tokens, and labels [N], -100 elsewhere."""
         x, sizes = batch.x.cpu().numpy(), lengths(batch)
-        chance = generator.random(len(x))
+        uniform = generator.random(len(x))
         if self.static:
-            own = sample_generators(batch.x, sizes, self.seed)
-            drawn = [g.random(size) for g, size in zip(own, sizes, strict=True)]
-            chance, generator = np.concatenate([np.zeros(0), *drawn]), own[0] if own else generator
+            generators = sample_generators(batch.x, sizes, self.seed)
+            rows = [g.random(size) for g, size in zip(generators, sizes, strict=True)]
+            uniform = np.concatenate([np.zeros(0), *rows])
+            generator = generators[0] if generators else generator
         word = None
         if self.word_starts is not None:
             word = number_words(self.word_starts[x], sizes)
-        spared = np.isin(x, self.special_ids)
-        chosen = choose_tokens(chance, self.rate, spared=spared, word=word)
-        hidden = hide_tokens(
+        excluded = np.isin(x, self.special_ids)
+        chosen = choose_tokens(uniform, self.rate, excluded=excluded, word=word)
+        replaced = mask_tokens(
             x, chosen, generator, mask_id=self.mask_id, replacements=self.replacements
         )
         masked = batch.clone()
-        masked.x = torch.from_numpy(hidden).to(batch.x)
+        masked.x = torch.from_numpy(replaced).to(batch.x)
         labels = torch.from_numpy(np.where(chosen, x, IGNORE_INDEX)).to(batch.x)
         return masked, labels
 
 
 class MaskedLanguageModeling(Task):
-    """Cross-entropy on hidden tokens, with loss, perplexity and accuracy over these.
+    """Cross-entropy of masked tokens, with loss, perplexity and accuracy over them.
 
-    Reads `batch.x` [N] alone, so that the data of language models serve it. Masks are drawn anew
-    for every batch (RoBERTa's way), repeatably; those of validation and test are fixed.
+    Of a batch only x [N] and the sizes of the samples are used, so that data for language models
+    can be used. Every training batch has new masks that depend on the seed, the epoch and the
+    batch (RoBERTa); those of validation and test are fixed.
 
     Args:
-        network: logits over the vocabulary, [N, K].
-        adjacency: who attends to whom.
-        mask_rate: share of the tokens to hide: 80 % of them by the mask, 10 % by a random token,
-            10 % not at all.
-        whole_words: hide words rather than tokens.
-        static: mask a sample the same way every time.
+        network: computes logits over the vocabulary, [N, K].
+        adjacency: pattern of the edges of attention.
+        mask_rate: share of the tokens to predict; 80 % of them are replaced by the mask, 10 % by
+            a random token, and 10 % are kept.
+        whole_words: whether words are masked as a whole instead of tokens.
+        static: whether a sample is masked in the same way every time.
         seed: of the masks.
-        balance: weight of the load-balancing loss, where the network has a mixture of experts.
+        balance: weight of the load-balancing loss of a network with experts.
         options: those of `Task`.
 
     Source: Devlin et al., 2019; Liu et al., 2019 (RoBERTa).
@@ -121,20 +122,22 @@ class MaskedLanguageModeling(Task):
         self.add_metrics({"loss": Mean(), "perplexity": Perplexity(), "accuracy": Mean()})
 
     def setup(self, stage: str) -> None:
-        """Ask the data for its mask and its special tokens."""
+        """Reset masking for this run's tokenizer."""
         super().setup(stage)
-        self.masking = None  # a checkpoint's vocabulary comes later
+        self.masking = None  # made at the first step, after a checkpoint's tokenizer is loaded
 
-    def training_step(self, batch: Data, batch_idx: int) -> Tensor:
-        """Mean loss over the hidden tokens, []."""
+    def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
+        """Return the mean loss over the masked tokens of a batch, []."""
         masked, y = self._masked(batch, batch_idx, training=True)
-        logits, asked = self._guesses(masked, y)
-        total = F.cross_entropy(logits, asked, reduction="sum")
-        count = total.new_tensor(len(asked), dtype=torch.int64)
+        logits, labels = self._predictions(masked, y)
+        total = F.cross_entropy(logits, labels, reduction="sum")
+        count = total.new_tensor(len(labels), dtype=torch.int64)
         total = balanced(total, count, self.network, self.balance)
         return self.training_loss(total, count, rows=len(y))
 
-    def _masked(self, batch: Data, batch_idx: int, *, training: bool) -> tuple[Data, Tensor]:
+    def _masked(
+        self, batch: BatchLike, batch_idx: int, *, training: bool
+    ) -> tuple[BatchLike, Tensor]:
         if self.masking is None:
             self.masking = make_masking(
                 self,
@@ -145,40 +148,40 @@ class MaskedLanguageModeling(Task):
             )
         return self.masking(batch, batch_generator(self, self.seed, batch_idx, training=training))
 
-    def _guesses(self, masked: Data, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the hidden tokens [n, K], and what these are [n]."""
-        asked = y != IGNORE_INDEX
-        return logits_of(self.network, masked, self.adjacency(masked), asked), y[asked]
+    def _predictions(self, masked: BatchLike, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of the masked tokens [n, K], and their labels [n]."""
+        is_masked = y != IGNORE_INDEX
+        return logits_at(self.network, masked, self.adjacency(masked), is_masked), y[is_masked]
 
-    def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
-        """Sums of the loss and of right answers over the hidden tokens."""
+    def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """Return the sums of losses and of correct predictions over the masked tokens."""
         masked, y = self._masked(batch, batch_idx, training=False)
-        logits, asked = self._guesses(masked, y)
-        total = F.cross_entropy(logits, asked, reduction="sum")
-        right = (logits.argmax(-1) == asked).sum()
-        count = right.new_tensor(len(asked))
+        logits, labels = self._predictions(masked, y)
+        total = F.cross_entropy(logits, labels, reduction="sum")
+        correct = (logits.argmax(-1) == labels).sum()
+        count = correct.new_tensor(len(labels))
         loss = total, count
-        return {"loss": loss, "perplexity": loss, "accuracy": (right, count)}, len(y)
+        return {"loss": loss, "perplexity": loss, "accuracy": (correct, count)}, len(y)
 
 
-def logits_of(network: nn.Module, batch: Data, adjacency: Adjacency, asked: Tensor) -> Tensor:
-    """Logits [n, K] of a network at the nodes that are asked for, [N] bool."""
+def logits_at(network: nn.Module, batch: BatchLike, adjacency: Adjacency, mask: Tensor) -> Tensor:
+    """Return the logits of a network at the n nodes of a mask, bool [N]; float32 [n, K]."""
     if isinstance(network, Model) and isinstance(network.head, Head):
-        # The vocabulary is wide: only what is asked for goes through the head.
-        places = getattr(batch, "pos", None)
-        nodes = network.transformer(network.embedding(batch), adjacency, places)
-        return network.head(nodes[asked], batch).float()
+        # The vocabulary is large, so the head is applied to these nodes only.
+        positions = getattr(batch, "pos", None)
+        nodes = network.transformer(network.embedding(batch), adjacency, positions)
+        return network.head(nodes[mask], batch).float()
     logits: Tensor = network(batch, adjacency)
-    return logits[asked].float()
+    return logits[mask].float()
 
 
 def make_masking(
     task: Task, *, rate: float, whole_words: bool = False, static: bool = False, seed: int = 0
 ) -> Masking:
-    """The masking for the vocabulary of the data that a task is run on.
+    """Return the masking for the tokenizer of the data that a task runs on.
 
     Raises:
-        ValueError: the data has no tokenizer, or that no mask.
+        ValueError: when the data has no tokenizer, or when that has no mask.
     """
     tokenizer = require_tokenizer(task)
     return Masking(
@@ -193,25 +196,30 @@ def make_masking(
 
 
 def choose_tokens(
-    chance: np.ndarray, rate: float, *, spared: np.ndarray, word: np.ndarray | None = None
+    uniform: np.ndarray, rate: float, *, excluded: np.ndarray, word: np.ndarray | None = None
 ) -> np.ndarray:
-    """Choose each token, or each word, with probability `rate`: bool [N].
+    """Return which tokens are chosen, each token or word with probability `rate`, bool [N].
 
     Args:
-        chance: numbers drawn from [0, 1), [N].
+        uniform: numbers drawn from [0, 1), [N].
         rate: share of the tokens.
-        spared: tokens that are never chosen [N], such as <cls>.
-        word: number of each token's word [N], ascending; then words are chosen as wholes, by the
-            chance of their first token.
+        excluded: tokens that are never chosen, such as <cls>, bool [N].
+        word: number of each token's word, ascending, [N]; words are chosen as a whole, by the
+            number of their first token. None: tokens are chosen.
     """
     if word is not None and len(word):
         first = np.flatnonzero(np.diff(word, prepend=word[0] - 1))
-        chance = np.repeat(chance[first], np.diff(np.append(first, len(word))))
-    return (chance < rate) & ~spared
+        uniform = np.repeat(uniform[first], np.diff(np.append(first, len(word))))
+    return (uniform < rate) & ~excluded
 
 
 def number_words(starts: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
-    """The number of each token's word [N], from which tokens begin one [N] and the samples."""
+    """Return the number of each token's word, [N].
+
+    Args:
+        starts: which tokens begin a word, bool [N]; the first token of a sample always does.
+        lengths: number of tokens of each sample.
+    """
     starts = starts.copy()
     sizes = np.array(lengths)
     first = (sizes.cumsum() - sizes)[sizes > 0]
@@ -219,7 +227,7 @@ def number_words(starts: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
     return starts.cumsum()
 
 
-def hide_tokens(
+def mask_tokens(
     x: np.ndarray,
     chosen: np.ndarray,
     generator: np.random.Generator,
@@ -227,18 +235,18 @@ def hide_tokens(
     mask_id: int,
     replacements: np.ndarray,
 ) -> np.ndarray:
-    """Replace 80 % of the chosen tokens by the mask, 10 % by random ones, and keep 10 %.
+    """Return the tokens with 80 % of the chosen ones masked, 10 % random, and 10 % unchanged.
 
     Args:
         x: token ids [N].
-        chosen: [N] bool.
+        chosen: which tokens to predict, bool [N].
         generator: of the random numbers.
-        mask_id: the mask's id.
-        replacements: the ids that a random one is drawn from.
+        mask_id: id of the mask.
+        replacements: ids from which random ones are drawn.
 
     Source: Devlin et al., 2019, section 3.1.
     """
-    fate = generator.random(len(x))
+    uniform = generator.random(len(x))
     random = replacements[generator.integers(len(replacements), size=len(x))]
-    hidden = np.where(chosen & (fate < 0.8), mask_id, x)
-    return np.where(chosen & (fate >= 0.8) & (fate < 0.9), random, hidden)
+    masked = np.where(chosen & (uniform < 0.8), mask_id, x)
+    return np.where(chosen & (uniform >= 0.8) & (uniform < 0.9), random, masked)

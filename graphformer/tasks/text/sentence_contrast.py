@@ -1,35 +1,32 @@
-"""Sentence embeddings by contrast: a sentence is nearer to itself than to the others."""
+"""`SentenceContrast`: sentence embeddings trained by a contrastive loss."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
+from graphformer.batch_type import Batch, BatchLike
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
 from graphformer.tasks.base import Stage, Task, TaskOptions, Updates
 from graphformer.tasks.metrics import Mean
 
-if TYPE_CHECKING:
-    from torch_geometric.data import Data
-
 
 class SentenceContrast(Task):
-    """SimCSE: each sentence against itself under other dropout, and against the rest of its batch.
+    """SimCSE: two embeddings of each sentence are classified as a pair within the batch.
 
-    Both views go through the network in one pass, as a batch of twice the samples; it needs
-    dropout. In evaluation there is none, so that the loss there tells how far apart sentences are
-    (uniformity), and accuracy how many are nearest to themselves. Where the batch has pairs of
-    texts (`source`, as `TextPairs` gives them), the views are the two.
+    The two views of a sentence are the same tokens under different dropout masks, or the two texts
+    of a pair where the batch has pairs (`source`, as in `TextPairs`). Both views pass through the
+    network in one batch of twice the samples, so a network without dropout learns nothing from
+    single sentences. In evaluation dropout is off: the loss then measures uniformity, and accuracy
+    is the share of sentences that are nearest to their own other view.
 
     Args:
-        network: one vector a sample [B, C].
-        adjacency: who attends to whom within a sentence.
-        temperature: of the cosine similarities.
+        network: computes one vector for each sample, [B, C].
+        adjacency: pattern of the edges of attention within a sentence.
+        temperature: by which cosine similarities are divided.
         options: those of `Task`.
 
     Source: Gao et al., 2021.
@@ -48,35 +45,36 @@ class SentenceContrast(Task):
         self.temperature = temperature
         self.add_metrics({"loss": Mean(), "accuracy": Mean()})
 
-    def training_step(self, batch: Data, batch_idx: int) -> Tensor:
-        """Mean loss over the sentences, []."""
+    def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
+        """Return the mean loss over the sentences of a batch, []."""
         total, _, count = self._contrast(batch)
         return self.training_loss(total, count, rows=int(count))
 
-    def _contrast(self, batch: Data) -> tuple[Tensor, Tensor, Tensor]:
-        """Summed loss, number of sentences nearest to their other view, number of sentences."""
+    def _contrast(self, batch: BatchLike) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the sum of losses, the number of correct pairs and the number of sentences."""
         first, second = F.normalize(self(both_views(batch)).float(), dim=-1).chunk(2)
         similarity = first @ second.T / self.temperature
-        own = torch.arange(len(first), device=first.device)
-        total = F.cross_entropy(similarity, own, reduction="sum")
-        return total, (similarity.argmax(-1) == own).sum(), own.new_tensor(len(own))
+        index = torch.arange(len(first), device=first.device)
+        total = F.cross_entropy(similarity, index, reduction="sum")
+        return total, (similarity.argmax(-1) == index).sum(), index.new_tensor(len(index))
 
-    def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
-        """Sums over sentences of the loss and of those nearest to their other view."""
+    def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """Return the sum of losses, and the number of correct pairs, over the sentences."""
         total, right, count = self._contrast(batch)
         return {"loss": (total, count), "accuracy": (right, count)}, int(count)
 
 
-def both_views(batch: Data) -> Data:
-    """The samples of a batch and, behind them, the same again, or the other texts of the pairs."""
-    from torch_geometric.data import Data
+def both_views(batch: BatchLike) -> Batch:
+    """Return a batch of 2 B samples: the first texts of all pairs, then the second texts.
 
+    Without pairs the samples are repeated.
+    """
     sizes, x, pos = lengths(batch), batch.x, batch.pos
     first = x, pos, sizes
     if getattr(batch, "source", None) is not None:
-        inner = pos > 0  # without <bos>, which begins each
+        inner = pos > 0  # without <bos>, the first token of each target
         x, pos, sizes = x[inner], pos[inner] - 1, tuple(size - 1 for size in sizes)
         first = batch.source, batch.source_pos, batch.source_lengths
-    return Data(
+    return Batch(
         x=torch.cat([first[0], x]), pos=torch.cat([first[1], pos]), lengths=(*first[2], *sizes)
     )

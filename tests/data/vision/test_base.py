@@ -218,5 +218,5 @@ def test_sets_that_do_not_fit_are_refused(toy: Path) -> None:
     (toy / NAMES[1]).write_bytes(idx(np.zeros(50, np.uint8)))
     with pytest.raises(ValueError, match=r"labels: got shape \(50,\) for 53 images"):
         IdxImages("toy", 2, root=str(toy), val_size=11).setup()
-    with pytest.raises(ValueError, match="patch_size is -2"):
+    with pytest.raises(ValueError, match="patch_size: got -2"):
         IdxImages("toy", -2, root=str(toy))

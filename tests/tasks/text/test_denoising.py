@@ -17,7 +17,13 @@ from graphformer.data import TextFile
 from graphformer.data.text.tokenizer import SPECIAL_TOKENS
 from graphformer.data.text.tokenizer_training import train_tokenizer
 from graphformer.tasks import Denoising
-from graphformer.tasks.text.denoising import cut_out, draw_spans, infill, put_back, sentinel_ids
+from graphformer.tasks.text.denoising import (
+    corrupt_spans,
+    draw_spans,
+    infill,
+    restore_spans,
+    sentinel_ids,
+)
 
 
 @given(st.integers(0, 211), st.floats(0.01, 0.9), st.floats(1, 9), st.integers(0, 97))
@@ -37,15 +43,13 @@ def test_spans_are_apart_and_as_many_as_asked(
 
 
 @given(st.integers(0, 101), st.floats(0.05, 0.8), st.integers(1, 5), st.integers(0, 97))
-def test_what_was_cut_out_can_be_put_back(
-    length: int, rate: float, num_sentinels: int, seed: int
-) -> None:
+def test_corruption_can_be_undone(length: int, rate: float, num_sentinels: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     row = generator.integers(89, size=length)
     sentinels = list(range(89, 89 + num_sentinels))
     spans = draw_spans(length, rate, 3.0, generator)
-    kept, answer = cut_out(row, spans, sentinels)
-    assert np.array_equal(put_back(kept, answer, sentinels), row)
+    kept, answer = corrupt_spans(row, spans, sentinels)
+    assert np.array_equal(restore_spans(kept, answer, sentinels), row)
     assert len(kept) + len(answer) == length + 2 * len(spans)
     marks = kept[kept >= 89]
     assert marks.tolist() == [sentinels[i % num_sentinels] for i in range(len(spans))]
@@ -109,12 +113,12 @@ def check_pairs(data: TextFile, batch: Data, pairs: Data, kind: str) -> None:
             assert torch.equal(answer[:-1], text)
             assert tokenizer.mask_id in source
         else:
-            whole = put_back(source.numpy(), answer[:-1].numpy(), sentinels)
+            whole = restore_spans(source.numpy(), answer[:-1].numpy(), sentinels)
             assert whole.tolist() == text.tolist()
 
 
 def test_without_sentinels_the_mask_serves() -> None:
     tokenizer = train_tokenizer("bytes", [])
     assert sentinel_ids(tokenizer) == [tokenizer.mask_id]
-    with pytest.raises(ValueError, match="rate is 1.5"):
+    with pytest.raises(ValueError, match="rate: got 1.5"):
         Denoising(models.encoder_decoder(7, dim=8, depth=1, num_heads=1), rate=1.5)

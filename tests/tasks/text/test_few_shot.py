@@ -8,25 +8,28 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import decoders, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphformer import models
 from graphformer.data import Bytes
+from graphformer.data.text.hf_tokenizer import PretrainedTokenizer
 from graphformer.patterns import Causal
 from graphformer.tasks.metrics import bleu, exact_match, normalize_answer, token_f1
 from graphformer.tasks.text import few_shot as prompting
 from graphformer.tasks.text.few_shot import (
     Question,
-    choose,
+    evaluate_options,
+    generate_answers,
     grade,
     read_questions,
     score_options,
     with_shots,
-    write_answers,
 )
 
 
@@ -110,7 +113,7 @@ def test_shots_are_others_and_seeded() -> None:
         assert not any(example.startswith(question.prompt) for example in examples)
     assert with_shots(questions, questions, 2, seed=3) == shown
     assert with_shots(questions, questions, 0) == questions
-    with pytest.raises(ValueError, match="shots is 5, but there are only 4"):
+    with pytest.raises(ValueError, match="shots: got 5, but there are only 4"):
         with_shots(questions, questions, 5)
 
 
@@ -140,10 +143,10 @@ def test_options_are_scored_by_their_likelihood(max_length: int | None) -> None:
     wanted = [log_p(network, question.prompt, option) for option in question.options]
     np.testing.assert_allclose(scores.numpy(), wanted, rtol=1e-4)
     sizes = [len(option) for option in question.options]
-    result = choose(network, Causal(), Bytes(), [question])
+    result = evaluate_options(network, Causal(), Bytes(), [question])
     assert result["accuracy"] == float(np.argmax(wanted) == 1)
     assert result["accuracy_per_byte"] == float(np.argmax(np.divide(wanted, sizes)) == 1)
-    with pytest.raises(ValueError, match="no tokens"):
+    with pytest.raises(ValueError, match="without tokens"):
         score_options(network, Causal(), Bytes(), Question("", "a", ("a",)))
 
 
@@ -162,11 +165,11 @@ def test_generated_answers_end_where_they_shall(monkeypatch: pytest.MonkeyPatch)
     network = models.language_model(256, dim=16, depth=1, num_heads=2)
     options: dict[str, Any] = {"max_new_tokens": 7, "stop": "\0"}
     prompts = ["one", "another prompt", "three"]
-    answers = write_answers(network, Causal(), Bytes(), prompts, **options)
-    alone = [write_answers(network, Causal(), Bytes(), [p], **options)[0] for p in prompts]
+    answers = generate_answers(network, Causal(), Bytes(), prompts, **options)
+    alone = [generate_answers(network, Causal(), Bytes(), [p], **options)[0] for p in prompts]
     assert answers == alone
-    monkeypatch.setattr(prompting, "_AT_ONCE", 2)
-    assert write_answers(network, Causal(), Bytes(), prompts, **options) == answers
+    monkeypatch.setattr(prompting, "_PROMPTS_PER_BATCH", 2)
+    assert generate_answers(network, Causal(), Bytes(), prompts, **options) == answers
     ids = network.generate(list(b"one"), max_new_tokens=7, temperature=0.0)
     assert answers[0] == Bytes().decode(ids[3:]).split("\0")[0].strip()
 
@@ -177,3 +180,95 @@ def test_grades_look_at_what_is_extracted() -> None:
     result = grade(answers, ["#### 7", "#### 9", "#### 1"], extract=r"#### (\d+)")
     assert result["exact_match"] == pytest.approx(2 / 3)
     assert grade(["red b"], ["red c"])["f1"] == pytest.approx(0.5)
+
+
+@pytest.fixture
+def pretrained() -> PretrainedTokenizer:
+    """A byte-level tokenizer that begins a text with <s> and ends it with </s>."""
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=283,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(["the capital of France is Paris"] * 7, trainer)
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 1)]
+    )
+    return PretrainedTokenizer(backend, {"bos": "<s>", "eos": "</s>"})
+
+
+def test_options_continue_the_prompt_without_special_tokens(
+    pretrained: PretrainedTokenizer,
+) -> None:
+    torch.manual_seed(0)
+    network = models.language_model(pretrained.vocab_size, dim=16, depth=2, num_heads=2).eval()
+    question = Question("the capital is", "Paris", ("Paris", "of Rome"))
+    scores = score_options(network, Causal(), pretrained, question)
+    for option, score in zip(question.options, scores, strict=True):
+        ids = pretrained.encode(f"{question.prompt} {option}")[:-1]  # without </s>
+        start = len(pretrained.encode(question.prompt)) - 1
+        batch = Data(x=ids, pos=torch.arange(len(ids)), lengths=(len(ids),))
+        log_p = network(batch, Causal()(batch)).log_softmax(-1)
+        expected = sum(log_p[i - 1, ids[i]] for i in range(start, len(ids)))
+        torch.testing.assert_close(score, expected)
+
+
+def test_generation_continues_the_prompt_without_its_last_special_token(
+    pretrained: PretrainedTokenizer,
+) -> None:
+    torch.manual_seed(0)
+    network = models.language_model(pretrained.vocab_size, dim=16, depth=1, num_heads=2).eval()
+    (answer,) = generate_answers(
+        network, Causal(), pretrained, ["the capital"], max_new_tokens=5, stop=""
+    )
+    prompt = pretrained.encode("the capital")[:-1].tolist()
+    ids = network.generate(prompt, max_new_tokens=5, temperature=0.0, eos_token_id=1)
+    assert answer == pretrained.decode(ids[len(prompt) :]).strip()
+
+
+def test_an_answer_without_a_match_is_wrong_and_a_reference_is_used_whole() -> None:
+    pytest.importorskip("sacrebleu")
+    pattern = r"#### (-?\d+)"
+    for answer, reference, expected in (
+        ("I do not know", "18", 0.0),
+        ("I do not know", "I do not know", 0.0),
+        ("I do not know", "", 0.0),
+        ("#### 18", "18", 1.0),
+        ("#### 18", "#### 18", 1.0),
+        ("#### 18 and #### 19", "#### 18", 0.0),
+        ("#### 18", "eighteen", 0.0),
+    ):
+        result = grade([answer], [reference], extract=pattern)
+        assert (result["exact_match"], result["f1"]) == (expected, expected)
+    whole = grade(["so x=3"], ["x=3"], extract="x=.")
+    assert whole["exact_match"] == 1
+    with pytest.raises(ValueError, match=r"extract: got '\(', expected a regular expression"):
+        grade(["a"], ["a"], extract="(")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "same"),
+    [
+        ("1.5", "15", False),
+        ("-5", "5", False),
+        ("\N{MINUS SIGN}5.", "-5", True),
+        ("1/2", "12", False),
+        ("3:15", "315", False),
+        ("1,5", "15", False),
+        ("1,500", "1500", True),
+        ("1,234,567.89", "1234567.89", True),
+        ("$-5.50!", "-5.50", True),
+        ("-$7", "-7", True),
+        ("(12)", "12", True),
+        (".5", "5", False),
+        ("+7", "7", True),
+        ("e.g. well-known", "eg wellknown", True),
+        ("the answer: 18.", "answer 18", True),
+    ],
+)
+def test_numbers_keep_their_signs_and_points(answer: str, reference: str, same: bool) -> None:
+    assert exact_match(answer, reference) == float(same)

@@ -1,4 +1,4 @@
-"""Teacher forcing, label smoothing, exact match; contrast of sentences; pretrained weights."""
+"""Teacher forcing, label smoothing, exact match, BLEU; unknown options."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from torch_geometric.data import Data
 
 from graphformer import models
 from graphformer.data import SymbolPairs, TextPairs
-from graphformer.tasks import Classification, SentenceContrast, SequenceToSequence
-from graphformer.tasks.text.sentence_contrast import both_views
-from graphformer.tasks.warm_start import load_pretrained
+from graphformer.tasks import Denoising, SequenceToSequence
 
 SIZES: dict[str, Any] = {"dim": 16, "depth": 1, "num_heads": 2}
 
@@ -136,109 +134,7 @@ def test_bleu_of_generated_answers(tmp_path: Path) -> None:
     assert result["test/bleu"] == pytest.approx(100)
 
 
-class Means(nn.Module):
-    """The mean of each sample's one-hot tokens, with dropout."""
-
-    def __init__(self, vocab_size: int, dropout: float) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(vocab_size, vocab_size)
-        self.dropout = nn.Dropout(dropout)
-        nn.init.eye_(self.embedding.weight)
-
-    def forward(self, batch: Data, adjacency: Any) -> Tensor:
-        rows = self.dropout(self.embedding(batch.x)).split(list(batch.lengths))
-        return torch.stack([row.mean(0) for row in rows])
-
-
-def sentences() -> Data:
-    x = torch.tensor([0, 0, 1, 2, 3, 3, 4])
-    return Data(x=x, pos=torch.tensor([0, 1, 2, 0, 0, 1, 2]), lengths=(3, 1, 3))
-
-
-def test_a_sentence_is_contrasted_with_itself_in_one_pass() -> None:
-    views = both_views(sentences())
-    assert views.lengths == (3, 1, 3, 3, 1, 3)
-    assert torch.equal(views.x[:7], views.x[7:])
-    assert torch.equal(views.pos[:7], views.pos[7:])
-    task = SentenceContrast(Means(5, 0.0), temperature=0.5)
-    total, right, count = task._contrast(sentences())
-    vectors = F.normalize(torch.tensor([[2.0, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 2, 1]]))
-    similar = vectors @ vectors.T / 0.5
-    wanted = F.cross_entropy(similar, torch.arange(3), reduction="sum")
-    torch.testing.assert_close(total.detach(), wanted)
-    assert (int(right), int(count)) == (3, 3)
-
-
-def test_dropout_makes_the_two_views() -> None:
-    torch.manual_seed(0)
-    task = SentenceContrast(Means(5, 0.5)).train()
-    torch.manual_seed(1)
-    first, second = F.normalize(task(both_views(sentences())), dim=-1).chunk(2)
-    assert not torch.equal(first, second)
-
-
-def test_pairs_are_contrasted_with_their_other_text() -> None:
-    batch = Data(
-        x=torch.tensor([9, 1, 2, 9, 3]),
-        pos=torch.tensor([0, 1, 2, 0, 1]),
-        lengths=(3, 2),
-        source=torch.tensor([5, 6]),
-        source_pos=torch.tensor([0, 0]),
-        source_lengths=(1, 1),
-    )
-    views = both_views(batch)
-    assert views.x.tolist() == [5, 6, 1, 2, 3]
-    assert views.lengths == (1, 1, 2, 1)
-    assert views.pos.tolist() == [0, 0, 0, 1, 0]
-
-
-def checkpoint(folder: Path, network: nn.Module) -> str:
-    weights = {f"network.{name}": weight for name, weight in network.state_dict().items()}
-    (folder / "checkpoints").mkdir()
-    torch.save({"state_dict": weights}, folder / "checkpoints" / "best.ckpt")
-    return str(folder)
-
-
-def test_pretrained_weights_but_for_the_head(tmp_path: Path) -> None:
-    pretrained = models.bert(23, **SIZES)
-    network = models.text_classifier(23, 3, **SIZES)
-    head = network.head.linear.weight.clone()
-    kept = load_pretrained(network, checkpoint(tmp_path, pretrained))
-    assert kept == ["head.linear.bias", "head.linear.weight"]
-    assert torch.equal(network.head.linear.weight, head)
-    own, other = network.state_dict(), pretrained.state_dict()
-    names = [name for name in own if not name.startswith("head.")]
-    assert len(names) > 10
-    assert all(torch.equal(own[name], other[name]) for name in names)
-
-
-def test_other_networks_are_refused_in_one_line(tmp_path: Path) -> None:
-    run = checkpoint(tmp_path, models.bert(23, **SIZES))
-    deeper = models.text_classifier(23, 3, **{**SIZES, "depth": 2})
-    with pytest.raises(ValueError, match=r"missing there: transformer.blocks.1.") as caught:
-        load_pretrained(deeper, run)
-    assert "\n" not in str(caught.value)
-    wider = models.text_classifier(29, 3, **SIZES)
-    with pytest.raises(ValueError, match=r"embedding.features.weight \(23x16 there, 29x16 here\)"):
-        load_pretrained(wider, run)
-    with pytest.raises(ValueError, match="missing here: embedding.types.weight"):
-        load_pretrained(models.text_classifier(23, 3, num_token_types=0, **SIZES), run)
-    with pytest.raises(FileNotFoundError, match="neither a checkpoint nor the folder of a run"):
-        load_pretrained(wider, tmp_path / "none")
-    (tmp_path / "no.ckpt").write_text("no")
-    with pytest.raises(ValueError, match=r"no.ckpt, which is no readable checkpoint"):
-        load_pretrained(wider, tmp_path / "no.ckpt")
-
-
-def test_a_task_starts_from_pretrained_weights(tmp_path: Path) -> None:
-    pretrained = models.bert(23, **SIZES)
-    task = Classification(
-        models.text_classifier(23, 3, **SIZES),
-        num_classes=3,
-        pretrained=checkpoint(tmp_path, pretrained),
-    )
-    task.setup("test")
-    wanted = pretrained.embedding.features.weight
-    assert not torch.equal(task.network.embedding.features.weight, wanted)
-    task.setup("fit")
-    assert torch.equal(task.network.embedding.features.weight, wanted)
+def test_unknown_options_are_refused_by_name(data: SymbolPairs) -> None:
+    for task in (SequenceToSequence, Denoising):
+        with pytest.raises(TypeError, match="'label_smooth': did you mean 'label_smoothing'"):
+            task(Fixed(data.vocab_size), label_smooth=0.1)

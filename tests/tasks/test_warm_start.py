@@ -1,0 +1,68 @@
+"""Tasks that start from the weights of a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from graphformer import models
+from graphformer.tasks import Classification
+from graphformer.tasks.warm_start import load_pretrained
+
+SIZES: dict[str, Any] = {"dim": 16, "depth": 1, "num_heads": 2}
+
+
+def checkpoint(folder: Path, network: nn.Module) -> str:
+    weights = {f"network.{name}": weight for name, weight in network.state_dict().items()}
+    (folder / "checkpoints").mkdir()
+    torch.save({"state_dict": weights}, folder / "checkpoints" / "best.ckpt")
+    return str(folder)
+
+
+def test_pretrained_weights_but_for_the_head(tmp_path: Path) -> None:
+    pretrained = models.bert(23, **SIZES)
+    network = models.text_classifier(23, 3, **SIZES)
+    head = network.head.linear.weight.clone()
+    kept = load_pretrained(network, checkpoint(tmp_path, pretrained))
+    assert kept == ["head.linear.bias", "head.linear.weight"]
+    assert torch.equal(network.head.linear.weight, head)
+    own, other = network.state_dict(), pretrained.state_dict()
+    names = [name for name in own if not name.startswith("head.")]
+    assert len(names) > 10
+    assert all(torch.equal(own[name], other[name]) for name in names)
+
+
+def test_other_networks_are_refused_in_one_line(tmp_path: Path) -> None:
+    run = checkpoint(tmp_path, models.bert(23, **SIZES))
+    deeper = models.text_classifier(23, 3, **{**SIZES, "depth": 2})
+    with pytest.raises(ValueError, match=r"missing there: transformer.blocks.1.") as caught:
+        load_pretrained(deeper, run)
+    assert "\n" not in str(caught.value)
+    wider = models.text_classifier(29, 3, **SIZES)
+    with pytest.raises(ValueError, match=r"embedding.features.weight \(23x16 there, 29x16 here\)"):
+        load_pretrained(wider, run)
+    with pytest.raises(ValueError, match="missing here: embedding.types.weight"):
+        load_pretrained(models.text_classifier(23, 3, num_token_types=0, **SIZES), run)
+    with pytest.raises(FileNotFoundError, match="neither a checkpoint nor the folder of a run"):
+        load_pretrained(wider, tmp_path / "none")
+    (tmp_path / "no.ckpt").write_text("no")
+    with pytest.raises(ValueError, match=r"no.ckpt, which is no readable checkpoint"):
+        load_pretrained(wider, tmp_path / "no.ckpt")
+
+
+def test_a_task_starts_from_pretrained_weights(tmp_path: Path) -> None:
+    pretrained = models.bert(23, **SIZES)
+    task = Classification(
+        models.text_classifier(23, 3, **SIZES),
+        num_classes=3,
+        pretrained=checkpoint(tmp_path, pretrained),
+    )
+    task.setup("test")
+    wanted = pretrained.embedding.features.weight
+    assert not torch.equal(task.network.embedding.features.weight, wanted)
+    task.setup("fit")
+    assert torch.equal(task.network.embedding.features.weight, wanted)
