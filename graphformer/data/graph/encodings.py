@@ -15,7 +15,7 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
 from graphformer.data.graph.encoding_cache import cached_fields
-from graphformer.data.graph.kernels.laplacian import laplacian_eigenvectors
+from graphformer.data.graph.laplacian import laplacian_eigenvectors
 from graphformer.deprecated import renamed_exports
 from graphformer.nn.encodings import parse_encodings
 
@@ -41,7 +41,7 @@ class Encoding(BaseTransform, ABC):
 
 
 class LaplacianEigenvectors(Encoding):
-    """Adds `laplacian_pe` [N, k], the eigenvectors of `kernels.laplacian.laplacian_eigenvectors`.
+    """Adds `laplacian_pe` [N, k], the eigenvectors of `laplacian.laplacian_eigenvectors`.
 
     Signs are arbitrary: `nn.GraphEmbedding` flips them at random in training.
 

@@ -19,7 +19,7 @@ from graphformer.data.graph.encodings import (
     add_encodings,
     make_transforms,
 )
-from graphformer.data.graph.kernels.laplacian import laplacian_eigenvectors
+from graphformer.data.graph.laplacian import laplacian_eigenvectors
 
 ENCODINGS = ["laplacian:3", "random_walk:4", "degree:5", "shortest_path:2"]
 

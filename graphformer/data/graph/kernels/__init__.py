@@ -1,1 +1,1 @@
-"""Numba kernels and solvers over graphs: sampling, traversal, Laplacian eigenvectors."""
+"""Numba kernels over graphs: sampling, breadth-first search, random walks."""

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import ArpackNoConvergence
 from torch_geometric.data import Data
 
-from graphformer.data.graph.kernels import laplacian
-from graphformer.data.graph.kernels.laplacian import laplacian_eigenvectors
+from graphformer.data.graph import laplacian
+from graphformer.data.graph.laplacian import laplacian_eigenvectors
 
 
 def eigenvectors(data: Data, k: int) -> np.ndarray:
