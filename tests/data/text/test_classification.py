@@ -1,9 +1,12 @@
+"""Texts with classes: forms of files, labels, lengths, texts without tokens."""
+
 from __future__ import annotations
 
 import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -143,3 +146,26 @@ def test_real_sentences(real_data: Callable[[str], Path]) -> None:
     labels = [label for split in data.splits.values() for _, label in split]
     assert len(labels) == 10_662
     assert labels.count("pos") == labels.count("neg")
+
+
+@pytest.mark.parametrize("options", [{"vocabulary": "bytes"}, {"vocabulary_size": 30}])
+def test_a_text_without_tokens_is_named(tmp_path: Path, options: dict[str, Any]) -> None:
+    texts = [f"film {i}" for i in range(40)]
+    texts[7] = "" if "vocabulary" in options else " \t"
+    rows = (json.dumps({"text": t, "label": "ab"[i % 2]}) for i, t in enumerate(texts))
+    (tmp_path / "e.jsonl").write_text("\n".join(rows))
+    data = LabelledText(str(tmp_path / "e.jsonl"), **options)
+    data.setup()
+    with pytest.raises(ValueError, match=r"e.jsonl: the text '.*' of the \w+ split has no tokens"):
+        [data.batches(split) for split in ("train", "val", "test")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32-le"])
+def test_files_in_another_encoding(tmp_path: Path, encoding: str) -> None:
+    rows = [f"label\ttext\n{'ab'[i % 2]}\tĊ text {i}\n" if i == 0 else f"{'ab'[i % 2]}\tĊ {i}\n"
+            for i in range(11)]  # fmt: skip
+    (tmp_path / "a.tsv").write_bytes("".join(rows).encode(encoding))
+    data = LabelledText(str(tmp_path / "a.tsv"), encoding=encoding, vocabulary="characters")
+    data.setup()
+    assert sum(map(len, data.splits.values())) == 11
+    assert data.labels == ["a", "b"]

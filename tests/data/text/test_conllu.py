@@ -1,5 +1,9 @@
+"""CoNLL-U files: sentences, features of words, trees, and malformed lines."""
+
 from __future__ import annotations
 
+import gzip
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphformer.data import DependencyTrees
+from graphformer.data import DependencyTrees, TaggedText
 from graphformer.data.text.conllu import NUM_WORD_FEATURES, read_conllu, word_features
 from graphformer.patterns import Edges, Window
 
@@ -119,3 +123,39 @@ def test_real_trees(real_data: Callable[[str], Path]) -> None:
     assert len(sentences) == 2001
     assert all(sentence.heads.count(0) == 1 for sentence in sentences)
     assert len({tag for sentence in sentences for tag in sentence.labels}) == 17
+
+
+def test_compressed_files_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.conllu.gz"
+    path.write_bytes(gzip.compress((SENTENCE + "\n").encode()))
+    assert len(next(read_conllu(path)).forms) == 5
+    path.write_bytes(b"no gzip")
+    with pytest.raises(ValueError, match=r"a.conllu.gz: not a complete gzip file"):
+        list(read_conllu(path))
+
+
+@pytest.mark.parametrize("heads", [(1,), (2, 1), (0, 3, 4, 2), (2, 3, 1, 0)])
+def test_cycles_are_named_by_line(tmp_path: Path, heads: tuple[int, ...]) -> None:
+    rows = [line(str(i), f"w{i}", "X", str(head)) for i, head in enumerate(heads, 1)]
+    path = conllu(tmp_path, "# comment\n" + "\n".join(rows))
+    with pytest.raises(ValueError, match=r"a.conllu, line \d: the head of word \d depends on"):
+        list(read_conllu(path))
+
+
+@given(st.lists(st.integers(0, 96), max_size=30))
+def test_forests_have_no_cycle(choices: list[int]) -> None:
+    heads = [choice % (i + 1) for i, choice in enumerate(choices)]  # a word before it, or none
+    rows = [line(str(i), f"w{i}", "X", str(head)) for i, head in enumerate(heads, 1)]
+    with tempfile.TemporaryDirectory() as folder:
+        sentences = list(read_conllu(conllu(Path(folder), "\n".join(rows))))
+    assert [list(sentence.heads) for sentence in sentences] == ([heads] if heads else [])
+
+
+def test_a_column_without_tags_is_refused(tmp_path: Path) -> None:
+    path = str(conllu(tmp_path, "1\ta\t_\tX\t_\t_\t0\tdep\t_\t_\n\n" * 5))
+    for kind in (DependencyTrees, TaggedText):
+        with pytest.raises(ValueError, match="label: got 'xpos', which is '_' at all words"):
+            kind(path, label="xpos").setup()
+        data = kind(path, label="relation")
+        data.setup()
+        assert data.labels == ["dep"]

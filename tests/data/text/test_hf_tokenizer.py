@@ -10,8 +10,8 @@ import tokenizers
 import torch
 from tokenizers import models, pre_tokenizers, processors
 
-from graphformer.data import LabelledText, TextFile
-from graphformer.data.text.hf_tokenizer import PretrainedTokenizer
+from graphformer.data import LabelledText, TextFile, TextRecords
+from graphformer.data.text.hf_tokenizer import PretrainedTokenizer, read_pretrained_tokenizer
 from graphformer.data.text.tokenizer_training import make_tokenizer, restore_tokenizer
 
 CONLLU = """\
@@ -70,3 +70,59 @@ def test_a_tokenizer_of_a_checkpoint_is_restored_as_it_was(folder: Path):
     assert isinstance(restored, PretrainedTokenizer)
     assert torch.equal(restored.encode("cats"), torch.tensor([1, 5, 6, 2]))
     assert restored.cls_id == 1
+
+
+def test_prompts_and_pieces_of_a_text(folder: Path) -> None:
+    tokenizer = make_tokenizer(str(folder), [])
+    assert tokenizer.encode("cats sleep").tolist() == [1, 5, 6, 7, 2]
+    assert tokenizer.encode_prompt("cats sleep").tolist() == [1, 5, 6, 7]
+    assert [ids.tolist() for ids in tokenizer.encode_plain(["cats", "sleep"])] == [[5, 6], [7]]
+    assert [ids.tolist() for ids in tokenizer.encode_batch(["cats"])] == [[1, 5, 6, 2]]
+    assert tokenizer.encode("cats", "sleep").tolist() == [1, 5, 6, 2, 7, 2]
+    assert tokenizer.ids(["cats sleep sleep"], max_length=4) == [[1, 5, 6, 2]]
+    assert tokenizer.special("mask") is None
+    # A special token that is written in the text is recognised, and is not cut off.
+    assert tokenizer.encode_prompt("cats [SEP]").tolist() == [1, 5, 6, 2]
+
+
+def test_settings_of_a_checkpoints_folder(folder: Path) -> None:
+    assert read_pretrained_tokenizer(folder / "none") is None
+    assert read_pretrained_tokenizer(folder).max_length is None
+    (folder / "special_tokens_map.json").write_text(
+        json.dumps({"cls_token": {"content": "[CLS]", "lstrip": False}, "unk_token": "[SEP]"})
+    )
+    settings = {"model_max_length": 512, "unk_token": "[UNK]", "mask_token": None}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    tokenizer = read_pretrained_tokenizer(folder)
+    assert tokenizer.max_length == 512
+    assert tokenizer.roles == {"cls": "[CLS]", "unk": "[UNK]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": int(1e30)}))
+    assert read_pretrained_tokenizer(folder).max_length is None
+    (folder / "tokenizer_config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"tokenizer_config.json is not valid JSON"):
+        read_pretrained_tokenizer(folder)
+    (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"tokenizer.json is not a tokenizer"):
+        read_pretrained_tokenizer(folder)
+
+
+def test_the_token_cache_distinguishes_tokenizers_of_one_file(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "cats [SEP] sleep"}\n' * 40)
+
+    def tokens(vocabulary: Path, cache: str, roles: dict[str, str]) -> list[int]:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
+        (folder / "tokenizer_config.json").write_text(json.dumps(roles))
+        data = TextRecords(str(tmp_path / "a.jsonl"), block_size=5, vocabulary=str(vocabulary))
+        data.setup()
+        return data.stream("train").tokens.tolist()
+
+    for vocabulary, roles in (
+        (folder / "tokenizer.json", {}),
+        (folder, {}),
+        (folder, {"eos_token": "[SEP]"}),
+        (folder, {"eos_token": "[CLS]"}),
+    ):
+        shared = tokens(vocabulary, "shared", roles)
+        assert shared == tokens(vocabulary, f"own {vocabulary.name} {roles}", roles)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphformer.data import TextRecords
+from graphformer.data import MissingDataError, TextRecords
 
 
 def write(path: Path, text: str) -> Path:
@@ -69,3 +69,46 @@ def test_real_records(
     text, ends = next(data.pieces("train"))
     assert text.startswith(start)
     assert ends
+
+
+@pytest.mark.parametrize(("fraction", "count"), [(0.5, 101), (0.1, 101), (0.25, 7), (0.1, 5)])
+@pytest.mark.parametrize("form", ["json", "blank lines", "cells of two lines"])
+def test_records_are_split_by_record(
+    tmp_path: Path, fraction: float, count: int, form: str
+) -> None:
+    texts = [f"record {i}\nits second line" for i in range(count)]
+    if form == "cells of two lines":
+        path = write(tmp_path / "a.csv", "text\n" + "".join(f'"{text}"\n' for text in texts))
+    else:
+        end = "\n\n\n" if form == "blank lines" else "\n"
+        path = write(tmp_path / "a.jsonl", "".join(json.dumps({"text": t}) + end for t in texts))
+    data = TextRecords(str(path), val_fraction=fraction)
+    train, val = ([text for text, _ in data.pieces(split)] for split in ("train", "val"))
+    assert sorted([*train, *val]) == sorted(texts)
+    assert abs(len(val) - fraction * count) <= 1
+    assert val, "a short file has one record for validation"
+
+
+def test_records_are_tokenized_once_for_a_template(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", "".join(f'{{"a": {i}, "b": "x"}}\n' for i in range(9)))
+
+    def make(**options: Any) -> TextRecords:
+        return TextRecords(str(path), template="{a}", **options)
+
+    data = make()
+    keys = {
+        data.cache_key("train"),
+        data.cache_key("val"),
+        make(val_path=str(path)).cache_key("val"),
+    }
+    keys.add(TextRecords(str(path), template="{b}").cache_key("train"))
+    keys.add(make(val_fraction=0.3).cache_key("train"))
+    assert len(keys) == 5
+    assert make().cache_key("train") == data.cache_key("train")
+
+
+def test_missing_files_are_found_before_training(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", '{"text": 1}\n')
+    TextRecords(str(path)).prepare_data()
+    with pytest.raises(MissingDataError, match=r"b.jsonl"):
+        TextRecords(str(path), str(tmp_path / "b.jsonl")).prepare_data()

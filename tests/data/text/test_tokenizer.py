@@ -108,3 +108,27 @@ def test_vocabulary_is_sorted_and_refuses_unknown_characters() -> None:
             tokenizer.encode(f"he{unknown}")
     lenient = Characters("hello", SPECIAL_TOKENS)
     assert lenient.encode("h€").tolist() == [1, lenient.unk_id]
+
+
+def test_the_old_name_of_encode_batch_warns() -> None:
+    with pytest.warns(FutureWarning, match="encode_many is now called encode_batch"):
+        assert Bytes().encode_many(["a"])[0].tolist() == [97]
+
+
+@given(st.text(min_size=1, max_size=50))
+def test_sizes_of_tokens_add_up_to_the_text(trained: dict[str, Tokenizer], text: str) -> None:
+    for tokenizer in (Characters(text), Bytes(), trained["bpe"]):
+        sizes = [tokenizer.token_size(id_) for id_ in tokenizer.encode(text).tolist()]
+        assert sum(size for _, size in sizes) == len(text.encode())
+    assert [Characters(text).token_size(i)[0] for i in range(len(set(text)))] == [1] * len(
+        set(text)
+    )
+    tokenizer = trained["bpe"]
+    assert tokenizer.token_size(tokenizer.eos_id) == (0, 0)
+
+
+def test_plain_pieces_and_prompts_have_no_special_tokens(trained: dict[str, Tokenizer]) -> None:
+    for tokenizer in trained.values():
+        assert torch.equal(tokenizer.encode_prompt("the cat"), tokenizer.encode("the cat"))
+        (plain,) = tokenizer.encode_plain(["the cat"])
+        assert torch.equal(plain, tokenizer.encode("the cat"))

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from graphformer.data import MissingDataError, Tokenizer, load_tokenizer
+from graphformer.data import Bytes, MissingDataError, Tokenizer, load_tokenizer
+from graphformer.data.text.hf_tokenizer import PretrainedTokenizer
 from graphformer.data.text.tokenizer_training import (
     KINDS,
     ReiterableTexts,
@@ -78,3 +79,43 @@ def test_impossible_vocabularies_are_refused(tmp_path: Path) -> None:
         (tmp_path / "wrong.json").write_text(content)
         with pytest.raises(ValueError, match="wrong.json is not a tokenizer file"):
             load_tokenizer(tmp_path / "wrong.json")
+
+
+@pytest.mark.parametrize("size", [11, 29, 50, 71, 997])
+@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+def test_a_vocabulary_has_at_most_the_requested_size(kind: str, size: int) -> None:
+    texts = [TEXT, "the quick brown fox and 日本語の文章も読む, 私は東京に住んでいます"]
+    if kind == "bpe":
+        size += 256
+    tokenizer = train_tokenizer(kind, texts * 5, vocab_size=size)
+    assert tokenizer.vocab_size <= size
+    again = train_tokenizer(kind, texts * 5, vocab_size=size)
+    assert again.backend.get_vocab() == tokenizer.backend.get_vocab()
+
+
+def test_a_small_wordpiece_vocabulary_keeps_the_most_frequent_characters() -> None:
+    special = ["<unk>"]
+    texts = ["aaab" * 9 + " aab", "c!" + "日"]
+    tokenizer = train_tokenizer("wordpiece", texts, vocab_size=6, special_tokens=special)
+    assert {"a", "##a", "b", "##b"} <= tokenizer.backend.get_vocab().keys()
+    assert tokenizer.encode("日").tolist() == [tokenizer.unk_id]
+
+
+def test_folders_and_files_by_name(tmp_path: Path) -> None:
+    Bytes().save(tmp_path / "tokenizer.json")
+    (tmp_path / "config.json").write_text("{}")
+    assert isinstance(make_tokenizer(str(tmp_path), []), PretrainedTokenizer)
+    (tmp_path / "config.json").unlink()
+    assert isinstance(make_tokenizer(str(tmp_path), []), Bytes)
+    (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(MissingDataError, match=r"tokenizer.json; make one with"):
+        make_tokenizer(str(tmp_path), [])
+
+
+def test_a_tokenizer_like_ours_but_not_equal_stays_as_it_is() -> None:
+    spec = json.loads(Bytes().state()["json"])
+    spec["normalizer"] = {"type": "Lowercase"}
+    restored = restore_tokenizer({"json": json.dumps(spec)})
+    assert type(restored) is Tokenizer
+    assert restored.encode("AB").tolist() == [97, 98]

@@ -148,9 +148,7 @@ def test_copies_of_an_edge_are_hidden_together() -> None:
 
 
 def test_the_fraction_of_predicted_edges_is_checked() -> None:
-    with pytest.raises(
-        ValueError, match="predicted_fraction: got 0.0, expected above 0"
-    ):
+    with pytest.raises(ValueError, match="predicted_fraction: got 0.0, expected above 0"):
         LinkPrediction(Spy(), predicted_fraction=0.0)
 
 
