@@ -1,7 +1,7 @@
-"""PyG's attention layers and models on the fused attention.
+"""PyG's attention layers with fused attention.
 
-`graphformer.accelerate(model)` replaces the layers of a model that is there already; `GATConv`,
-`GATv2Conv` and `TransformerConv` stand in for PyG's of the same name where one imports them.
+`graphformer.accelerate(model)` replaces the layers of an existing model; `GATConv`, `GATv2Conv` and
+`TransformerConv` can be imported in place of PyG's layers of the same names.
 """
 
 from graphformer.pyg.explain import AttentionWeights

@@ -1,4 +1,4 @@
-"""What the tests of layers and of models share."""
+"""Fixtures for tests of layers and whole models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from helpers.twins import LAYERS
 
 @pytest.fixture
 def fused(monkeypatch):
-    """Make PyG's own road an error, so that no test passes on it by accident."""
+    """A function that makes PyG's own forward raise, so that only the fused one passes."""
 
     def refuse(*args, **kwargs):
         raise AssertionError("PyG's own forward ran")

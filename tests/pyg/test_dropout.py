@@ -1,3 +1,5 @@
+"""The fused dropout within the forward pass of accelerated models."""
+
 from __future__ import annotations
 
 import copy
@@ -12,7 +14,7 @@ from torch_geometric.nn import GATConv
 
 import graphformer as gf
 
-NODES, WIDTH = 211, 97  # more numbers than `drop.SMALLEST`
+NODES, WIDTH = 211, 97  # more than `ops.dropout.SMALLEST` numbers
 
 
 class Net(nn.Module):
@@ -31,16 +33,16 @@ class Net(nn.Module):
 @pytest.fixture
 def calls(monkeypatch):
     """The number of fused dropouts so far."""
-    made = []
+    recorded = []
     drop = importlib.import_module("graphformer.ops.dropout")  # `ops.dropout` is the function
     real = drop.drop
 
     def counted(*args):
-        made.append(args)
+        recorded.append(args)
         return real(*args)
 
     monkeypatch.setattr(drop, "drop", counted)
-    return made
+    return recorded
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def test_nothing_outside_the_model_changes(calls, inputs):
     assert len(calls) == before
 
 
-def test_an_error_leaves_nothing_behind(calls, inputs):
+def test_disabled_after_an_error(calls, inputs):
     model = gf.accelerate(Net(), quiet=True)
     with pytest.raises(RuntimeError, match="on purpose"):
         model(*inputs, fail=True)
@@ -75,7 +77,7 @@ def test_an_error_leaves_nothing_behind(calls, inputs):
     assert not calls
 
 
-def test_an_error_in_an_earlier_hook_is_all_that_is_said(inputs):
+def test_an_error_in_an_earlier_hook_is_the_only_one(inputs):
     model = Net()
 
     def refuse(*args):
@@ -96,7 +98,7 @@ def test_applied_twice_and_copied(calls, inputs):
         assert len(calls) == 2
 
 
-def test_left_alone_on_request_and_in_place(calls, inputs):
+def test_not_replaced_on_request_or_in_place(calls, inputs):
     gf.accelerate(Net(), dropout=False, quiet=True)(*inputs)
     model = Net()
     model.layer.inplace = True
@@ -104,9 +106,9 @@ def test_left_alone_on_request_and_in_place(calls, inputs):
     assert len(calls) == 1
 
 
-def test_says_so(capsys):
+def test_the_summary_mentions_dropout(capsys):
     gf.accelerate(Net())
-    assert "dropout in Net is the fused one" in capsys.readouterr().err
+    assert "dropout in Net is fused" in capsys.readouterr().err
     gf.accelerate(nn.Linear(2, 3))
     assert "dropout" not in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""PyG's explainers on graphformer's modules, and on PyG's own once they are accelerated."""
+"""PyG's explainers on graphformer's modules and on accelerated PyG layers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch_geometric.explain import AttentionExplainer, Explainer, GNNExplainer
 
 import graphformer as gf
 from graphformer.pyg import AttentionWeights
+from graphformer.pyg.explain import receptive_field
 
 EDGES = random_edges(11, 11, 29)
 X = torch.randn(11, 5, generator=torch.Generator().manual_seed(3))
@@ -63,7 +64,7 @@ def test_our_attention_explains(reduce):
     assert not reach.all(), "edges further than two steps away do not count"
 
 
-def test_gat_gets_what_pygs_explainer_gives():
+def test_gat_has_the_mask_of_pygs_explainer():
     """The same layers with the same weights: GATConv of PyG, GraphAttention of ours."""
     theirs = pyg.GATConv(5, 3, 2, add_self_loops=False).eval()
     ours = gf.nn.GraphAttention(5, 3, 2).eval()
@@ -86,7 +87,7 @@ def test_accelerated_layers_explain_as_before(algorithm):
     torch.testing.assert_close(*masks)
 
 
-def test_gnn_explainer_finds_features_of_our_networks_and_says_what_it_cannot():
+def test_gnn_explainer_of_features_and_its_error_for_edges():
     settings = {**SETTINGS, "edge_mask_type": None, "node_mask_type": "attributes"}
     found = Explainer(Ours(), GNNExplainer(epochs=3), **settings)(X, EDGES, index=4)
     assert found.node_mask.shape == X.shape
@@ -95,12 +96,39 @@ def test_gnn_explainer_finds_features_of_our_networks_and_says_what_it_cannot():
 
 
 def test_models_without_our_attention():
-    with pytest.raises(ValueError, match=r"Theirs called no attention module of graphformer\.nn"):
+    with pytest.raises(ValueError, match=r"got Theirs, which calls no attention"):
         Explainer(Theirs(), AttentionWeights(), **SETTINGS)(X, EDGES)
     with pytest.raises(ValueError, match="does not support the given explanation settings"):
         Explainer(Ours(), AttentionWeights(), **{**SETTINGS, "node_mask_type": "object"})
 
 
-def test_an_unknown_way_to_reduce():
-    with pytest.raises(ValueError, match="reduce must be 'max', 'mean' or 'min', got 'median'"):
+def test_unknown_reduce():
+    with pytest.raises(ValueError, match="reduce: got 'median', expected 'max', 'mean' or 'min'"):
         AttentionWeights("median")
+
+
+def test_receptive_field_follows_the_adjacencies_of_the_layers():
+    path = gf.from_edge_index(torch.tensor([[0, 1, 2, 3], [1, 2, 3, 4]]), 5)
+    assert receptive_field([path], 3, 5).tolist() == [False, False, True, True, False]
+    assert receptive_field([path, path], 3, 5).tolist() == [False, True, True, True, False]
+    assert receptive_field([path, path], torch.tensor([1, 4]), 5).tolist() == [1, 1, 1, 1, 1]
+    jump = gf.from_edge_index(torch.tensor([[0], [3]]), 5)
+    assert receptive_field([path, jump], 3, 5).tolist() == [True, False, True, True, False]
+    assert receptive_field([jump, path], 3, 5).tolist() == [True, False, True, True, False]
+    assert receptive_field([path, gf.complete(7)], 3, 5).all(), "over other nodes"
+
+
+def test_attention_over_other_edges_than_those_of_the_data():
+    """Over the complete graph all nodes are within reach, however far along the data's edges."""
+
+    class Dense(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = gf.nn.MultiHeadAttention(5, 1)
+
+        def forward(self, x, edge_index):
+            return self.attention(x, gf.complete(len(x)))
+
+    path = torch.stack([torch.arange(10), torch.arange(1, 11)])
+    mask = Explainer(Dense().eval(), AttentionWeights(), **SETTINGS)(X, path, index=0).edge_mask
+    assert (mask > 0).all()

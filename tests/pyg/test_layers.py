@@ -1,11 +1,9 @@
-"""The fused layers give what PyG's give: outputs, gradients and all that is not speed."""
+"""The fused layers have the outputs, gradients and errors of PyG's layers."""
 
 from __future__ import annotations
 
 import copy
-import gc
 import warnings
-import weakref
 
 import pytest
 import torch
@@ -27,13 +25,14 @@ from helpers.twins import (
     twins,
 )
 from torch import nn
+from torch.nn.utils import prune
 from torch_geometric import EdgeIndex
-from torch_geometric.nn import GAT, GATConv, GATv2Conv, TransformerConv
+from torch_geometric.nn import GATConv, GATv2Conv, TransformerConv
 from torch_geometric.utils import to_torch_csr_tensor
 
 import graphformer as gf
 import graphformer.pyg
-from graphformer.pyg.edges import _known
+from graphformer.adjacency.from_tensor import _CACHE
 
 
 @pytest.mark.parametrize("kind", LAYERS)
@@ -128,9 +127,9 @@ def test_returned_weights(kind, edge_dim):
     edge_index = edges()
     theirs, ours = twins(kind(F, C, heads=H, edge_dim=edge_dim))
     e = randn(E, DE, seed=1) if edge_dim else None
-    for asked in (True, False):
-        expected = theirs(randn(N, F), edge_index, e, return_attention_weights=asked)
-        got = ours(randn(N, F), edge_index, e, return_attention_weights=asked)
+    for flag in (True, False):
+        expected = theirs(randn(N, F), edge_index, e, return_attention_weights=flag)
+        got = ours(randn(N, F), edge_index, e, return_attention_weights=flag)
         torch.testing.assert_close(got, expected)
 
     def run(m, x):
@@ -145,9 +144,9 @@ def test_returned_weights_under_dropout(kind):
     _, conv = twins(kind(F, C, heads=H, dropout=0.4))
     _, (_, applied) = conv(randn(N, F), edges(), return_attention_weights=True)
     _, (_, weights) = conv.eval()(randn(N, F), edges(), return_attention_weights=True)
-    kept = applied != 0
-    torch.testing.assert_close(applied[kept], weights[kept] / 0.6)
-    assert 0.4 < kept.double().mean() < 0.8
+    nonzero = applied != 0
+    torch.testing.assert_close(applied[nonzero], weights[nonzero] / 0.6)
+    assert 0.4 < nonzero.double().mean() < 0.8
 
 
 def test_a_transformer_conv_returns_the_weights_before_dropout():
@@ -191,7 +190,7 @@ def test_duplicate_edges_count_separately_even_in_a_dense_graph(kind):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_the_fused_road_is_taken(kind, fused):
+def test_the_fused_forward_runs(kind, fused):
     conv = gf.accelerate(kind(F, C, heads=H, edge_dim=DE, dropout=0.4), quiet=True)
     fused()
     for _ in range(2):
@@ -200,7 +199,7 @@ def test_the_fused_road_is_taken(kind, fused):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_what_is_not_covered_goes_pygs_own_way(kind):
+def test_unsupported_inputs_run_pygs_forward(kind):
     theirs, ours = twins(kind(F, C, heads=H))
     x = randn(N, F)
     edge_index = torch.unique(edges(), dim=1).contiguous()
@@ -211,7 +210,7 @@ def test_what_is_not_covered_goes_pygs_own_way(kind):
         torch.testing.assert_close(ours(x, sparse), theirs(x, sparse))
     wrapped = EdgeIndex(edge_index, sparse_size=(N, N))
     torch.testing.assert_close(ours(x, wrapped), theirs(x, edge_index))
-    assert _known[wrapped.as_tensor()][1]
+    assert _CACHE[wrapped.as_tensor()][1]
     seen = []
     handle = ours.register_message_forward_hook(lambda *args: seen.append(args))
     torch.testing.assert_close(ours(x, edge_index), theirs(x, edge_index))
@@ -226,12 +225,41 @@ def test_what_is_not_covered_goes_pygs_own_way(kind):
     torch.testing.assert_close(ours(x, edge_index), theirs(x, edge_index))
 
 
-def test_an_edge_layer_that_is_no_matrix_still_counts():
+def test_an_edge_layer_that_is_not_a_matrix():
     edge_index, inputs = edges(), [randn(N, F), randn(E, DE, seed=1)]
     for kind in LAYERS:
         conv = kind(F, C, heads=H, edge_dim=DE)
         conv.lin_edge = nn.Sequential(nn.Linear(DE, H * C), nn.Tanh())
         assert_same(conv, inputs, lambda m, x, e: m(x, edge_index, e))
+
+
+@pytest.mark.parametrize("register", ["forward", "pre", "backward_pre", "global", "pruning"])
+@pytest.mark.parametrize("kind", [GATConv, TransformerConv])
+def test_hooks_of_the_edge_layer_run(kind, register):
+    """Its weight is folded into the fused forward, unless a hook has to see the call."""
+    edge_index, x, e = edges(), randn(N, F), randn(E, DE, seed=1).requires_grad_()
+    conv = gf.accelerate(kind(F, C, heads=H, edge_dim=DE), quiet=True).double()
+    calls = []
+    linear, handle = conv.lin_edge, None
+    if register == "forward":
+        linear.register_forward_hook(lambda *args: calls.append(1))
+    elif register == "pre":
+        linear.register_forward_pre_hook(lambda *args: calls.append(1))
+    elif register == "backward_pre":
+        linear.register_full_backward_pre_hook(lambda *args: calls.append(1))
+    elif register == "global":
+        handle = nn.modules.module.register_module_forward_hook(
+            lambda module, *args: calls.append(1) if module is linear else None
+        )
+    else:
+        prune.l1_unstructured(linear, "weight", 0.5)
+        linear.register_forward_hook(lambda *args: calls.append(1))
+    try:
+        conv(x, edge_index, e).sum().backward()
+    finally:
+        if handle is not None:
+            handle.remove()
+    assert calls
 
 
 def test_lazy_layers():
@@ -241,33 +269,6 @@ def test_lazy_layers():
         out = conv(torch.randn(N, F), edge_index, torch.randn(E, DE))
         assert out.shape == (N, H * C)
         assert conv.lin_edge.weight.shape == (H * C, DE)
-
-
-def test_an_adjacency_is_made_once_and_forgotten(monkeypatch):
-    from graphformer.pyg import edges as module
-
-    made = []
-    plain = module.from_edge_index
-    monkeypatch.setattr(
-        module, "from_edge_index", lambda *a, **k: made.append(plain(*a, **k)) or made[-1]
-    )
-    model = gf.accelerate(GAT(F, H * C, 2, heads=H), quiet=True)
-    edge_index, x = edges(), torch.randn(N, F)
-    with torch.inference_mode():
-        model(x, edge_index)
-    for _ in range(3):
-        model(x, edge_index).sum().backward()
-    assert len(made) == 1
-    edge_index[:, 0] = edge_index[:, 1]
-    theirs = GAT(F, H * C, 2, heads=H)
-    theirs.load_state_dict(model.state_dict())
-    torch.testing.assert_close(model(x, edge_index), theirs(x, edge_index), rtol=1e-4, atol=1e-5)
-    assert len(made) == 2
-    number, gone = len(_known), weakref.ref(edge_index)
-    del edge_index
-    gc.collect()
-    assert gone() is None
-    assert len(_known) < number
 
 
 def test_edges_made_in_inference_mode():
@@ -336,10 +337,11 @@ def test_compiled(kind):
 def test_one_import_in_place_of_pygs(name):
     import torch_geometric.nn
 
-    mine, theirs = (
+    ours, theirs = (
         getattr(module, name)(5, 7, heads=3, edge_dim=2)
         for module in (graphformer.pyg, torch_geometric.nn)
     )
-    theirs.load_state_dict(mine.state_dict())
+    assert repr(ours) == repr(theirs) == f"{name}(5, 7, heads=3)"
+    theirs.load_state_dict(ours.state_dict())
     x, edge_index, edge_attr = torch.randn(11, 5), torch.randint(11, (2, 31)), torch.randn(31, 2)
-    torch.testing.assert_close(mine(x, edge_index, edge_attr), theirs(x, edge_index, edge_attr))
+    torch.testing.assert_close(ours(x, edge_index, edge_attr), theirs(x, edge_index, edge_attr))

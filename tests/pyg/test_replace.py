@@ -1,4 +1,4 @@
-"""`accelerate`: the same model as PyG's, with the fused layers in it."""
+"""`accelerate` replaces layers in place and keeps outputs, state and behaviour of the model."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def test_applied_again_it_changes_nothing(capsys):
     assert "replaced 2 of 2 attention layers in GAT" in capsys.readouterr().err
     kinds = [type(m) for m in model.modules()]
     assert [type(m) for m in gf.accelerate(model).modules()] == kinds
-    said = capsys.readouterr().err
-    assert "replaced 0 of 2" in said
-    assert "fused before: convs.0 (FusedGATConv)" in said
+    summary = capsys.readouterr().err
+    assert "replaced 0 of 2" in summary
+    assert "fused before: convs.0 (FusedGATConv)" in summary
 
 
 class Weighted(GATConv):
@@ -77,7 +77,7 @@ class Weighted(GATConv):
         return 2 * alpha.unsqueeze(-1) * x_j
 
 
-def test_what_is_left_and_why(capsys):
+def test_layers_that_are_not_replaced(capsys):
     own = GATConv(F, F)
     own.message = lambda x_j, alpha: x_j
     model = nn.ModuleDict(
@@ -91,19 +91,19 @@ def test_what_is_left_and_why(capsys):
         }
     )
     gf.accelerate(model)
-    said = capsys.readouterr().err
-    assert "graphformer: replaced 1 of 5 attention layers in ModuleDict: good (GATConv)" in said
-    assert "left subclass (Weighted): a subclass" in said
-    assert "left own (GATConv): its own message" in said
-    assert "left flow (GATv2Conv): flow is 'target_to_source'" in said
-    assert "left mean (TransformerConv): aggr is 'mean'" in said
-    assert "GCNConv x 1" in said
+    summary = capsys.readouterr().err
+    assert "graphformer: replaced 1 of 5 attention layers in ModuleDict: good (GATConv)" in summary
+    assert "not replaced: subclass (Weighted): a subclass" in summary
+    assert "not replaced: own (GATConv): it overrides message" in summary
+    assert "not replaced: flow (GATv2Conv): flow is 'target_to_source'" in summary
+    assert "not replaced: mean (TransformerConv): aggr is 'mean'" in summary
+    assert "GCNConv x 1" in summary
     kinds = {name: type(module) for name, module in model.items()}
     assert kinds.pop("good") is FusedGATConv
     assert not set(kinds.values()) & set(LAYERS.values())
 
 
-def test_said_once_where_a_log_is_on(caplog, capsys):
+def test_the_summary_is_logged_instead_of_printed(caplog, capsys):
     with caplog.at_level(logging.INFO, logger="graphformer"):
         gf.accelerate(GCNConv(F, C))
     assert "found no GATConv, GATv2Conv or TransformerConv in GCNConv" in caplog.text
@@ -113,7 +113,7 @@ def test_said_once_where_a_log_is_on(caplog, capsys):
 def test_quiet_and_wrong_type(capsys):
     gf.accelerate(GATConv(F, C), quiet=True)
     assert not capsys.readouterr().err
-    with pytest.raises(TypeError, match="model must be a torch.nn.Module, got str"):
+    with pytest.raises(TypeError, match="model: got str, expected a torch.nn.Module"):
         gf.accelerate("GAT")
 
 
@@ -177,13 +177,13 @@ def test_the_same_loss_curve():
     x, edge_index, y = randn(N, F), edges(), torch.arange(N) % 4
     curves = []
     for model in (theirs, ours):
-        optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
         curve = []
         for _ in range(31):
             loss = nn.functional.cross_entropy(model(x, edge_index), y)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             curve.append(loss.detach())
         curves.append(torch.stack(curve))
     torch.testing.assert_close(*curves, rtol=1e-7, atol=1e-7)
