@@ -132,6 +132,9 @@ class BatchLoader:
         # A generator, so that its body runs at the first batch, after Lightning has set the epoch.
         epoch, done = self.sampler.epoch, self.sampler.pop_skip()
         self.sampler.skip(epoch, done)
+        set_epoch = getattr(self.dataset, "set_epoch", None)
+        if set_epoch is not None:  # of samples that are augmented at random
+            set_epoch(epoch)
         for batch in self._batches():
             done += 1
             self._progress = (epoch, done)

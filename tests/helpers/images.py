@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,3 +42,19 @@ def random_captions(samples: Sequence[int] = (0, 1, 2, 3), seed: int = 5) -> Bat
     batch.source, batch.source_pos = images.x, images.pos
     batch.source_lengths, batch.source_shapes = images.lengths, images.shapes
     return batch
+
+
+def gzipped_idx(array: np.ndarray) -> bytes:
+    """The content of an idx.gz file."""
+    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    return gzip.compress(header + array.tobytes())
+
+
+def write_image(file: Path, size: tuple[int, int], seed: int, mode: str = "RGB") -> None:
+    """Write random pixels of that height and width, and make the folders above."""
+    from PIL import Image
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    shape = size if mode == "L" else (*size, 3)
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    Image.fromarray(pixels).save(file)

@@ -1,1 +1,1 @@
-"""Image data sets and augmentation."""
+"""Image data sets, captions and augmentation."""

@@ -1,4 +1,4 @@
-"""Random changes of images in plain torch, by a list of names such as ["crop:2", "flip"]."""
+"""Random augmentation of images in plain torch, by a list of names such as ["crop:2", "flip"]."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Change = Callable[[Tensor, np.random.Generator], Tensor]  # images [B, C, height, width], the same
+Transform = Callable[[Tensor, np.random.Generator], Tensor]
+"""From images [B, C, height, width] to images of the same shape."""
 
 
 def flip(images: Tensor, generator: np.random.Generator) -> Tensor:
-    """Mirror every other image, left to right."""
+    """Mirror each image left to right with probability 1/2."""
     chosen = torch.from_numpy(generator.random(len(images)) < 0.5)
     return torch.where(chosen[:, None, None, None], images.flip(-1), images)
 
 
 def crop(images: Tensor, generator: np.random.Generator, padding: int) -> Tensor:
-    """Pad each image by zeros, which is the mean, and cut one of its size out at random.
+    """Pad each image by zeros, the mean of scaled pixels, and crop its size at a random position.
 
     Source: He et al., 2016 ("Deep residual learning"), section 4.2.
     """
@@ -31,13 +32,13 @@ def crop(images: Tensor, generator: np.random.Generator, padding: int) -> Tensor
     rows = top[:, None] + torch.arange(height)
     columns = left[:, None] + torch.arange(width)
     sample = torch.arange(b)
-    # One gather for all of them: advanced indices put the channels last.
-    cut = padded[sample[:, None, None], :, rows[:, :, None], columns[:, None, :]]
-    return cut.permute(0, 3, 1, 2)
+    # One gather for all images; the advanced indices put the channels last.
+    cropped = padded[sample[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    return cropped.permute(0, 3, 1, 2)
 
 
 def erase(images: Tensor, generator: np.random.Generator, rate: float) -> Tensor:
-    """Put noise into a rectangle of each image, with probability `rate`.
+    """Replace a rectangle of each image by Gaussian noise, with probability `rate`.
 
     Source: Zhong et al., 2020, algorithm 1 (area 2 to 33 %, aspect 0.3 to 3.3).
     """
@@ -57,7 +58,15 @@ def erase(images: Tensor, generator: np.random.Generator, rate: float) -> Tensor
 def mixup(
     images: Tensor, generator: np.random.Generator, alpha: float
 ) -> tuple[Tensor, Tensor, float]:
-    """Mix each image with another of the batch: the images, the others' numbers, the own share.
+    """Mix each image with another one of the batch.
+
+    Args:
+        images: [B, C, height, width].
+        generator: draws the share and the permutation.
+        alpha: of the Beta distribution of the share.
+
+    Returns:
+        The mixed images, the index of the other image of each [B], and the share of the own one.
 
     Source: Zhang et al., 2018.
     """
@@ -67,55 +76,61 @@ def mixup(
 
 
 class Augmentation:
-    """Changes by their names: "flip", "crop:PADDING", "erase:RATE" and "mixup:ALPHA".
+    """Transforms by name: "flip", "crop:PADDING", "erase:RATE" and "mixup:ALPHA".
 
-    The chance depends on the seed and on which images are in the batch alone, so that a run that
-    is resumed sees what it would have seen.
+    The random numbers depend on the seed, the epoch and the images of the batch only, so that a
+    resumed run repeats them.
 
     Args:
         names: in the order in which they are applied; mixup is always last.
-        seed: of the chance.
+        seed: of the random numbers.
 
     Raises:
-        ValueError: naming a change that is not known, or its number.
+        ValueError: when a name is unknown, or its number is out of range.
     """
 
     def __init__(self, names: Sequence[str], seed: int = 0) -> None:
         self.seed = seed
-        self.changes: list[Change] = []
+        self.transforms: list[Transform] = []
         self.alpha: float | None = None
         for name in names:
             kind, _, number = name.partition(":")
             if kind == "flip" and not number:
-                self.changes.append(flip)
+                self.transforms.append(flip)
             elif kind == "crop":
-                self.changes.append(partial(crop, padding=int(_number(name, number, 1, 1e6))))
+                self.transforms.append(partial(crop, padding=int(_number(name, number, 1, 1e6))))
             elif kind == "erase":
-                self.changes.append(partial(erase, rate=_number(name, number, 0, 1)))
+                self.transforms.append(partial(erase, rate=_number(name, number, 0, 1)))
             elif kind == "mixup":
                 self.alpha = _number(name, number, 1e-6, 1e6)
             else:
                 raise ValueError(
-                    f"augment names {name!r}: expected 'flip', 'crop:PADDING', 'erase:RATE' or "
-                    "'mixup:ALPHA'."
+                    f"augment: got {name!r}, expected 'flip', 'crop:PADDING', 'erase:RATE' or "
+                    "'mixup:ALPHA'"
                 )
 
-    def generator(self, index: np.ndarray) -> np.random.Generator:
-        """The chance for the images of these numbers."""
-        return np.random.default_rng((self.seed, zlib.crc32(index.tobytes())))
+    def generator(self, index: np.ndarray, epoch: int = 0) -> np.random.Generator:
+        """Return the random numbers for a batch.
+
+        Args:
+            index: of the images, int64 [B].
+            epoch: number of passes over the data before this one.
+        """
+        batch = (self.seed, zlib.crc32(index.tobytes()))
+        return np.random.default_rng((*batch, epoch) if epoch else batch)
 
     def __call__(self, images: Tensor, generator: np.random.Generator) -> Tensor:
-        """Change images [B, C, height, width] of one size."""
-        for change in self.changes:
-            images = change(images, generator)
+        """Transform images [B, C, height, width] of one size."""
+        for transform in self.transforms:
+            images = transform(images, generator)
         return images
 
 
-def _number(name: str, text: str, least: float, most: float) -> float:
+def _number(name: str, text: str, low: float, high: float) -> float:
     try:
         number = float(text)
     except ValueError:
         number = float("nan")
-    if not least <= number <= most:
-        raise ValueError(f"augment names {name!r}: expected a number from {least:g} to {most:g}.")
+    if not low <= number <= high:
+        raise ValueError(f"augment: got {name!r}, expected a number from {low:g} to {high:g}")
     return number

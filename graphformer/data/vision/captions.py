@@ -1,81 +1,95 @@
-"""Images with sentences that describe them, for captioning and for image and text side by side."""
+"""Images with captions, for captioning and for the contrast of images and texts."""
 
 from __future__ import annotations
 
+import unicodedata
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 
+from graphformer.batch_type import Batch
 from graphformer.data.checks import check_not_empty, check_patch_size
 from graphformer.data.io.cache import MissingDataError
-from graphformer.data.io.tabular import find_file, get_field, get_text, is_json, read_records
+from graphformer.data.io.tabular import find_file
 from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.data.ragged import Ragged
 from graphformer.data.splits import split_samples
 from graphformer.data.text.base import TokenizedData
 from graphformer.data.text.tokenizer_training import make_tokenizer
 from graphformer.data.vision.augment import Augmentation
-from graphformer.data.vision.base import ImageSamples, common_size, denormalize, pixel_statistics
-from graphformer.data.vision.folder import ImageFiles, find_folder, readable_files
+from graphformer.data.vision.caption_files import read_captions
+from graphformer.data.vision.files import ImageFiles, find_folder
+from graphformer.data.vision.samples import ImageSamples, common_size
+from graphformer.data.vision.statistics import denormalize, pixel_statistics
 
 ImagesAndCaptions = tuple[Any, Sequence[str]]
-"""Images, [B, C, height, width] or a sequence of [C, height, width], and a sentence each."""
+"""Images, [B, C, height, width] or a sequence of [C, height, width], and the caption of each."""
 
 
 class CaptionSamples:
-    """Images and their sentences, as sources and targets of an encoder-decoder.
+    """Images and their captions, as sources and targets of an encoder-decoder.
 
-    A batch is one of the sentences, with x [M] (what a decoder reads: <bos>, then the sentence) and
-    y [M] (what it shall answer: the sentence, then <eos>), pos [M] and `lengths`, and has the
-    images' `source` [N, F], `source_pos` [N, 2], `source_lengths` and `source_shapes`.
+    `samples[index]`, for an index tensor [B], is a batch of the captions: x [M] (<bos>, then the
+    caption), y [M] (the caption, then <eos>), pos [M] and lengths; with the images as source
+    [N, F], source_pos [N, 2], source_lengths and source_shapes.
 
     Args:
-        images: without labels that matter.
-        captions: token ids of each sentence.
+        images: the labels are not used.
+        captions: token ids of each caption.
         start, end: the ids of <bos> and <eos>.
     """
 
     def __init__(
         self, images: ImageSamples, captions: Sequence[np.ndarray], *, start: int, end: int
     ) -> None:
-        read = [np.concatenate([[start], caption]) for caption in captions]
-        answer = [np.concatenate([caption, [end]]) for caption in captions]
-        self.images, self.texts = images, Ragged(read, answer)
+        inputs = [np.concatenate([[start], caption]) for caption in captions]
+        targets = [np.concatenate([caption, [end]]) for caption in captions]
+        self.images, self.texts = images, Ragged(inputs, targets)
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: Tensor) -> Data:
-        batch, image = self.texts[index], self.images[index]
-        batch.source, batch.source_pos = image.x, image.pos
-        batch.source_lengths, batch.source_shapes = image.lengths, image.shapes
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch, on which the random numbers of the augmentation depend."""
+        self.images.set_epoch(epoch)
+
+    def __getitem__(self, index: Tensor) -> Batch:
+        batch, images = self.texts[index], self.images[index]
+        batch.source, batch.source_pos = images.x, images.pos
+        batch.source_lengths, batch.source_shapes = images.lengths, images.shapes
         return batch
 
 
 class CaptionedImages(TokenizedData):
-    """Images and sentences in three splits, with a vocabulary of words; see `CaptionSamples`.
-
-    `num_features`, `vocab_size` and, where all images have one size, `shape` are there after
-    `setup`.
+    """Images and captions in three splits, with a tokenizer; see `CaptionSamples` for a batch.
 
     Args:
-        patch_size: side of a patch.
-        batch_size: pairs a batch.
-        augment: changes of training images, see `graphformer.data.vision.augment.Augmentation`;
-            but no "mixup", as sentences cannot be mixed.
+        patch_size: side of a patch in pixels.
+        batch_size: pairs per batch.
+        augment: transforms of training images, see `graphformer.data.vision.augment.Augmentation`;
+            not "mixup", as captions cannot be mixed.
         vocabulary: as for `TextPairs`.
-        max_length: the most tokens that are read or answered, <bos> or <eos> among them; longer
-            sentences are cut.
-        seed: of the order and the changes.
+        max_length: maximum number of tokens of a caption with <bos> or <eos>; longer ones are cut.
+        seed: of the splits, the order and the augmentation.
+
+    Attributes (after `setup`):
+        splits: images and captions of each split.
+        channels: of the images, C.
+        num_features: width of a flattened patch, C * patch_size**2.
+        shape: rows and columns of patches if all images have one size, else None.
+        mean, std: of each channel over the training images, [C].
+        max_value: the value of the brightest pixel.
+
+    Raises:
+        ValueError: when patch_size or max_length is too small, or augment has "mixup".
     """
 
-    largest = 255.0
+    max_value = 255.0
 
     def __init__(
         self,
@@ -90,15 +104,14 @@ class CaptionedImages(TokenizedData):
         super().__init__()
         check_patch_size(patch_size)
         if max_length < 2:
-            raise ValueError(
-                f"max_length is {max_length}: expected 2 or more, a word and where it ends."
-            )
+            raise ValueError(f"max_length: got {max_length}, expected 2 or more, a token and <eos>")
         self.patch_size, self.batch_size, self.seed = patch_size, batch_size, seed
         self.vocabulary, self.max_length = vocabulary, max_length
         self.augmentation = Augmentation(augment, seed) if augment else None
         if self.augmentation is not None and self.augmentation.alpha is not None:
             raise ValueError(
-                "augment 'mixup' adds images up, but their sentences cannot be: leave it out."
+                "augment: got 'mixup', expected transforms of single images, as captions cannot be "
+                "mixed; leave it out"
             )
         self.splits: dict[str, ImagesAndCaptions] = {}
         self.mean = self.std = np.zeros(0)
@@ -107,10 +120,10 @@ class CaptionedImages(TokenizedData):
 
     @abstractmethod
     def read(self) -> dict[str, ImagesAndCaptions]:
-        """Return the splits 'train', 'val' and 'test'."""
+        """Return images and captions of the splits "train", "val" and "test"."""
 
     def setup(self, stage: str | None = None) -> None:
-        """Read images and sentences; learn the vocabulary unless a checkpoint gave one."""
+        """Read images and captions; train the tokenizer unless a checkpoint has one."""
         if not self.splits:
             splits = self.read()
             for split, (images, _) in splits.items():
@@ -119,61 +132,61 @@ class CaptionedImages(TokenizedData):
             self.mean, self.std = pixel_statistics(images)
             self.channels = len(self.mean)
             self.num_features = self.channels * self.patch_size**2
-            sides = common_size(images)
-            if sides is not None:
-                self.shape = (sides[0] // self.patch_size, sides[1] // self.patch_size)
+            size = common_size(images)
+            self.shape = size and (size[0] // self.patch_size, size[1] // self.patch_size)
         if self.tokenizer is None:
             self.tokenizer = make_tokenizer(self.vocabulary, self.splits["train"][1])
 
     def batches(self, split: str) -> BatchLoader:
-        """Return the batches of a split, shuffled where it is the training split."""
+        """Return the batches of "train" (shuffled), "val" or "test"."""
         tokenizer = self.need_tokenizer()
         captions = list(self.splits[split][1])
         ids = [row.numpy()[: self.max_length - 1] for row in tokenizer.encode_batch(captions)]
         samples = CaptionSamples(
             self.images(split), ids, start=tokenizer.need("bos"), end=tokenizer.need("eos")
         )
-        order = BatchSampler(len(ids), self.batch_size, shuffle=split == "train", seed=self.seed)
-        return BatchLoader(samples, order)
+        sampler = BatchSampler(len(ids), self.batch_size, shuffle=split == "train", seed=self.seed)
+        return BatchLoader(samples, sampler)
 
     def images(self, split: str) -> ImageSamples:
-        """The images of a split, whose labels are their numbers."""
+        """Return the images of a split, labelled by their index."""
         images = self.splits[split][0]
-        changes = self.augmentation if split == "train" else None
-        numbers = torch.arange(len(images))
-        return ImageSamples(images, numbers, self.patch_size, self.mean, self.std, changes)
+        augmentation = self.augmentation if split == "train" else None
+        index = torch.arange(len(images))
+        return ImageSamples(images, index, self.patch_size, self.mean, self.std, augmentation)
 
     def pixels(self, x: Tensor) -> Tensor:
-        """Patches [..., C * patch_size**2] of a batch as they were before scaling, from 0 to 1."""
-        return denormalize(x, self.mean, self.std, self.patch_size) / self.largest
+        """Return patches of a batch, [..., C * patch_size**2], as pixel values from 0 to 1."""
+        return denormalize(x, self.mean, self.std, self.patch_size) / self.max_value
 
 
 class CaptionFile(CaptionedImages):
-    """Images in a folder, and beside them a file that has a sentence for each.
+    """Images in a folder, with a file of their captions.
 
-    An image may come several times, with other sentences: all of these are in the same split.
+    An image may have several captions; all of them are in the same split.
 
     Args:
-        path: .jsonl with fields, or .tsv or .csv with columns, perhaps .gz: a file name and a
-            sentence, or, in JSON, a list of sentences.
-        folder: of the images; that of `path` by default.
-        val_path, test_path: files of the same form; else fractions of `path`, by chance.
-        image, caption: names of fields in JSON lines ("image" and "caption" by default) or of a
-            table's columns; two numbers are columns, from 0, of a table without a header (0 and 1
-            by default).
+        path: the captions in one of these layouts: JSON lines (.jsonl) with a caption or a list of
+            captions per image; a table (.tsv, .csv); COCO's captions_*.json; Karpathy's
+            dataset_*.json, with its splits; Flickr8k's token file, Flickr30k's results.csv and
+            Kaggle's captions.txt. Tables and JSON may be gzipped.
+        folder: of the images; by default that of `path`.
+        val_path, test_path: files of the same layouts; by default the splits of `path`, or random
+            fractions of its images.
+        image, caption: names of the fields of JSON lines or of a table's columns; two numbers are
+            columns, from 0, of a table without a header. By default the layout is recognised.
         patch_size, batch_size, augment, vocabulary, max_length, seed: of `CaptionedImages`.
-        size: height and width that images are scaled to; None keeps each as it is, but for what
-            its sides have beyond a multiple of `patch_size`.
+        size: height and width that images are resized to; with None each keeps its own, cropped
+            at the centre to multiples of `patch_size`.
         channels: 3 for colour, 1 for grey.
-        skip_corrupt: leave images out that cannot be read, and warn of how many; this reads all of
-            them at the start.
-        val_fraction, test_fraction: of the division, where there is but one file.
+        skip_corrupt: leave out images that cannot be read or are smaller than a patch, and warn;
+            this reads all images at the start.
+        val_fraction, test_fraction: shares of the images of `path`, for missing splits.
         root: the data root.
 
     Raises:
-        MissingDataError: the file or an image is not there.
-        ValueError: naming the file, and the line, that is not as it should be, or an image that
-            cannot be read.
+        MissingDataError: when the file or an image does not exist.
+        ValueError: when an entry of the file is malformed, or an image cannot be read.
     """
 
     def __init__(
@@ -209,53 +222,75 @@ class CaptionFile(CaptionedImages):
         self.save_hyperparameters(logger=False)
         self.paths = {"train": path, "val": val_path, "test": test_path}
         self.folder, self.fields, self.root = folder, (image, caption), root
-        self.size, self.channels, self.skip_corrupt = size, channels, skip_corrupt
+        self.size, self.num_channels, self.skip_corrupt = size, channels, skip_corrupt
         self.fractions = (val_fraction, test_fraction)
 
     def read(self) -> dict[str, ImagesAndCaptions]:
-        """Return the pairs of each file; images are read when they are asked for."""
-        said = {p: self._sentences(path) for p, path in self.paths.items() if path is not None}
+        """Return the pairs of each split; images are read when they are accessed."""
+        captions: dict[str, dict[Path, list[str]]] = {}
+        for split, path in self.paths.items():
+            if path is not None:
+                captions |= self._captions(path, split)
         if self.skip_corrupt:
-            said = {split: self._readable(own) for split, own in said.items()}
-        images = {split: list(own.items()) for split, own in said.items()}
+            captions = {split: self._readable(of_split) for split, of_split in captions.items()}
+        samples = {split: list(of_split.items()) for split, of_split in captions.items()}
         splits: dict[str, ImagesAndCaptions] = {}
-        for split, chosen in split_samples(images, self.fractions, self.seed).items():
-            pairs = [(file, sentence) for file, own in chosen for sentence in own]
-            files = ImageFiles(
-                [file for file, _ in pairs],
-                size=self.size,
-                channels=self.channels,
-                multiple=self.patch_size,
+        for split, chosen in split_samples(samples, self.fractions, self.seed).items():
+            pairs = [(file, caption) for file, of_image in chosen for caption in of_image]
+            splits[split] = (
+                self._files([file for file, _ in pairs]),
+                [caption for _, caption in pairs],
             )
-            splits[split] = (files, [sentence for _, sentence in pairs])
         return splits
 
-    def _readable(self, said: dict[Path, list[str]]) -> dict[Path, list[str]]:
-        files = list(said)
-        return {files[i]: said[files[i]] for i in readable_files(files, self.channels)}
+    def _files(self, files: Sequence[Path]) -> ImageFiles:
+        return ImageFiles(
+            files, size=self.size, channels=self.num_channels, multiple=self.patch_size
+        )
 
-    def _sentences(self, path: str) -> dict[Path, list[str]]:
-        """The images of a file, and what is said of each."""
+    def _readable(self, captions: dict[Path, list[str]]) -> dict[Path, list[str]]:
+        files = list(captions)
+        return {files[i]: captions[files[i]] for i in self._files(files).readable()}
+
+    def _captions(self, path: str, default: str) -> dict[str, dict[Path, list[str]]]:
+        """The captions of each image of a file, by split.
+
+        Splits that the file itself assigns count in the file of "train" only.
+        """
         file = find_file(path, self.root)
         folder = file.parent if self.folder is None else find_folder(self.folder, self.root)
-        said: dict[Path, list[str]] = {}
-        for number, name, sentence in self._rows(file):
-            if not sentence.strip():
-                raise ValueError(f"{file}, line {number}: there is no sentence about {name}.")
-            if not (folder / name).is_file():
-                raise MissingDataError(f"{file}, line {number}: there is no image {folder / name}.")
-            said.setdefault(folder / name, []).append(sentence)
-        if not said:
-            raise ValueError(f"{file} holds no images and sentences.")
-        return said
+        splits: dict[str, dict[Path, list[str]]] = {default: {}}
+        listings: dict[Path, dict[str, Path]] = {}
+        for caption in read_captions(file, *self.fields):
+            if not caption.text.strip():
+                raise ValueError(
+                    f"{file}, {caption.place}: got an empty caption of {caption.image}, expected a "
+                    "text"
+                )
+            image = _find_image(folder / caption.image, listings)
+            if image is None:
+                raise MissingDataError(
+                    f"{file}, {caption.place}: there is no image {folder / caption.image}; put it "
+                    "there, or set folder"
+                )
+            split = caption.split if default == "train" and caption.split else default
+            splits.setdefault(split, {}).setdefault(image, []).append(caption.text)
+        if not any(splits.values()):
+            raise ValueError(f"{file}: got no captions, expected one or more")
+        return splits
 
-    def _rows(self, file: Path) -> Iterator[tuple[int, str, str]]:
-        """The number of each line, and its image and sentence, or each of its sentences."""
-        usual = ("image", "caption") if is_json(file) else ("0", "1")
-        image, caption = (own or other for own, other in zip(self.fields, usual, strict=True))
-        header = not (image.isdigit() and caption.isdigit())
-        for number, record in read_records(file, header=header):
-            name = get_text(record, image, file, number)
-            said = get_field(record, caption, file, number)
-            for sentence in said if isinstance(said, list) else [said]:
-                yield number, name, get_text({caption: sentence}, caption, file, number)
+
+def _find_image(path: Path, listings: dict[Path, dict[str, Path]]) -> Path | None:
+    """The file of that name, in Unicode's composed (NFC) or decomposed form.
+
+    Args:
+        path: of the image.
+        listings: the files of the folders that are known so far, by their composed names.
+    """
+    if path.is_file():
+        return path
+    folder = path.parent
+    if folder not in listings:
+        files = folder.iterdir() if folder.is_dir() else ()
+        listings[folder] = {unicodedata.normalize("NFC", file.name): file for file in files}
+    return listings[folder].get(unicodedata.normalize("NFC", path.name))

@@ -1,11 +1,9 @@
-"""Sets of images to be classified: idx files, scikit-learn's digits and NumPy archives."""
+"""Labelled image sets: idx files, scikit-learn's digits, and array files."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -13,20 +11,29 @@ from torch import Tensor
 
 from graphformer.data.io.cache import data_root
 from graphformer.data.io.tabular import find_file
+from graphformer.data.vision.arrays import brightest_value, is_cifar, read_cifar, read_npz
 from graphformer.data.vision.base import ImagesAndLabels, PatchImages
-from graphformer.data.vision.idx import FILES, download_idx, find_idx_folder, read_idx
+from graphformer.data.vision.idx import FILES, download_idx, find_idx_folder, read_idx_split
+from graphformer.deprecated import renamed_keywords
 
 
 class IdxImages(PatchImages):
-    """MNIST, Fashion-MNIST or another set of the same four idx.gz files, as patch nodes.
+    """MNIST, Fashion-MNIST or another set of the same four idx files, as patch nodes.
 
-    The files are looked for in `root`, `root`/raw, `root`/<name>/raw and `root`/mnist/MNIST/raw
-    (`root`/fashion_mnist/FashionMNIST/raw), and fetched from `base_url`, or from where the set's
-    authors keep it, if they are in none of these. Validation images are drawn by `seed`.
+    The files, gzipped or not, are searched in `root`, `root`/raw, `root`/<name>/raw and
+    `root`/mnist/MNIST/raw (`root`/fashion_mnist/FashionMNIST/raw). Missing ones are downloaded
+    from `base_url`, or from the address of the set's authors.
+
+    Args:
+        name: of the set, "MNIST", "FashionMNIST" or another one.
+        patch_size, batch_size, val_size, augment, label_fraction, num_workers, seed: of
+            `PatchImages`.
+        root: the data root.
+        base_url: address of the folder of the files.
 
     Raises:
-        MissingDataError: a file is not there and cannot be fetched.
-        ValueError: a file is damaged, or patch_size does not divide the images' sides.
+        MissingDataError: when a file is missing and cannot be downloaded.
+        ValueError: when a file is damaged, or patch_size does not divide the images' sides.
     """
 
     def __init__(
@@ -56,31 +63,32 @@ class IdxImages(PatchImages):
         self.dataset, self.root, self.base_url = name, root, base_url
 
     def prepare_data(self) -> None:
-        """Fetch the files that are missing."""
+        """Download the files that are missing."""
         folder = find_idx_folder(data_root(self.root), self.dataset)
         download_idx(folder, self.dataset, base_url=self.base_url)
 
     def read(self) -> dict[str, ImagesAndLabels]:
-        """Return the files' images and labels."""
+        """Return the images, one channel each, and labels of the files."""
         self.prepare_data()
         folder = find_idx_folder(data_root(self.root), self.dataset)
         splits: dict[str, ImagesAndLabels] = {}
-        for split, (images, labels) in FILES.items():
-            pixels, classes = read_idx(folder / images, ndim=3), read_idx(folder / labels, ndim=1)
-            splits[split] = (
-                torch.from_numpy(pixels.copy()).unsqueeze(1),
-                torch.from_numpy(classes.copy()).long(),
-            )
+        for split in FILES:
+            pixels, labels = read_idx_split(folder, split)
+            images = torch.from_numpy(pixels.copy()).unsqueeze(1)
+            splits[split] = (images, torch.from_numpy(labels.copy()).long())
         return splits
 
 
 class Digits(PatchImages):
-    """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels as patch nodes; nothing to fetch.
+    """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels as patch nodes; no download.
 
-    `test_size` images are for testing and `val_size` for validation, drawn by `seed`.
+    Args:
+        patch_size, batch_size, val_size, augment, label_fraction, num_workers, seed: of
+            `PatchImages`.
+        test_size: number of test images, drawn by `seed`.
     """
 
-    largest = 16.0
+    max_value = 16.0
 
     def __init__(
         self,
@@ -107,14 +115,18 @@ class Digits(PatchImages):
         self.test_size = test_size
 
     def read(self) -> dict[str, ImagesAndLabels]:
-        """Return the digits, those for testing drawn at random."""
+        """Return the digits with a random test split.
+
+        Raises:
+            ValueError: when test_size leaves no image to train or to validate on.
+        """
         images, labels = read_digits()
         if not 0 < self.test_size < len(labels) - 1:
             raise ValueError(
-                f"test_size is {self.test_size}: expected 1 to {len(labels) - 2} of "
-                f"{len(labels)} images."
+                f"test_size: got {self.test_size}, expected 1 to {len(labels) - 2} of "
+                f"{len(labels)} images"
             )
-        # Another stream than the validation split's, which would follow this permutation.
+        # Not the random numbers of the validation split, which would repeat this permutation.
         generator = np.random.default_rng((self.seed, 1))
         order = torch.from_numpy(generator.permutation(len(labels)))
         test, rest = order[: self.test_size], order[self.test_size :]
@@ -123,21 +135,24 @@ class Digits(PatchImages):
 
 
 class ImageArrays(PatchImages):
-    """Images from a file of numpy arrays, as patch nodes.
+    """Images from an .npz file (Keras, MedMNIST) or a folder of CIFAR, as patch nodes.
 
     Args:
-        path: an .npz file with x_train, y_train, x_test and y_test, as Keras' mnist.npz has them;
-            images are [B, height, width], or [B, height, width, C] with 1, 3 or 4 channels.
+        path: an .npz file with x_train, y_train, x_test, y_test and maybe x_val, y_val (as Keras'
+            mnist.npz), or train_images, train_labels and so on (MedMNIST); or a folder of CIFAR-10
+            or CIFAR-100. Images are [B, height, width], or with 1, 3 or 4 channels behind.
         patch_size, batch_size, val_size, augment, label_fraction, num_workers, seed: of
-            `PatchImages`.
-        largest: the brightest value of a pixel.
+            `PatchImages`; val_size counts if there is no validation split.
+        max_value: the value of the brightest pixel; by default 1 for booleans and floats up to 1,
+            255 for other numbers up to 255, else 65,535.
         root: the data root.
 
     Raises:
-        MissingDataError: there is no such file.
-        ValueError: it is no such file, lacks an array, or one has another shape or type.
+        MissingDataError: when the path does not exist.
+        ValueError: when it has another format, or an array is missing or has another shape or type.
     """
 
+    @renamed_keywords(largest="max_value")
     def __init__(
         self,
         path: str,
@@ -145,7 +160,7 @@ class ImageArrays(PatchImages):
         batch_size: int = 128,
         *,
         val_size: int = 5000,
-        largest: float = 255.0,
+        max_value: float | None = None,
         augment: Sequence[str] = (),
         label_fraction: float = 1.0,
         root: str | None = None,
@@ -162,68 +177,23 @@ class ImageArrays(PatchImages):
             seed=seed,
         )
         self.save_hyperparameters(logger=False)
-        self.path, self.root, self.largest = path, root, largest
+        self.path, self.root, self.given_max_value = path, root, max_value
 
     def read(self) -> dict[str, ImagesAndLabels]:
-        """Return the file's images and labels."""
-        file = find_file(self.path, self.root)
-        arrays = _arrays(file)
-        lacking = {f"{a}_{split}" for a in "xy" for split in ("train", "test")} - set(arrays)
-        if lacking:
-            raise ValueError(
-                f"{file} lacks the array {', '.join(sorted(lacking))}; it has "
-                f"{', '.join(arrays) or 'none'}."
-            )
-        return {
-            split: (
-                _channels_first(arrays[f"x_{split}"], file),
-                _classes(arrays[f"y_{split}"], file),
-            )
-            for split in ("train", "test")
-        }
-
-
-def _arrays(file: Path) -> dict[str, np.ndarray]:
-    """All arrays of an .npz file."""
-    try:
-        with file.open("rb") as raw, np.load(raw) as arrays:
-            return {name: arrays[name] for name in arrays}
-    except (ValueError, TypeError, EOFError, BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"{file} is no .npz file of plain arrays that can be read ({error}): write it by "
-            "numpy.savez."
-        ) from None
-
-
-def _classes(labels: np.ndarray, file: Path) -> Tensor:
-    """Labels [B] or [B, 1] as int64 [B]."""
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"{file} holds labels of shape {labels.shape} and type {labels.dtype}: expected [B], "
-            "the number of each image's class."
-        )
-    return torch.from_numpy(labels.astype(np.int64))
-
-
-def _channels_first(images: np.ndarray, file: Path) -> Tensor:
-    if images.dtype.kind not in "biuf":
-        raise ValueError(f"{file} holds images of type {images.dtype}: expected numbers.")
-    images = images.astype(images.dtype.newbyteorder("="), copy=False)
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or images.shape[-1] not in (1, 3, 4):
-        raise ValueError(
-            f"{file} holds images of shape {images.shape}: expected [B, height, width], or with 1, "
-            "3 or 4 channels behind."
-        )
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+        """Return the images and labels of the file or folder."""
+        folders = (Path(self.path).expanduser(), data_root(self.root) / self.path)
+        folder = next((place for place in folders if is_cifar(place)), None)
+        splits = read_cifar(folder) if folder else read_npz(find_file(self.path, self.root))
+        if self.given_max_value is None:
+            self.max_value = brightest_value(splits["train"][0])
+        else:
+            self.max_value = self.given_max_value
+        return dict(splits)
 
 
 def read_digits() -> tuple[Tensor, Tensor]:
-    """Return scikit-learn's digits: images [1797, 8, 8] of values 0 to 16, and labels [1797]."""
-    from sklearn.datasets import load_digits  # slow to import, and few need it
+    """Return scikit-learn's digits: images [1797, 8, 8] with values 0 to 16, and labels [1797]."""
+    from sklearn.datasets import load_digits  # slow to import, and rarely needed
 
     digits = load_digits()
     return torch.from_numpy(digits.images).float(), torch.from_numpy(digits.target).long()

@@ -1,129 +1,57 @@
-"""Images in files: read when they are asked for, and folders with one folder a class."""
+"""Folders of images with one folder per class, perhaps below folders of splits."""
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from graphformer.data.io.cache import MissingDataError, data_root
-from graphformer.data.splits import split_samples
+from graphformer.data.splits import split_stratified
 from graphformer.data.vision.base import ImagesAndLabels, PatchImages
+from graphformer.data.vision.files import (
+    ImageFiles,
+    find_folder,
+    find_images,
+    image_suffixes,
+    is_ignored,
+)
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+SPLIT_FOLDERS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+"""Names of the folders of each split, in lower case."""
 
-
-class ImageFiles(Sequence[Tensor]):
-    """Images of files, [C, height, width] of bytes each, read when they are asked for.
-
-    Args:
-        files: their paths.
-        size: height and width that they are scaled to; None keeps each as it is, but for what its
-            sides have beyond `multiple`, which is cut off evenly.
-        channels: 3 for colour, 1 for grey.
-        multiple: what the sides must be a multiple of, 1 or more.
-
-    Raises ValueError for other channels, and for a size that is no multiple.
-    """
-
-    def __init__(
-        self,
-        files: Sequence[Path],
-        *,
-        size: tuple[int, int] | None = None,
-        channels: int = 3,
-        multiple: int = 1,
-    ) -> None:
-        if channels not in (1, 3):
-            raise ValueError(f"channels is {channels}: expected 3 for colour or 1 for grey.")
-        if size is not None and (min(size) < 1 or size[0] % multiple or size[1] % multiple):
-            raise ValueError(
-                f"size is {size[0]} x {size[1]}, which patch_size {multiple} does not divide: "
-                "choose sizes that fit."
-            )
-        self.files, self.size = list(files), None if size is None else (size[0], size[1])
-        self.channels, self.multiple = channels, multiple
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, i: Any) -> Any:
-        pixels = read_image(self.files[i], self.channels, self.size)
-        height, width = (side // self.multiple * self.multiple for side in pixels.shape[1:])
-        if not height or not width:
-            raise ValueError(
-                f"{self.files[i]} has {pixels.shape[1]} x {pixels.shape[2]} pixels, fewer than a "
-                f"patch of {self.multiple}: leave it out, or give size."
-            )
-        top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
-        return torch.from_numpy(pixels[:, top : top + height, left : left + width].copy())
-
-
-def read_image(file: Path, channels: int, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Return an image file as bytes [C, height, width].
-
-    Of 16 bits the upper 8 stay; what is transparent gets the colour that is stored beneath.
-
-    Raises:
-        ValueError: naming the file that cannot be read.
-        ModuleNotFoundError: without Pillow.
-    """
-    try:
-        from PIL import Image
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("image files need Pillow: pip install pillow") from None
-    try:
-        with Image.open(file) as image:
-            converted = _in_bytes(image).convert("RGB" if channels == 3 else "L")
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"{file} is no image that can be read ({reason}): mend or remove it, or set "
-            "skip_corrupt."
-        ) from None
-    if size is not None:
-        converted = converted.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    pixels = np.asarray(converted, np.uint8)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-
-
-def _in_bytes(image: Any) -> Any:
-    """An image of Pillow's with 8 bits a channel, for its own conversion cuts all above 255 off."""
-    from PIL import Image
-
-    of_16_bits = image.mode == "I" and image.format in ("PNG", "PPM")  # as older versions read it
-    if image.mode.startswith("I;16") or of_16_bits:
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"pixels of mode {image.mode}, in no known range: save 8 or 16 bits")
-    return image.convert("RGBA") if image.mode == "P" else image
+LabelledFiles = list[tuple[Path, int]]
+"""Image files and the number of the class of each."""
 
 
 class ImageFolder(PatchImages):
-    """Images in folders, one a class, of any format that Pillow reads, in their own sizes.
+    """Images in folders, one per class, of any format that Pillow reads, in their own sizes.
 
-    The classes are the folders in `path`, sorted; or where there is `path`/train, those in it, and
-    `path`/val and `path`/test hold the same for these splits.
+    The classes are the folders in `path`, sorted by name; or those in `path`/train (or training),
+    where `path`/val (valid, validation, dev) and `path`/test (testing) have the same classes.
+    Missing splits are drawn from the training images, the same share of every class. Hidden files
+    and those of the system are left out; a warning names files that are no images.
 
     Args:
-        path: the folder, as it stands or under the data root.
+        path: the folder, as it is or under the data root.
         patch_size, batch_size, augment, label_fraction, num_workers, seed: of `PatchImages`.
-        size: height and width that images are scaled to; None keeps each as it is, but for what
-            its sides have beyond a multiple of `patch_size`, so that a batch has several sizes.
+        size: height and width that images are resized to; with None each keeps its own, cropped
+            at the centre to multiples of `patch_size`, and a batch has several sizes.
         channels: 3 for colour, 1 for grey.
-        skip_corrupt: leave files out that cannot be read, and warn of how many; this reads all of
-            them at the start.
-        val_fraction, test_fraction: of the division, by chance, where the splits have no folders.
+        skip_corrupt: leave out files that cannot be read or are smaller than a patch, and warn;
+            this reads all files at the start.
+        val_fraction, test_fraction: shares of the training images for splits without a folder.
         root: the data root.
 
     Raises:
-        MissingDataError: there is no such folder.
-        ValueError: naming a class without images, or a file that cannot be read.
+        MissingDataError: when there is no such folder.
+        ValueError: when a class has no images, or a file cannot be read.
     """
 
     def __init__(
@@ -158,102 +86,126 @@ class ImageFolder(PatchImages):
         self.classes: list[str] = []
 
     def read(self) -> dict[str, ImagesAndLabels]:
-        """List the files of each split, whose images are read when they are asked for."""
-        folder = find_folder(self.path, self.root)
-        places = {"train": folder}
-        if (folder / "train").is_dir():
-            places = {p: folder / p for p in ("train", "val", "test") if (folder / p).is_dir()}
-        self.classes = class_names(places["train"])
-        splits = {
-            split: self._readable(*class_files(place, self.classes))
-            for split, place in places.items()
+        """Return the files of each split, whose images are read when they are accessed."""
+        folders = split_folders(find_folder(self.path, self.root))
+        self.classes = list(class_folders(folders["train"]))
+        files = {
+            split: self._readable(class_files(folder, self.classes))
+            for split, folder in folders.items()
         }
-        if len(set(splits["train"][1])) < len(self.classes):
-            label = min(set(range(len(self.classes))) - set(splits["train"][1]))
+        missing = set(range(len(self.classes))) - {label for _, label in files["train"]}
+        if missing:
             raise ValueError(
-                f"{places['train'] / self.classes[label]} holds no image that can be read: mend "
-                "some, or remove the folder of that class."
+                f"{folders['train'] / self.classes[min(missing)]}: got no image that can be read, "
+                "expected one or more; repair some, or remove the folder of that class"
             )
-        pairs = {split: list(zip(*found, strict=True)) for split, found in splits.items()}
+        labels = [label for _, label in files["train"]]
         return {
-            split: self._images([file for file, _ in chosen], [int(label) for _, label in chosen])
-            for split, chosen in split_samples(pairs, self.fractions, self.seed).items()
+            split: self._images(pairs)
+            for split, pairs in split_stratified(files, labels, self.fractions, self.seed).items()
         }
 
-    def _images(self, files: list[Path], labels: list[int]) -> ImagesAndLabels:
-        images = ImageFiles(files, size=self.size, channels=self.channels, multiple=self.patch_size)
-        return images, torch.tensor(labels, dtype=torch.int64)
+    def _images(self, pairs: LabelledFiles) -> ImagesAndLabels:
+        labels = torch.tensor([label for _, label in pairs], dtype=torch.int64)
+        return self._files(pairs), labels
 
-    def _readable(self, files: list[Path], labels: list[int]) -> tuple[list[Path], list[int]]:
-        if not self.skip_corrupt:
-            return files, labels
-        good = readable_files(files, self.channels)
-        return [files[i] for i in good], [labels[i] for i in good]
+    def _files(self, pairs: LabelledFiles) -> ImageFiles:
+        files = [file for file, _ in pairs]
+        return ImageFiles(files, size=self.size, channels=self.channels, multiple=self.patch_size)
+
+    def _readable(self, pairs: LabelledFiles) -> LabelledFiles:
+        return [pairs[i] for i in self._files(pairs).readable()] if self.skip_corrupt else pairs
 
 
-def readable_files(files: Sequence[Path], channels: int) -> list[int]:
-    """The numbers of the image files that can be read, with a warning of how many cannot."""
-    good, first = [], ""
-    for i, file in enumerate(files):
-        try:
-            read_image(file, channels)
-        except ValueError:
-            first = first or str(file)
+def split_folders(folder: Path) -> dict[str, Path]:
+    """Return the folder of each split that has one; all of `folder` is "train" without any.
+
+    A folder called "train" without folders in it is a class of that name.
+
+    Raises:
+        ValueError: when two folders are of one split, or there is none to train on.
+    """
+    below = sorted(p for p in folder.iterdir() if p.is_dir() and not is_ignored(p.name))
+    found: dict[str, Path] = {}
+    others = []
+    for path in below:
+        split = next((s for s, names in SPLIT_FOLDERS.items() if path.name.lower() in names), None)
+        if split is None or not list_class_folders(path):
+            others.append(path.name)
+        elif split in found:
+            raise ValueError(
+                f"{folder}: got the folders {found[split].name} and {path.name}, expected one of "
+                f"the split {split!r}; move their contents into one"
+            )
         else:
-            good.append(i)
-    if first:
-        warnings.warn(
-            f"skipped {len(files) - len(good)} of {len(files)} files that are no images, first "
-            f"{first}",
-            stacklevel=3,
+            found[split] = path
+    if not found or ("train" not in found and others):
+        return {"train": folder}
+    if "train" not in found:
+        raise ValueError(
+            f"{folder}: got the folders {', '.join(p.name for p in found.values())}, expected also "
+            "train, with a folder per class"
         )
-    return good
+    if others:
+        warnings.warn(f"{folder}: left out {', '.join(others)} beside the splits", stacklevel=2)
+    return {split: found[split] for split in SPLIT_FOLDERS if split in found}
 
 
-def find_folder(name: str, root: str | None) -> Path:
-    """The folder of that name, as it stands or under the data root.
+def list_class_folders(folder: Path) -> dict[str, list[Path]]:
+    """Return the folders of each class, sorted by name.
+
+    Names are compared in Unicode's composed form (NFC): macOS writes the decomposed one.
+    """
+    folders: dict[str, list[Path]] = {}
+    for path in folder.iterdir():
+        if path.is_dir() and not is_ignored(path.name):
+            folders.setdefault(unicodedata.normalize("NFC", path.name), []).append(path)
+    return dict(sorted(folders.items()))
+
+
+def class_folders(folder: Path) -> dict[str, list[Path]]:
+    """Return the folders of each class, sorted by name.
 
     Raises:
-        MissingDataError: there is none.
+        ValueError: when there is none.
     """
-    for place in (Path(name).expanduser(), data_root(root) / name):
-        if place.is_dir():
-            return place
-    raise MissingDataError(
-        f"There is no folder {name}, neither here nor in {data_root(root)}: put it there, or set "
-        "root or the variable GRAPHFORMER_DATA to where it is."
-    )
+    folders = list_class_folders(folder)
+    if not folders:
+        raise ValueError(f"{folder}: got no folders, expected one for each class of images")
+    return folders
 
 
-def class_names(folder: Path) -> list[str]:
-    """The names of a folder's folders, sorted; ValueError if there is none."""
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not names:
-        raise ValueError(f"{folder} holds no folders: expected one for each class of images.")
-    return names
+def class_files(folder: Path, classes: Sequence[str]) -> LabelledFiles:
+    """Return the image files of every class that has a folder, and the class of each.
 
-
-def class_files(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[int]]:
-    """The image files of every class that has a folder, and their labels [B].
+    A warning gives the number of other files.
 
     Raises:
-        ValueError: naming a folder without images, or that is none of the classes.
+        ValueError: when a folder has no images, or is none of the classes.
     """
-    files: list[Path] = []
-    labels: list[int] = []
-    for name in class_names(folder):
+    files: LabelledFiles = []
+    left_out = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in image_suffixes()]
+    for name, folders in class_folders(folder).items():
         if name not in classes:
             raise ValueError(
-                f"{folder / name} is no class to train on: put a folder of that name with images "
-                "there too, or remove it."
+                f"{folder / name}: got a class that is not in the training split, expected "
+                f"{', '.join(classes)}; add a folder of that name with images there, or remove it"
+            )
+        found = [find_images(of_class) for of_class in folders]
+        images = [file for own, _ in found for file in own]
+        left_out += [file for _, others in found for file in others]
+        if not images:
+            raise ValueError(
+                f"{folder / name}: got no images, expected one or more; add some, or remove the "
+                "folder of that class"
             )
         label = classes.index(name)
-        found = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in ENDINGS)
-        if not found:
-            raise ValueError(
-                f"{folder / name} holds no images: put some there, or remove the folder of that "
-                "class."
-            )
-        files += found
-        labels += [label] * len(found)
-    return files, labels
+        files += [(file, label) for file in images]
+    if left_out:
+        endings = sorted({file.suffix or file.name for file in left_out})
+        warnings.warn(
+            f"{folder}: left out {len(left_out)} files that are no images of a class "
+            f"({', '.join(endings)}), first {left_out[0]}",
+            stacklevel=2,
+        )
+    return files

@@ -1,4 +1,4 @@
-"""Scenes composed of real images of things, with sentences that say what is where."""
+"""Scenes composed of images of objects, with captions that name the objects and their relation."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from graphformer.data.io.cache import data_root
-from graphformer.data.vision.base import ImageSamples
 from graphformer.data.vision.captions import CaptionedImages, ImagesAndCaptions
 from graphformer.data.vision.datasets import read_digits
-from graphformer.data.vision.idx import FILES, download_idx, find_idx_folder, read_idx
+from graphformer.data.vision.idx import FILES, download_idx, find_idx_folder, read_idx_split
+from graphformer.data.vision.samples import ImageSamples
 
-CELL = 16  # pixels of a side
+CELL = 16
+"""Side of a cell in pixels."""
 COUNTS = ("a", "two", "three")
 RELATIONS = ("above", "left of")
 COLOURS = {
@@ -26,7 +27,7 @@ COLOURS = {
     "blue": (0.25, 0.35, 1.0),
     "yellow": (1.0, 1.0, 0.2),
 }
-# Without coats and shirts, which people too take for pullovers and T-shirts at this size.
+# Without coats and shirts, which people also confuse with pullovers and T-shirts at this size.
 CLOTHES = {
     0: "shirt",
     1: "trouser",
@@ -40,58 +41,70 @@ CLOTHES = {
 _NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 DIGITS = dict(enumerate(_NUMBERS))
 
+ObjectImages = dict[int, np.ndarray]
+"""Images of each kind of object, [n, side, side] with values from 0 to 1."""
+Cell = tuple[int, int]
+"""Row and column."""
+
 
 @dataclass(frozen=True)
 class Group:
-    """Some things of one kind and colour, and the cells (row, column) where they are."""
+    """Objects of one kind and colour, and their cells."""
 
     kind: int
     colour: str
-    cells: tuple[tuple[int, int], ...]
+    cells: tuple[Cell, ...]
 
-    def words(self, names: dict[int, str]) -> str:
-        """What is said of it: "two red boots"."""
-        name, several = names[self.kind], len(self.cells) > 1
-        ending = ("es" if name.endswith(("s", "x", "o")) else "s") if several else ""
+    def phrase(self, names: dict[int, str]) -> str:
+        """Return its description, such as "two red boots".
+
+        Args:
+            names: of the kinds.
+        """
+        name, is_plural = names[self.kind], len(self.cells) > 1
+        ending = ("es" if name.endswith(("s", "x", "o")) else "s") if is_plural else ""
         return f"{COUNTS[len(self.cells) - 1]} {self.colour} {name}{ending}"
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One or two groups of things, and how the first lies to the second."""
+    """One or two groups of objects, and the relation of the first to the second."""
 
     groups: tuple[Group, ...]
     relation: str | None
 
-    def sentence(self, names: dict[int, str]) -> str:
-        """What is said of it: "a red boot above two blue shirts"."""
-        words = [group.words(names) for group in self.groups]
-        return words[0] if self.relation is None else f"{words[0]} {self.relation} {words[1]}"
+    def caption(self, names: dict[int, str]) -> str:
+        """Return its description, such as "a red boot above two blue shirts".
+
+        Args:
+            names: of the kinds.
+        """
+        phrases = [group.phrase(names) for group in self.groups]
+        return phrases[0] if self.relation is None else f"{phrases[0]} {self.relation} {phrases[1]}"
 
 
 class Scenes(CaptionedImages):
-    """Scenes of clothes or digits, such as "a red boot above two blue shirts".
+    """Scenes of clothes or digits, with captions such as "a red boot above two blue shirts".
 
-    The test split's scenes put kinds of things together that training never puts together in that
-    way (a share `held_out` of all pairs of kinds with a relation), from images that training never
-    shows, and no two of them are described alike. What is above is never left or right as well. A
-    fifth of the training scenes shows but one group of things. A scene depends on the seed, its
-    split and its number alone.
+    Test scenes use combinations (kind, relation, kind) that do not occur in training, and images
+    of objects that do not occur in training; their captions are distinct. Objects that are above
+    others are never left or right of all of them as well. A fifth of the training scenes has one
+    group only. A scene depends on the seed, its split and its index only.
 
     Args:
         source: "clothes" (Fashion-MNIST, as `IdxImages` finds it) or "digits" (scikit-learn's).
-        num_samples: scenes to train on.
-        val_size, test_size: scenes for validation and testing.
-        rows, columns: cells of 16 x 16 pixels.
-        held_out: share of the combinations that only the test shows.
-        patch_size, batch_size, augment, seed: of `CaptionedImages`; but no "flip", which would
-            turn left round.
+        num_samples: number of training scenes.
+        val_size, test_size: number of validation and of test scenes.
+        rows, columns: number of cells of 16 x 16 pixels.
+        held_out: share of the combinations that occur in the test split only.
+        patch_size, batch_size, augment, seed: of `CaptionedImages`; not "flip", which would
+            exchange left and right.
         root: the data root.
 
     Raises:
-        MissingDataError: the clothes are not there and cannot be fetched.
-        ValueError: fewer than 2 rows or columns, a share that leaves nothing to train or test, or
-            "flip".
+        MissingDataError: when the clothes are missing and cannot be downloaded.
+        ValueError: when rows or columns is below 2, held_out leaves no combination to train or to
+            test on, or augment has "flip".
     """
 
     def __init__(
@@ -119,176 +132,189 @@ class Scenes(CaptionedImages):
             seed=seed,
         )
         if "flip" in augment:
-            raise ValueError("augment 'flip' would turn left round in scenes: leave it out.")
+            raise ValueError(
+                "augment: got 'flip', expected transforms that keep left and right; leave it out"
+            )
         if min(num_samples, val_size, test_size) < 1:
             raise ValueError(
-                f"num_samples, val_size and test_size are {num_samples}, {val_size} and "
-                f"{test_size}: expected 1 or more each."
+                f"num_samples, val_size and test_size: got {num_samples}, {val_size} and "
+                f"{test_size}, expected 1 or more each"
             )
         if source not in ("clothes", "digits"):
-            raise ValueError(f"source is {source!r}: expected 'clothes' or 'digits'.")
+            raise ValueError(f"source: got {source!r}, expected 'clothes' or 'digits'")
         if min(rows, columns) < 2:
-            raise ValueError(f"rows and columns are {rows} and {columns}: expected 2 or more.")
+            raise ValueError(f"rows and columns: got {rows} and {columns}, expected 2 or more each")
         self.save_hyperparameters(logger=False)
         self.source, self.root = source, root
         self.sizes = {"train": num_samples, "val": val_size, "test": test_size}
         self.grid = (rows, columns)
         self.names = CLOTHES if source == "clothes" else DIGITS
+        self.combinations = self._split_combinations(held_out)
+        self.scenes: dict[str, list[Scene]] = {}
+
+    def _split_combinations(self, held_out: float) -> dict[str, list[tuple[int, str, int]]]:
+        """The combinations (kind, relation, kind) of each split."""
         pairs = itertools.permutations(self.names, 2)
         combinations = [(a, relation, b) for a, b in pairs for relation in RELATIONS]
         count = round(held_out * len(combinations))
         if not 0 < count < len(combinations):
             raise ValueError(
-                f"held_out is {held_out}, which leaves no combination to train or to test on."
+                f"held_out: got {held_out}, expected a share of the {len(combinations)} "
+                "combinations that leaves some to train and some to test on"
             )
-        order = np.random.default_rng((seed, 7)).permutation(len(combinations))
+        order = np.random.default_rng((self.seed, 7)).permutation(len(combinations))
         shuffled = [combinations[i] for i in order]
-        self.combinations = {
-            "train": shuffled[count:],
-            "val": shuffled[count:],
-            "test": shuffled[:count],
-        }
-        self.scenes: dict[str, list[Scene]] = {}
+        return {"train": shuffled[count:], "val": shuffled[count:], "test": shuffled[:count]}
 
     def prepare_data(self) -> None:
-        """Fetch the files that are missing."""
+        """Download the files of the clothes that are missing."""
         if self.source == "clothes":
             folder = find_idx_folder(data_root(self.root), "FashionMNIST")
             download_idx(folder, "FashionMNIST", base_url=None)
 
     def read(self) -> dict[str, ImagesAndCaptions]:
         """Compose the scenes of all splits."""
-        things = self._things()
+        objects = self._read_objects()
         splits: dict[str, ImagesAndCaptions] = {}
         for number, split in enumerate(self.sizes):
-            own = things["test" if split == "test" else "train"]
-            images, self.scenes[split] = self._compose(split, number, own)
-            splits[split] = (images, [scene.sentence(self.names) for scene in self.scenes[split]])
+            of_split = objects["test" if split == "test" else "train"]
+            images, self.scenes[split] = self._compose(split, number, of_split)
+            splits[split] = (images, [scene.caption(self.names) for scene in self.scenes[split]])
         return splits
 
     def zero_shot_set(self, count: int = 1000) -> tuple[ImageSamples, list[list[str]]]:
-        """Images of one thing each, labelled by kind; and what may be said of each kind."""
-        things, images, labels = self._things()["test"], [], []
-        kinds = list(self.names)
+        """Return images of one object each, labelled by kind, and the prompts of each kind.
+
+        Args:
+            count: number of images.
+        """
+        objects = self._read_objects()["test"]
+        kinds, images, labels = list(self.names), [], []
         for i in range(count):
             generator = np.random.default_rng((self.seed, 3, i))
-            scene = self._single(generator, most=1)
-            images.append(paint(scene, things, self.grid, generator))
+            scene = self._one_group(generator, max_count=1)
+            images.append(paint(scene, objects, self.grid, generator))
             labels.append(kinds.index(scene.groups[0].kind))
         pixels = torch.from_numpy(np.stack(images))
-        said = [
-            [Group(kind, colour, ((0, 0),)).words(self.names) for colour in COLOURS]
+        prompts = [
+            [Group(kind, colour, ((0, 0),)).phrase(self.names) for colour in COLOURS]
             for kind in kinds
         ]
-        return ImageSamples(
-            pixels, torch.tensor(labels), self.patch_size, self.mean, self.std
-        ), said
+        samples = ImageSamples(pixels, torch.tensor(labels), self.patch_size, self.mean, self.std)
+        return samples, prompts
 
     def _compose(
-        self, split: str, number: int, things: dict[int, np.ndarray]
+        self, split: str, number: int, objects: ObjectImages
     ) -> tuple[Tensor, list[Scene]]:
+        """The images [B, 3, height, width] and scenes of a split."""
         images: list[np.ndarray] = []
         scenes: list[Scene] = []
-        known: set[str] = set()
+        captions: set[str] = set()
         for i in itertools.count():
             if len(scenes) == self.sizes[split] or i == 20 * self.sizes[split]:
                 break
             generator = np.random.default_rng((self.seed, number, i))
-            alone = split != "test" and generator.random() < 0.2
-            scene = self._single(generator) if alone else self._pair(generator, split)
-            said = scene.sentence(self.names)
-            if split == "test" and said in known:
+            is_single = split != "test" and generator.random() < 0.2
+            scene = self._one_group(generator) if is_single else self._two_groups(generator, split)
+            caption = scene.caption(self.names)
+            if split == "test" and caption in captions:
                 continue
-            known.add(said)
+            captions.add(caption)
             scenes.append(scene)
-            images.append(paint(scene, things, self.grid, generator))
+            images.append(paint(scene, objects, self.grid, generator))
         if len(scenes) < self.sizes[split]:
             raise ValueError(
-                f"{split}_size is {self.sizes[split]}, but only {len(scenes)} scenes that differ "
-                "in what is said of them were found: choose fewer, or a larger held_out."
+                f"{split}_size: got {self.sizes[split]}, but only {len(scenes)} scenes with "
+                "distinct captions were found; choose a smaller one, or a larger held_out"
             )
         return torch.from_numpy(np.stack(images)), scenes
 
-    def _single(self, generator: np.random.Generator, most: int = len(COUNTS)) -> Scene:
+    def _one_group(self, generator: np.random.Generator, max_count: int = len(COUNTS)) -> Scene:
         cells = [(r, c) for r in range(self.grid[0]) for c in range(self.grid[1])]
-        count = 1 + generator.integers(most)
+        count = 1 + generator.integers(max_count)
         chosen = generator.permutation(len(cells))[:count]
         kind = list(self.names)[generator.integers(len(self.names))]
         return Scene((_group(kind, [cells[i] for i in chosen], generator),), None)
 
-    def _pair(self, generator: np.random.Generator, split: str) -> Scene:
-        """Two groups, each in a row of its own; or in a column, for "left of"."""
-        allowed = self.combinations[split]
-        first, relation, second = allowed[generator.integers(len(allowed))]
+    def _two_groups(self, generator: np.random.Generator, split: str) -> Scene:
+        """Two groups in a row of its own each; in a column of its own for "left of"."""
+        combinations = self.combinations[split]
+        first, relation, second = combinations[generator.integers(len(combinations))]
         while True:
-            groups = self._lines(generator, (first, second), turned=relation == "left of")
-            if not _apart(*groups, axis=1 if relation == "above" else 0):
+            groups = self._in_lines(generator, (first, second), transposed=relation == "left of")
+            if not _are_apart(*groups, axis=1 if relation == "above" else 0):
                 return Scene(groups, relation)
 
-    def _lines(
-        self, generator: np.random.Generator, kinds: tuple[int, int], *, turned: bool
+    def _in_lines(
+        self, generator: np.random.Generator, kinds: tuple[int, int], *, transposed: bool
     ) -> tuple[Group, Group]:
-        """Groups of these kinds in two rows, the first above; turned, in two columns."""
-        rows, columns = self.grid[::-1] if turned else self.grid
-        lines = np.sort(generator.permutation(rows)[:2])
+        """Groups of these kinds in two rows, the first above; transposed, in two columns."""
+        num_lines, line_length = self.grid[::-1] if transposed else self.grid
+        lines = np.sort(generator.permutation(num_lines)[:2])
 
         def group(kind: int, line: int) -> Group:
-            count = 1 + generator.integers(min(len(COUNTS), columns))
-            places = generator.permutation(columns)[:count]
-            cells = [(int(line), int(place)) for place in places]
-            return _group(kind, [(r, c) for c, r in cells] if turned else cells, generator)
+            count = 1 + generator.integers(min(len(COUNTS), line_length))
+            positions = generator.permutation(line_length)[:count]
+            cells = [(int(line), int(position)) for position in positions]
+            return _group(kind, [(r, c) for c, r in cells] if transposed else cells, generator)
 
         return group(kinds[0], lines[0]), group(kinds[1], lines[1])
 
-    def _things(self) -> dict[str, dict[int, np.ndarray]]:
-        """Pictures of each kind, [n, 14, 14] or [n, 16, 16] from 0 to 1, to train and test with."""
+    def _read_objects(self) -> dict[str, ObjectImages]:
+        """The objects of "train" and of "test": digits of 16 x 16 pixels, clothes of 14 x 14."""
         if self.source == "digits":
             images, labels = (a.numpy() for a in read_digits())
             large = np.kron(images / 16, np.ones((1, 2, 2))).astype(np.float32)
             order = np.random.default_rng((self.seed, 1)).permutation(len(labels))
-            splits = {"test": order[:360], "train": order[360:]}
-            return {p: _by_kind(large[i], labels[i], self.names) for p, i in splits.items()}
+            index = {"test": order[:360], "train": order[360:]}
+            return {split: _by_kind(large[i], labels[i], self.names) for split, i in index.items()}
         folder = find_idx_folder(data_root(self.root), "FashionMNIST")
-        things = {}
-        for split, (images_file, labels_file) in FILES.items():
-            pixels = read_idx(folder / images_file).astype(np.float32) / 255
-            small = pixels.reshape(-1, 14, 2, 14, 2).mean((2, 4))
-            things[split] = _by_kind(small, read_idx(folder / labels_file), self.names)
-        return things
+        objects = {}
+        for split in FILES:
+            pixels, labels = read_idx_split(folder, split)
+            scaled = pixels.astype(np.float32) / 255
+            small = scaled.reshape(-1, 14, 2, 14, 2).mean((2, 4))  # 28 x 28, halved
+            objects[split] = _by_kind(small, labels, self.names)
+        return objects
 
 
 def paint(
     scene: Scene,
-    things: dict[int, np.ndarray],
+    objects: ObjectImages,
     grid: tuple[int, int],
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """A scene as bytes [3, rows * 16, columns * 16], on black; which thing is shown is drawn."""
+    """Return a scene as bytes [3, rows * 16, columns * 16] on black, with random objects.
+
+    Args:
+        scene: the groups.
+        objects: of each kind.
+        grid: number of rows and columns of cells.
+        generator: draws each object's image and its position in the cell.
+    """
     canvas = np.zeros((3, grid[0] * CELL, grid[1] * CELL), np.float32)
     for group in scene.groups:
-        pictures = things[group.kind]
+        images = objects[group.kind]
         tint = np.array(COLOURS[group.colour], np.float32)[:, None, None]
         for row, column in group.cells:
-            picture = pictures[generator.integers(len(pictures))]
-            room = CELL - picture.shape[0]
-            y = row * CELL + generator.integers(room + 1)
-            x = column * CELL + generator.integers(room + 1)
-            canvas[:, y : y + len(picture), x : x + len(picture)] = tint * picture
+            image = images[generator.integers(len(images))]
+            margin = CELL - image.shape[0]
+            y = row * CELL + generator.integers(margin + 1)
+            x = column * CELL + generator.integers(margin + 1)
+            canvas[:, y : y + len(image), x : x + len(image)] = tint * image
     return np.round(255 * canvas).astype(np.uint8)
 
 
-def _apart(first: Group, second: Group, axis: int) -> bool:
-    """Whether one group is all before the other in this axis too, which might be said as well."""
+def _are_apart(first: Group, second: Group, axis: int) -> bool:
+    """Whether one group is before the other in this axis too: another relation would hold."""
     a, b = ([cell[axis] for cell in group.cells] for group in (first, second))
     return max(a) < min(b) or max(b) < min(a)
 
 
-def _group(kind: int, cells: list[tuple[int, int]], generator: np.random.Generator) -> Group:
+def _group(kind: int, cells: list[Cell], generator: np.random.Generator) -> Group:
     colour = list(COLOURS)[generator.integers(len(COLOURS))]
     return Group(kind, colour, tuple(sorted(cells)))
 
 
-def _by_kind(
-    images: np.ndarray, labels: np.ndarray, names: dict[int, str]
-) -> dict[int, np.ndarray]:
+def _by_kind(images: np.ndarray, labels: np.ndarray, names: dict[int, str]) -> ObjectImages:
     return {kind: images[labels == kind] for kind in names}

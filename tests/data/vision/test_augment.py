@@ -8,7 +8,7 @@ import torch
 
 from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.data.vision.augment import Augmentation, crop, erase, flip, mixup
-from graphformer.data.vision.base import ImageSamples
+from graphformer.data.vision.samples import ImageSamples
 
 
 def chance(seed: int = 0) -> np.random.Generator:
@@ -85,8 +85,25 @@ def test_batches_are_changed_anew_each_epoch_and_repeatably_from_the_middle():
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("blur", "'blur': expected 'flip'"), ("crop:x", "a number"), ("erase:2", "from 0 to 1")],
+    [
+        ("blur", "augment: got 'blur', expected 'flip'"),
+        ("crop:x", "expected a number"),
+        ("erase:2", "from 0 to 1"),
+    ],
 )
 def test_unknown_changes_are_named(name: str, message: str):
     with pytest.raises(ValueError, match=message):
         Augmentation([name])
+
+
+def test_random_numbers_depend_on_seed_batch_and_epoch():
+    index = np.arange(3)
+    draws = {
+        Augmentation(["flip"], seed=seed).generator(index + shift, epoch).random()
+        for seed in (0, 1)
+        for shift in (0, 1)
+        for epoch in (0, 1, 2)
+    }
+    assert len(draws) == 12
+    again = Augmentation(["flip"], seed=1).generator(index + 1, 2).random()
+    assert again in draws

@@ -1,129 +1,14 @@
-"""Images with sentences: files of captions, and composed scenes."""
+"""Images with captions from files: splits, batches, and what is wrong with them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from graphformer.data import CaptionFile, MissingDataError, Scenes
-from graphformer.data.vision.scenes import CELL, COLOURS, DIGITS, Group, Scene
-
-SMALL = {"num_samples": 61, "val_size": 13, "test_size": 31, "batch_size": 7}
-
-
-def digits(**settings: object) -> Scenes:
-    data = Scenes("digits", **{**SMALL, **settings})
-    data.setup()
-    return data
-
-
-@pytest.fixture(scope="module")
-def scenes() -> Scenes:
-    return digits()
-
-
-def test_sentences_say_what_is_where() -> None:
-    first = Group(6, "red", ((0, 1), (0, 2)))
-    second = Group(3, "blue", ((2, 0),))
-    assert Scene((first, second), "above").sentence(DIGITS) == "two red sixes above a blue three"
-    assert Scene((second,), None).sentence(DIGITS) == "a blue three"
-
-
-def test_scenes_show_what_their_sentences_say(scenes: Scenes) -> None:
-    images = scenes.splits["train"][0]
-    assert images.shape == (61, 3, 48, 48)
-    for image, scene in zip(images, scenes.scenes["train"], strict=True):
-        lit = image.amax(0).reshape(3, CELL, 3, CELL).amax(dim=(1, 3)) > 0
-        cells = {cell for group in scene.groups for cell in group.cells}
-        assert {tuple(cell) for cell in lit.nonzero().tolist()} == cells
-        for group in scene.groups:
-            row, column = group.cells[0]
-            own = image[:, row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL]
-            brightest = own.flatten(1).amax(1) / 255
-            tint = torch.tensor(COLOURS[group.colour])
-            torch.testing.assert_close(brightest / brightest.max(), tint, atol=0.01, rtol=0)
-        if scene.relation is not None:
-            a, b = scene.groups
-            axis = 0 if scene.relation == "above" else 1
-            assert max(cell[axis] for cell in a.cells) < min(cell[axis] for cell in b.cells)
-            across = [{cell[1 - axis] for cell in group.cells} for group in scene.groups]
-            assert max(across[0]) >= min(across[1])
-            assert max(across[1]) >= min(across[0])
-
-
-def test_the_test_shows_what_training_never_puts_together(scenes: Scenes) -> None:
-    def combinations(split: str) -> set[tuple[int, str | None, int]]:
-        pairs = [s for s in scenes.scenes[split] if s.relation is not None]
-        return {(s.groups[0].kind, s.relation, s.groups[1].kind) for s in pairs}
-
-    assert not combinations("train") & combinations("test")
-    assert not combinations("val") & combinations("test")
-    said = scenes.splits["test"][1]
-    assert len(said) == len(set(said)) == 31
-    assert all(scene.relation is not None for scene in scenes.scenes["test"])
-    assert any(scene.relation is None for scene in scenes.scenes["train"])
-
-
-def test_scenes_depend_on_the_seed_alone(scenes: Scenes) -> None:
-    again, other = digits(), digits(seed=1)
-    for split in ("train", "test"):
-        assert torch.equal(again.splits[split][0], scenes.splits[split][0])
-        assert again.splits[split][1] == scenes.splits[split][1]
-    assert other.splits["train"][1] != scenes.splits["train"][1]
-    more = digits(num_samples=67)  # the first ones stay
-    assert more.splits["train"][1][:61] == scenes.splits["train"][1]
-
-
-def test_batches_are_those_of_an_encoder_decoder(scenes: Scenes) -> None:
-    batch = next(iter(scenes.test_dataloader()))
-    assert (scenes.num_features, scenes.shape) == (192, (6, 6))
-    assert batch.source.shape == (7 * 36, 192)
-    assert batch.source_shapes == [(6, 6)] * 7
-    tokenizer = scenes.need_tokenizer()
-    starts = np.cumsum([0, *batch.lengths[:-1]])
-    assert (batch.x[starts] == tokenizer.need("bos")).all()
-    first = batch.y[: batch.lengths[0]]
-    assert first[-1] == tokenizer.need("eos")
-    assert scenes.decode(first[:-1]) == scenes.splits["test"][1][0]
-    words = set(" ".join(scenes.splits["train"][1]).split())
-    assert all(len(tokenizer.encode(word)) == 1 for word in words)
-
-
-def test_single_things_for_zero_shot(scenes: Scenes) -> None:
-    images, said = scenes.zero_shot_set(17)
-    assert len(said) == 10
-    assert said[4] == ["a red four", "a green four", "a blue four", "a yellow four"]
-    batch = images[torch.arange(17)]
-    assert batch.y.max() < 10
-    assert batch.x.shape == (17 * 36, 192)
-
-
-def test_clothes_are_composed_too(real_data: Callable[[str], Path]) -> None:
-    root = real_data("fashion_mnist").parent
-    data = Scenes("clothes", **SMALL, root=str(root))
-    data.setup()
-    assert any("boot" in caption for caption in data.splits["train"][1])
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"source": "fruit"}, "source is 'fruit'"),
-        ({"rows": 1}, "rows and columns are 1 and 3"),
-        ({"held_out": 1.0}, "held_out is 1.0"),
-        ({"augment": ["flip"]}, "'flip' would turn left round"),
-        ({"augment": ["mixup:0.2"]}, "'mixup' adds images up"),
-        ({"num_samples": -3}, "num_samples, val_size and test_size are -3"),
-    ],
-)
-def test_senseless_settings_are_refused(settings: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Scenes(**settings)
+from graphformer.data import CaptionFile, MissingDataError
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "tsv"])
@@ -195,7 +80,7 @@ def test_corrupt_images_of_captions_are_named_or_skipped(tmp_path: Path) -> None
     file = written(tmp_path, [f"{i}.png\tnumber {i}" for i in range(7)])
     (tmp_path / "4.png").write_bytes(b"no image at all")
     fractions = {"val_fraction": 0.2, "test_fraction": 0.2}
-    with pytest.raises(ValueError, match=r"4\.png is no image.*skip_corrupt"):
+    with pytest.raises(ValueError, match=r"4\.png: got no image.*skip_corrupt"):
         CaptionFile(file, patch_size=4, val_path=file, test_path=file).setup()
     data = CaptionFile(file, patch_size=4, skip_corrupt=True, **fractions)
     with pytest.warns(UserWarning, match=r"skipped 1 of 7 .*4\.png"):
@@ -214,12 +99,12 @@ def test_corrupt_images_of_captions_are_named_or_skipped(tmp_path: Path) -> None
             "'caption' is null",
         ),
         ("a.jsonl", '{"image": "0.png", "caption": [{}]}', {}, "line 8: .* got an object"),
-        ("a.tsv", "0.png\t ", {}, "line 8: there is no sentence about 0.png"),
+        ("a.tsv", "0.png\t ", {}, "line 8: got an empty caption of 0.png"),
         ("a.tsv", "0.png", {}, "line 8: there is no field .1., only .0."),
         ("a.tsv", "0.png\tzero", {"caption": "said"}, "there is no field '0', only '0.png'"),
-        ("a.tsv", "0.png\tzero", {"max_length": 1}, "max_length is 1"),
+        ("a.tsv", "0.png\tzero", {"max_length": 1}, "max_length: got 1"),
         ("a.tsv", "0.png\tzero", {"patch_size": 0}, "patch_size: got 0"),
-        ("a.tsv", "0.png\tzero", {"augment": ["mixup:0.2"]}, "'mixup' adds images up"),
+        ("a.tsv", "0.png\tzero", {"augment": ["mixup:0.2"]}, "augment: got 'mixup'"),
         ("a.tsv", "0.png\tzero", {"val_fraction": 0.0}, "no images in the split 'val'"),
     ],
 )
@@ -234,6 +119,50 @@ def test_wrong_captions_are_named(
         CaptionFile(file, **{"patch_size": 4, **settings}).setup()
 
 
-def test_no_more_scenes_than_can_be_told_apart() -> None:
-    with pytest.raises(ValueError, match=r"test_size is 997, but only \d+ scenes that differ"):
-        digits(test_size=997, held_out=0.01)
+def coloured(folder: Path, names: list[str]) -> None:
+    image = pytest.importorskip("PIL.Image", reason="image files need Pillow")
+    for i, name in enumerate(names):
+        image.new("RGB", (8, 8), (20 * i, 0, 0)).save(folder / name)
+
+
+def test_the_splits_of_a_file_are_taken(tmp_path: Path) -> None:
+    names = [f"{i}.png" for i in range(7)]
+    coloured(tmp_path, names)
+    splits = ["train", "train", "restval", "val", "test", "test", "test"]
+    images = [
+        {"filename": name, "split": split, "sentences": [{"raw": f"number {name}"}] * 2}
+        for name, split in zip(names, splits, strict=True)
+    ]
+    (tmp_path / "dataset.json").write_text(json.dumps({"images": images}))
+    data = CaptionFile(str(tmp_path / "dataset.json"), patch_size=4, batch_size=3)
+    data.setup()
+    sizes = {split: len(captions) for split, (_, captions) in data.splits.items()}
+    assert sizes == {"train": 6, "val": 2, "test": 6}
+    test = [file.name for file in data.splits["test"][0].files]
+    assert test == ["4.png", "4.png", "5.png", "5.png", "6.png", "6.png"]
+
+
+def test_decomposed_names_of_files_are_found(tmp_path: Path) -> None:
+    names = ["cafe\u0301.png", *(f"{i}.png" for i in range(6))]
+    coloured(tmp_path, names)
+    rows = ["caf\u00e9.png\ta place", *(f"{i}.png\tnumber {i}" for i in range(6))]
+    (tmp_path / "a.tsv").write_text("\n".join(rows), encoding="utf-8")
+    data = CaptionFile(str(tmp_path / "a.tsv"), patch_size=4)
+    data.setup()
+    files = {file.name for images, _ in data.splits.values() for file in images.files}
+    assert files == set(names)
+
+
+def test_augmentation_of_captioned_images_depends_on_the_epoch(tmp_path: Path) -> None:
+    names = [f"{i}.png" for i in range(7)]
+    coloured(tmp_path, names)
+    (tmp_path / "a.tsv").write_text("\n".join(f"{name}\tnumber {name}" for name in names))
+    data = CaptionFile(str(tmp_path / "a.tsv"), patch_size=4, batch_size=1, augment=["erase:0.9"])
+    data.setup()
+    loader = data.train_dataloader()
+    versions: dict[int, set[bytes]] = {}
+    for epoch in range(5):
+        loader.sampler.set_epoch(epoch)
+        for index, batch in zip(loader.sampler, loader, strict=True):
+            versions.setdefault(int(index), set()).add(batch.source.numpy().tobytes())
+    assert min(map(len, versions.values())) >= 4
