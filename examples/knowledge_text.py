@@ -1,15 +1,15 @@
-"""A sentence with facts about what it names, as one graph: K-BERT's visible matrix.
+"""A sentence and facts about its words as one graph: K-BERT's visible matrix.
 
-Facts from a knowledge graph are put beside the words that they are about. Were they simply written
-into the sentence, every word would see them and the sentence would say something else. So
+Facts from a knowledge graph are appended to a sentence. If they were part of the text, every word
+would attend to them, which changes the meaning of the sentence. Instead
 
-- the words of the sentence see one another;
-- the words of a fact see one another;
-- a fact and the word that it is about see one another, and nobody else sees the fact.
+- the words of the sentence attend to one another;
+- the words of a fact attend to one another;
+- a fact and the word it is about attend to each other, and no other word attends to the fact.
 
-The first two are the pattern `Documents` (the sentence and each fact are "documents" of a sample),
-the third are edges. Places are soft: a fact goes on counting from the word that it is about, as if
-it alone followed there.
+The first two are the pattern `Documents` (the sentence and each fact are documents of a sample),
+the third are edges. Positions are soft: those of a fact continue from the word it is about, as if
+the fact alone followed that word.
 
     python examples/knowledge_text.py
 
@@ -19,9 +19,9 @@ Source: Liu et al., 2020, "K-BERT: enabling language representation with knowled
 from __future__ import annotations
 
 import torch
-from torch_geometric.data import Data
 
 from graphformer import models
+from graphformer.batch_type import Batch
 from graphformer.patterns import Documents, Edges, Pattern
 
 SENTENCE = ["Tim", "Cook", "is", "visiting", "Beijing", "now"]
@@ -31,25 +31,25 @@ VISIBLE: Pattern = Documents() | Edges(undirected=True)
 
 def knowledge_batch(
     sentence: list[str], facts: dict[int, list[str]], vocabulary: dict[str, int]
-) -> Data:
-    """A sentence and its facts as a batch of one sample.
+) -> Batch:
+    """Return a sentence and its facts as a batch of one sample.
 
     Args:
         sentence: its words.
-        facts: the place of a word -> what is known about it.
-        vocabulary: word -> id; grows.
+        facts: position of a word -> the facts about it.
+        vocabulary: word -> id; new words are added.
     """
-    words, places = list(sentence), list(range(len(sentence)))
+    words, positions = list(sentence), list(range(len(sentence)))
     documents, edges = [len(sentence)], []
     for anchor, texts in facts.items():
         for fact in (text.split() for text in texts):
             edges += [(anchor, len(words) + i) for i in range(len(fact))]
-            places += range(anchor + 1, anchor + 1 + len(fact))
+            positions += range(anchor + 1, anchor + 1 + len(fact))
             words += fact
             documents.append(len(fact))
-    return Data(
+    return Batch(
         x=torch.tensor([vocabulary.setdefault(word, len(vocabulary)) for word in words]),
-        pos=torch.tensor(places),
+        pos=torch.tensor(positions),
         lengths=(len(words),),
         documents=tuple(documents),
         edge_index=torch.tensor(edges).reshape(-1, 2).T,
@@ -58,22 +58,22 @@ def knowledge_batch(
 
 
 def main() -> None:
-    """Show who sees whom, and that a fact moves its word at once and others only through it."""
+    """Print the mask, and the words whose outputs depend on the last word of a fact."""
     vocabulary: dict[str, int] = {}
     batch = knowledge_batch(SENTENCE, FACTS, vocabulary)
-    seen = VISIBLE(batch).to_mask()
+    mask = VISIBLE(batch).to_mask()
     width = max(map(len, batch.words))
-    for word, row in zip(batch.words, seen.tolist(), strict=True):
-        print(f"{word:>{width}}  " + " ".join("#" if one else "." for one in row))
+    for word, row in zip(batch.words, mask.tolist(), strict=True):
+        print(f"{word:>{width}}  " + " ".join("#" if present else "." for present in row))
 
     torch.manual_seed(0)
     model = models.bert(64, dim=32, depth=1, num_heads=4).eval()
     other = batch.clone()
     other.x[-1] = vocabulary.setdefault("river", len(vocabulary))  # "is a river"
     with torch.no_grad():
-        change = (model(batch, VISIBLE(batch)) - model(other, VISIBLE(other))).abs().amax(1)
-    moved = [word for word, much in zip(batch.words, change.tolist(), strict=True) if much > 0]
-    print(f"\nAfter one block, another last fact is seen by: {', '.join(moved)}")
+        change = (model(batch, VISIBLE) - model(other, VISIBLE)).abs().amax(1)
+    changed = [word for word, size in zip(batch.words, change.tolist(), strict=True) if size > 0]
+    print(f"\nAfter one block, changing the last fact affects: {', '.join(changed)}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """graphformer: transformers as attention over graphs.
 
-Sequences, image patches and graphs are nodes; an adjacency says who attends to whom; one sparse
-attention does the rest. Names are imported on first use, so that `import graphformer` is quick.
+Sequences, image patches and graphs are nodes, an adjacency says which nodes each node attends to,
+and one sparse attention serves all of them. Names are imported on first use, so that
+`import graphformer` is quick.
 """
 
-# ruff: noqa: F401 - the imports for type checkers are what __getattr__ gives at run time
+# ruff: noqa: F401 - __getattr__ returns at run time what is imported here for type checkers
 from __future__ import annotations
 
 from importlib import import_module
@@ -30,6 +31,7 @@ _MODULES = ["adjacency", "data", "models", "nn", "ops", "patterns", "pretrained"
 _HOME = {
     **dict.fromkeys(_ADJACENCY, "graphformer.adjacency"),
     **dict.fromkeys(_OPS, "graphformer.ops"),
+    "AdjacencyLike": "graphformer.patterns",
     "Transformer": "graphformer.nn",
     "accelerate": "graphformer.pyg",
     "attention_kept": "graphformer.models.sparsify",
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from graphformer.models.sparsify import attention_kept, learn_adjacency
     from graphformer.nn import Transformer
     from graphformer.ops import additive_attention, attention
+    from graphformer.patterns import AdjacencyLike
     from graphformer.pretrained import from_pretrained, register_with_transformers
     from graphformer.pyg import accelerate
 

@@ -15,34 +15,42 @@ class Batch(Data):
     """Samples packed end to end: B samples, N nodes, E edges, no padding.
 
     A batch is a PyG `Data`, so `to(device)`, `pin_memory` and PyG's transforms work on it. PyG's
-    own `Data` and `Batch` objects serve in its place: functions read the fields below by name, and
-    derive `lengths` from `ptr` where it is absent. All fields but `x` are optional; a function that
-    needs one that is absent raises ValueError and names it.
+    own `Data` and `Batch` objects can be used in its place: functions read the fields below by
+    name. Without `lengths` the sizes of samples are read from `ptr`, else from `batch`; a batch
+    with none of them is one sample. All fields but `x` are optional; a function that requires an
+    absent one raises ValueError with its name.
 
     Nodes:
         x: token ids, int64 [N]; or features, [N, F].
         pos: position of each node in its sample, int64 [N]; row and column of a patch, [N, 2].
         lengths: number of nodes of each sample, B ints.
         ptr: first node of each sample and N, int64 [B + 1]; PyG's name.
-        batch: sample of each node, int64 [N], ascending; PyG's name.
+        batch: sample of each node, int64 [N], ascending except after PyG's `to_homogeneous`.
         shapes: rows and columns of each image in patches, B pairs.
         documents: lengths of the documents inside the samples, where a sample holds several.
-        prefix_lengths: number of leading nodes of each sample that see one another, B ints.
+        prefix_lengths: number of nodes of each sample's prefix, in which attention is
+            bidirectional, B ints.
         node_type: type of each node, int64 [N].
         token_types: segment of each token (BERT), int64 [N].
         virtual_mask: which nodes are virtual nodes, bool [N].
+        laplacian_pe, random_walk_pe: node encodings, float [N, K].
+        in_degree, out_degree: degrees of the nodes, int64 [N].
 
     Edges:
         edge_index: source and target of each edge, int64 [2, E].
         edge_attr: features of each edge, [E, F].
         edge_type: type of each edge, int64 [E].
         edge_weight: weight of each edge, [E].
+        path_index: nodes of a shortest path of P pairs of nodes, source first, int64 [D + 1, P].
+        path_length: number of edges of each path, int64 [P].
 
     Targets:
         y: labels by node [N] or by sample [B]; `IGNORE_INDEX` marks a missing label.
-        share: weight of the second label where samples are mixed (mixup), [B].
+        share: weight of the label `y` where samples are mixed (mixup), a float.
+        y_other: the label of the other sample of the mixture, [B].
         train_mask, val_mask, test_mask: the labelled nodes of a split, bool [N].
-        edge_label_index, edge_label: node pairs to classify, int64 [2, P], and their labels, [P].
+        edge_label_index, edge_label: node pairs to classify, int64 [2, P], and their labels, [P];
+            of a split with its name as a prefix, such as train_edge_label_index.
 
     Source of an encoder-decoder, with the same meaning as the fields without the prefix:
         source, source_pos, source_lengths, source_shapes.
@@ -60,12 +68,19 @@ class Batch(Data):
         node_type: Tensor
         token_types: Tensor
         virtual_mask: Tensor
+        laplacian_pe: Tensor
+        random_walk_pe: Tensor
+        in_degree: Tensor
+        out_degree: Tensor
         edge_index: Tensor
         edge_attr: Tensor
         edge_type: Tensor
         edge_weight: Tensor
+        path_index: Tensor
+        path_length: Tensor
         y: Tensor
-        share: Tensor
+        share: float
+        y_other: Tensor
         train_mask: Tensor
         val_mask: Tensor
         test_mask: Tensor

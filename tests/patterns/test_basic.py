@@ -1,4 +1,4 @@
-"""Patterns on batches made by hand."""
+"""Patterns defined by the layout of a batch, and the edges in the data."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import torch
 from torch_geometric.data import Batch, Data
 
 import graphformer as gf
-from graphformer import patterns
-from graphformer.adjacency import from_tensor as convert
+from graphformer.adjacency.from_tensor import _CACHE
 from graphformer.patterns import Causal, Complete, Edges, Grid, SelfLoops, Window
 
 EDGES = torch.tensor([[0, 1, 2, 2], [1, 2, 0, 2]])
@@ -40,14 +39,14 @@ def graphs() -> Batch:
 )
 def test_rules_over_lengths_ptr_or_one_sample(pattern, expected):
     assert pattern(packed(3, 5)) == expected
-    assert pattern(packed(3, 5)) is pattern(packed(3, 5)), "made once for a layout"
+    assert pattern(packed(3, 5)) is pattern(packed(3, 5)), "computed once per layout"
     assert pattern(graphs()) == expected
     one = pattern(Data(x=torch.zeros(7, 1)))
     assert one == expected.with_blocks(((7, 7),))
     assert pattern(packed(0, 3)).shape == (3, 3)
 
 
-def test_grid_wants_shapes():
+def test_grid_reads_shapes():
     batch = packed(6, 35, shapes=[(2, 3), [5, 7]])
     assert Grid(radius=2)(batch) == gf.grid([(2, 3), (5, 7)], radius=2)
     with pytest.raises(ValueError, match=r"batch\.shapes: got None, .* Grid"):
@@ -65,7 +64,7 @@ def test_edges():
         Edges()(packed(6))
 
 
-def test_edges_are_kept_for_a_tensor_until_it_is_edited():
+def test_edges_are_cached_for_a_tensor_until_it_is_modified():
     batch = Data(edge_index=EDGES.clone(), num_nodes=3)
     first = Edges()(batch)
     assert Edges()(batch) is first
@@ -75,11 +74,11 @@ def test_edges_are_kept_for_a_tensor_until_it_is_edited():
     second = Edges()(batch)
     assert second is not first
     assert torch.equal(second.edge_index, batch.edge_index)
-    assert len(convert._CACHE[batch.edge_index][1]) == 1, "what is out of date is let go"
+    assert len(_CACHE[batch.edge_index][1]) == 1, "outdated adjacencies are dropped"
 
 
 @pytest.mark.parametrize("pattern", [Edges(), Edges(undirected=True), Edges() | Window(1)])
-def test_a_validation_epoch_leaves_nothing_that_training_may_not_use(pattern):
+def test_adjacencies_of_a_validation_epoch_can_be_trained_with(pattern):
     batch = Data(edge_index=EDGES.clone(), num_nodes=3)
     x = torch.randn(3, 2, 5, requires_grad=True)
     with torch.inference_mode():
@@ -87,31 +86,6 @@ def test_a_validation_epoch_leaves_nothing_that_training_may_not_use(pattern):
         collated = pattern(graphs())  # whose edge_index was made in inference mode
     assert collated.shape == (8, 8)
     gf.attention(x, x, x, pattern(batch), backend="scatter").sum().backward()
-
-
-def test_composition():
-    batch = graphs()
-    a, b, c = (p(batch).to_mask() for p in (Edges(), Window(1), Causal()))
-    assert torch.equal((Edges() | Window(1))(batch).to_mask(), a | b)
-    assert torch.equal((Edges() & Causal())(batch).to_mask(), a & c)
-    assert torch.equal(((Edges() | Window(1)) & Causal())(batch).to_mask(), (a | b) & c)
-    assert torch.equal(patterns.Union((Edges(), Window(1), Causal()))(batch).to_mask(), a | b | c)
-
-
-def test_what_is_composed_is_kept():
-    batch = graphs()
-    pattern = Edges() | Window(1)
-    assert pattern(batch) is pattern(batch)
-    assert (Causal() & Window(1))(packed(3, 5)) is (Causal() & Window(1))(packed(3, 5))
-
-
-def test_a_list_from_yaml_becomes_a_tuple():
-    assert patterns.Union([Complete(), Window(1)]) == Complete() | Window(1)
-    assert hash(patterns.Union([Complete()])) == hash(patterns.Union((Complete(),)))
-    with pytest.raises(ValueError, match="patterns: got none, .* give Union"):
-        patterns.Union(())
-    with pytest.raises(ValueError, match="patterns: got none, .* give Intersection"):
-        patterns.Intersection([])
 
 
 @pytest.mark.parametrize("pattern", [Window(3), Edges(True), Grid() | SelfLoops()])

@@ -1,34 +1,17 @@
-"""Patterns with edges that were learned, and patterns side by side."""
+"""Patterns of learned edges, by offset and by position."""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 import graphformer as gf
-from graphformer.patterns import (
-    Causal,
-    Complete,
-    FixedEdges,
-    GlobalNodes,
-    Learned,
-    Offsets,
-    PerHead,
-    PerLayer,
-    Random,
-    Union,
-    Window,
-    load_pattern,
-    save_pattern,
-)
+from graphformer.patterns import FixedEdges, Offsets
+from graphformer.patterns.fields import Layout
 
 
-def packed(*lengths: int) -> SimpleNamespace:
-    return SimpleNamespace(lengths=lengths, num_nodes=sum(lengths))
+def packed(*lengths: int) -> Layout:
+    return Layout(lengths)
 
 
 def test_offsets_by_their_definition():
@@ -44,7 +27,7 @@ def test_offsets_by_their_definition():
     assert torch.equal(mask, expected)
 
 
-def test_offsets_that_are_a_window_make_the_rule():
+def test_offsets_of_a_window_give_the_implicit_window():
     assert Offsets((1, 0, -1))(packed(5, 3)) == gf.window((5, 3), 1)
     assert Offsets((-2, -1, 0))(packed(5, 3)) == gf.window((5, 3), 2, causal=True)
     assert Offsets((0,))(packed(5, 3)) == gf.window((5, 3), 0)
@@ -60,68 +43,3 @@ def test_fixed_edges():
         pattern(packed(3, 4))
     with pytest.raises(ValueError, match="got node 3, expected numbers from 0 to 2"):
         FixedEdges(((3,), (), ()))
-
-
-STORED = [
-    Window(5, causal=True),
-    Complete() & (Random(3) | GlobalNodes(2)),
-    Offsets((-1, 4), (0,), (-1,)),
-    FixedEdges(((1,), (0, 1))),
-    PerLayer((Causal(), PerHead((Window(1), Offsets((0,)))))),
-]
-
-
-@pytest.mark.parametrize("pattern", STORED, ids=lambda pattern: type(pattern).__name__)
-def test_patterns_in_files(pattern, tmp_path: Path):
-    path = tmp_path / "pattern.json"
-    save_pattern(pattern, path)
-    assert load_pattern(path) == pattern
-    assert Learned(str(path)).pattern == pattern
-
-
-def test_a_stored_pattern_serves_as_itself(tmp_path: Path):
-    save_pattern(Window(1), tmp_path / "a.json")
-    learned = Learned(str(tmp_path / "a.json"))
-    assert learned(packed(4)) == gf.window(4, 1)
-    assert learned | Causal() == Window(1) | Causal()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "nothing",
-        "[]",
-        '{"class_path": "Windo"}',
-        json.dumps({"class_path": "Window", "init_args": {"r": 1}}),
-    ],
-)
-def test_files_without_a_pattern(text: str, tmp_path: Path):
-    (tmp_path / "a.json").write_text(text)
-    with pytest.raises(ValueError, match=r"a.json' holds no pattern"):
-        load_pattern(tmp_path / "a.json")
-    with pytest.raises(FileNotFoundError, match=r"b.json"):
-        load_pattern(tmp_path / "b.json")
-
-
-def test_several_combine_one_by_one():
-    layers = PerLayer((Causal(), PerHead((Window(1), Window(2)))))
-    more = GlobalNodes()
-    assert layers | more == PerLayer(
-        (Causal() | more, PerHead((Window(1) | more, Window(2) | more)))
-    )
-    assert more & layers == PerLayer(
-        (more & Causal(), PerHead((more & Window(1), more & Window(2))))
-    )
-    heads = PerHead((Complete(), Random()))
-    assert heads | PerLayer((more, Causal())) == PerLayer((heads | more, heads | Causal()))
-    with pytest.raises(ValueError, match="got groups of 2 and 1"):
-        layers | PerLayer((more,))
-    with pytest.raises(ValueError, match="got a PerLayer, expected patterns that make one"):
-        Union((more, layers))
-
-
-def test_parts_are_made_once_for_a_layout():
-    layers = PerLayer(tuple(PerHead((Window(r), Offsets((r,)))) for r in range(23)))
-    first, second = layers(packed(7, 3)), layers(packed(7, 3))
-    assert all(one is other for one, other in zip(first, second, strict=True))
-    assert first[5].heads[:, 0].sum() == gf.window((7, 3), 5).num_edges

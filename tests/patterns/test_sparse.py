@@ -1,4 +1,4 @@
-"""Expanders, random and dilated edges, nodes that see all."""
+"""Expander, random, dilated, global and virtual-node patterns."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ ALL = [Expander(4), Random(3), Dilated(2, 3), GlobalNodes(2), Expander(2) | Rand
 
 
 @pytest.mark.parametrize("pattern", ALL, ids=str)
-def test_edges_stay_in_samples_and_are_kept(pattern):
+def test_edges_stay_in_samples_and_are_cached(pattern):
     adjacency = pattern(packed(*SIZES))
     assert adjacency.shape == (56, 56)
     assert within_samples(adjacency, SIZES)
-    assert pattern(packed(*SIZES)) is adjacency, "made once for a layout"
+    assert pattern(packed(*SIZES)) is adjacency, "computed once per layout"
     source, target = adjacency.edge_index
     keys = target * 56 + source
     assert torch.equal(keys, keys.unique()), "ordered by target, then source, and distinct"
@@ -71,12 +71,12 @@ def test_expanders_expand():
 
 
 @given(size=st.integers(0, 40), degree=st.integers(0, 9), seed=st.integers(0, 2**40))
-def test_random_edges_are_so_many(size, degree, seed):
+def test_random_edges_have_the_degree(size, degree, seed):
     mask = Random(degree, seed)(packed(size)).to_mask()
     assert (mask.sum(1) == min(degree, size)).all()
 
 
-def test_random_edges_go_everywhere():
+def test_random_edges_are_uniform():
     hits = sum(Random(3, seed)(packed(7)).to_mask().double() for seed in range(400)) / 400
     assert (hits - 3 / 7).abs().max() < 0.12
 
@@ -112,7 +112,7 @@ def test_virtual_nodes_may_be_anywhere():
         VirtualNode()(packed(3))
 
 
-def test_a_union_of_graph_patterns_tells_kinds_apart():
+def test_part_mask_of_a_union_of_graph_patterns():
     edges = torch.tensor([[0, 1, 2, 12], [1, 2, 0, 0]])
     batch = Batch.from_data_list([Data(edge_index=edges, num_nodes=n) for n in (13, 17)])
     pattern = Edges() | Expander(4) | GlobalNodes()

@@ -1,4 +1,4 @@
-"""Documents, and K-BERT's visible matrix made of them and edges."""
+"""Documents, prefixes, and K-BERT's visible matrix from documents and edges."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ def example() -> ModuleType:
     return module
 
 
-def test_documents_see_themselves() -> None:
+def test_documents_attend_within_themselves() -> None:
     batch = Data(x=torch.zeros(11), lengths=(7, 4), documents=(2, 5, 4))
     document = torch.tensor([0] * 2 + [1] * 5 + [2] * 4)
     same = document.unsqueeze(1) == document
     assert torch.equal(Documents()(batch).to_mask(), same)
-    places = torch.arange(11)
-    before = places.unsqueeze(1) >= places
+    positions = torch.arange(11)
+    before = positions.unsqueeze(1) >= positions
     assert torch.equal((Causal() & Documents())(batch).to_mask(), same & before)
-    near = (places.unsqueeze(1) - places).abs() <= 1
+    near = (positions.unsqueeze(1) - positions).abs() <= 1
     assert torch.equal((Window(1) & Documents())(batch).to_mask(), same & near)
     with pytest.raises(ValueError, match=r"batch\.documents: got None, .* Documents"):
         Documents()(Data(x=torch.zeros(3), lengths=(3,)))
 
 
-def test_facts_are_seen_by_what_they_are_about_alone(
+def test_only_its_word_attends_to_a_fact(
     example: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     batch = example.knowledge_batch(["a", "b", "c"], {1: ["x y", "z"]}, {})
-    seen = (Documents() | Edges(undirected=True))(batch).to_mask()
-    assert seen.int().tolist() == [
+    mask = (Documents() | Edges(undirected=True))(batch).to_mask()
+    assert mask.int().tolist() == [
         [1, 1, 1, 0, 0, 0],
         [1, 1, 1, 1, 1, 1],
         [1, 1, 1, 0, 0, 0],
@@ -53,4 +53,4 @@ def test_facts_are_seen_by_what_they_are_about_alone(
     ]
     assert batch.pos.tolist() == [0, 1, 2, 2, 3, 2]
     example.main()
-    assert "another last fact is seen by: Beijing, is, a, city" in capsys.readouterr().out
+    assert "changing the last fact affects: Beijing, is, a, city" in capsys.readouterr().out
