@@ -1,4 +1,4 @@
-"""Base classes of text data: with a tokenizer, and with one file of samples for each split."""
+"""Base classes of text data: with a tokenizer, with class names, with a file for each split."""
 
 from __future__ import annotations
 
@@ -54,12 +54,51 @@ class TokenizedData(DataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the tokenizer's state, for a checkpoint."""
-        return {} if self.tokenizer is None else {"tokenizer": self.tokenizer.state()}
+        state = super().state_dict()
+        return state if self.tokenizer is None else {**state, "tokenizer": self.tokenizer.state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the tokenizer of a checkpoint."""
+        super().load_state_dict(state_dict)
         if "tokenizer" in state_dict:
             self.tokenizer = restore_tokenizer(state_dict["tokenizer"])
+
+
+class LabelledData(DataModule):
+    """A data module with named classes, which checkpoints contain.
+
+    A run therefore numbers its classes as in training, whatever classes other data has.
+
+    Attributes:
+        labels: name of each class; `setup` finds them in the data, and those of a checkpoint
+            replace them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.labels: list[str] = []
+        self._has_restored_labels = False
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.labels)
+
+    def find_labels(self, labels: list[str]) -> None:
+        """Set the class names found in the data, unless a checkpoint had some."""
+        if not self._has_restored_labels:
+            self.labels = labels
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the class names, for a checkpoint."""
+        state = super().state_dict()
+        return {**state, "labels": list(self.labels)} if self.labels else state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the class names of a checkpoint."""
+        super().load_state_dict(state_dict)
+        if "labels" in state_dict:
+            self.labels, self._has_restored_labels = list(state_dict["labels"]), True
 
 
 class SampleFiles(DataModule, Generic[_Sample]):

@@ -11,14 +11,14 @@ import numpy as np
 from graphformer.data.io.tabular import decode, find_file, read_text_pairs
 from graphformer.data.io.text_files import find_sources, open_archives
 from graphformer.data.ragged import Ragged
-from graphformer.data.text.base import FilePath, TokenizedFiles
+from graphformer.data.text.base import FilePath, LabelledData, TokenizedFiles
 from graphformer.data.text.hf_tokenizer import PretrainedTokenizer
 from graphformer.data.text.tokenizer import Tokenizer
 
 Sample = tuple[str, str]  # a text and its label
 
 
-class LabelledText(TokenizedFiles[Sample]):
+class LabelledText(TokenizedFiles[Sample], LabelledData):
     """Texts to classify or compare, in batches within a budget of tokens.
 
     A batch has x (token ids, [N]), pos [N], lengths, and y [B] where there are labels.
@@ -43,7 +43,8 @@ class LabelledText(TokenizedFiles[Sample]):
 
     Raises:
         MissingDataError: when a file does not exist.
-        ValueError: when a line is malformed or a text has no tokens; the message names the file.
+        ValueError: when a line is malformed, when a text has no tokens, or when a label is not
+            among those of the checkpoint; the message names the file.
     """
 
     def __init__(
@@ -81,19 +82,13 @@ class LabelledText(TokenizedFiles[Sample]):
         self.save_hyperparameters(logger=False)
         self.text, self.label, self.classes, self.lines = text, label, classes, lines
         self.encoding, self.max_length, self.cls = encoding, max_length, cls
-        self.labels: list[str] = []
-
-    @property
-    def num_classes(self) -> int:
-        """Number of distinct labels in all splits."""
-        return len(self.labels)
 
     def setup(self, stage: str | None = None) -> None:
         """Read the texts, number the labels and make the tokenizer."""
         super().setup(stage)
         labels = {label for samples in self.splits.values() for _, label in samples}
         numeric = all(label.isdigit() for label in labels)
-        self.labels = sorted(labels, key=int) if numeric else sorted(labels)
+        self.find_labels(sorted(labels, key=int) if numeric else sorted(labels))
 
     def training_texts(self) -> list[str]:
         """Return the texts of the training split without their labels."""
@@ -104,9 +99,18 @@ class LabelledText(TokenizedFiles[Sample]):
         texts = [text for text, _ in self.splits[split]]
         rows = self._token_ids(self.need_tokenizer(), texts)
         self.check_tokens(split, rows, texts)
+        return Ragged(rows, None if self.label is None else self._class_numbers(split))
+
+    def _class_numbers(self, split: str) -> list[int]:
         numbers = {label: i for i, label in enumerate(self.labels)}
-        y = None if self.label is None else [numbers[label] for _, label in self.splits[split]]
-        return Ragged(rows, y)
+        labels = [label for _, label in self.splits[split]]
+        unknown = sorted(set(labels) - numbers.keys())
+        if unknown:
+            raise ValueError(
+                f"{self.paths.get(split, self.paths['train'])}: got the labels {unknown} in the "
+                f"{split} split, expected those of the run, {self.labels}; rename or remove them"
+            )
+        return [numbers[label] for label in labels]
 
     def _token_ids(self, tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
         """Return the ids of each text; a checkpoint's tokenizer adds its own special tokens."""

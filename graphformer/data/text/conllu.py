@@ -13,7 +13,7 @@ import numpy as np
 from graphformer.data.batch import IGNORE_INDEX
 from graphformer.data.io.tabular import decoded_lines, find_file
 from graphformer.data.ragged import Ragged
-from graphformer.data.text.base import FilePath, SampleFiles
+from graphformer.data.text.base import FilePath, LabelledData, SampleFiles
 
 _COLUMNS = 10
 _FORM, _UPOS, _XPOS, _HEAD, _RELATION = 1, 3, 4, 6, 7
@@ -92,7 +92,7 @@ def word_features(form: str, num_buckets: int) -> list[int]:
     return [crc32(feature.encode()) % num_buckets for feature in features]
 
 
-class DependencyTrees(SampleFiles[Sentence]):
+class DependencyTrees(SampleFiles[Sentence], LabelledData):
     """Sentences whose words are tagged, with the edges of their dependency trees.
 
     A batch has x [N, NUM_WORD_FEATURES] (ids to embed and add up), pos [N], lengths, y [N], and
@@ -140,17 +140,11 @@ class DependencyTrees(SampleFiles[Sentence]):
         )
         self.save_hyperparameters(logger=False)
         self.label, self.vocab_size = label, num_buckets
-        self.labels: list[str] = []
-
-    @property
-    def num_classes(self) -> int:
-        """Number of distinct tags of the training sentences."""
-        return len(self.labels)
 
     def setup(self, stage: str | None = None) -> None:
         """Read the sentences and number the tags."""
         super().setup(stage)
-        self.labels = number_tags(self.splits["train"], self.label)
+        self.find_labels(number_tags(self.splits["train"], self.label))
 
     def samples(self, split: str) -> Ragged:
         """Return the word features of a split's sentences, their tags and their trees."""

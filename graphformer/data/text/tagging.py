@@ -9,11 +9,11 @@ import numpy as np
 from graphformer.data.batch import IGNORE_INDEX
 from graphformer.data.io.tabular import find_file
 from graphformer.data.ragged import Ragged
-from graphformer.data.text.base import FilePath, TokenizedFiles
+from graphformer.data.text.base import FilePath, LabelledData, TokenizedFiles
 from graphformer.data.text.conllu import Sentence, number_tags, read_conllu
 
 
-class TaggedText(TokenizedFiles[Sentence]):
+class TaggedText(TokenizedFiles[Sentence], LabelledData):
     """Sentences whose words are tagged, as subword tokens in batches within a budget.
 
     A batch has x (token ids, [N]), pos [N], lengths, and y [N]: a word's tag at its first token;
@@ -68,17 +68,11 @@ class TaggedText(TokenizedFiles[Sentence]):
         )
         self.save_hyperparameters(logger=False)
         self.label, self.max_length = label, max_length
-        self.labels: list[str] = []
-
-    @property
-    def num_classes(self) -> int:
-        """Number of distinct tags in the training split."""
-        return len(self.labels)
 
     def setup(self, stage: str | None = None) -> None:
         """Read the sentences, number the tags and make the tokenizer."""
         super().setup(stage)
-        self.labels = number_tags(self.splits["train"], self.label)
+        self.find_labels(number_tags(self.splits["train"], self.label))
 
     def training_texts(self) -> list[str]:
         """Return the training sentences as text, their words separated by blanks."""

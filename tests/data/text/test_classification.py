@@ -169,3 +169,34 @@ def test_files_in_another_encoding(tmp_path: Path, encoding: str) -> None:
     data.setup()
     assert sum(map(len, data.splits.values())) == 11
     assert data.labels == ["a", "b"]
+
+
+def test_a_run_keeps_its_class_names(tmp_path: Path) -> None:
+    rows = [f"{['neg', 'pos', 'neutral'][i % 3]}\ttext {i}" for i in range(30)]
+    (tmp_path / "all.tsv").write_text("\n".join(["label\ttext", *rows]))
+    (tmp_path / "pos.tsv").write_text("\n".join(["label\ttext", *rows[1::3]]))
+    (tmp_path / "other.tsv").write_text("\n".join(["label\ttext", "good\tx", "pos\ty", "bad\tz"]))
+    run = LabelledText(str(tmp_path / "all.tsv"), vocabulary="bytes")
+    run.setup()
+    assert run.labels == ["neg", "neutral", "pos"]
+    torch.save(run.state_dict(), tmp_path / "state.pt")
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    paths = [str(tmp_path / "pos.tsv")] * 3
+    for set_up_first in (True, False):  # Lightning restores a checkpoint after setup
+        data = LabelledText(*paths, vocabulary="bytes")
+        if set_up_first:
+            data.setup()
+        data.load_state_dict(state)
+        data.setup("test")
+        assert data.num_classes == 3
+        assert {y for batch in data.test_dataloader() for y in batch.y.tolist()} == {2}
+    other = LabelledText(*[str(tmp_path / "other.tsv")] * 3, vocabulary="bytes")
+    other.load_state_dict(state)
+    other.setup()
+    with pytest.raises(
+        ValueError, match=r"other.tsv: got the labels \['bad', 'good'\] in"
+    ):
+        other.test_dataloader()
+    old = {"tokenizer": state["tokenizer"]}  # a checkpoint of an earlier version
+    other.load_state_dict(old)
+    assert other.labels == state["labels"]

@@ -9,7 +9,7 @@ import pytest
 import tokenizers
 from tokenizers import models, pre_tokenizers, processors
 
-from graphformer.data import TaggedText
+from graphformer.data import DependencyTrees, TaggedText
 
 CONLLU = """\
 1\tunseen\tx\tADJ\t_\t_\t2\tamod\t_\t_
@@ -70,3 +70,19 @@ def test_the_vocabulary_may_be_learned(tmp_path: Path):
     (batch,) = list(data.val_dataloader())
     assert (batch.y >= 0).sum() == 3
     assert len(batch.x) >= 4
+
+
+@pytest.mark.parametrize("kind", [TaggedText, DependencyTrees])
+def test_a_run_keeps_its_tags(tmp_path: Path, kind: type):
+    (tmp_path / "a.conllu").write_text(CONLLU)
+    (tmp_path / "b.conllu").write_text(CONLLU.replace("ADJ", "X"))
+    file, other = str(tmp_path / "a.conllu"), str(tmp_path / "b.conllu")
+    run = kind(file, file, file)
+    run.setup()
+    data = kind(other, other, other)
+    data.setup()
+    assert data.labels == ["NOUN", "X"]
+    data.load_state_dict(run.state_dict())
+    assert data.labels == run.labels == ["ADJ", "NOUN"]
+    (batch,) = list(data.val_dataloader())
+    assert sorted(set(batch.y.tolist())) == [-100, 1]
