@@ -1,12 +1,12 @@
-"""Fused attention over CSR on CUDA: Triton kernels, one pass by target, one by source backward.
+"""Attention over CSR on CUDA, fused in Triton kernels: forward by target, backward by both ends.
 
-Memory is O(N H D + E): nothing of the size E x H x D is made, and E x H only for what is returned.
-No atomics, so the same inputs and seed give the same bits, for the tile sizes that were found when
-the kernels were tuned: that is once, on the first large graph, and kept in Triton's cache on disk
-(TRITON_CACHE_DIR). Triton loads on the first call.
+Memory is O(N H D + E): no tensor has the size E x H x D, and only returned ones E x H. There are no
+atomics, so the same inputs and seed give the same bits for the same tile sizes. Tile sizes are
+tuned once, on the first large graph, and stored in Triton's cache on disk (TRITON_CACHE_DIR).
+Triton is imported on the first call.
 
-Dropout is the counter-based splitmix64 mask that all backends share (`graphformer.ops.common`)
-rather than Triton's Philox: so every backend drops the same weights for the same seed.
+Dropout is the counter-based splitmix64 mask of all backends (`graphformer.ops.common`), not
+Triton's Philox, so that every backend drops the same weights for the same seed.
 """
 
 from __future__ import annotations
@@ -32,13 +32,17 @@ __all__ = ["additive_attention", "attention", "edge_feature_attention", "gatv2_a
 
 
 def load_driver() -> ModuleType:
-    """The module that runs kernels; ImportError if Triton does not load."""
+    """Import the module that launches the kernels.
+
+    Raises:
+        ImportError: when Triton is not installed or fails to load.
+    """
     try:
         from graphformer.ops.triton import driver
     except ImportError as error:
         raise ImportError(
-            f"the triton backend needs triton, which does not load ({error}); install it with "
-            "`pip install triton`, or choose backend='scatter'"
+            f"backend: got 'triton', expected an installed triton ({error}); run "
+            "`pip install triton`, or choose 'scatter'"
         ) from error
     return driver
 

@@ -1,19 +1,23 @@
-"""The forward kernel: online softmax by target row, and what turns logits into weights."""
+"""The forward kernel, online softmax by target row; and the kernel that turns logits to weights."""
 
 # mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
 import triton
 import triton.language as tl
 
-from graphformer.ops.triton.pieces import (
-    edge_numbers,
-    edge_rows,
-    edge_value,
-    gathered,
-    kept,
-    my_units,
-    own_rows,
-    scores,
+from graphformer.ops.triton.tile_ops import (
+    dropout_mask,
+    finite_max,
+    gather_rows,
+    load_edge_ids,
+    load_edge_rows,
+    load_edge_value,
+    load_rows,
+    load_slots,
+    load_units,
+    logits,
+    online_softmax,
     store_rows,
+    weighted_logits,
 )
 
 
@@ -21,7 +25,7 @@ from graphformer.ops.triton.pieces import (
 def forward(
     q, k, v, vector, u, edge, bias, weight, seed,
     indptr, indices, edge_ids, rows, begins,
-    out, z, lse, total, logits,
+    out, z, lse, total, edge_logits,
     q_stride, k_stride, v_stride, bias_stride, bias_head, weight_stride, weight_head,
     count, scale, slope, threshold, keep_scale,
     RECTIFIED: tl.constexpr, HEADS: tl.constexpr, REPEAT: tl.constexpr,
@@ -29,85 +33,85 @@ def forward(
     BLOCK_D: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_E: tl.constexpr,
     CHUNK: tl.constexpr, UNITS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """Write out, log-sum-exp and the weighted sum z of edge features, by row; logits by edge.
+    """Write out_i = sum_j p_ij v_j, z_i = sum_j p_ij e_ij and the log-sum-exp, by row.
 
-    With `begins` the items are parts of rows: out and z get sums before division, lse the largest
-    logit and `total` the sum of the exponentials, by item.
+    `edge_logits`, if it is given, receives the logits by edge. With `begins` the items are parts of
+    rows: out and z receive sums before division, lse the largest logit, and total the sum of the
+    exponentials, by item.
     """
-    item, head, row, begin, end, live = my_units(rows, begins, indptr, count, HEADS, CHUNK, UNITS)
+    item, head, row, begin, end, live = load_units(rows, begins, indptr, count, HEADS, CHUNK, UNITS)
     FEATURES: tl.constexpr = edge is not None and not RECTIFIED
-    mine = own_rows(q, row, q_stride, head, live, D, BLOCK_D) * scale
+    # The row's query [units, 1, D], with the scale of the logits.
+    q_i = load_rows(q, row, q_stride, head, live, D, BLOCK_D) * scale
     a = tl.full([UNITS, 1, BLOCK_D], 1.0, tl.float32)
     if vector is not None:
-        a = own_rows(vector, row * 0, 0, head, live, D, BLOCK_D)
-    asked = None
+        a = load_rows(vector, row * 0, 0, head, live, D, BLOCK_D)
+    u_i = None
     if FEATURES:
-        asked = own_rows(u, row, HEADS * DE, head, live, DE, BLOCK_E) * scale
-        extra = tl.zeros([UNITS, LANES, BLOCK_E], tl.float32)
-    largest = tl.full([UNITS, LANES], float("-inf"), tl.float32)
-    summed = tl.zeros([UNITS, LANES], tl.float32)
-    acc = tl.zeros([UNITS, LANES, BLOCK_V], tl.float32)
+        u_i = load_rows(u, row, HEADS * DE, head, live, DE, BLOCK_E) * scale
+        acc_e = tl.zeros([UNITS, LANES, BLOCK_E], tl.float32)
+    m = tl.full([UNITS, LANES], float("-inf"), tl.float32)
+    sum_p = tl.zeros([UNITS, LANES], tl.float32)
+    acc_v = tl.zeros([UNITS, LANES, BLOCK_V], tl.float32)
     for step in range(0, tl.max(end - begin), LANES):
-        slot = begin[:, None] + (step + tl.arange(0, LANES))[None, :]
-        there = slot < end[:, None]
-        node = tl.load(indices + slot, mask=there, other=0).to(tl.int64)
-        number = edge_numbers(edge_ids, slot, there)
-        carried = None
+        # Load the edges of this step and their keys [units, lanes, D].
+        slot, mask = load_slots(begin, end, step, LANES)
+        j = tl.load(indices + slot, mask=mask, other=0).to(tl.int64)
+        edge_id = load_edge_ids(edge_ids, slot, mask)
+        e_ij = None
         if edge is not None:
-            carried = edge_rows(edge, number, head, there, RECTIFIED, HEADS, DE, BLOCK_E)
-        theirs = gathered(k, node, k_stride, head // REPEAT, there, D, BLOCK_D)
-        s = scores(mine, theirs, a, asked, carried, slope, RECTIFIED)
+            e_ij = load_edge_rows(edge, edge_id, head, mask, RECTIFIED, HEADS, DE, BLOCK_E)
+        k_j = gather_rows(k, j, k_stride, head // REPEAT, mask, D, BLOCK_D)
+        # s_ij = w_ij f(q_i, k_j, e_ij) + b_ij, [units, lanes].
+        s = logits(q_i, k_j, a, u_i, e_ij, slope, RECTIFIED)
+        w = None
         if weight is not None:
-            s *= edge_value(weight, number, head, weight_stride, weight_head, there)
-        if bias is not None:
-            s += edge_value(bias, number, head, bias_stride, bias_head, there)
-        if logits is not None:
-            tl.store(logits + number * HEADS + head[:, None], s, mask=there)
-        s = tl.where(there, s, float("-inf"))
-
-        top = tl.maximum(largest, s)
-        base = tl.where(top == float("-inf"), 0.0, top)
-        fade, p = tl.exp(largest - base), tl.exp(s - base)
-        largest, summed = top, summed * fade + p
+            w = load_edge_value(weight, edge_id, head, weight_stride, weight_head, mask)
+        s = weighted_logits(s, w, bias, edge_id, head, bias_stride, bias_head, mask)
+        if edge_logits is not None:
+            tl.store(edge_logits + edge_id * HEADS + head[:, None], s, mask=mask)
+        s = tl.where(mask, s, float("-inf"))
+        # The sum of p is that before dropout; only the values are dropped.
+        m, sum_p, fade, p = online_softmax(m, sum_p, s)
         if seed is not None:
-            p = tl.where(kept(seed, slot, head, threshold, HEADS), p * keep_scale, 0.0)
-        values = gathered(v, node, v_stride, head // REPEAT, there, DV, BLOCK_V)
-        acc = acc * fade[:, :, None] + p[:, :, None] * values
+            p = tl.where(dropout_mask(seed, slot, head, threshold, HEADS), p * keep_scale, 0.0)
+        # acc = acc exp(m_old - m) + p_ij v_j, [units, lanes, Dv]; the same for edge features.
+        v_j = gather_rows(v, j, v_stride, head // REPEAT, mask, DV, BLOCK_V)
+        acc_v = acc_v * fade[:, :, None] + p[:, :, None] * v_j
         if FEATURES:
-            extra = extra * fade[:, :, None] + p[:, :, None] * carried
+            acc_e = acc_e * fade[:, :, None] + p[:, :, None] * e_ij
 
-    # The lanes of each unit, put together.
-    top = tl.max(largest, 1)
-    base = tl.where(top == float("-inf"), 0.0, top)
-    share = tl.exp(largest - base[:, None])
-    summed = tl.sum(summed * share, 1)
-    result = tl.sum(acc * share[:, :, None], 1)
-    at, divisor = row, tl.where(summed == 0, 1.0, summed)
-    if begins is not None:
+    # Combine the lanes of each unit: sum_l exp(m_l - max m) acc_l.
+    top = tl.max(m, 1)
+    base = finite_max(top)
+    share = tl.exp(m - base[:, None])
+    sum_p = tl.sum(sum_p * share, 1)
+    result = tl.sum(acc_v * share[:, :, None], 1)
+    at, divisor = row, tl.where(sum_p == 0, 1.0, sum_p)
+    if begins is not None:  # a part of a row: the division comes after the parts are combined
         at, divisor = item, tl.full([UNITS], 1.0, tl.float32)
-        tl.store(total + at * HEADS + head, summed, mask=live)
-    else:  # a row without edges in effect gets weights of zero from an infinite log-sum-exp
-        top = tl.where(summed == 0, float("inf"), base + tl.log(divisor))
+        tl.store(total + at * HEADS + head, sum_p, mask=live)
+    else:  # without edges lse is infinite, so that exp(s - lse) = 0 in the backward pass
+        top = tl.where(sum_p == 0, float("inf"), base + tl.log(divisor))
     tl.store(lse + at * HEADS + head, top, mask=live)
     store_rows(out, at, HEADS * DV, head, result / divisor[:, None], live, DV, BLOCK_V)
     if FEATURES:
-        result = tl.sum(extra * share[:, :, None], 1) / divisor[:, None]
+        result = tl.sum(acc_e * share[:, :, None], 1) / divisor[:, None]
         store_rows(z, at, HEADS * DE, head, result, live, DE, BLOCK_E)
 
 
 @triton.jit(do_not_specialize=["count"])
-def weigh(
-    logits, lse, seed, indptr, edge_ids, rows, begins, count, threshold, keep_scale,
+def logits_to_weights(
+    edge_logits, lse, seed, indptr, edge_ids, rows, begins, count, threshold, keep_scale,
     HEADS: tl.constexpr, CHUNK: tl.constexpr, UNITS: tl.constexpr, LANES: tl.constexpr,
 ):  # fmt: skip
-    """Turn logits [E, H] into the weights as they are applied, in place."""
-    _, head, row, begin, end, live = my_units(rows, begins, indptr, count, HEADS, CHUNK, UNITS)
-    base = tl.load(lse + row * HEADS + head, mask=live, other=0)
+    """Replace logits s_ij [E, H] by the weights exp(s_ij - lse_i), after dropout, in place."""
+    _, head, row, begin, end, live = load_units(rows, begins, indptr, count, HEADS, CHUNK, UNITS)
+    lse_i = tl.load(lse + row * HEADS + head, mask=live, other=0)
     for step in range(0, tl.max(end - begin), LANES):
-        slot = begin[:, None] + (step + tl.arange(0, LANES))[None, :]
-        there = slot < end[:, None]
-        at = logits + edge_numbers(edge_ids, slot, there) * HEADS + head[:, None]
-        p = tl.exp(tl.load(at, mask=there, other=float("-inf")) - base[:, None])
+        slot, mask = load_slots(begin, end, step, LANES)
+        at = edge_logits + load_edge_ids(edge_ids, slot, mask) * HEADS + head[:, None]
+        p = tl.exp(tl.load(at, mask=mask, other=float("-inf")) - lse_i[:, None])
         if seed is not None:
-            p = tl.where(kept(seed, slot, head, threshold, HEADS), p * keep_scale, 0.0)
-        tl.store(at, p, mask=there)
+            p = tl.where(dropout_mask(seed, slot, head, threshold, HEADS), p * keep_scale, 0.0)
+        tl.store(at, p, mask=mask)

@@ -1,4 +1,4 @@
-"""Runs the kernels: grids, tile sizes, tuning."""
+"""Launches of kernels: grids, tile sizes and their tuning."""
 
 from __future__ import annotations
 
@@ -9,39 +9,40 @@ import torch
 import triton
 from torch import Tensor
 
-from graphformer.ops.triton.plan import Items, LaunchPlan
+from graphformer.ops.triton.schedule import RowParts, Schedule
 
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 """Whether kernels run in Triton's interpreter, on tensors of any device."""
 TUNED_FROM = 1 << 15
-"""Units from which on a launch is tuned; smaller ones take the first of its tiles."""
-KEY = ["HEADS", "REPEAT", "D", "DV", "DE", "RECTIFIED"]
+"""Least number of units of a launch that is tuned; smaller ones use the first tile size."""
+TUNING_KEY = ["HEADS", "REPEAT", "D", "DV", "DE", "RECTIFIED"]
 
 
 def power_of_two(width: int) -> int:
-    """The smallest power of two that is at least `width`, and at least 1."""
+    """Return the smallest power of two that is at least `width`, and at least 1."""
     return 1 << max(width - 1, 0).bit_length()
 
 
 def run_items(
-    kernel: Any, items: Items, plan: LaunchPlan, heads: int, block: int, **arguments: Any
+    kernel: Any, items: RowParts, schedule: Schedule, heads: int, block: int, **arguments: Any
 ) -> None:
-    """Run a kernel over a launch's items; `block` is the widest row that a tile holds."""
+    """Launch a kernel over items; `block` is the width of the widest tile."""
     arguments |= {
-        "rows": items.rows, "begins": items.begins, "count": len(items.rows), "CHUNK": plan.chunk,
+        "rows": items.rows, "begins": items.begins, "count": len(items.rows),
+        "CHUNK": schedule.chunk,
     }  # fmt: skip
     units = len(items.rows) * heads
 
     def grid(meta: dict[str, Any]) -> tuple[int]:
         return (triton.cdiv(units, meta["UNITS"]),)
 
-    launch(kernel, grid, units, tiles(items.long, block), arguments)
+    launch(kernel, grid, units, tile_sizes(items.long, block), arguments)
 
 
 def launch(
     kernel: Any, grid: Any, units: int, sizes: list[dict[str, int]], arguments: dict[str, Any]
 ) -> None:
-    """Run a kernel with the best of the tile sizes, or the first where tuning does not pay."""
+    """Launch a kernel with the fastest of the tile sizes, or the first if it is not tuned."""
     if INTERPRETED or units < TUNED_FROM or "D" not in arguments:
         kernel[grid](**arguments, **sizes[0])
         return
@@ -50,13 +51,13 @@ def launch(
 
 
 @cache
-def tiles(long: bool, block: int) -> list[dict[str, int]]:
-    """The tiles worth trying, the likely best one first; lanes are edges of a row at a time.
+def tile_sizes(long: bool, block: int) -> list[dict[str, int]]:
+    """Return the tile sizes to tune over, the most likely one first.
 
-    Few, for each is compiled where a launch is tuned, a second or two. A tile that fits no unit at
-    this width is left out.
+    LANES is the number of edges of a row per step. There are few sizes because each is compiled, in
+    one or two seconds. Sizes too small for one unit of this width are left out.
     """
-    if INTERPRETED:  # each program costs 20 ms whatever its size
+    if INTERPRETED:  # a program takes 20 ms at any size
         return [{"UNITS": 128, "LANES": 16 if long else 4}]
     sizes = []
     for numbers, lanes, warps in (
@@ -71,23 +72,27 @@ def tiles(long: bool, block: int) -> list[dict[str, int]]:
 
 @cache
 def _tuned(kernel: Any, sizes: tuple[tuple[tuple[str, int], ...], ...]) -> Any:
-    """The kernel with Triton's tuner, whose findings stay in Triton's cache on disk."""
+    """Return the kernel with Triton's autotuner, which caches its results on disk."""
     configs = []
     for size in map(dict, sizes):
         warps = size.pop("num_warps")
         configs.append(triton.Config(size, num_warps=warps))
-    key = [name for name in KEY if name in kernel.arg_names]
+    key = [name for name in TUNING_KEY if name in kernel.arg_names]
     return triton.autotune(configs, key=key, cache_results=True)(kernel)
 
 
 def check_device(x: Tensor) -> None:
-    """Refuse tensors that Triton cannot run on; ValueError."""
+    """Check that Triton can run on a tensor.
+
+    Raises:
+        ValueError: when it is not on a CUDA device, or float64.
+    """
     if x.device.type != "cuda" and not INTERPRETED:
         raise ValueError(
-            f"backend='triton' needs tensors on a CUDA device, got {x.device}; choose another "
-            "backend, or 'auto'"
+            f"backend: got 'triton' with tensors on {x.device}, expected tensors on a CUDA device; "
+            "choose another backend, or 'auto'"
         )
     if x.dtype == torch.float64:
         raise ValueError(
-            "backend='triton' computes in float32 and takes no float64; choose backend='scatter'"
+            "backend: got 'triton' with float64, expected float32 or narrower; choose 'scatter'"
         )

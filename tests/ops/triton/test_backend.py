@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 triton = pytest.importorskip("triton", reason="needs triton, which is for Linux")
 
 
-@pytest.mark.parametrize("name", ["test_operators.py", "test_kernels.py"])
+@pytest.mark.parametrize("name", ["test_operators.py", "test_kernels.py", "test_combine.py"])
 def test_kernels_in_the_interpreter(name: str) -> None:
     """In a process of its own, for it is chosen before Triton is imported."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
@@ -131,8 +131,8 @@ def test_every_kernel_compiles(
         split = arguments.get("begins") is not None
         kinds.setdefault((kernel.__name__, split, arguments.get("LANES")), launch)
     names = {name for name, *_ in kinds}
-    expected = {"forward", "by_target", "by_source", "join_softmax", "join_sum"}
-    expected |= {"weigh"} if everything else set()
+    expected = {"forward", "by_target", "by_source", "combine_softmax", "combine_sums"}
+    expected |= {"logits_to_weights"} if everything else set()
     expected |= {"edge_features"} if function == "edge_feature_attention" else set()
     assert names == expected
     for (_, split, _), launch in kinds.items():
@@ -145,7 +145,7 @@ def test_every_kernel_compiles(
 
 def test_tensors_must_be_on_a_cuda_device() -> None:
     q = torch.ones(17, 2, 3)
-    with pytest.raises(ValueError, match="needs tensors on a CUDA device, got cpu"):
+    with pytest.raises(ValueError, match="tensors on cpu, expected tensors on a CUDA device"):
         gf.attention(q, q, q, AWKWARD["random"](), backend="triton")
 
 
@@ -180,4 +180,4 @@ try:
 except ImportError as error:
     print(error)
 """
-    assert "needs triton, which does not load" in in_a_new_process(code)
+    assert "backend: got 'triton', expected an installed triton" in in_a_new_process(code)

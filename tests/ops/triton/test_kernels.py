@@ -1,7 +1,7 @@
 """The Triton kernels against the definition, output and every gradient, on awkward adjacencies.
 
 On a CUDA device these run natively (`make test-gpu`). Without one they run in Triton's
-interpreter, in a process of their own: see test_triton.py.
+interpreter, in a process of their own: see test_backend.py.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ pytestmark = NATIVE
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of more than 7 edges are split, so that small graphs have hubs."""
-    from graphformer.ops.triton import plan
+    from graphformer.ops.triton import schedule
 
-    monkeypatch.setattr(plan, "CHUNK", 7)
-    monkeypatch.setattr(plan, "LONG", 3)
+    monkeypatch.setattr(schedule, "CHUNK", 7)
+    monkeypatch.setattr(schedule, "LONG", 3)
 
 
 @pytest.mark.parametrize("function", FUNCTIONS[:3])
