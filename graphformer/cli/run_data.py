@@ -1,17 +1,19 @@
-"""What the commands about images share: data of a checkpoint, the part that looks, its features."""
+"""The data of a run for commands about images, its image encoder, and the encoder's features."""
 
 from __future__ import annotations
 
 import argparse
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lightning.pytorch as pl
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
+from graphformer.batch_type import Batch, BatchLike
 from graphformer.cli.checkpoints import restore_text_tokenizer, stored_config
 from graphformer.cli.config.files import find_config
 from graphformer.cli.config.messages import describe_error
@@ -23,11 +25,38 @@ from graphformer.nn import pool
 from graphformer.patterns import Pattern
 
 
-def restore_data(ckpt: Path, config: str | None = None, **settings: Any) -> Any:
-    """The data of a checkpoint, or of a configuration file, set up, with some settings changed.
+class SampleBatches(Protocol):
+    """The loader of a split, whose `dataset[index]` is a batch of the samples of an index."""
+
+    dataset: Any
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+class ImageData(Protocol):
+    """Data of images or captions, as `PatchImages` and `CaptionedImages` are."""
+
+    patch_size: int
+
+    def batches(self, split: str) -> SampleBatches:
+        """Return the batches of "train", "val" or "test"."""
+
+    def pixels(self, x: Tensor) -> Tensor:
+        """Return patches of a batch as pixel values from 0 to 1."""
+
+
+def restore_data(
+    ckpt: Path, config: str | None = None, *, label_fraction: float | None = None
+) -> Any:
+    """Return the data module of a checkpoint or of a configuration file, after `setup`.
+
+    Args:
+        ckpt: the checkpoint.
+        config: a configuration file whose data is used instead.
+        label_fraction: the data's setting of that name, if it is changed.
 
     Raises:
-        UsageError: the file names no data, or the data does not take a setting.
+        UsageError: when the file has no data, or the data has no `label_fraction`.
     """
     parser = Parser()
     parser.add_subclass_arguments(pl.LightningDataModule, "data", fail_untyped=False)
@@ -35,11 +64,11 @@ def restore_data(ckpt: Path, config: str | None = None, **settings: Any) -> Any:
         parsed = parser.parse_object({"data": _data_settings(ckpt, config)})
     except argparse.ArgumentError as error:
         raise UsageError(describe_error(str(error), [])) from error
-    known = inspect.signature(import_object(parsed.data.class_path)).parameters
-    for name, value in settings.items():
-        if name not in known:
-            raise UsageError(f"{parsed.data.class_path.rpartition('.')[2]} takes no {name}")
-        parsed.data.init_args[name] = value
+    if label_fraction is not None:
+        path = parsed.data.class_path
+        if "label_fraction" not in inspect.signature(import_object(path)).parameters:
+            raise UsageError(f"data: got {path.rpartition('.')[2]}, which takes no label_fraction")
+        parsed.data.init_args["label_fraction"] = label_fraction
     module = parser.instantiate_classes(parsed).data
     if hasattr(module, "tokenizer") and config is None:
         module.tokenizer = restore_text_tokenizer(ckpt)
@@ -56,41 +85,52 @@ def _data_settings(ckpt: Path, config: str | None) -> Any:
     except yaml.YAMLError as error:
         raise UsageError(f"{config} is no YAML ({' '.join(str(error).split())})") from error
     if not isinstance(settings, dict) or settings.get("data") is None:
-        raise UsageError(f"{config} names no data: choose a file of datasets/")
+        raise UsageError(f"{config} has no section data; choose a file of datasets/")
     return settings["data"]
 
 
-def image_encoder(network: Any, adjacency: Pattern) -> tuple[ViT, Pattern]:
-    """The part of a network that looks at images, and who attends to whom in them.
+def image_encoder(network: nn.Module, adjacency: Pattern) -> tuple[ViT, Pattern]:
+    """Return the part of a network that reads images, and the pattern among their patches.
+
+    Args:
+        network: a ViT, or a model that has one.
+        adjacency: of the task, for networks without a pattern of their own.
 
     Raises:
-        UsageError: no part of it does.
+        UsageError: when the network reads no images.
     """
     if isinstance(network, MaskedAutoencoder):
         return network.encoder, adjacency
     if isinstance(network, CLIP):
         return network.image, network.image_adjacency
+    encoder: nn.Module = network
     if isinstance(network, EncoderDecoder | RecurrentCaptioner):
-        network, adjacency = network.encoder, network.source_adjacency
-    if not isinstance(network, ViT):
-        raise UsageError(f"{type(network).__name__} looks at no images: choose a run of vision")
-    return network, adjacency
+        encoder, adjacency = network.encoder, network.source_adjacency
+    if not isinstance(encoder, ViT):
+        raise UsageError(
+            f"{type(encoder).__name__} reads no images; choose a run of a vision model"
+        )
+    return encoder, adjacency
 
 
-def extract_images(batch: Any) -> Any:
-    """The images of a batch, whether it is one of images or of captions."""
-    if getattr(batch, "source_shapes", None) is None:
-        if getattr(batch, "shapes", None) is None:
-            raise UsageError("the data of this run are no images")
-        return batch
-    return source_batch(batch)
+def extract_images(batch: BatchLike) -> BatchLike:
+    """Return the images of a batch of images or of captions, as a batch of patches.
+
+    Raises:
+        UsageError: when the batch has no images.
+    """
+    if getattr(batch, "source_shapes", None) is not None:
+        return source_batch(batch)
+    if getattr(batch, "shapes", None) is None:
+        raise UsageError("the data of this run are no images")
+    return batch
 
 
 @torch.inference_mode()
-def features(encoder: ViT, adjacency: Pattern, batch: Any) -> Tensor:
-    """A vector an image, [B, C]: the class token's, or else the mean of its patches."""
+def features(encoder: ViT, adjacency: Pattern, batch: BatchLike) -> Tensor:
+    """Return one vector per image, [B, C]: its class token if the head reads it, else a mean."""
     nodes, sizes = encoder.nodes(batch, adjacency(batch))
-    if getattr(encoder.head, "pool", None) == "cls":
+    if encoder.pools_class_token:
         return pool(nodes, sizes, "cls")
-    counts = tuple(map(int, batch.lengths))
-    return pool(nodes[encoder.patch_mask(sizes)], counts, "mean")
+    num_patches = tuple(size - encoder.num_tokens for size in sizes)
+    return pool(nodes[encoder.patch_mask(sizes)], num_patches, "mean")

@@ -1,8 +1,8 @@
 """Public weights on the graph core: from Hugging Face's folders and models, and back to them."""
 
+from graphformer.data.batch import pack_images
 from graphformer.deprecated import renamed_exports
 from graphformer.pretrained.builders import classifier, decoder, kind_of, tagger
-from graphformer.pretrained.images import packed_images
 from graphformer.pretrained.loading import from_pretrained
 from graphformer.pretrained.saving import save_pretrained
 from graphformer.pretrained.tokenizer import PretrainedTokenizer, read_pretrained_tokenizer
@@ -14,11 +14,13 @@ __all__ = [
     "decoder",
     "from_pretrained",
     "kind_of",
-    "packed_images",
+    "pack_images",
     "read_pretrained_tokenizer",
     "register_with_transformers",
     "save_pretrained",
     "tagger",
 ]
 
-__getattr__ = renamed_exports(__name__, {"load_tokenizer": "read_pretrained_tokenizer"})
+__getattr__ = renamed_exports(
+    __name__, {"load_tokenizer": "read_pretrained_tokenizer", "packed_images": "pack_images"}
+)

@@ -27,7 +27,7 @@ TEXTS = [[95, 7, 13, 96], [95, 3, 4, 5, 8, 15, 96], [95, 96]]
 def vectors(ours: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     texts = gf.models.packed(TEXTS)
     adjacency = ours.text.adjacency(texts)
-    patches = gf.pretrained.packed_images(images, 5)
+    patches = gf.pretrained.pack_images(images, 5)
     return ours.encode_image(patches), ours.encode_text(texts, adjacency)
 
 

@@ -33,10 +33,8 @@ def main(argv: Sequence[str]) -> int:
         ckpt = find_checkpoint(arguments.ckpt, "probe")
         task = restore_task(ckpt)
         encoder, adjacency = image_encoder(task.network, task.adjacency)
-        settings: dict[str, Any] = {}
-        if arguments.labels < 1:
-            settings["label_fraction"] = arguments.labels
-        data = restore_data(ckpt, arguments.config, **settings)
+        label_fraction = arguments.labels if arguments.labels < 1 else None
+        data = restore_data(ckpt, arguments.config, label_fraction=label_fraction)
         train = _extract(encoder, adjacency, data, "train")
         test = _extract(encoder, adjacency, data, "test")
         if len(set(train[1].tolist())) < 2:

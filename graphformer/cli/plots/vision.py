@@ -1,18 +1,20 @@
-"""Figures over images: attention, reconstructions, words and where they look, retrieval."""
+"""Figures of what a trained network does with test images, one for each kind of network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from graphformer.batch_type import Batch
 from graphformer.cli.errors import UsageError
-from graphformer.cli.run_data import extract_images, image_encoder
-from graphformer.data.batch import slice_batch
+from graphformer.cli.plots.image_grid import Panel, image_grid
+from graphformer.cli.run_data import ImageData, extract_images, image_encoder
+from graphformer.data.batch import pack_tokens, slice_batch
 from graphformer.models import (
     CLIP,
     EncoderDecoder,
@@ -23,227 +25,239 @@ from graphformer.models import (
 )
 from graphformer.models.vision.clip import caption_batch
 from graphformer.nn import record_attention, unpatchify
-from graphformer.nn.record import AttentionRecord
 from graphformer.nn.rollout import attention_from, dense_attention, rollout_from
+from graphformer.patterns import Pattern
+from graphformer.tasks import ImageTextContrast, MaskedImageModeling, Task
 from graphformer.tasks.vision.image_text import matching_pairs, sample_hashes
 from graphformer.tasks.vision.masked_image import normalize_patches, sample_visible_mask
 
-GREY = 0.55
-RIGHT, WRONG = "#2e8b57", "#c0392b"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HIDDEN_GREY = 0.55
+CORRECT, WRONG = "#2e8b57", "#c0392b"
+MAX_CAPTION = 16
+"""Tokens of a generated caption."""
+NUM_RETRIEVED = 5
 
 
 @torch.inference_mode()
-def draw_attention(task: Any, data: Any, count: int) -> Any:
-    """Images, what the last block attends to in them, and what all blocks do (rollout)."""
+def draw_attention(task: Task, data: ImageData, count: int) -> Figure:
+    """Draw images, the attention of the last block, and that of all blocks (rollout).
+
+    Raises:
+        UsageError: when the network has no attention over images.
+    """
     encoder, adjacency = image_encoder(task.network, task.adjacency)
     if not len(encoder.transformer.blocks):
         raise UsageError("the network has no attention blocks over images")
-    rows: list[list[np.ndarray]] = [[], [], []]
-    heats: list[list[np.ndarray | None]] = [[], [], []]
-    for one in _images(data, count):
-        last, whole = attention_maps(encoder, adjacency, one)
-        for row, heat in enumerate((None, last, whole)):
-            rows[row].append(image_pixels(one.x, one.shapes[0], data))
-            heats[row].append(None if heat is None else heat.numpy())
-    labels = ["image", "last block", "rollout"]
-    return _table(rows, heats, row_titles=labels)
+    columns = []
+    for image in _test_images(data, count):
+        pixels = image_pixels(image.x, image.shapes[0], data)
+        maps = attention_maps(encoder, adjacency, image)
+        columns.append([Panel(pixels), *(Panel(pixels, heat=heat.numpy()) for heat in maps)])
+    return image_grid(_transposed(columns), row_titles=["image", "last block", "rollout"])
 
 
-def attention_maps(encoder: Any, adjacency: Any, one: Any) -> tuple[Tensor, Tensor]:
-    """Where the answer of one image comes from, [rows, columns]: by the last block, and by all.
+def attention_maps(encoder: ViT, adjacency: Pattern, image: Batch) -> tuple[Tensor, Tensor]:
+    """Return how much the output depends on each patch, by the last block and by all blocks.
 
-    The answer is the class token's where there is one, else that of all patches together.
+    The output is read from the class token if the head pools it, else from the mean of the patches.
+
+    Args:
+        encoder: of images.
+        adjacency: pattern among the patches.
+        image: a batch of one image.
+
+    Returns:
+        Two maps [rows, columns].
+
+    Source: rollout: Abnar and Zuidema, 2020, "Quantifying attention flow in transformers".
     """
     with record_attention(encoder.transformer) as records:
-        encoder.nodes(one, adjacency(one))
-    tokens = 0 if encoder.tokens is None else len(encoder.tokens)
-    share = torch.zeros(tokens + len(one.x))
-    share[: 1 if tokens else None] = 1 / (1 if tokens else len(share))
+        encoder.nodes(image, adjacency(image))
+    num_tokens, num_patches = encoder.num_tokens, len(image.x)
+    share = torch.zeros(num_tokens + num_patches)
+    if encoder.pools_class_token:
+        share[0] = 1
+    else:
+        share[num_tokens:] = 1 / num_patches
     both = attention_from(records[-1], share), rollout_from(records, share)
-    last, whole = (attended[tokens:].reshape(one.shapes[0]) for attended in both)
-    return last, whole
+    last, rollout = (attended[num_tokens:].reshape(image.shapes[0]) for attended in both)
+    return last, rollout
 
 
 @torch.inference_mode()
-def draw_reconstructions(task: Any, data: Any, count: int) -> Any:
-    """Images, what a masked autoencoder sees of them, and what it makes of that."""
-    if not isinstance(task.network, MaskedAutoencoder):
+def draw_reconstructions(task: Task, data: ImageData, count: int) -> Figure:
+    """Draw images, their visible patches, and what a masked autoencoder predicts for the others.
+
+    Raises:
+        UsageError: when the run is not of a masked autoencoder.
+    """
+    if not isinstance(task, MaskedImageModeling) or not isinstance(task.network, MaskedAutoencoder):
         raise UsageError("reconstructions are drawn of a masked autoencoder's run")
-    rows: list[list[np.ndarray]] = [[], [], []]
-    for number, one in enumerate(_images(data, count)):
-        chance = np.random.default_rng((task.seed, number))
-        visible = sample_visible_mask(one.lengths, task.mask_ratio, chance)
-        told = task.network(one, task.adjacency(one), visible)
+    columns = []
+    for number, image in enumerate(_test_images(data, count)):
+        generator = np.random.default_rng((task.seed, number))
+        visible = sample_visible_mask(image.lengths, task.mask_ratio, generator)
+        predicted = task.network(image, task.adjacency(image), visible)
         if task.normalize:
-            _, mean, deviation = normalize_patches(one.x)
-            told = told * deviation + mean
-        pasted = torch.where(visible[:, None], one.x, told)
-        whole, shape = image_pixels(one.x, one.shapes[0], data), one.shapes[0]
-        side = whole.shape[0] // shape[0], whole.shape[1] // shape[1]
-        mask = np.kron(visible.reshape(shape).numpy(), np.ones(side, bool))
-        seen = np.where(mask[..., None], whole, GREY)
-        for row, image in enumerate((whole, seen, image_pixels(pasted, shape, data))):
-            rows[row].append(image)
-    hidden = f"{task.mask_ratio:.0%} hidden"
-    return _table(rows, row_titles=["image", hidden, "told"])
+            _, mean, deviation = normalize_patches(image.x)
+            predicted = predicted * deviation + mean
+        completed = torch.where(visible[:, None], image.x, predicted)
+        shape = image.shapes[0]
+        pixels = image_pixels(image.x, shape, data)
+        patch = pixels.shape[0] // shape[0], pixels.shape[1] // shape[1]
+        is_visible = np.kron(visible.reshape(shape).numpy(), np.ones(patch, bool))[..., None]
+        masked = np.where(is_visible, pixels, HIDDEN_GREY)
+        completed_pixels = image_pixels(completed, shape, data)
+        columns.append([Panel(pixels), Panel(masked), Panel(completed_pixels)])
+    titles = ["image", f"{task.mask_ratio:.0%} hidden", "predicted"]
+    return image_grid(_transposed(columns), row_titles=titles)
 
 
 @torch.inference_mode()
-def draw_word_attention(task: Any, data: Any, count: int) -> Any:
-    """Images, and where the captioner looks for each word that it writes."""
-    network, tokenizer = task.network, getattr(data, "tokenizer", None)
-    encoder = getattr(network, "encoder", None)
-    if tokenizer is None or not isinstance(encoder, ViT):
+def draw_word_attention(task: Task, data: ImageData, count: int) -> Figure:
+    """Draw images, and the attention of a captioner to them for each token that it generates.
+
+    Raises:
+        UsageError: when the run is not of a captioner.
+    """
+    network: Any = task.network
+    tokenizer = getattr(data, "tokenizer", None)
+    if tokenizer is None or not _is_captioner(network):
         raise UsageError("words are drawn of a captioner's run")
-    batch = _first(data, count)
-    start, end = tokenizer.need("bos"), tokenizer.need("eos")
-    written = network.generate(
-        batch, max_new_tokens=16, start_id=start, eos_token_id=end, temperature=0.0
+    batch = _test_batch(data, count)
+    captions = network.generate(
+        batch,
+        max_new_tokens=MAX_CAPTION,
+        start_id=tokenizer.need("bos"),
+        eos_token_id=tokenizer.need("eos"),
+        temperature=0.0,
     )
-    images = extract_images(batch)
-    rows: list[list[np.ndarray]] = []
-    heats: list[list[np.ndarray | None]] = []
-    titles: list[list[str]] = []
-    for number in range(len(images.lengths)):
-        one, text = slice_batch(images, number, number + 1), written[number]
-        looks = word_attention_maps(network, task.adjacency, one, text)
-        words = [tokenizer.decode([token]) for token in text[1:]]
-        shown = [i for i, word in enumerate(words) if word.strip()]
-        image = image_pixels(one.x, one.shapes[0], data)
-        rows.append([image] * (len(shown) + 1))
-        heats.append([None, *(looks[i].reshape(one.shapes[0]).numpy() for i in shown)])
-        titles.append(["", *(words[i] for i in shown)])
-    return _table(rows, heats, titles=titles)
+    rows = []
+    for image, caption in zip(_single(extract_images(batch)), captions, strict=True):
+        pixels, shape = image_pixels(image.x, image.shapes[0], data), image.shapes[0]
+        maps = word_attention_maps(network, task.adjacency, image, caption)
+        words = [tokenizer.decode([token]) for token in caption[1:]]
+        rows.append([Panel(pixels, title="")])
+        for word, heat in zip(words, maps, strict=True):
+            if word.strip():
+                rows[-1].append(Panel(pixels, heat=heat.reshape(shape).numpy(), title=word))
+    return image_grid(rows)
 
 
-def word_attention_maps(network: Any, adjacency: Any, one: Any, text: list[int]) -> Tensor:
-    """What a captioner attends to for each word after the first, [words, n], mean over heads.
+def word_attention_maps(
+    network: nn.Module, adjacency: Pattern, image: Batch, caption: list[int]
+) -> Tensor:
+    """Return a captioner's attention for each token after the first, [tokens - 1, N].
+
+    Weights are means over the heads, and over the second half of the blocks of a Transformer.
 
     Args:
         network: an `EncoderDecoder` or a `RecurrentCaptioner`.
-        adjacency: the pattern of its words.
-        one: a batch of one image.
-        text: the words' tokens.
+        adjacency: pattern among the tokens.
+        image: a batch of one image with N patches.
+        caption: token ids, the first of them <bos>.
     """
-    before = text[:-1]
-    batch = SimpleNamespace(
-        x=torch.tensor(before),
-        pos=torch.arange(len(before)),
-        lengths=(len(before),),
-        num_nodes=len(before),
-        source=one.x,
-        source_pos=one.pos,
-        source_lengths=one.lengths,
-        source_shapes=one.shapes,
-    )
+    batch = pack_tokens([caption[:-1]])
+    batch.source, batch.source_pos = image.x, image.pos
+    batch.source_lengths, batch.source_shapes = image.lengths, image.shapes
     if isinstance(network, RecurrentCaptioner):
         return network.attend(batch)[0]
+    assert isinstance(network, EncoderDecoder)
     with record_attention(network.decoder) as records:
         network(batch, adjacency(batch))
     across = [record for record in records if "cross_attention" in record.name]
-    return torch.stack([dense_attention(record) for record in _last_half(across)]).mean(0)
+    later = across[len(across) // 2 :]
+    return torch.stack([dense_attention(record) for record in later]).mean(0)
 
 
-def _last_half(records: list[AttentionRecord]) -> list[AttentionRecord]:
-    return records[len(records) // 2 :]
+@dataclass(frozen=True)
+class _Retrieval:
+    """The embeddings of a split with the images that they belong to."""
+
+    images: list[Batch]
+    image: Tensor
+    text: Tensor
+    matches: Tensor
+    """Which text (row) belongs to which image (column), bool [n, n]."""
+    distinct: list[int]
+    """The first index of each image; one with several captions occurs several times."""
 
 
 @torch.inference_mode()
-def draw_retrieval(task: Any, data: Any, count: int) -> Any:
-    """Draw sentences of the test split and the images nearest to each, the right one framed."""
-    if not isinstance(task.network, CLIP):
+def draw_retrieval(task: Task, data: ImageData, count: int) -> Figure:
+    """Draw the images that are nearest to captions of the test split; correct ones are framed.
+
+    Raises:
+        UsageError: when the run is not of a CLIP.
+    """
+    if not isinstance(task, ImageTextContrast) or not isinstance(task.network, CLIP):
         raise UsageError("retrieval is drawn of a CLIP's run")
-    images, texts, vectors = [], [], []
-    told: tuple[list[int], list[int]] = ([], [])
+    found = _embed(task, data)
+    nearest = search(found.text[:count], found.image[found.distinct], NUM_RETRIEVED)[1].tolist()
+    rows: list[list[Panel]] = []
+    for number, columns in enumerate(nearest):
+        rows.append([])
+        for i in (found.distinct[column] for column in columns):
+            frame = CORRECT if found.matches[number, i] else WRONG
+            pixels = image_pixels(found.images[i].x, found.images[i].shapes[0], data)
+            rows[-1].append(Panel(pixels, frame=frame))
+    captions: Any = getattr(data, "splits")["test"][1]  # noqa: B009 - of captioned images only
+    return image_grid(rows, row_titles=list(captions[:count]), wide_titles=True)
+
+
+def _embed(task: ImageTextContrast, data: ImageData) -> _Retrieval:
+    images, embeddings, image_hashes, text_hashes = [], [], [], []
     for batch in data.batches("test"):
-        image, text = task.vectors(batch)
-        vectors.append(image)
-        texts.append(text)
+        embeddings.append(task.vectors(batch))
         own = extract_images(batch)
-        images += [slice_batch(own, i, i + 1) for i in range(len(own.lengths))]
-        told[0].extend(sample_hashes(own))
-        told[1].extend(sample_hashes(caption_batch(batch)))
-    best = search(torch.cat(texts)[:count], torch.cat(vectors), 5)[1].tolist()
-    said, right = data.splits["test"][1], matching_pairs(*told)
-    rows = [[image_pixels(images[i].x, images[i].shapes[0], data) for i in row] for row in best]
-    frames = [[RIGHT if right[n, i] else WRONG for i in row] for n, row in enumerate(best)]
-    return _table(rows, row_titles=list(said[:count]), frames=frames, wide=True)
+        images += _single(own)
+        image_hashes += sample_hashes(own)
+        text_hashes += sample_hashes(caption_batch(batch))
+    image, text = (torch.cat(side) for side in zip(*embeddings, strict=True))
+    first: dict[int, int] = {}
+    for i, identifier in enumerate(image_hashes):
+        first.setdefault(identifier, i)
+    matches = matching_pairs(image_hashes, text_hashes)
+    return _Retrieval(images, image, text, matches, list(first.values()))
 
 
-def image_pixels(x: Tensor, shape: tuple[int, int], data: Any) -> np.ndarray:
-    """An image's patches [n, F] as it was before scaling, [height, width, 1 or 3] from 0 to 1."""
+def image_pixels(x: Tensor, shape: tuple[int, int], data: ImageData) -> np.ndarray:
+    """Return an image as pixel values from 0 to 1, [height, width, 1 or 3].
+
+    Args:
+        x: its patches, [N, F], scaled as in a batch.
+        shape: rows and columns of patches.
+        data: that the patches are from.
+    """
     pixels = data.pixels(x.cpu()).clamp(0, 1)
     image = unpatchify(pixels.unflatten(0, tuple(shape))[None], data.patch_size)[0]
     return image[:3].permute(1, 2, 0).numpy()
 
 
-def _first(data: Any, count: int) -> Any:
-    """The first batch of the test split, no longer than `count`."""
-    loader = data.batches("test")
-    return loader.dataset[torch.arange(min(count, len(loader.dataset)))]
+def _test_batch(data: ImageData, count: int) -> Batch:
+    """The first samples of the test split."""
+    samples = data.batches("test").dataset
+    return samples[torch.arange(min(count, len(samples)))]
 
 
-def _images(data: Any, count: int) -> list[Any]:
-    batch = extract_images(_first(data, count))
-    return [slice_batch(batch, i, i + 1) for i in range(len(batch.lengths))]
+def _test_images(data: ImageData, count: int) -> list[Batch]:
+    return _single(extract_images(_test_batch(data, count)))
 
 
-def _table(
-    rows: Sequence[Sequence[np.ndarray]],
-    heats: Sequence[Sequence[np.ndarray | None]] | None = None,
-    *,
-    row_titles: Sequence[str] = (),
-    titles: Sequence[Sequence[str]] = (),
-    frames: Sequence[Sequence[str]] = (),
-    wide: bool = False,
-) -> Any:
-    """A figure of images in rows, with heat laid over them."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    most = max(map(len, rows))
-    figure = Figure(figsize=(1.35 * most + (2.6 if wide else 0.8), 1.5 * len(rows)))
-    FigureCanvasAgg(figure)
-    figure.set_layout_engine("constrained")
-    grid = figure.subplots(len(rows), most, squeeze=False)
-    for r, line in enumerate(grid):
-        for c, axes in enumerate(line):
-            axes.set_xticks([])
-            axes.set_yticks([])
-            axes.spines[:].set_visible(False)
-            if c >= len(rows[r]):
-                continue
-            image = rows[r][c]
-            flat = image.squeeze(-1) if image.shape[-1] == 1 else image
-            axes.imshow(flat, "gray", vmin=0, vmax=1)
-            heat = None if heats is None else heats[r][c]
-            if heat is not None:
-                _lay(axes, heat, image.shape)
-            if titles:
-                axes.set_title(titles[r][c], fontsize=8)
-            if frames:
-                for spine in axes.spines.values():
-                    spine.set(visible=True, color=frames[r][c], linewidth=2.5)
-        if row_titles:
-            line[0].set_ylabel(
-                row_titles[r], fontsize=8, **({"rotation": 0, "ha": "right"} if wide else {})
-            )
-    return figure
+def _single(images: Any) -> list[Batch]:
+    """Each image of a batch as a batch of its own."""
+    return [slice_batch(images, i, i + 1) for i in range(len(images.lengths))]
 
 
-def _lay(axes: Any, heat: np.ndarray, shape: tuple[int, ...]) -> None:
-    """Lay attention over an image: the less there is, the darker."""
-    axes.imshow(
-        heat,
-        "inferno",
-        alpha=0.6,
-        extent=(-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5),
-        interpolation="bilinear",
-    )
+def _transposed(columns: Sequence[Sequence[Panel]]) -> list[list[Panel]]:
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
-def figure_functions() -> dict[str, Callable[[Any, Any, int], Any]]:
-    """What there is to draw: functions of a task, its data and a number of images."""
+def figure_functions() -> dict[str, Callable[[Task, ImageData, int], Figure]]:
+    """Return the functions of a task, its data and a number of images, by what they draw."""
     return {
         "attention": draw_attention,
         "reconstruction": draw_reconstructions,
@@ -252,16 +266,17 @@ def figure_functions() -> dict[str, Callable[[Any, Any, int], Any]]:
     }
 
 
-def default_figure(network: Any) -> str | None:
-    """What there is to see of a network; None if it looks at no images."""
-    kinds = {
-        MaskedAutoencoder: "reconstruction",
-        CLIP: "retrieval",
-        RecurrentCaptioner: "words",
-        ViT: "attention",
-    }
-    for kind, what in kinds.items():
-        if isinstance(network, kind):
-            return what
-    is_captioner = isinstance(network, EncoderDecoder) and isinstance(network.encoder, ViT)
-    return "words" if is_captioner else None
+def default_figure(network: nn.Module) -> str | None:
+    """Return the key of `figure_functions` for a network, or None if it reads no images."""
+    if isinstance(network, MaskedAutoencoder):
+        return "reconstruction"
+    if isinstance(network, CLIP):
+        return "retrieval"
+    if _is_captioner(network):
+        return "words"
+    return "attention" if isinstance(network, ViT) else None
+
+
+def _is_captioner(network: nn.Module) -> bool:
+    is_pair = isinstance(network, EncoderDecoder) and isinstance(network.encoder, ViT)
+    return is_pair or isinstance(network, RecurrentCaptioner)

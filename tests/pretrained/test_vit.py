@@ -57,7 +57,7 @@ def test_equal_to_transformers(make, tmp_path, name: str, dtype: torch.dtype):
         ours = gf.from_pretrained(source)
         assert ours.adjacency == patterns.Complete()
         expected = theirs(pixel_values=images)[0]
-        found = answer(ours, gf.pretrained.packed_images(images, 3))
+        found = answer(ours, gf.pretrained.pack_images(images, 3))
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
         weight = torch.randn_like(expected)
         (expected * weight).sum().backward()
@@ -93,7 +93,7 @@ def test_images_of_other_sizes_interpolate_places(make):
     images = torch.randn(2, 2, 9, 18)
     expected = theirs(images, interpolate_pos_encoding=True)[0]
     ours = gf.from_pretrained(theirs)
-    found = answer(ours, gf.pretrained.packed_images(images, 3))
+    found = answer(ours, gf.pretrained.pack_images(images, 3))
     torch.testing.assert_close(found, expected, rtol=2e-5, atol=2e-5)
 
 
