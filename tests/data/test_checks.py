@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from graphformer.data.checks import check_finite
+from graphformer.data.checks import (
+    check_channels,
+    check_finite,
+    check_not_empty,
+    check_patch_size,
+    check_split,
+    one_of,
+)
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.graph.sparse_features import SparseFeatures
 from graphformer.models import gat, graph_transformer
@@ -94,3 +101,38 @@ def test_targets_are_checked() -> None:
     graph = Data(x=torch.ones(3, 2), y=torch.tensor([1.0, float("nan"), 0.0]))
     with pytest.raises(ValueError, match="y has NaN or infinite values in 1 of 3 rows, first in"):
         check_finite("it", graph)
+
+
+def test_one_of_ignores_case_and_names_the_choices() -> None:
+    assert one_of("name", "cora", ["Cora", "PubMed"]) == "Cora"
+    with pytest.raises(ValueError, match="name: got 'Corra', expected one of Cora, PubMed"):
+        one_of("name", "Corra", ["Cora", "PubMed"])
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_patches_have_a_side(size: int) -> None:
+    check_patch_size(1)
+    with pytest.raises(ValueError, match=f"patch_size: got {size}, expected 1 or more"):
+        check_patch_size(size)
+
+
+def test_splits_of_images_have_a_class_for_each() -> None:
+    images = torch.zeros(3, 1, 2, 2)
+    check_split("train", images, torch.tensor([0, 5, 1]))
+    check_split("train", list(images), torch.tensor([0, 5, 1]))
+    for labels, message in (
+        (torch.tensor([0, 1]), r"labels: got shape \(2,\) for 3 images of the split 'val'"),
+        (torch.tensor([[0], [1], [2]]), r"labels: got shape \(3, 1\)"),
+        (torch.tensor([0, -7, 1]), "labels: got -7 in the split 'val'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_split("val", images, labels)
+    with pytest.raises(ValueError, match="images: got no images in the split 'val'"):
+        check_not_empty("val", [])
+
+
+def test_all_splits_have_the_channels_of_the_training_split() -> None:
+    images = {"train": torch.zeros(2, 3, 4, 4), "val": [torch.zeros(1, 4, 4)]}
+    check_channels(3, images)
+    with pytest.raises(ValueError, match="images: got 1 channels in the split 'test', expected 3"):
+        check_channels(3, {**images, "test": torch.zeros(2, 1, 4, 4)})

@@ -17,7 +17,7 @@ from graphformer.data.io.cache import MissingDataError, data_root
 _JSON = frozenset((".jsonl", ".json", ".ndjson"))
 
 
-def find_file(path: str | os.PathLike[str], root: str | None) -> Path:
+def find_file(path: str | os.PathLike[str], root: str | os.PathLike[str] | None) -> Path:
     """Return a file: `path` as it is, or under the data root.
 
     Raises:

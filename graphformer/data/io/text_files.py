@@ -89,7 +89,9 @@ def open_archives(sources: Sequence[TextSource]) -> Iterator[Archives]:
         yield {path: stack.enter_context(zipfile.ZipFile(path)) for path in paths}
 
 
-def find_sources(path: str | os.PathLike[str], glob: str, root: str | None) -> list[TextSource]:
+def find_sources(
+    path: str | os.PathLike[str], glob: str, root: str | os.PathLike[str] | None
+) -> list[TextSource]:
     """Return the file `path`, or the files in a folder or zip archive that match `glob`, sorted.
 
     Hidden files and those of the system (`.DS_Store`, `__MACOSX`) are left out, unless `glob`

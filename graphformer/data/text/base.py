@@ -135,7 +135,7 @@ class SampleFiles(DataModule, Generic[_Sample]):
         super().__init__()
         self.paths = {split: path for split, path in paths.items() if path is not None}
         self.fractions, self.seed = fractions, seed
-        self.root = None if root is None else os.fspath(root)
+        self.root = root
         self.max_tokens, self.max_edges = max_tokens, max_edges
         self.splits: dict[str, list[_Sample]] = {}
 

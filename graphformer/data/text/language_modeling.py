@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any
@@ -248,5 +247,4 @@ class TextFile(TextBlocks):
         return (test, val) if split == "test" and self.test_fraction else (val, size)
 
     def _sources(self) -> list[TextSource]:
-        root = None if self.root is None else os.fspath(self.root)
-        return find_sources(self.path, self.glob, root)
+        return find_sources(self.path, self.glob, self.root)

@@ -58,7 +58,10 @@ def test_spelling(text, expected):
         ("Complete:radius=1", "Complete has no setting 'radius=1'"),
         ("Offsets:offsets=3", "offsets must be a sequence such as"),
         ("GlobalNodes:count=0", "count must be at least 1, got 0"),
-        ("Complete+Learned:path=nowhere.json", "got 'nowhere.json', expected an existing pattern file"),
+        (
+            "Complete+Learned:path=nowhere.json",
+            "got 'nowhere.json', expected an existing pattern file",
+        ),
         ("PerHead", "unknown pattern 'PerHead'"),
     ],
 )

@@ -10,6 +10,7 @@ import tokenizers
 import torch
 from tokenizers import models, pre_tokenizers, processors
 
+from graphformer import pretrained
 from graphformer.data import LabelledText, TextFile, TextRecords
 from graphformer.data.text.hf_tokenizer import PretrainedTokenizer, read_pretrained_tokenizer
 from graphformer.data.text.tokenizer_training import make_tokenizer, restore_tokenizer
@@ -126,3 +127,9 @@ def test_the_token_cache_distinguishes_tokenizers_of_one_file(
     ):
         shared = tokens(vocabulary, "shared", roles)
         assert shared == tokens(vocabulary, f"own {vocabulary.name} {roles}", roles)
+
+
+def test_the_old_name_in_pretrained_warns(folder: Path) -> None:
+    with pytest.warns(FutureWarning, match="load_tokenizer is now called .*read_pretrained"):
+        load = pretrained.load_tokenizer
+    assert load(folder).encode("cats").tolist() == [1, 5, 6, 2]
