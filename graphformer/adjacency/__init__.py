@@ -9,13 +9,12 @@ from graphformer.adjacency.constructors import (
     complete,
     from_edge_index,
     from_mask,
-    from_networkx,
     grid,
-    networkx_values,
     window,
 )
 from graphformer.adjacency.csr import CSC, CSR
 from graphformer.adjacency.edge_values import edge_values
+from graphformer.adjacency.from_networkx import from_networkx, networkx_values
 from graphformer.adjacency.from_tensor import as_adjacency
 from graphformer.adjacency.heads import HeadEdges
 from graphformer.adjacency.implicit import Causal, Complete, Grid, Implicit, Window

@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphformer.adjacency import CSR, Adjacency, HeadEdges, Implicit
+from graphformer.adjacency import CSR, Adjacency, HeadEdges, Implicit, as_adjacency
 from graphformer.ops.common import AttentionOptions
 
 
-def checked(adjacency: Adjacency, **tensors: Tensor) -> Adjacency:
+def checked(adjacency: Adjacency | Tensor, **tensors: Tensor) -> Adjacency:
     """Check the queries, keys and values, under the caller's names for them.
 
     Returns the adjacency, where the tensors are if it is a rule.
     """
-    if not isinstance(adjacency, Adjacency):
+    if not isinstance(adjacency, Adjacency | Tensor):
         raise TypeError(
             f"adjacency must be a graphformer adjacency, got {type(adjacency).__name__}; "
             "make one with from_edge_index or from_mask"
@@ -23,6 +23,8 @@ def checked(adjacency: Adjacency, **tensors: Tensor) -> Adjacency:
     names = ", ".join(tensors)
     if not (q.ndim == k.ndim == v.ndim == 3):
         raise ValueError(f"{names} must be [nodes, heads, width], got {shapes(**tensors)}")
+    if isinstance(adjacency, Tensor):
+        adjacency = as_adjacency(adjacency, (len(q), len(k)))
     targets, sources = adjacency.shape
     if (q.shape[0], k.shape[0], v.shape[0]) != (targets, sources, sources):
         raise ValueError(

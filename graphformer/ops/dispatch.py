@@ -16,7 +16,7 @@ def attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    adjacency: Adjacency,
+    adjacency: Adjacency | Tensor,
     *,
     bias: Tensor | OffsetBias | None = None,
     edge_weight: Tensor | None = None,
@@ -36,7 +36,7 @@ def attention(
         q: queries, [M, H, D].
         k: keys, [N, Hkv, D]; Hkv divides H, each key head serving H / Hkv query heads in a row.
         v: values, [N, Hkv, Dv].
-        adjacency: M targets by N sources.
+        adjacency: M targets by N sources, or an edge_index [2, E].
         bias: b, added to the logits, [E] or [E, H]; or the rule that makes it, an `OffsetBias`.
         edge_weight: w, multiplies the logits, [E] or [E, H].
         scale: s; 1 / sqrt(D) by default.
@@ -82,7 +82,7 @@ def additive_attention(
     target_score: Tensor,
     source_score: Tensor,
     v: Tensor,
-    adjacency: Adjacency,
+    adjacency: Adjacency | Tensor,
     *,
     negative_slope: float = 0.2,
     edge_score: Tensor | None = None,
@@ -102,7 +102,7 @@ def additive_attention(
         target_score: t, [M, H].
         source_score: s, [N, H].
         v: values, [N, H, Dv].
-        adjacency: M targets by N sources.
+        adjacency: M targets by N sources, or an edge_index [2, E].
         negative_slope: of the LeakyReLU.
         edge_score: e, [E] or [E, H].
         bias, edge_weight, dropout, backend, return_weights: as in `attention`.
@@ -138,7 +138,7 @@ def gatv2_attention(
     k: Tensor,
     v: Tensor,
     weight: Tensor,
-    adjacency: Adjacency,
+    adjacency: Adjacency | Tensor,
     *,
     negative_slope: float = 0.2,
     edge_key: Tensor | None = None,
@@ -159,7 +159,7 @@ def gatv2_attention(
         k: [N, Hkv, D]; Hkv divides H.
         v: values, [N, Hkv, Dv].
         weight: a, [H, D].
-        adjacency: M targets by N sources.
+        adjacency: M targets by N sources, or an edge_index [2, E].
         negative_slope: of the LeakyReLU.
         edge_key: e, [E, H, D].
         bias, edge_weight, dropout, backend, return_weights: as in `attention`.
@@ -200,7 +200,7 @@ def edge_feature_attention(
     edge_attr: Tensor,
     key_map: Tensor,
     value_map: Tensor,
-    adjacency: Adjacency,
+    adjacency: Adjacency | Tensor,
     *,
     bias: Tensor | None = None,
     edge_weight: Tensor | None = None,
@@ -224,7 +224,7 @@ def edge_feature_attention(
         edge_attr: e, [E, F].
         key_map: K, [H, D, F].
         value_map: V, [H, Dv, F].
-        adjacency: M targets by N sources.
+        adjacency: M targets by N sources, or an edge_index [2, E].
         bias, edge_weight, scale, dropout, backend, return_weights: as in `attention`.
 
     Returns:

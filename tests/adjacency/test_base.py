@@ -1,4 +1,4 @@
-"""The algebra and the conversions that all adjacencies share."""
+"""Algebra, conversions and storage of adjacencies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The public constructors: what they take, and what they refuse."""
+"""The public constructors: accepted arguments and errors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_edge_index_in_any_form(edges):
     assert torch.equal(adjacency.edge_index, EDGES)
 
 
-def test_the_callers_tensor_is_not_held():
+def test_the_callers_tensor_is_copied():
     edges = EDGES.clone()
     adjacency = gf.from_edge_index(edges, 7)
     edges.zero_()
@@ -77,7 +77,7 @@ def test_batch_is_block_diagonal_in_order():
     assert gf.batch([parts[0]]).edge_index.tolist() == parts[0].edge_index.tolist()
 
 
-def test_a_batch_of_one_rule_stays_one():
+def test_a_batch_of_one_rule_stays_implicit():
     assert gf.batch([gf.window(3, 1), gf.window([5, 7], 1)]) == gf.window([3, 5, 7], 1)
     assert gf.batch([gf.grid((2, 3)), gf.grid((5, 7))]) == gf.grid([(2, 3), (5, 7)])
     mixed = gf.batch([gf.window(3, 1), gf.window(5, 2)])
@@ -123,7 +123,7 @@ def test_errors_name_the_argument(call, error, match):
         call()
 
 
-def test_batch_takes_values_for_lists_with_duplicates():
+def test_values_of_batched_edge_lists_with_duplicates():
     torch.manual_seed(3)
     lists = [torch.tensor([[0, 1, 0], [1, 1, 1]]), torch.tensor([[2, 0], [0, 1]])]
     parts = [gf.from_edge_index(edges, n) for edges, n in zip(lists, (2, 3), strict=True)]
@@ -135,7 +135,7 @@ def test_batch_takes_values_for_lists_with_duplicates():
     torch.testing.assert_close(gf.attention(q, q, q, both, bias=given), expected)
 
 
-def test_batch_keeps_duplicates_that_count_apart():
+def test_batch_keeps_repeated_edges():
     edges = torch.tensor([[0, 1, 0], [1, 1, 1]])
     part = gf.from_edge_index(edges, 2, coalesce=False)
     both = gf.batch([part, part])

@@ -1,4 +1,4 @@
-"""Values of edges on adjacencies that have other edges, or another order."""
+"""Values of an edge list aligned with adjacencies of other edges or another order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graphformer.adjacency import edge_values
 
 
 @pytest.mark.parametrize("name", AWKWARD)
-def test_numbers_are_places_in_the_edge_order(name):
+def test_find_edges_gives_columns_of_edge_index(name):
     adjacency = AWKWARD[name]()
     source, target = adjacency.edge_index
     assert torch.equal(adjacency.find_edges(target, source), torch.arange(adjacency.num_edges))
@@ -29,11 +29,11 @@ def test_values_go_where_their_edges_are(count, seed):
     edges = random_edges(7, 7, count, seed)
     values = torch.randn(edges.shape[1], 3)
     adjacency = gf.window(7, 2)
-    laid = edge_values(adjacency, edges, values, fill=-5)
+    aligned = edge_values(adjacency, edges, values, fill=-5)
     source, target = adjacency.edge_index
     dense = torch.full((7, 7, 3), -5.0)
     dense[edges[1], edges[0]] = values
-    assert torch.equal(laid, dense[target, source])
+    assert torch.equal(aligned, dense[target, source])
 
 
 def test_the_same_edges_keep_their_values():
@@ -49,11 +49,11 @@ def test_gradients_reach_the_values():
     assert torch.equal(values.grad, torch.ones(13))
 
 
-def test_duplicates_must_agree():
+def test_duplicates_must_have_equal_values():
     edges = torch.tensor([[0, 1, 0], [1, 2, 1]])
     adjacency = gf.from_edge_index(edges, 3)
-    agreed = edge_values(adjacency, edges, torch.tensor([2.0, 3.0, 2.0]))
-    assert agreed.tolist() == [2, 3]
+    equal = edge_values(adjacency, edges, torch.tensor([2.0, 3.0, 2.0]))
+    assert equal.tolist() == [2, 3]
     with pytest.raises(ValueError, match="different values for duplicates"):
         edge_values(adjacency, edges, torch.tensor([2.0, 3.0, 5.0]))
 

@@ -1,4 +1,4 @@
-"""What PyG code has, where an adjacency is expected."""
+"""Adjacencies of edge_index, EdgeIndex and sparse tensors, and their cache."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from helpers.awkward import random_edges
 from torch_geometric import EdgeIndex
 
 import graphformer as gf
-from graphformer.adjacency import as_adjacency
-from graphformer.adjacency import from_tensor as convert
+from graphformer.adjacency import as_adjacency, from_tensor
 
 
 def test_an_adjacency_is_itself():
@@ -49,21 +48,21 @@ def test_sparse_tensors_have_a_row_a_target(layout):
     assert torch.equal(adjacency.to_mask(), mask)
 
 
-def test_forgotten_with_the_tensor():
+def test_dropped_with_the_tensor():
     edges = random_edges(7, 7, 11)
     as_adjacency(edges, 7)
-    before = len(convert._CACHE)
+    before = len(from_tensor._CACHE)
     del edges
-    assert len(convert._CACHE) == before - 1
+    assert len(from_tensor._CACHE) == before - 1
 
 
-def test_what_validation_makes_training_may_use():
+def test_adjacencies_of_validation_can_be_trained_with():
     edges, x = random_edges(7, 7, 11), torch.randn(7, 2, 3, requires_grad=True)
     with torch.inference_mode():
         adjacency = as_adjacency(edges, 7)
-        made_there = as_adjacency(random_edges(7, 7, 11), 7)
-    for kept in (adjacency, made_there):
-        gf.attention(x, x, x, kept).sum().backward()
+        from_inference = as_adjacency(random_edges(7, 7, 11), 7)
+    for each in (adjacency, from_inference):
+        gf.attention(x, x, x, each).sum().backward()
 
 
 def test_errors():

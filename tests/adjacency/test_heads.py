@@ -1,4 +1,4 @@
-"""Edges of some heads: each head attends as with its own adjacency alone, on every backend."""
+"""HeadEdges: each head attends as with its own adjacency, on every backend."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def inputs(seed: int = 0) -> list[torch.Tensor]:
     return [tensor.requires_grad_() for tensor in tensors]
 
 
-def alone(q, k, v, bias=None) -> torch.Tensor:
+def by_definition(q, k, v, bias=None) -> torch.Tensor:
     """The definition: each head with its dense mask."""
     outs = []
     for head, own in enumerate(OWN):
@@ -40,48 +40,48 @@ def alone(q, k, v, bias=None) -> torch.Tensor:
 def test_each_head_attends_over_its_own_edges(backend):
     edges = HeadEdges.of(*OWN)
     tensors = inputs()
-    expected = alone(*tensors)
+    expected = by_definition(*tensors)
     generator = torch.Generator().manual_seed(3)
     direction = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
     safe = torch.where(expected.isfinite(), expected, 0)
-    wanted = torch.autograd.grad((safe * direction).sum(), tensors)
+    expected_grads = torch.autograd.grad((safe * direction).sum(), tensors)
     out = gf.attention(*tensors, edges, backend=backend)
     torch.testing.assert_close(out, expected)
-    found = torch.autograd.grad((out * direction).sum(), tensors)
-    for one, other in zip(found, wanted, strict=True):
+    grads = torch.autograd.grad((out * direction).sum(), tensors)
+    for one, other in zip(grads, expected_grads, strict=True):
         torch.testing.assert_close(one, torch.nan_to_num(other))
     assert (out[:, 2].abs().sum(1) > 0).tolist() == [i in (0, 2, 9) for i in range(11)]
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
-def test_a_bias_is_added_on_the_edges_that_are_there(backend):
+def test_a_bias_is_added_to_present_edges(backend):
     edges = HeadEdges.of(*OWN)
     dense = torch.randn(11, 11, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     source, target = edges.edge_index
     out = gf.attention(*inputs(), edges, bias=dense[target, source], backend=backend)
-    torch.testing.assert_close(out, alone(*inputs(), bias=dense))
+    torch.testing.assert_close(out, by_definition(*inputs(), bias=dense))
 
 
-def test_a_rule_of_positions_too():
+def test_an_offset_bias():
     edges = HeadEdges.of(*OWN)
     table = torch.randn(5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     nodes = torch.arange(11)
     dense = table[(nodes - nodes[:, None]).clamp(-2, 2) + 2]
     for backend in ("auto", "sdpa"):
         out = gf.attention(*inputs(), edges, bias=OffsetBias(table), backend=backend)
-        torch.testing.assert_close(out, alone(*inputs(), bias=dense))
+        torch.testing.assert_close(out, by_definition(*inputs(), bias=dense))
 
 
-def test_edges_turned_round_keep_their_heads():
+def test_transposed_edges_keep_their_heads():
     edges = HeadEdges.of(*OWN)
-    for turned in (edges.T, edges.T.canonical()):
-        source, target = turned.edge_index
+    for transposed in (edges.T, edges.T.canonical()):
+        source, target = transposed.edge_index
         for head, own in enumerate(OWN):
-            assert torch.equal(turned.heads[:, head], own.contains(source, target))
+            assert torch.equal(transposed.heads[:, head], own.contains(source, target))
     assert torch.equal(edges.T.T.canonical().heads, edges.heads)
 
 
-def test_what_would_lose_the_heads_is_refused():
+def test_operations_that_would_lose_the_heads_are_refused():
     edges = HeadEdges.of(*OWN)
     for combine in (
         lambda: edges | gf.complete(LENGTHS),

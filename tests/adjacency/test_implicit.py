@@ -1,4 +1,4 @@
-"""The rules against masks written element by element, and what they cost."""
+"""Implicit adjacencies against masks computed element by element, and their cost."""
 
 from __future__ import annotations
 
@@ -77,17 +77,17 @@ def test_grid(shapes, radius):
     assert_is(adjacency, expected)
 
 
-def test_grid_takes_one_shape_or_many():
+def test_grid_accepts_one_shape_or_several():
     assert gf.grid((2, 3)) == gf.grid([(2, 3)]) == gf.grid(torch.tensor([[2, 3]]))
     assert gf.grid([(2, 3), (5, 7)]).lengths == (6, 35)
 
 
-def test_lengths_may_be_an_int_a_sequence_or_a_tensor():
+def test_lengths_as_int_sequence_or_tensor():
     assert gf.complete(7) == gf.complete([7]) == gf.complete(torch.tensor([7]))
     assert gf.causal((2, 3)) == gf.causal(torch.tensor([2, 3], dtype=torch.int32))
 
 
-def test_edges_are_counted_without_being_made():
+def test_edges_are_counted_without_listing_them():
     n, radius = 10**6, 3
     assert gf.window(n, radius).num_edges == n * (2 * radius + 1) - radius * (radius + 1)
     assert gf.complete(n).num_edges == n * n
@@ -97,11 +97,11 @@ def test_edges_are_counted_without_being_made():
 
 
 @pytest.mark.parametrize("make", [gf.complete, gf.causal, lambda n: gf.window(n, 5)])
-def test_ten_thousand_nodes_cost_no_n_squared_memory(make, monkeypatch):
+def test_ten_thousand_nodes_need_no_quadratic_memory(make, monkeypatch):
     largest = 0
     arange, zeros, empty = torch.arange, torch.zeros, torch.empty
 
-    def watched(function):
+    def tracked(function):
         def call(*args, **kwargs):
             nonlocal largest
             out = function(*args, **kwargs)
@@ -110,9 +110,9 @@ def test_ten_thousand_nodes_cost_no_n_squared_memory(make, monkeypatch):
 
         return call
 
-    monkeypatch.setattr(torch, "arange", watched(arange))
-    monkeypatch.setattr(torch, "zeros", watched(zeros))
-    monkeypatch.setattr(torch, "empty", watched(empty))
+    monkeypatch.setattr(torch, "arange", tracked(arange))
+    monkeypatch.setattr(torch, "zeros", tracked(zeros))
+    monkeypatch.setattr(torch, "empty", tracked(empty))
     tracemalloc.start()
     adjacency = make([10_007, 7])
     _ = adjacency.num_edges, adjacency.density, adjacency.block_density, adjacency.shape
@@ -131,25 +131,25 @@ def test_rules_are_equal_by_value():
     for other in (gf.window([3, 5], 1), gf.window([5, 3], 2), gf.window([3, 5], 2, causal=True)):
         assert gf.window([3, 5], 2) != other
     assert gf.complete(5) != gf.causal(5)
-    made = gf.window(7, 1)
-    made.to_csr()
-    assert made == gf.window(7, 1), "what it keeps is no part of what it is"
+    window = gf.window(7, 1)
+    window.to_csr()
+    assert window == gf.window(7, 1), "cached values do not matter"
 
 
-def test_the_transpose_of_symmetric_rules_is_a_rule():
+def test_the_transpose_of_symmetric_rules_is_implicit():
     for adjacency in (gf.window([5, 3], 2), gf.grid((3, 2))):
         assert adjacency.T is adjacency
     assert gf.complete([5, 7], [2, 3]) == gf.complete([2, 3], [5, 7]).T
 
 
-def test_what_is_made_is_kept():
+def test_computed_values_are_cached():
     adjacency = gf.window([5, 3], 1)
     assert adjacency.to_csr() is adjacency.to_csr()
     assert adjacency.to_csr().by_source is adjacency.to_csr().by_source
     assert adjacency.edge_index is adjacency.edge_index
 
 
-def test_a_mask_is_the_callers_own():
+def test_to_mask_returns_a_copy():
     adjacency = gf.window(5, 1)
     adjacency.bucket_mask(0)
     adjacency.to_mask().zero_()
@@ -161,7 +161,7 @@ def test_a_mask_is_the_callers_own():
     "make", [lambda: gf.window([5, 3], 2), lambda: gf.window([5, 3], 2).to_csr()]
 )
 @pytest.mark.parametrize("backend", ["scatter", "sdpa"])
-def test_what_inference_mode_makes_serves_in_training(make, backend):
+def test_values_cached_in_inference_mode_can_be_trained_with(make, backend):
     adjacency = make()
     q = torch.randn(8, 2, 3, requires_grad=True)
     with torch.inference_mode():

@@ -6,17 +6,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch_geometric.data import Data
 
 import graphformer as gf
-from graphformer import patterns
 from graphformer.adjacency.prefix import Prefix
 
 BLOCK = st.tuples(st.integers(0, 7), st.integers(0, 9))
 
 
 @given(st.lists(BLOCK, max_size=4))
-def test_a_target_sees_the_prefix_and_what_precedes_it(blocks):
+def test_a_target_attends_to_the_prefix_and_to_earlier_sources(blocks):
     adjacency = Prefix(tuple(blocks))
     parts = [
         [[j <= i or j < prefix for j in range(length)] for i in range(length)]
@@ -29,8 +27,8 @@ def test_a_target_sees_the_prefix_and_what_precedes_it(blocks):
     assert adjacency.num_edges == int(expected.sum())
     assert adjacency.lengths == adjacency.source_lengths == tuple(n for n, _ in blocks)
     targets, sources = torch.meshgrid(*(torch.arange(n) for n in adjacency.shape), indexing="ij")
-    there = adjacency.contains(targets.flatten(), sources.flatten())
-    assert torch.equal(there.view(adjacency.shape), expected.bool())
+    present = adjacency.contains(targets.flatten(), sources.flatten())
+    assert torch.equal(present.view(adjacency.shape), expected.bool())
 
 
 @pytest.mark.parametrize("backend", ["auto", "sdpa", "cpu"])
@@ -39,16 +37,3 @@ def test_attention(backend):
     q, k, v = (torch.randn(22, 2, 5, dtype=torch.float64) for _ in range(3))
     expected = gf.attention(q, k, v, adjacency.to_csr(), backend="reference")
     torch.testing.assert_close(gf.attention(q, k, v, adjacency, backend=backend), expected)
-
-
-def test_pattern():
-    batch = Data(lengths=(5, 3), prefix_lengths=torch.tensor([2, 3]), num_nodes=8)
-    adjacency = patterns.Prefix()(batch)
-    assert adjacency == Prefix(((5, 2), (3, 3)))
-    assert adjacency is patterns.Prefix()(batch)
-    causal, complete = patterns.Causal()(batch), patterns.Complete()(batch)
-    assert causal.num_edges < adjacency.num_edges < complete.num_edges
-    with pytest.raises(ValueError, match=r"batch\.prefix_lengths: got None, .* Prefix"):
-        patterns.Prefix()(Data(lengths=(5, 3), num_nodes=8))
-    with pytest.raises(ValueError, match="got 1 lengths, expected 2"):
-        patterns.Prefix()(Data(lengths=(5, 3), prefix_lengths=(1,), num_nodes=8))

@@ -1,4 +1,4 @@
-"""The awkward adjacencies that everything is tested on; sizes are distinct primes."""
+"""A table of edge-case adjacencies for all backends; sizes are distinct primes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def random_edges(targets: int, sources: int, count: int, seed: int = 0) -> torch
 
 def hub(nodes: int) -> torch.Tensor:
     """Node 2 attends to all and is attended to by all."""
-    everyone = torch.arange(nodes)
+    others = torch.arange(nodes)
     centre = torch.full((nodes,), 2)
-    return torch.cat([torch.stack([everyone, centre]), torch.stack([centre, everyone])], dim=1)
+    return torch.cat([torch.stack([others, centre]), torch.stack([centre, others])], dim=1)
 
 
 def with_duplicates() -> Adjacency:
@@ -53,7 +53,7 @@ AWKWARD: dict[str, Callable[[], Adjacency]] = {
     "window-causal": lambda: gf.window([13, 7], 3, causal=True),
     "window-wide": lambda: gf.window([3, 2], 19),
     "grid": lambda: gf.grid([(3, 5), (1, 7), (0, 2), (2, 0), (3, 5)]),
-    "grid-itself": lambda: gf.grid((5, 3), radius=0),
+    "grid-self-loops": lambda: gf.grid((5, 3), radius=0),
     "random": lambda: gf.from_edge_index(random_edges(17, 17, 53), 17),
     "sparse": lambda: gf.from_edge_index(random_edges(37, 37, 41), 37),
     "duplicates": with_duplicates,
@@ -68,9 +68,9 @@ AWKWARD: dict[str, Callable[[], Adjacency]] = {
     "no-nodes": lambda: gf.complete(0),
     "no-samples": lambda: gf.complete([]),
     "one-node": lambda: gf.from_edge_index(torch.tensor([[0], [0]]), 1),
-    "one-lonely-node": lambda: gf.from_edge_index(torch.empty(2, 0, dtype=torch.int64), 1),
+    "one-isolated-node": lambda: gf.from_edge_index(torch.empty(2, 0, dtype=torch.int64), 1),
     "batch": lambda: gf.batch([gf.window(7, 1), gf.complete(2, 3), isolated(), with_duplicates()]),
     "union": lambda: gf.window(11, 1) | gf.from_edge_index(hub(11), 11),
-    "turned": lambda: with_duplicates().T,
+    "transposed": lambda: with_duplicates().T,
     "self-loops": lambda: gf.from_edge_index(random_edges(7, 7, 11), 7).with_self_loops(),
 }

@@ -1,4 +1,4 @@
-"""Attention as it is defined: dense logits, absent edges at minus infinity, softmax, sum."""
+"""Attention by its definition: dense logits, minus infinity for absent edges, softmax, sum."""
 
 from __future__ import annotations
 

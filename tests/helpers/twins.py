@@ -1,4 +1,4 @@
-"""PyG's layers and the fused ones side by side, over edges with duplicates and self-loops."""
+"""Compares PyG's layers with the fused ones, on edges with duplicates and self-loops."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def twins(model: nn.Module) -> tuple[nn.Module, nn.Module]:
 
 
 def outputs(model: nn.Module, inputs: list[torch.Tensor], run) -> list[torch.Tensor]:
-    """The outputs of `run(model, *inputs)`, and all gradients of a function of the first."""
+    """The outputs of `run(model, *inputs)`, and all gradients of a scalar function of them."""
     model.zero_grad()
     inputs = [x.clone().requires_grad_() for x in inputs]
     results = run(model, *inputs)

@@ -85,3 +85,17 @@ def test_modules_take_every_form():
     blocks = [Causal(), EDGES]
     expected = network(x, [gf.causal(5), gf.from_edge_index(EDGES, 5)])
     torch.testing.assert_close(network(x, blocks), expected, rtol=0, atol=0)
+
+
+def test_attention_functions_take_an_edge_index():
+    torch.manual_seed(5)
+    q, k = torch.randn(5, 2, 3), torch.randn(7, 2, 3)
+    edges = torch.tensor([[6, 0, 2], [1, 4, 4]])
+    adjacency = gf.from_edge_index(edges, 5, num_sources=7)
+    out = gf.attention(q, k, k, edges)
+    torch.testing.assert_close(out, gf.attention(q, k, k, adjacency), rtol=0, atol=0)
+    scores = q.sum(-1), k.sum(-1), k
+    expected = gf.additive_attention(*scores, adjacency)
+    torch.testing.assert_close(gf.additive_attention(*scores, edges), expected, rtol=0, atol=0)
+    with pytest.raises(IndexError, match="got source 6"):
+        gf.attention(q, q, q, edges)

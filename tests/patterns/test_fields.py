@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch_geometric.data import Batch as PygBatch
@@ -121,3 +124,8 @@ def test_required_fields():
         require_tensor(batch, "shapes", "why")
     with pytest.raises(ValueError, match=r"None, .* pass batch\.to_homogeneous\(\)"):
         require_tensor(HeteroData(), "edge_index", "why")
+
+
+def test_importing_patterns_does_not_import_pyg():
+    code = "import sys, graphformer.patterns; assert 'torch_geometric' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from graphformer.patterns import Causal, Documents, Edges, Window
+from graphformer.adjacency.prefix import Prefix as PrefixRule
+from graphformer.patterns import Causal, Complete, Documents, Edges, Prefix, Window
 
 
 @pytest.fixture
@@ -54,3 +55,16 @@ def test_only_its_word_attends_to_a_fact(
     assert batch.pos.tolist() == [0, 1, 2, 2, 3, 2]
     example.main()
     assert "changing the last fact affects: Beijing, is, a, city" in capsys.readouterr().out
+
+
+def test_prefix() -> None:
+    batch = Data(lengths=(5, 3), prefix_lengths=torch.tensor([2, 3]), num_nodes=8)
+    adjacency = Prefix()(batch)
+    assert adjacency == PrefixRule(((5, 2), (3, 3)))
+    assert adjacency is Prefix()(batch)
+    causal, complete = Causal()(batch), Complete()(batch)
+    assert causal.num_edges < adjacency.num_edges < complete.num_edges
+    with pytest.raises(ValueError, match=r"batch\.prefix_lengths: got None, .* Prefix"):
+        Prefix()(Data(lengths=(5, 3), num_nodes=8))
+    with pytest.raises(ValueError, match="got 1 lengths, expected 2"):
+        Prefix()(Data(lengths=(5, 3), prefix_lengths=(1,), num_nodes=8))

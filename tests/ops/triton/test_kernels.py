@@ -79,7 +79,7 @@ def test_a_hub_of_more_edges_than_a_part(function: str) -> None:
     assert_same(function, inputs(function, adjacency), adjacency, **every)
 
 
-@pytest.mark.parametrize("name", ["isolated", "no-edges", "turned", "no-targets"])
+@pytest.mark.parametrize("name", ["isolated", "no-edges", "transposed", "no-targets"])
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_what_edges_carry(function: str, options: str, name: str) -> None:

@@ -1,4 +1,4 @@
-"""To networkx and back, with what nodes and edges carry."""
+"""Conversion to and from networkx, with attributes of nodes and edges."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_round_trip_with_attributes(count):
     torch.testing.assert_close(dense[0], dense[1], rtol=1e-6, atol=0)
 
 
-def test_undirected_edges_give_their_value_to_both_directions():
+def test_values_of_undirected_edges_apply_to_both_directions():
     graph = networkx.Graph()
     graph.add_edge("a", "b", weight=2.0)
     graph.add_edge("b", "b", weight=3.0)
@@ -69,7 +69,7 @@ def test_a_wrong_number_of_values():
         gf.complete(3).to_networkx(edges={"weight": [1, 2]})
 
 
-def test_edges_kept_apart_make_a_multigraph():
+def test_repeated_edges_make_a_multigraph():
     adjacency = gf.from_edge_index(torch.tensor([[0, 0, 1], [1, 1, 0]]), 2, coalesce=False)
     graph = adjacency.to_networkx(edges={"weight": [0.25, 0.75, 1.0]})
     assert graph.is_multigraph()
@@ -77,7 +77,7 @@ def test_edges_kept_apart_make_a_multigraph():
     assert found == [0.25, 0.75, 1.0]
 
 
-def test_values_that_are_no_numbers_and_graphs_that_are_none():
+def test_invalid_values_and_graphs():
     graph = networkx.path_graph(3, create_using=networkx.DiGraph)
     for node, (kind, x) in zip(graph, [("a", [1.0]), ("b", [1.0, 2.0]), ("c", [3.0])], strict=True):
         graph.nodes[node].update(kind=kind, x=x, y=None)

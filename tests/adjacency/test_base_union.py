@@ -1,4 +1,4 @@
-"""Unions that remember where their edges came from."""
+"""Unions: edges, parts, and what keeps the parts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_edges_are_those_of_any_part():
     assert torch.equal(whole.edge_index, (a | b | c).edge_index)
 
 
-def test_kinds_tell_which_part_has_each_edge():
+def test_part_mask_by_definition():
     whole = union(parts())
     source, target = whole.edge_index
     expected = torch.stack([part.to_mask()[target, source] for part in parts()], dim=1)
@@ -34,17 +34,17 @@ def test_kinds_tell_which_part_has_each_edge():
     assert whole.part_mask.any(1).all()
 
 
-def test_a_part_that_holds_all_others_stays_a_rule():
+def test_a_part_that_contains_all_others_stays_implicit():
     edges = gf.from_edge_index(random_edges(7, 7, 11), 7)
     whole = union([edges, gf.complete(7)])
     assert whole.kernel == "complete"
     assert whole.part_mask[:, 1].all()
     assert whole.part_mask[:, 0].sum() == 11
-    assert whole != gf.complete(7), "one that remembers its parts is not one that has none"
+    assert whole != gf.complete(7), "a union differs from its largest part"
     assert gf.complete(7).parts == ()
 
 
-def test_operators_remember_their_operands():
+def test_operands_become_parts():
     a, b, c = parts()
     for whole in (a | b | c, a | (b | c)):
         assert whole.parts == (a, b, c)
@@ -56,13 +56,13 @@ def test_operators_remember_their_operands():
     assert (gf.complete(7) | gf.window(7, 1)).kernel == "complete"
 
 
-def test_no_union_has_one_kind():
+def test_no_union_has_one_part():
     adjacency = gf.from_edge_index(random_edges(7, 7, 11), 7)
     assert adjacency.part_mask.shape == (11, 1)
     assert adjacency.part_mask.all()
 
 
-def test_kinds_survive_what_is_done_to_a_union():
+def test_part_mask_after_transpose_and_self_loops():
     a, b, _ = parts()
     whole = union([a, b])
     assert torch.equal(whole.T.part_mask, whole.part_mask), "the order of the edges is the same"
@@ -78,7 +78,7 @@ def test_a_batch_of_unions_is_a_union():
     unions = [edges | gf.window(7, 1), gf.from_edge_index(hub(11), 11) | gf.window(11, 1)]
     whole = gf.batch(unions)
     assert torch.equal(whole.part_mask, torch.cat([each.part_mask for each in unions]))
-    assert whole.parts[1] == gf.window([7, 11], 1), "a rule stays a rule"
+    assert whole.parts[1] == gf.window([7, 11], 1), "implicit parts stay implicit"
     rules = gf.batch([gf.complete(size) | gf.window(size, 1) for size in (3, 5)])
     assert rules.kernel == "complete"
     assert rules.parts == (gf.complete([3, 5]), gf.window([3, 5], 1))
@@ -122,7 +122,7 @@ def test_parts_survive_transpose_conversion_and_intersection(rule):
         assert (whole & (gf.causal(11) | gf.window(11, 1))).parts == ()
 
 
-def test_bipartite_unions_turned_round():
+def test_transposed_bipartite_unions():
     whole = gf.complete(3, 5) | gf.from_edge_index(torch.tensor([[4], [2]]), 3, num_sources=5)
     assert whole.T.shape == (5, 3)
     assert by_edge(whole.T, reverse=True) == by_edge(whole)
