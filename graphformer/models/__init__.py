@@ -1,5 +1,7 @@
-"""Builder functions: one Transformer, put together for text, vision and graphs."""
+"""Models of text, images and graphs: builders, classes, generation and text embedding."""
 
+from graphformer.data.batch import pack_tokens  # noqa: F401 - for its old name
+from graphformer.deprecated import renamed_exports
 from graphformer.models.generation import generate
 from graphformer.models.graph.gat import GAT, gat, residual_gat
 from graphformer.models.graph.gcn import GCN, gcn
@@ -16,7 +18,7 @@ from graphformer.models.text.builders import (
     token_tagger,
     word_tagger,
 )
-from graphformer.models.text.embed import encode, packed, search
+from graphformer.models.text.embed import encode, search
 from graphformer.models.text.recurrent import recurrent_language_model, recurrent_seq2seq
 from graphformer.models.text.seq2seq import EncoderDecoder, encoder_decoder
 from graphformer.models.vision.captioning import RecurrentCaptioner, captioner, recurrent_captioner
@@ -51,7 +53,6 @@ __all__ = [
     "language_model",
     "llama",
     "mae",
-    "packed",
     "recurrent_captioner",
     "recurrent_language_model",
     "recurrent_seq2seq",
@@ -63,3 +64,5 @@ __all__ = [
     "vit",
     "word_tagger",
 ]
+
+__getattr__ = renamed_exports(__name__, {"packed": "pack_tokens"})

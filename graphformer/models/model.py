@@ -1,43 +1,62 @@
-"""A whole model: embedding, blocks, head. Which ones, the builders say."""
+"""`Model`: embedding, Transformer and head of any modality; the builders choose the parts."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
-from graphformer.deprecated import renamed_keywords
+from graphformer.deprecated import renamed_attribute, renamed_keywords
 from graphformer.models.base import AdjacencyModel, Patterns
-from graphformer.models.generation import RENAMED, generate
-from graphformer.models.text.embed import encode
+from graphformer.models.generation import RENAMED, GenerateOptions, Prompts, generate
+from graphformer.models.text.embed import EncodeOptions, encode
 from graphformer.nn import Transformer, weight_std
 from graphformer.nn.init import initialise
 from graphformer.nn.options import TransformerOptions
+from graphformer.options import checked_options
 from graphformer.patterns import AdjacencyLike
 
 if TYPE_CHECKING:
     from graphformer.batch_type import BatchLike
+    from graphformer.data.text.tokenizer import Tokenizer
+
+
+class Exporter(Protocol):
+    """Writes a model as a checkpoint folder; `graphformer.pretrained` attaches its own."""
+
+    def __call__(self, model: Any, path: str | os.PathLike[str], /) -> None:
+        """Write `model` to the folder `path`."""
+        ...
 
 
 class Model(AdjacencyModel):
-    """The one model, of any modality: head(transformer(embedding(batch), adjacency)).
+    """A model of any modality: head(transformer(embedding(batch), adjacency), batch).
 
     Args:
-        embedding: makes nodes [N, C] of a batch.
-        transformer: [N, C] and an adjacency to [N, C].
-        head: makes answers of the nodes and the batch; None answers with the nodes.
-        adjacency: who attends to whom where a call does not say it; see `with_adjacency`.
-        std: the deviation that weights start with; that of `nn.weight_std` by default.
+        embedding: batch to nodes [N, C].
+        transformer: nodes [N, C] and an adjacency to nodes [N, C].
+        head: nodes and the batch to outputs; with None, the outputs are the nodes.
+        adjacency: pattern for calls without an adjacency, or one per block; see `with_adjacency`.
+        std: standard deviation of the initial weights; `nn.weight_std` of the width by default.
 
-    What comes from a checkpoint, by `from_pretrained`, also has its `tokenizer`, its `config`, the
-    text of other `files` of its folder, the `prompt` that comes before texts to encode, a `pooler`
-    where BERT has one beside its nodes, the `defaults` of `generate`, and the names of weights that
-    are `newly_initialized`.
+    Attributes:
+        tokenizer: of the checkpoint; None without one.
+        config: the checkpoint's config.json; None for a model that is not from a checkpoint.
+        extra_files: text of other small files of the checkpoint, by name.
+        exporter: writes the model in the checkpoint's format, for `save_pretrained`.
+        newly_initialized: names of parameters that the checkpoint lacks.
+        prompt: text that precedes each text in `encode`.
+        generation_config: defaults of `generate`.
+        pooler: BERT's map from a text's first node to a vector, which the head does not use.
+
+    `from_pretrained` sets these attributes.
     """
+
+    exporter: Exporter | None = None
 
     def __init__(
         self,
@@ -51,13 +70,12 @@ class Model(AdjacencyModel):
         super().__init__()
         self.embedding, self.transformer, self.head = embedding, transformer, head
         self.pooler: nn.Module | None = None
-        self.tokenizer: Any = None
+        self.tokenizer: Tokenizer | None = None
         self.config: dict[str, Any] | None = None
         self.extra_files: dict[str, str] = {}
-        self.exporter: Callable[[Any, str | os.PathLike[str]], None] | None = None
         self.newly_initialized: list[str] = []
         self.prompt = ""
-        self.generation_config: dict[str, Any] = {}
+        self.generation_config: GenerateOptions = {}
         self.adjacency = None if adjacency is None else self.check_pattern(adjacency)
         std = weight_std(transformer.dim) if std is None else std
         initialise(self, std=std, depth=len(transformer.blocks))
@@ -68,18 +86,18 @@ class Model(AdjacencyModel):
         adjacency: AdjacencyLike | None = None,
         **options: Unpack[TransformerOptions],
     ) -> Tensor:
-        """Return the output of the head: [N, K] by node or [B, K] by sample.
+        """Return the output of each node, [N, K], or of each sample, [B, K], as the head does.
 
         Args:
-            batch: what the embedding and the head read; `batch.pos`, if present, are the positions
-                of the nodes for position encodings inside attention.
-            adjacency: N x N, a pattern, an edge_index, or one of these per block; that of the model
+            batch: read by the embedding and the head. `batch.pos`, if present, is used by
+                positions within attention.
+            adjacency: N x N, a pattern, an edge_index, or one of these per block; the model's own
                 by default.
-            options: of the Transformer.
+            options: of the Transformer, such as `source`, `source_adjacency`, `bias` and `cache`.
 
         Raises:
-            ValueError: when neither the call nor the model has an adjacency.
-            TypeError: for an unknown option.
+            TypeError: when an option is unknown.
+            ValueError: when no adjacency is passed and the model has none.
         """
         return self._answer(batch, self.resolve_adjacency(batch, adjacency), {**options})
 
@@ -89,43 +107,54 @@ class Model(AdjacencyModel):
         return len(self.transformer.blocks)
 
     def _answer(
-        self,
-        batch: BatchLike,
-        adjacency: Adjacency | list[Adjacency],
-        options: dict[str, Any],
+        self, batch: BatchLike, adjacency: Adjacency | list[Adjacency], options: dict[str, Any]
     ) -> Tensor:
-        """Return head(transformer(embedding(batch), adjacency)) for a resolved adjacency."""
+        """Return head(transformer(embedding(batch), adjacency), batch)."""
         positions = getattr(batch, "pos", None)
         x = self.transformer(self.embedding(batch), adjacency, positions, **options)
         return x if self.head is None else self.head(x, batch)
 
     @renamed_keywords(**RENAMED)
-    def generate(self, prompts: Any, *, max_new_tokens: int, **options: Any) -> Any:
+    @checked_options
+    def generate(
+        self, prompts: Prompts, *, max_new_tokens: int, **options: Unpack[GenerateOptions]
+    ) -> list[int] | list[list[int]]:
         """Continue texts token by token; see `graphformer.models.generate` for the options.
 
-        The adjacency is the model's own, if it has one, and `Causal()` otherwise.
+        The pattern is the model's own by default, or `Causal()` if it has none; other defaults are
+        those of `generation_config`.
 
         Args:
-            prompts: token ids of one text, or of several of whatever lengths.
-            max_new_tokens: how many tokens are added at most.
+            prompts: token ids of one text, or of several of any lengths.
+            max_new_tokens: the maximal number of tokens added to a text.
+            options: of `graphformer.models.generate`.
 
         Returns:
-            The ids with their prompt, a list; a list of such lists for several prompts.
+            The token ids with their prompt, a list; a list of such lists for several prompts.
         """
         if self.adjacency is not None:
             options.setdefault("adjacency", self.adjacency)
-        options = self.generation_config | options
-        return generate(self, prompts, max_new_tokens=max_new_tokens, **options)
+        merged = self.generation_config | options
+        return generate(self, prompts, max_new_tokens=max_new_tokens, **merged)
 
-    def encode(self, texts: str | Sequence[str], **options: Any) -> Tensor:
-        """Vectors of texts, [texts, C]; see `graphformer.models.encode` for the options."""
+    @checked_options
+    def encode(self, texts: str | Sequence[str], **options: Unpack[EncodeOptions]) -> Tensor:
+        """Return vectors of texts, [texts, C]; see `graphformer.models.encode` for the options."""
         return encode(self, texts, **options)
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> None:
-        """Write a folder that `transformers` opens; see `graphformer.pretrained`."""
+        """Write a folder in the format of `transformers`; see `graphformer.pretrained`.
+
+        Raises:
+            ValueError: when the model is not from a checkpoint.
+        """
         if self.exporter is None:
             raise ValueError(
                 "save_pretrained: got a model that is not from a checkpoint, expected one from "
-                "gf.from_pretrained; save it by torch.save(model.state_dict(), path) instead."
+                "gf.from_pretrained; use torch.save(model.state_dict(), path) instead"
             )
         self.exporter(self, path)
+
+    fresh = renamed_attribute("newly_initialized")
+    files = renamed_attribute("extra_files")
+    defaults = renamed_attribute("generation_config")

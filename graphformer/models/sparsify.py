@@ -1,10 +1,11 @@
-"""Adjacency learned from data: the edges that carry a given share of a model's attention."""
+"""Sparse adjacencies learned from data: the edges that carry a given share of the attention."""
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,97 +15,108 @@ from graphformer.models.generation import eval_mode
 from graphformer.nn.record import AttentionRecord, record_attention
 from graphformer.patterns import FixedEdges, Offsets, Pattern, PerHead, PerLayer, lengths
 
-By = Literal["offset", "place"]
-Per = Literal["model", "layer", "head"]
+if TYPE_CHECKING:
+    from graphformer.batch_type import BatchLike
+
+EdgeClass: TypeAlias = Literal["offset", "position"]
+Granularity: TypeAlias = Literal["model", "layer", "head"]
 _SELF_ATTENTION = re.compile(r"(^|\.)transformer\.blocks\.\d+\.attention$")
 
 
 @torch.inference_mode()
 def learn_adjacency(
     model: nn.Module,
-    batches: Iterable[Any],
+    batches: Iterable[BatchLike],
     *,
     share: float = 0.95,
-    by: By = "offset",
-    per: Per = "layer",
+    by: EdgeClass = "offset",
+    per: Granularity = "layer",
     ends: int = 1,
 ) -> Pattern:
-    """The fewest edges that carry a share of a model's attention on a sample, as a pattern.
+    """Return a pattern of the fewest edges that carry a share of a model's attention.
 
-    Edges are kept by what they are: by "offset", how far the source is from the target, where the
-    first and the last places of a text are kinds of their own, as sources that all attend to and
-    as targets that attend to all; by "place", each pair of places, for samples of one size. Kinds
-    are taken by the attention that an edge of theirs carries on average, until the share is
-    reached. What lies farther apart than anything in the sample is never kept.
+    Edges are grouped into classes, and a class is in the pattern or not. By "offset", edges of
+    equal offset (source minus target) are a class; edges from or to the first and last `ends`
+    nodes of a sample have classes of their own, one per such node, which stand for sources that
+    all nodes attend to and targets that attend to all nodes. By "position", each pair of positions
+    is a class, for samples of one size. Classes are added in the order of their mean attention per
+    edge until the share is reached. Offsets that do not occur in the sample are not in the pattern.
 
     Args:
         model: with an adjacency of its own, such as the complete one.
-        batches: the sample.
-        share: of the attention that is to be kept, above 0 and at most 1.
-        by: what edges are told apart by.
+        batches: a sample of data.
+        share: of the attention, above 0 and at most 1.
+        by: how edges are grouped.
         per: whether the whole model, each layer, or each head of each layer has its own edges.
-        ends: of "offset": how many places at each end are kinds of their own.
+        ends: number of nodes at each end that have classes of their own; with "offset".
 
     Returns:
         `Offsets` or `FixedEdges`; `PerLayer` of them, or of `PerHead` of them.
 
-    Raises ValueError for a share out of range, no batch, or samples of several sizes by "place".
+    Raises:
+        ValueError: when the share is out of range, there is no batch, or samples differ in size
+            with "position".
     """
+    if str(by) == "place":  # the old name
+        warnings.warn("by='place' is now called 'position'; change it", FutureWarning, stacklevel=2)
+        by = "position"
     if not 0 < share <= 1:
-        raise ValueError(f"share must be above 0 and at most 1, got {share}")
+        raise ValueError(f"share: got {share}, expected above 0 and at most 1")
     batches = list(batches)
     sizes = {size for batch in batches for size in lengths(batch)}
-    if not sizes or (by == "place" and len(sizes) > 1):
+    if not sizes:
+        raise ValueError("batches: got none, expected at least one sample")
+    if by == "position" and len(sizes) > 1:
         raise ValueError(
-            f"batches must have samples{' of one size' * (by == 'place')}, got "
-            f"{', '.join(map(str, sorted(sizes))) or 'none'}"
+            f"batches: got samples of {', '.join(map(str, sorted(sizes)))} nodes, expected one "
+            "size with by='position'; use by='offset'"
         )
-    kinds = _Places(*sizes) if by == "place" else _Offsets(max(sizes), ends)
-    mass, count = _gather(model, batches, kinds)
+    classes = _Positions(*sizes) if by == "position" else _Offsets(max(sizes), ends)
+    mass, count = _attention_by_class(model, batches, classes)
     if per == "model":
-        return kinds.pattern(_chosen(mass.sum((0, 1)), count, share))
+        return classes.pattern(_select(mass.sum((0, 1)), count, share))
     if per == "layer":
-        return PerLayer(tuple(kinds.pattern(_chosen(m.sum(0), count, share)) for m in mass))
+        return PerLayer(tuple(classes.pattern(_select(m.sum(0), count, share)) for m in mass))
     return PerLayer(
         tuple(
-            PerHead(tuple(kinds.pattern(_chosen(head, count, share)) for head in layer))
+            PerHead(tuple(classes.pattern(_select(head, count, share)) for head in layer))
             for layer in mass
         )
     )
 
 
 @torch.inference_mode()
-def attention_kept(model: nn.Module, batches: Iterable[Any], pattern: Pattern) -> Tensor:
-    """The share of a model's attention that runs along a pattern's edges, [layers, H].
+def attention_kept(model: nn.Module, batches: Iterable[BatchLike], pattern: Pattern) -> Tensor:
+    """Return the share of a model's attention on the edges of a pattern, [layers, H].
 
     Args:
-        model: with an adjacency of its own, whose attention is looked at.
-        batches: the sample.
-        pattern: for the whole model, or one a layer; perhaps of heads that differ.
+        model: with an adjacency of its own, on which its attention is measured.
+        batches: a sample of data.
+        pattern: for the whole model, or one per layer; heads may differ.
     """
     kept = total = torch.zeros(())
     for batch in batches:
-        recorded = _recorded(model, batch)
-        made: Any = pattern(batch)
-        made = made if isinstance(made, list) else [made] * len(recorded)
+        records = _record(model, batch)
+        adjacency: Adjacency | list[Adjacency] = pattern(batch)
+        per_layer = adjacency if isinstance(adjacency, list) else [adjacency] * len(records)
         shares = []
-        for record, edges in zip(recorded, made, strict=True):
-            shares.append((record.weights * _present(edges, record.adjacency)).double().sum(0))
+        for record, edges in zip(records, per_layer, strict=True):
+            shares.append((record.weights * _contained(edges, record.adjacency)).double().sum(0))
         kept = kept + torch.stack(shares)
-        total = total + torch.stack([record.weights.double().sum(0) for record in recorded])
+        total = total + torch.stack([record.weights.double().sum(0) for record in records])
     return (kept / total).float()
 
 
 class _Ends(NamedTuple):
-    """Where edges begin and end in their samples, and the samples' sizes; all [E]."""
+    """Positions of the sources and targets in their samples, and the samples' sizes; all [E]."""
 
     source: Tensor
     target: Tensor
     size: Tensor
 
     @classmethod
-    def of(cls, adjacency: Adjacency, batch: Any) -> _Ends:
-        """The ends of the edges of a batch."""
+    def of(cls, adjacency: Adjacency, batch: BatchLike) -> _Ends:
+        """Return the ends of the edges of a batch's adjacency."""
         sizes = torch.tensor(lengths(batch), device=adjacency.device)
         starts = sizes.cumsum(0) - sizes
         source, target = adjacency.edge_index
@@ -113,88 +125,99 @@ class _Ends(NamedTuple):
 
 
 class _Offsets:
-    """Kinds of edges by offset, with first and last places apart: sources, targets, the rest."""
+    """Classes by offset, and by position at the ends of samples.
+
+    Numbers: first sources, last sources, first targets, last targets (`ends` each), then offsets
+    from 1 - longest to longest - 1.
+    """
 
     def __init__(self, longest: int, ends: int) -> None:
         self.longest, self.ends = longest, ends
         self.number = 4 * ends + 2 * longest - 1
 
     def __call__(self, edges: _Ends) -> Tensor:
-        kind = 4 * self.ends + edges.source - edges.target + self.longest - 1
-        for shift, place in ((2 * self.ends, edges.target), (0, edges.source)):  # sources win
-            last = edges.size - 1 - place
-            kind = torch.where(last < self.ends, shift + self.ends + last, kind)
-            kind = torch.where(place < self.ends, shift + place, kind)
-        return kind
+        """Return the class of each edge, int64 [E]."""
+        number = 4 * self.ends + edges.source - edges.target + self.longest - 1
+        # An edge at both a source and a target end is counted as a source.
+        for shift, position in ((2 * self.ends, edges.target), (0, edges.source)):
+            from_end = edges.size - 1 - position
+            number = torch.where(from_end < self.ends, shift + self.ends + from_end, number)
+            number = torch.where(position < self.ends, shift + position, number)
+        return number
 
-    def pattern(self, chosen: Tensor) -> Offsets:
-        numbers, ends = chosen.tolist(), self.ends
-        places = [*range(ends), *(-1 - place for place in range(ends))]
+    def pattern(self, selected: Tensor) -> Offsets:
+        """Return the pattern of the selected classes."""
+        numbers, ends = selected.tolist(), self.ends
+        positions = [*range(ends), *(-1 - position for position in range(ends))]
         return Offsets(
             tuple(n - 4 * ends - self.longest + 1 for n in numbers if n >= 4 * ends),
-            tuple(places[n] for n in numbers if n < 2 * ends),
-            tuple(places[n - 2 * ends] for n in numbers if 2 * ends <= n < 4 * ends),
+            tuple(positions[n] for n in numbers if n < 2 * ends),
+            tuple(positions[n - 2 * ends] for n in numbers if 2 * ends <= n < 4 * ends),
         )
 
 
-class _Places:
-    """Kinds of edges by both of their places, in samples of one size."""
+class _Positions:
+    """Classes by the positions of both ends, in samples of one size; target * size + source."""
 
     def __init__(self, size: int) -> None:
         self.size, self.number = size, size * size
 
     def __call__(self, edges: _Ends) -> Tensor:
+        """Return the class of each edge, int64 [E]."""
         return edges.target * self.size + edges.source
 
-    def pattern(self, chosen: Tensor) -> FixedEdges:
+    def pattern(self, selected: Tensor) -> FixedEdges:
+        """Return the pattern of the selected classes."""
         mask = torch.zeros(self.number, dtype=torch.bool)
-        mask[chosen] = True
+        mask[selected] = True
         return FixedEdges(
             tuple(tuple(row.nonzero().flatten().tolist()) for row in mask.view(self.size, -1))
         )
 
 
-def _gather(
-    model: nn.Module, batches: Sequence[Any], kinds: _Offsets | _Places
+def _attention_by_class(
+    model: nn.Module, batches: Sequence[BatchLike], classes: _Offsets | _Positions
 ) -> tuple[Tensor, Tensor]:
-    """The attention of each layer and head by kind, [layers, H, kinds], and the edges [kinds]."""
+    """Return the attention by class, [layers, H, classes], and the number of edges, [classes]."""
     mass: Tensor | None = None
-    count = torch.zeros(kinds.number, dtype=torch.float64)
+    count = torch.zeros(classes.number, dtype=torch.float64)
     for batch in batches:
-        recorded = _recorded(model, batch)
-        for layer, (_, adjacency, weights) in enumerate(recorded):
-            kind = kinds(_Ends.of(adjacency, batch)).cpu()
+        records = _record(model, batch)
+        for layer, (_, adjacency, weights) in enumerate(records):
+            number = classes(_Ends.of(adjacency, batch)).cpu()
             if mass is None:
-                mass = count.new_zeros(len(recorded), weights.shape[1], kinds.number)
-            mass[layer].index_add_(1, kind, weights.T.double().cpu())
-            if layer == 0:
-                count += torch.bincount(kind, minlength=kinds.number)
+                mass = count.new_zeros(len(records), weights.shape[1], classes.number)
+            mass[layer].index_add_(1, number, weights.T.double().cpu())
+            if layer == 0:  # all layers have the same edges
+                count += torch.bincount(number, minlength=classes.number)
     assert mass is not None
     return mass, count
 
 
-def _chosen(mass: Tensor, count: Tensor, share: float) -> Tensor:
-    """The kinds with most attention an edge, as few as carry the share of all, ascending."""
+def _select(mass: Tensor, count: Tensor, share: float) -> Tensor:
+    """Return the classes of the largest attention per edge that reach the share, ascending."""
     order = (mass / count.clamp(min=1)).argsort(descending=True, stable=True)
     order = order[mass[order] > 0]
     total = mass[order].cumsum(0)
-    enough = int(torch.searchsorted(total, share * total[-1])) + 1
-    return order[:enough].sort().values
+    number = int(torch.searchsorted(total, share * total[-1])) + 1
+    return order[:number].sort().values
 
 
-def _recorded(model: nn.Module, batch: Any) -> list[AttentionRecord]:
-    with eval_mode(model), record_attention(model) as recorded:
+def _record(model: nn.Module, batch: BatchLike) -> list[AttentionRecord]:
+    """Return the self-attention of each block of the model on a batch."""
+    with eval_mode(model), record_attention(model) as records:
         model(batch)
-    found = [record for record in recorded if _SELF_ATTENTION.search(record.name)]
+    found = [record for record in records if _SELF_ATTENTION.search(record.name)]
     if not found:
         raise ValueError(
-            f"model must be a graphformer Model, whose blocks attend, got {type(model).__name__}"
+            f"model: got {type(model).__name__}, expected a graphformer Model, whose blocks have "
+            "attention"
         )
     return found
 
 
-def _present(edges: Adjacency, among: Adjacency) -> Tensor:
-    """Which edges of `among` are there too, bool [E, 1], or [E, H] where heads differ."""
+def _contained(edges: Adjacency, among: Adjacency) -> Tensor:
+    """Return which edges of `among` are in `edges`, bool [E, 1], or [E, H] if heads differ."""
     source, target = among.edge_index
     heads = getattr(edges, "heads", None)
     if heads is None:

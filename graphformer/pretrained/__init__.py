@@ -1,8 +1,8 @@
-"""Public weights on the graph core: from Hugging Face's folders and models, and back to them."""
+"""Checkpoints in Hugging Face's format: loading, saving, and our attention in `transformers`."""
 
 from graphformer.data.batch import pack_images
 from graphformer.deprecated import renamed_exports
-from graphformer.pretrained.builders import classifier, decoder, kind_of, tagger
+from graphformer.pretrained.builders import classifier, decoder, head_kind, tagger
 from graphformer.pretrained.loading import from_pretrained
 from graphformer.pretrained.saving import save_pretrained
 from graphformer.pretrained.tokenizer import PretrainedTokenizer, read_pretrained_tokenizer
@@ -13,7 +13,7 @@ __all__ = [
     "classifier",
     "decoder",
     "from_pretrained",
-    "kind_of",
+    "head_kind",
     "pack_images",
     "read_pretrained_tokenizer",
     "register_with_transformers",
@@ -22,5 +22,10 @@ __all__ = [
 ]
 
 __getattr__ = renamed_exports(
-    __name__, {"load_tokenizer": "read_pretrained_tokenizer", "packed_images": "pack_images"}
+    __name__,
+    {
+        "kind_of": "head_kind",
+        "load_tokenizer": "read_pretrained_tokenizer",
+        "packed_images": "pack_images",
+    },
 )

@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself, read so that nothing it asks for is passed over."""
+"""`Config`: the settings of a checkpoint, with checks that none of them is silently ignored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "swish": nn.SiLU,
     "tanh": nn.Tanh,
 }
-"""The activations by the names that Hugging Face gives them."""
+"""The activations by their names in `transformers`."""
 
 
 class Config:
@@ -31,71 +31,84 @@ class Config:
 
     Args:
         values: the settings by name.
-        origin: where they are from, for messages.
+        origin: the file or object that they are from, for messages.
     """
 
     def __init__(self, values: dict[str, Any], origin: str) -> None:
         self.values, self.origin = values, origin
 
-    def need(self, *names: str) -> Any:
-        """The setting of the first of these names that is there.
+    def require(self, *names: str) -> Any:
+        """Return the first of the named settings that is present.
 
-        Raises ValueError where none is.
+        Raises:
+            ValueError: when none is present.
         """
         for name in names:
             if self.values.get(name) is not None:
                 return self.values[name]
-        raise ValueError(f"{self.origin} lacks {' or '.join(map(repr, names))}: add it.")
+        raise ValueError(f"{self.origin}: lacks {' or '.join(map(repr, names))}; add it")
 
     def size(self, *names: str) -> int:
-        """A size that must be there, a whole number above 0."""
-        value = self.need(*names)
+        """Return a required setting that is a positive whole number.
+
+        Raises:
+            ValueError: when it is missing or something else.
+        """
+        value = self.require(*names)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(
-                f"{self.origin} has {names[0]!r}: {value!r}, which must be a whole number above 0."
+                f"{self.origin}: got {names[0]!r}: {value!r}, expected a whole number above 0"
             )
         return value
 
     def get(self, name: str, default: Any) -> Any:
-        """A setting, or its default where it is missing or null."""
+        """Return a setting, or the default if it is missing or null."""
         value = self.values.get(name)
         return default if value is None else value
 
-    def demand(self, default: Any, *names: str, accepted: tuple[Any, ...] = ()) -> None:
-        """Raise ValueError for settings other than their default and what is accepted besides."""
+    def check_unset(self, default: Any, *names: str, accepted: tuple[Any, ...] = ()) -> None:
+        """Check that settings have their default or another accepted value.
+
+        Raises:
+            ValueError: for another value, which our models do not support.
+        """
         for name in names:
             value = self.get(name, default)
             if value != default and value not in accepted:
-                known = " or ".join(map(repr, (default, *accepted)))
+                choices = " or ".join(map(repr, (default, *accepted)))
                 raise ValueError(
-                    f"{self.origin} has {name!r}: {value!r}, which this library cannot do: it "
-                    f"knows {known}."
+                    f"{self.origin}: got {name!r}: {value!r}, expected {choices}; other values "
+                    "are not supported"
                 )
 
     def activation(self, name: str, default: str) -> Callable[[], nn.Module]:
-        """The activation that a setting names.
+        """Return the constructor of the activation that a setting names.
 
-        Raises ValueError for one that is unknown.
+        Raises:
+            ValueError: when the name is unknown.
         """
         value = self.get(name, default)
         if value not in ACTIVATIONS:
             raise ValueError(
-                f"{self.origin} has {name!r}: {value!r}, but the known activations are "
-                f"{', '.join(ACTIVATIONS)}."
+                f"{self.origin}: got {name!r}: {value!r}, expected one of {', '.join(ACTIVATIONS)}"
             )
         return ACTIVATIONS[value]
 
-    def heads(self, dim: int, *names: str) -> int:
-        """The number of heads, which must divide the width."""
+    def num_heads(self, dim: int, *names: str) -> int:
+        """Return a number of heads.
+
+        Raises:
+            ValueError: when it does not divide the width.
+        """
         heads = self.size(*names)
         if dim % heads:
             raise ValueError(
-                f"{self.origin} has {names[0]!r}: {heads}, which does not divide the width {dim}."
+                f"{self.origin}: got {names[0]!r}: {heads}, expected a divisor of the width {dim}"
             )
         return heads
 
     @property
     def num_labels(self) -> int:
-        """The number of classes: as many as have names, two by default."""
+        """The number of classes: that of the class names, two by default."""
         names = self.values.get("id2label")
         return len(names) if names else int(self.values.get("num_labels") or 2)

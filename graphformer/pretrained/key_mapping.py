@@ -1,122 +1,143 @@
-"""Our names of tensors into theirs, by a family's table."""
+"""Key mapping: parameter names of our models to keys of a checkpoint, by the tables of a family."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from torch import Tensor, nn
 
 from graphformer.pretrained.families import Family, Kind, Table
 
-Views = Mapping[str, tuple[int, ...]]
+StoredShapes: TypeAlias = Mapping[str, tuple[int, ...]]
+"""Shapes of the stored tensors marked `^V`, by the end of their key."""
 
 
 class CheckpointSlice(NamedTuple):
-    """Rows of a parameter of ours, and the tensor of theirs that they are.
+    """Rows of a parameter that are one tensor of the checkpoint.
 
     Attributes:
-        names: of the tensor there, the first of which is written.
-        rows: of the parameter, from and to.
-        shape: of the tensor there.
-        transposed: whether it is stored with rows and columns exchanged.
+        keys: possible keys of the tensor; the first is written.
+        rows: start and end in the parameter.
+        shape: of the stored tensor.
+        transposed: whether the tensor is stored transposed.
     """
 
-    names: tuple[str, ...]
+    keys: tuple[str, ...]
     rows: tuple[int, int]
     shape: tuple[int, ...]
     transposed: bool
 
+    def view(self, parameter: Tensor) -> Tensor:
+        """Return the rows as a view with the shape of the stored tensor."""
+        if not self.shape:
+            return parameter
+        rows = parameter[self.rows[0] : self.rows[1]]
+        return rows.T if self.transposed else rows.view(self.shape)
+
+    def to_stored(self, parameter: Tensor) -> Tensor:
+        """Return a contiguous tensor of the rows, as it is stored."""
+        if not self.shape:
+            return parameter.detach().clone()
+        rows = parameter.detach()[self.rows[0] : self.rows[1]]
+        return (rows.T if self.transposed else rows.reshape(self.shape)).contiguous()
+
 
 class ParameterMap(NamedTuple):
-    """A parameter of ours, under all names that it has here, and the parts that it consists of."""
+    """A parameter, its names in the model (several if tied) and its slices in the checkpoint."""
 
     names: tuple[str, ...]
     parameter: nn.Parameter
-    parts: tuple[CheckpointSlice, ...]
+    slices: tuple[CheckpointSlice, ...]
 
 
 def map_parameters(
-    model: nn.Module, family: Family, kind: Kind, views: Views
+    model: nn.Module, family: Family, kind: Kind, stored_shapes: StoredShapes
 ) -> Iterator[ParameterMap]:
-    """Every parameter of a model, and where it lies in a checkpoint of the family.
+    """Yield the mapping of every parameter of a model.
+
+    Keys have the prefix of the trunk if the model has a head.
 
     Args:
         model: of the family.
-        family: its tables.
+        family: with the tables of names and keys.
         kind: of the model's head.
-        views: the shapes of tensors marked `^V`.
-
-    Their names have the trunk's prefix where the model has a head.
+        stored_shapes: of tensors marked `^V`.
     """
     headless = kind in ("none", "embedding")
     prefix = "" if headless or not family.prefix else f"{family.prefix}."
-    trunk = {ours: f"{prefix}{theirs}" for ours, theirs in family.trunk.items()}
+    trunk = {name: f"{prefix}{key}" for name, key in family.trunk.items()}
     table = {**trunk, **family.heads.get(kind, {})}
     names: dict[nn.Parameter, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(parameter, []).append(name)
-    for parameter, own in names.items():
-        # A tied tensor may be stored under any of its names.
-        found = [_parts(model, parameter, name, _entry(table, name), views) for name in own]
+    for parameter, aliases in names.items():
+        # A tied parameter may be stored under the key of any of its names.
+        found = [
+            _slices(model, parameter, name, _key_template(table, name), stored_shapes)
+            for name in aliases
+        ]
         merged = found[0]
         for other in found[1:]:
             merged = [
-                part._replace(names=part.names + more.names)
+                part._replace(keys=part.keys + more.keys)
                 for part, more in zip(merged, other, strict=True)
             ]
-        yield ParameterMap(tuple(own), parameter, tuple(merged))
+        yield ParameterMap(tuple(aliases), parameter, tuple(merged))
 
 
-def canonical_key(name: str, family: Family) -> str:
-    """A name without the trunk's prefix, which some files have and some have not."""
-    name = name.removeprefix(f"{family.prefix}.") if family.prefix else name
-    name = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", name)  # of BERT's first files
-    return re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name)
+def canonical_key(key: str, family: Family) -> str:
+    """Return a key without the prefix of the trunk, and with today's names of normalizations."""
+    key = key.removeprefix(f"{family.prefix}.") if family.prefix else key
+    key = re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", key)  # in the first BERT files
+    return re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", key)
 
 
-def is_known_key(name: str, family: Family) -> bool:
-    """Whether a canonical name is of a part that the family has, but not this model: a head.
+def is_known_key(key: str, family: Family) -> bool:
+    """Whether a canonical key belongs to a part of the family other than its blocks.
 
-    Blocks are none: what they hold besides what the config asks for would make a difference.
+    Such keys, of heads for example, are ignored if the model lacks the part. Keys of blocks are
+    not: a tensor of a block that the config does not describe would change the output.
     """
     tables: list[Table] = [family.trunk, *family.heads.values()]
-    names = [theirs for table in tables for theirs in table.values() if "#" not in theirs]
-    patterns = [*(canonical_key(theirs, family) for theirs in names), *family.known]
-    return any(_matches(pattern, name) for pattern in patterns)
+    keys = [key for table in tables for key in table.values() if "#" not in key]
+    patterns = [*(canonical_key(each, family) for each in keys), *family.ignored_keys]
+    return any(_matches(pattern, key) for pattern in patterns)
 
 
-def _entry(table: Table, name: str) -> str:
-    """Their name of our tensor, with what remains to be filled in."""
+def _key_template(table: Table, name: str) -> str:
+    """Return the table's entry for a parameter, with the block number and suffix filled in."""
     number = re.search(r"blocks\.(\d+)\.", name)
     general = re.sub(r"blocks\.\d+\.", "blocks.#.", name)
     stem, _, last = general.rpartition(".")
-    theirs = table[general] if general in table else table[f"{stem}.*"].replace("*", last)
-    return theirs if number is None else theirs.replace("#", number[1])
+    key = table[general] if general in table else table[f"{stem}.*"].replace("*", last)
+    return key if number is None else key.replace("#", number[1])
 
 
-def _parts(
-    model: nn.Module, parameter: nn.Parameter, name: str, theirs: str, views: Views
+def _slices(
+    model: nn.Module, parameter: nn.Parameter, name: str, template: str, shapes: StoredShapes
 ) -> list[CheckpointSlice]:
-    theirs, _, mark = theirs.partition("^")
+    """Return the slices of a parameter by a template such as `a.{q,k,v}.weight|b.weight^T`."""
+    template, _, mark = template.partition("^")
     transposed = mark == "T" and parameter.ndim == 2
-    named = list(zip(*map(_expanded, theirs.split("|")), strict=True))
+    keys_of_slices = list(zip(*map(_expand_braces, template.split("|")), strict=True))
     if parameter.ndim == 0:
-        return [CheckpointSlice(named[0], (0, 0), (), False)]
-    parts, first = [], 0
-    for size, options in zip(_sizes(model, name, len(named), parameter), named, strict=True):
+        return [CheckpointSlice(keys_of_slices[0], (0, 0), (), False)]
+    slices, first = [], 0
+    sizes = _slice_sizes(model, name, len(keys_of_slices), parameter)
+    for size, keys in zip(sizes, keys_of_slices, strict=True):
         shape = (size, *parameter.shape[1:])
         if mark == "V":
-            shape = next(view for end, view in views.items() if options[0].endswith(end))
+            shape = next(stored for end, stored in shapes.items() if keys[0].endswith(end))
         shape = shape[::-1] if transposed else shape
-        parts.append(CheckpointSlice(options, (first, first + size), shape, transposed))
+        slices.append(CheckpointSlice(keys, (first, first + size), shape, transposed))
         first += size
-    return parts
+    return slices
 
 
-def _expanded(text: str) -> Iterator[str]:
-    """`a.{b,c}.d` as a.b.d and a.c.d."""
+def _expand_braces(text: str) -> Iterator[str]:
+    """Yield a.b.d and a.c.d for `a.{b,c}.d`."""
     braces = re.search(r"\{(.*?)\}", text)
     if braces is None:
         yield text
@@ -125,35 +146,20 @@ def _expanded(text: str) -> Iterator[str]:
             yield text.replace(braces[0], choice)
 
 
-def _sizes(model: nn.Module, name: str, count: int, parameter: Tensor) -> list[int]:
-    """The rows of each tensor that is part of one of ours: queries, keys, values, or halves."""
+def _slice_sizes(model: nn.Module, name: str, count: int, parameter: Tensor) -> list[int]:
+    """Return the rows of each slice: those of queries, keys and values, or equal shares."""
     if count == 3:
         attention: Any = model.get_submodule(name.rsplit(".", 2)[0])
         return [heads * attention.head_dim for heads in attention.heads]
     return [len(parameter) // count] * count
 
 
-def _matches(pattern: str, name: str) -> bool:
+def _matches(pattern: str, key: str) -> bool:
+    """Whether a key is one of a table's entry, with any block number and suffix."""
     pattern = pattern.partition("^")[0]
     for alternative in pattern.split("|"):
         text = re.escape(alternative).replace(r"\#", r"\d+").replace(r"\*", ".+")
         text = re.sub(r"\\\{(.*?)\\\}", lambda m: f"({'|'.join(m[1].split(','))})", text)
-        if re.fullmatch(text, name):
+        if re.fullmatch(text, key):
             return True
     return False
-
-
-def stored(parameter: Tensor, part: CheckpointSlice) -> Tensor:
-    """What is written of a parameter for a part of it."""
-    if not part.shape:
-        return parameter.detach().clone()
-    rows = parameter.detach()[part.rows[0] : part.rows[1]]
-    return (rows.T if part.transposed else rows.reshape(part.shape)).contiguous()
-
-
-def rows_of(parameter: Tensor, part: CheckpointSlice) -> Tensor:
-    """The rows of a parameter that a part is, in the shape of what is stored."""
-    if not part.shape:
-        return parameter
-    rows = parameter[part.rows[0] : part.rows[1]]
-    return rows.T if part.transposed else rows.view(part.shape)

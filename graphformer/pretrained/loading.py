@@ -1,20 +1,21 @@
-"""Public weights into our models: a folder of Hugging Face's, or a model of `transformers`."""
+"""`from_pretrained`: models with the weights of a Hugging Face folder or `transformers` model."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import nn
 
 from graphformer.models import Model
+from graphformer.models.generation import GenerateOptions
 from graphformer.pretrained.checkpoint_io import (
-    InMemoryTensors,
-    OverlaidTensors,
-    SafetensorsFolder,
+    OverlayReader,
+    SafetensorsReader,
+    StateDictReader,
     TensorReader,
     read_json,
 )
@@ -25,13 +26,12 @@ from graphformer.pretrained.key_mapping import (
     canonical_key,
     is_known_key,
     map_parameters,
-    rows_of,
 )
 from graphformer.pretrained.saving import save_pretrained
-from graphformer.pretrained.sentence import sentence_head
+from graphformer.pretrained.sentence import add_sentence_head
 from graphformer.pretrained.tokenizer import read_pretrained_tokenizer, side_files
 
-Heads = Literal[
+HeadChoice: TypeAlias = Literal[
     "auto",
     "none",
     "masked_lm",
@@ -44,198 +44,240 @@ Heads = Literal[
 ]
 
 
+class Checkpoint(NamedTuple):
+    """A checkpoint that is being loaded.
+
+    Attributes:
+        config: its settings.
+        family: of its model type.
+        tensors: reads its tensors by stored key.
+        keys: canonical key to stored key.
+    """
+
+    config: Config
+    family: Family
+    tensors: TensorReader
+    keys: dict[str, str]
+
+
 def from_pretrained(
-    source: Any,
+    source: str | os.PathLike[str] | nn.Module,
     *,
-    head: Heads = "auto",
+    head: HeadChoice = "auto",
     num_classes: int | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
 ) -> Model:
-    """A model with the weights of a checkpoint of Hugging Face's.
+    """Return a model with the weights of a Hugging Face checkpoint.
 
-    The model is one of ours, for any adjacency; `model.pattern` is the one that it was trained
-    with, `model.config` the checkpoint's config and `model.tokenizer` its tokenizer, if it has one.
-    Weights are read one by one to where they stay, in the type that they are stored in; nothing is
-    unpickled.
+    `model.adjacency` is the pattern that the checkpoint was trained with, `model.config` its
+    config and `model.tokenizer` its tokenizer, if it has one. Weights are read one by one into
+    their parameter, in the stored dtype by default; nothing is unpickled.
 
     Args:
         source: a folder with config.json and safetensors, in shards or not, as
             `huggingface_hub.snapshot_download` makes it; or a model of `transformers`.
-        head: what the model answers; by default what the checkpoint does. "none" answers with the
-            nodes, "embedding" with a vector a text. Of a head that the checkpoint lacks the
-            weights are drawn, and `model.newly_initialized` names them.
-        num_classes: of a head that classifies, if they are to be others than the checkpoint's.
-        dtype: of the weights, if another than that in which they are stored.
-        device: where they go.
+        head: kind of head; that of the checkpoint by default. "none" returns nodes, "embedding" a
+            vector per text. The weights of a head that the checkpoint lacks are initialized, and
+            `model.newly_initialized` names them.
+        num_classes: of a classification head; that of the checkpoint by default.
+        dtype: of the weights; the stored one by default.
+        device: of the weights.
 
     Returns:
         A model in evaluation mode.
 
     Raises:
-        FileNotFoundError: the folder or a file in it is missing.
-        ValueError: the architecture or an option of it is not known, or tensors are missing, too
-            many, or of other shapes than the config says; all of them are listed.
+        FileNotFoundError: when the folder or a file in it is missing.
+        TypeError: when `source` is neither a folder nor a model of `transformers`.
+        ValueError: when the architecture or one of its settings is not supported, or tensors are
+            missing, unexpected, or have other shapes than the config implies; all are listed.
     """
     folder = Path(source).expanduser() if isinstance(source, str | os.PathLike) else None
-    if folder is None:
-        config, tensors = _of_model(source)
-    else:
-        config, tensors = _of_folder(folder)
+    config, tensors = _open_model(source) if folder is None else _open_folder(folder)
     family = family_of(config)
     if num_classes is not None:
-        config.values |= {"id2label": {str(i): f"LABEL_{i}" for i in range(num_classes)}}
-        config.values |= {"label2id": {f"LABEL_{i}": i for i in range(num_classes)}}
-    sentences = folder is not None and head == "auto" and (folder / "modules.json").is_file()
-    kind = "embedding" if sentences else _kind(config, family, head)
-    actual = _canonical_names(tensors, family, config)
-    tied = _tied(config, family, kind, tensors, actual)
-    if family.joins is not None:
-        tensors, actual = _join(tensors, actual, family, config)
-    with torch.device("meta"):
-        model = family.build(config, kind, tied)
-    _drop_pooler(model, actual)
-    _load(model, tensors, actual, family, config, kind, dtype, torch.device(device), head != "auto")
-    config.values["architectures"] = [family.classes.get(kind, family.classes["none"])]
+        set_num_classes(config, num_classes)
+    is_sentence_encoder = (
+        folder is not None and head == "auto" and (folder / "modules.json").is_file()
+    )
+    kind = "embedding" if is_sentence_encoder else _kind(config, family, head)
+    checkpoint = Checkpoint(config, family, tensors, _canonical_keys(tensors, family, config))
+    tied = _is_tied(checkpoint, kind)
+    if family.conversion is not None:
+        checkpoint = _convert(checkpoint)
+    with torch.device("meta"):  # allocates nothing: each weight is read into its own memory
+        model: Model = family.build(config, kind, tied)
+    if getattr(model, "pooler", None) is not None and not any(
+        key.startswith("pooler.") for key in checkpoint.keys
+    ):
+        model.pooler = None  # the checkpoint was saved without one
+    _load(model, checkpoint, kind, dtype, torch.device(device), allow_new_head=head != "auto")
+    config.values["architectures"] = [family.architectures.get(kind, family.architectures["none"])]
     model.config = config.values
     model.exporter = save_pretrained
-    model.generation_config = _generation(config, family, source if folder is None else folder)
+    model.generation_config = _generation_config(
+        config, family, source if folder is None else folder
+    )
     if folder is not None:
         model.tokenizer = read_pretrained_tokenizer(folder)
         model.extra_files = side_files(folder)
-    if sentences and folder is not None:
-        sentence_head(model, folder)
+        if is_sentence_encoder:
+            add_sentence_head(model, folder)
     return model.eval()
 
 
-def _generation(config: Config, family: Family, source: Any) -> dict[str, Any]:
-    """What texts end with, and how much what was said counts against a token."""
-    settings = dict(config.values) if "eos_token_id" in config.values else {}
-    settings.setdefault("eos_token_id", family.eos)
-    if not isinstance(source, Path):
-        stated = getattr(source, "generation_config", None)
-        settings |= {} if stated is None else stated.to_dict()
-    elif (source / "generation_config.json").is_file():
-        settings = read_json(source / "generation_config.json")
-    ends = settings.get("eos_token_id")
-    ends = [ends] if isinstance(ends, int) else ends
-    found: dict[str, Any] = {"eos_token_id": ends} if ends else {}
-    penalty = settings.get("repetition_penalty")
-    return found if penalty is None else found | {"repetition_penalty": penalty}
-
-
-def _of_folder(folder: Path) -> tuple[Config, TensorReader]:
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"source is {str(folder)!r}, which is no folder: download the checkpoint first, for "
-            "example by huggingface_hub.snapshot_download, and give its folder."
-        )
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} has no config.json.")
-    file = folder / "config.json"
-    values = read_json(file)
-    if not isinstance(values, dict):
-        raise ValueError(f"{file} is no table of settings.")
-    config = Config(values, str(file))
-    family_of(config)  # before anything is said about files
-    return config, SafetensorsFolder(folder)
-
-
-def _of_model(model: Any) -> tuple[Config, TensorReader]:
-    if not isinstance(model, nn.Module) or not hasattr(model, "config"):
-        raise TypeError(
-            f"source must be a folder or a model of transformers, got {type(model).__name__}."
-        )
-    settings: Any = model.config
-    values = json.loads(settings.to_json_string(use_diff=False))
-    values["architectures"] = [type(model).__name__]
-    return Config(values, f"the config of {type(model).__name__}"), InMemoryTensors(
-        model.state_dict()
-    )
-
-
 def family_of(config: Config) -> Family:
-    """The family of a config's `model_type`; ValueError, which lists them, for one not known."""
+    """Return the family of a config's `model_type`.
+
+    Raises:
+        ValueError: when it is not supported, or the checkpoint is quantized.
+    """
     name = config.values.get("model_type")
     if name not in FAMILIES:
         raise ValueError(
-            f"{config.origin} has 'model_type': {name!r}, but the known ones are "
-            f"{', '.join(sorted(FAMILIES))}."
+            f"{config.origin}: got 'model_type': {name!r}, expected one of "
+            f"{', '.join(sorted(FAMILIES))}"
         )
     if config.values.get("quantization_config"):
         raise ValueError(
-            f"{config.origin} has a 'quantization_config': take a checkpoint that is not quantised."
+            f"{config.origin}: got a 'quantization_config', expected none; use a checkpoint that "
+            "is not quantized"
         )
     return FAMILIES[name]
 
 
-def _kind(config: Config, family: Family, head: Heads) -> Kind:
-    heads = [*family.classes, *(["embedding"] if family.texts else [])]
+def set_num_classes(config: Config, num_classes: int) -> None:
+    """Replace the class names of a config by `num_classes` generic ones."""
+    config.values["id2label"] = {str(i): f"LABEL_{i}" for i in range(num_classes)}
+    config.values["label2id"] = {f"LABEL_{i}": i for i in range(num_classes)}
+
+
+def _generation_config(config: Config, family: Family, source: Path | object) -> GenerateOptions:
+    """Return the end tokens and the repetition penalty of a checkpoint."""
+    settings = dict(config.values) if "eos_token_id" in config.values else {}
+    settings.setdefault("eos_token_id", family.eos_token_id)
+    if not isinstance(source, Path):
+        own: Any = getattr(source, "generation_config", None)
+        settings |= {} if own is None else own.to_dict()
+    elif (source / "generation_config.json").is_file():
+        settings = read_json(source / "generation_config.json")
+    options: GenerateOptions = {}
+    eos = settings.get("eos_token_id")
+    if eos is not None and eos != []:
+        options["eos_token_id"] = [eos] if isinstance(eos, int) else eos
+    penalty = settings.get("repetition_penalty")
+    if penalty is not None:
+        options["repetition_penalty"] = penalty
+    return options
+
+
+def _open_folder(folder: Path) -> tuple[Config, TensorReader]:
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"source: got {str(folder)!r}, expected a folder; download the checkpoint first, for "
+            "example with huggingface_hub.snapshot_download, and pass its folder"
+        )
+    file = folder / "config.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder}: has no config.json; pass the folder of a checkpoint")
+    values = read_json(file)
+    if not isinstance(values, dict):
+        raise ValueError(f"{file}: got {type(values).__name__}, expected an object of settings")
+    config = Config(values, str(file))
+    family_of(config)  # an unsupported model type is reported before problems with files
+    return config, SafetensorsReader(folder)
+
+
+def _open_model(model: Any) -> tuple[Config, TensorReader]:
+    if not isinstance(model, nn.Module) or not hasattr(model, "config"):
+        raise TypeError(
+            f"source: got {type(model).__name__}, expected a folder or a model of transformers"
+        )
+    config: Any = model.config
+    values = json.loads(config.to_json_string(use_diff=False))
+    values["architectures"] = [type(model).__name__]
+    return Config(values, f"the config of {type(model).__name__}"), StateDictReader(
+        model.state_dict()
+    )
+
+
+def _kind(config: Config, family: Family, head: HeadChoice) -> Kind:
+    """Return the kind of head that is asked for, or that of the checkpoint."""
     if head != "auto":
-        if head not in heads:
-            raise ValueError(f"head must be auto or one of {', '.join(heads)}, got {head!r}.")
+        kinds = [*family.architectures, *(["embedding"] if family.is_text else [])]
+        if head not in kinds:
+            raise ValueError(f"head: got {head!r}, expected auto or one of {', '.join(kinds)}")
         return head
-    architectures = config.values.get("architectures") or [family.classes["none"]]
+    architectures = config.values.get("architectures") or [family.architectures["none"]]
     kind = family.kind(architectures[0])
     if kind is None:
+        supported = ", ".join([*family.architectures.values(), *family.aliases])
         raise ValueError(
-            f"{config.origin} has 'architectures': {architectures}, but the known ones are "
-            f"{', '.join([*family.classes.values(), *family.aliases])}; choose a head."
+            f"{config.origin}: got 'architectures': {architectures}, expected one of {supported}; "
+            "pass head= to choose another head"
         )
     return kind
 
 
-def _canonical_names(tensors: TensorReader, family: Family, config: Config) -> dict[str, str]:
-    """The tensors' names by their canonical ones."""
-    actual: dict[str, str] = {}
-    for name in tensors.names():
-        general = canonical_key(name, family)
-        if general in actual:
+def _canonical_keys(tensors: TensorReader, family: Family, config: Config) -> dict[str, str]:
+    """Return the stored key of each canonical key."""
+    keys: dict[str, str] = {}
+    for stored in tensors.keys():  # noqa: SIM118 - a reader is not a mapping
+        canonical = canonical_key(stored, family)
+        if canonical in keys:
             raise ValueError(
-                f"the weights of {config.origin} hold both {actual[general]} and {name}."
+                f"the weights of {config.origin}: got both {keys[canonical]} and {stored}, "
+                "expected one of them"
             )
-        actual[general] = name
-    return actual
+        keys[canonical] = stored
+    return keys
 
 
-def _join(
-    tensors: TensorReader, actual: dict[str, str], family: Family, config: Config
-) -> tuple[TensorReader, dict[str, str]]:
-    """The tensors with those that are stored in other parts than ours put together."""
-    assert family.joins is not None
-    names, make, _ = family.joins
-    _complain(config, {"missing": [name for name in names if name not in actual]})
-    parts = {}
-    for name in names:
-        stored = actual[name]
-        parts[name] = torch.empty(tensors.shape(stored), dtype=tensors.dtype(stored))
-        tensors.read(stored, parts[name])
-    made = {f"{name} (joined)": tensor for name, tensor in make(config, parts).items()}
-    others = {name: stored for name, stored in actual.items() if name not in names}
-    return OverlaidTensors(tensors, made), others | {name.split(" ")[0]: name for name in made}
+def _convert(checkpoint: Checkpoint) -> Checkpoint:
+    """Replace the tensors that are stored in another form by those of our model."""
+    config, family, tensors, keys = checkpoint
+    assert family.conversion is not None
+    converted_keys = family.conversion.keys
+    _check_keys(config, missing=[key for key in converted_keys if key not in keys])
+    stored = {}
+    for key in converted_keys:
+        stored[key] = torch.empty(tensors.get_shape(keys[key]), dtype=tensors.get_dtype(keys[key]))
+        tensors.read_into(keys[key], stored[key])
+    # Under new keys, for the stored ones may be used by the reader below.
+    converted = {
+        f"{key} (converted)": tensor
+        for key, tensor in family.conversion.to_model(config, stored).items()
+    }
+    others = {key: name for key, name in keys.items() if key not in converted_keys}
+    replaced = {name.removesuffix(" (converted)"): name for name in converted}
+    return checkpoint._replace(tensors=OverlayReader(tensors, converted), keys=others | replaced)
 
 
-def _tied(
-    config: Config, family: Family, kind: Kind, tensors: TensorReader, actual: dict[str, str]
-) -> bool:
-    """Whether the head has the embedding's weights: as the config says, unless both are stored."""
-    tied = bool(config.get("tie_word_embeddings", family.tied))
-    ends = [family.trunk.get("embedding.features.weight"), _output(family, kind)]
-    if not tied or not all(name in actual for name in ends):
+def _is_tied(checkpoint: Checkpoint, kind: Kind) -> bool:
+    """Whether the head shares the embedding's weight.
+
+    As the config says, unless both are stored and differ: then it is not tied, as in transformers.
+    """
+    config, family, tensors, keys = checkpoint
+    tied = bool(config.get("tie_word_embeddings", family.tie_word_embeddings))
+    ends = [family.trunk.get("embedding.features.weight"), _output_key(family, kind)]
+    if not tied or not all(key in keys for key in ends):
         return tied
-    one, other = (actual[str(name)] for name in ends)
-    if tensors.shape(one) != tensors.shape(other):
-        return tied  # an error that is found below
-    first, second = (torch.empty(tensors.shape(n), dtype=tensors.dtype(n)) for n in (one, other))
-    tensors.read(one, first)
-    tensors.read(other, second)
-    same = torch.equal(first, second)
-    if not same:  # as transformers does
+    names = [keys[str(key)] for key in ends]
+    if tensors.get_shape(names[0]) != tensors.get_shape(names[1]):
+        return tied  # reported with the other shapes
+    weights = [torch.empty(tensors.get_shape(n), dtype=tensors.get_dtype(n)) for n in names]
+    for name, weight in zip(names, weights, strict=True):
+        tensors.read_into(name, weight)
+    same = torch.equal(*weights)
+    if not same:
         config.values["tie_word_embeddings"] = False
     return same
 
 
-def _output(family: Family, kind: Kind) -> str | None:
+def _output_key(family: Family, kind: Kind) -> str | None:
+    """Return the canonical key of the weight of a language modeling head."""
     table = family.heads.get(kind, {})
     for name in ("head.linear.weight", "head.linear.*"):
         if kind in ("masked_lm", "causal_lm") and name in table:
@@ -243,106 +285,126 @@ def _output(family: Family, kind: Kind) -> str | None:
     return None
 
 
-def _drop_pooler(model: Model, actual: dict[str, str]) -> None:
-    """Leave out the part for a text's vector where a checkpoint was saved without it."""
-    pooler = getattr(model, "pooler", None)
-    if pooler is not None and not any(name.startswith("pooler.") for name in actual):
-        model.pooler = None
-
-
 def _load(
     model: Model,
-    tensors: TensorReader,
-    actual: dict[str, str],
-    family: Family,
-    config: Config,
+    checkpoint: Checkpoint,
     kind: Kind,
     dtype: torch.dtype | None,
     device: torch.device,
-    draw: bool,
+    *,
+    allow_new_head: bool,
 ) -> None:
-    """Fill a model that has no memory yet."""
-    views = {} if family.views is None else family.views(config)
-    wanted = list(map_parameters(model, family, kind, views))
+    """Allocate the parameters of a model on the meta device and read them from a checkpoint."""
+    config, tensors = checkpoint.config, checkpoint.tensors
+    found, new = _match(model, checkpoint, kind, allow_new_head)
+    stored_dtypes = {tensors.get_dtype(key) for keys in found.values() for key in keys}
+    dtype = dtype or _common_dtype(stored_dtypes, config)
+    for mapped, keys in found.items():
+        memory = torch.empty(mapped.parameter.shape, dtype=dtype, device=device)
+        for part, key in zip(mapped.slices, keys, strict=True):
+            tensors.read_into(key, part.view(memory))
+        _set_parameter(model, mapped, memory)
+    for mapped in new:
+        memory = torch.empty(mapped.parameter.shape, dtype=dtype, device=device)
+        _set_parameter(model, mapped, memory)
+    model.newly_initialized = [mapped.names[0] for mapped in new]
+    _initialize(model, set(model.newly_initialized), config.get("initializer_range", 0.02))
+
+
+def _match(
+    model: Model, checkpoint: Checkpoint, kind: Kind, allow_new_head: bool
+) -> tuple[dict[ParameterMap, list[str]], list[ParameterMap]]:
+    """Return the stored keys of each parameter, and the parameters of a head to initialize.
+
+    Raises:
+        ValueError: listing all keys that are missing, unexpected or of another shape.
+    """
+    config, family, tensors, stored = checkpoint
+    shapes = {} if family.stored_shapes is None else family.stored_shapes(config)
     found: dict[ParameterMap, list[str]] = {}
-    missing, shapes, fresh = [], [], []
+    new: list[ParameterMap] = []
+    missing: list[str] = []
+    mismatched: list[str] = []
     used: set[str] = set()
-    for place in wanted:
-        names = []
-        lacking, wrong = [], []
-        for part in place.parts:
-            options = [canonical_key(name, family) for name in part.names]
-            stored = [name for name in options if name in actual]
-            used.update(stored)
-            if not stored:
-                lacking.append(part.names[0])
+    for mapped in map_parameters(model, family, kind, shapes):
+        keys: list[str] = []
+        absent: list[str] = []
+        wrong: list[str] = []
+        for part in mapped.slices:
+            present = [
+                key for key in (canonical_key(k, family) for k in part.keys) if key in stored
+            ]
+            used.update(present)
+            if not present:
+                absent.append(part.keys[0])
                 continue
-            name = actual[stored[0]]
-            names.append(name)
-            if tensors.shape(name) != part.shape:
-                there, here = list(tensors.shape(name)), list(part.shape)
-                wrong.append(f"{name} ({there} there, {here} by the config)")
-        if draw and (lacking or wrong) and place.names[0].startswith("head."):
-            fresh.append(place)
-        elif lacking or wrong:
-            missing += lacking
-            shapes += wrong
+            key = stored[present[0]]
+            keys.append(key)
+            if tensors.get_shape(key) != part.shape:
+                here, there = list(part.shape), list(tensors.get_shape(key))
+                wrong.append(f"{key} ({there} stored, {here} by the config)")
+        if allow_new_head and (absent or wrong) and mapped.names[0].startswith("head."):
+            new.append(mapped)
+        elif absent or wrong:
+            missing += absent
+            mismatched += wrong
         else:
-            found[place] = names
-    surplus = sorted(
-        name for general, name in actual.items() if general not in used
-        and not is_known_key(general, family)
-    )  # fmt: skip
-    _complain(config, {"missing": missing, "of another shape": shapes, "not known": surplus})
-    kinds = {tensors.dtype(name) for names in found.values() for name in names}
-    dtype = dtype or _dtype(kinds, config)
-    for place, names in found.items():
-        memory = torch.empty(place.parameter.shape, dtype=dtype, device=device)
-        for part, name in zip(place.parts, names, strict=True):
-            tensors.read(name, rows_of(memory, part))
-        _put(model, place, memory)
-    for place in fresh:
-        _put(model, place, torch.empty(place.parameter.shape, dtype=dtype, device=device))
-    model.newly_initialized = [place.names[0] for place in fresh]
-    _draw(model, set(model.newly_initialized), config.get("initializer_range", 0.02))
+            found[mapped] = keys
+    unexpected = sorted(
+        name for key, name in stored.items() if key not in used and not is_known_key(key, family)
+    )
+    _check_keys(config, missing, mismatched, unexpected)
+    return found, new
 
 
-def _dtype(kinds: set[torch.dtype], config: Config) -> torch.dtype:
-    """The one type of all weights."""
-    unfit = [kind for kind in kinds if not kind.is_floating_point]
+def _check_keys(
+    config: Config,
+    missing: list[str] | None = None,
+    mismatched: list[str] | None = None,
+    unexpected: list[str] | None = None,
+) -> None:
+    problems = {
+        "missing keys": missing,
+        "mismatched shapes": mismatched,
+        "unexpected keys": unexpected,
+    }
+    listed = [f"{what}: {', '.join(keys)}" for what, keys in problems.items() if keys]
+    if listed:
+        raise ValueError(
+            f"the weights do not match {config.origin}; {'; '.join(listed)}; check its sizes and "
+            "'architectures', or pass another head"
+        )
+
+
+def _common_dtype(stored: set[torch.dtype], config: Config) -> torch.dtype:
+    """Return the dtype of all weights: the stored one, or if there are several the config's."""
+    unfit = [dtype for dtype in stored if not dtype.is_floating_point]
     if unfit:
-        raise ValueError(f"the weights of {config.origin} are {unfit[0]}, which is no type to run.")
-    if len(kinds) == 1:
-        return next(iter(kinds))
-    named = config.get("dtype", config.get("torch_dtype", None))
-    chosen = getattr(torch, str(named), None)
+        raise ValueError(
+            f"the weights of {config.origin}: got {unfit[0]}, expected floating point; use a "
+            "checkpoint that is not quantized"
+        )
+    if len(stored) == 1:
+        return next(iter(stored))
+    chosen = getattr(torch, str(config.get("dtype", config.get("torch_dtype", None))), None)
     if not isinstance(chosen, torch.dtype):
         raise ValueError(
-            f"the weights of {config.origin} are of {', '.join(sorted(map(str, kinds)))}: give the "
-            "dtype that they are to have."
+            f"the weights of {config.origin}: got {', '.join(sorted(map(str, stored)))}, expected "
+            "a single dtype; pass dtype="
         )
     return chosen
 
 
-def _complain(config: Config, problems: dict[str, list[str]]) -> None:
-    listed = [f"{what}: {', '.join(names)}" for what, names in problems.items() if names]
-    if listed:
-        raise ValueError(
-            f"the weights do not fit {config.origin}; {'; '.join(listed)}. Check its sizes and "
-            "'architectures', or choose another head."
-        )
-
-
-def _put(model: nn.Module, place: ParameterMap, memory: torch.Tensor) -> None:
-    """Give a parameter its memory, under all of its names."""
+def _set_parameter(model: nn.Module, mapped: ParameterMap, memory: torch.Tensor) -> None:
+    """Replace a parameter under all of its names."""
     parameter = nn.Parameter(memory)
-    for name in place.names:
+    for name in mapped.names:
         owner, _, last = name.rpartition(".")
         setattr(model.get_submodule(owner), last, parameter)
 
 
-def _draw(model: nn.Module, names: set[str], std: float) -> None:
-    """Draw new weights as the checkpoint's own were: linear maps normal, norms as they begin."""
+def _initialize(model: nn.Module, names: set[str], std: float) -> None:
+    """Initialize parameters as BERT: normal weights of linear layers, zero biases, unit norms."""
     for path, module in model.named_modules():
         own = [f"{path}.{name}" for name, _ in module.named_parameters(recurse=False)]
         if not names.intersection(own):

@@ -1,4 +1,4 @@
-"""Our models as folders that `transformers` opens."""
+"""`save_pretrained`: models from checkpoints as folders in the format of `transformers`."""
 
 from __future__ import annotations
 
@@ -13,67 +13,68 @@ from torch import Tensor
 from graphformer.models import Model
 from graphformer.models.vision.clip import CLIP
 from graphformer.nn import Pooling
-from graphformer.pretrained.checkpoint_io import WEIGHTS_INDEX_NAME, WEIGHTS_NAME
+from graphformer.pretrained.checkpoint_io import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families import FAMILIES
-from graphformer.pretrained.key_mapping import map_parameters, stored
+from graphformer.pretrained.key_mapping import map_parameters
 from graphformer.pretrained.sentence import sentence_files
 
 
 def save_pretrained(model: Model | CLIP, path: str | os.PathLike[str]) -> None:
-    """Write a model that came from a checkpoint as a folder that `transformers` opens.
+    """Write a model from a checkpoint as a folder in the format of `transformers`.
 
-    The folder appears when it is whole; files of a folder that is there already are replaced one
-    by one, each when it is whole.
+    A new folder appears when it is complete. In an existing folder, files are replaced one by one,
+    each when it is complete.
 
     Args:
         model: from `from_pretrained`, trained further or not.
         path: the folder.
 
-    Raises ValueError for a model that is not of a family that `transformers` knows.
+    Raises:
+        ValueError: when the model has no config, as one that is not from a checkpoint.
     """
     if model.config is None:
         raise ValueError(
-            "model has no config, so there is no family by which transformers would open it: save "
-            "models that came from gf.from_pretrained, others by torch.save(model.state_dict())."
+            "model: got one without a config, expected one from gf.from_pretrained; use "
+            "torch.save(model.state_dict(), path) for other models"
         )
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as made:
-        folder = Path(made) / target.name
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
+        folder = Path(temporary) / target.name
         folder.mkdir()
         _write(model, folder)
         if target.is_dir() and any(target.iterdir()):
-            _replace(folder, target)
+            _replace_files(folder, target)
         else:
             folder.replace(target)
 
 
 def state_for_transformers(model: Model | CLIP) -> dict[str, Tensor]:
-    """The tensors of a model from a checkpoint, by the names that `transformers` gives them."""
+    """Return the tensors of a model from a checkpoint by their keys in `transformers`."""
     config = Config(dict(model.config or {}), "model.config")
-    family = FAMILIES[config.need("model_type")]
-    kind = family.kind(config.need("architectures")[0]) or "none"
-    views = {} if family.views is None else family.views(config)
+    family = FAMILIES[config.require("model_type")]
+    kind = family.kind(config.require("architectures")[0]) or "none"
+    shapes = {} if family.stored_shapes is None else family.stored_shapes(config)
     tensors = {
-        part.names[0]: stored(place.parameter, part)
-        for place in map_parameters(model, family, kind, views)
-        for part in place.parts
+        part.keys[0]: part.to_stored(mapped.parameter)
+        for mapped in map_parameters(model, family, kind, shapes)
+        for part in mapped.slices
     }
-    if family.joins is None:
+    if family.conversion is None:
         return tensors
-    _, _, parted = family.joins
-    return parted(tensors, "" if kind == "none" or not family.prefix else f"{family.prefix}.")
+    prefix = "" if kind == "none" or not family.prefix else f"{family.prefix}."
+    return family.conversion.to_checkpoint(tensors, prefix)
 
 
 def _write(model: Model | CLIP, folder: Path) -> None:
     from safetensors.torch import save_file
 
     tensors = state_for_transformers(model)
-    save_file(tensors, folder / WEIGHTS_NAME, metadata={"format": "pt"})
+    save_file(tensors, folder / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
     config = dict(model.config or {})
     config["dtype"] = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-    config.pop("torch_dtype", None)
+    config.pop("torch_dtype", None)  # the old name of dtype
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     files = dict(model.extra_files)
     head = getattr(model, "head", None)
@@ -86,11 +87,11 @@ def _write(model: Model | CLIP, folder: Path) -> None:
         model.tokenizer.save(folder / "tokenizer.json")
 
 
-def _replace(folder: Path, target: Path) -> None:
-    """Move files into a folder that is there: weights first, and none of another layout left."""
-    for file in sorted(folder.rglob("*"), key=lambda file: file.name != WEIGHTS_NAME):
+def _replace_files(folder: Path, target: Path) -> None:
+    """Move the files of a folder into an existing one, weights first; drop an old shard index."""
+    for file in sorted(folder.rglob("*"), key=lambda file: file.name != SAFE_WEIGHTS_NAME):
         if file.is_file():
-            place = target / file.relative_to(folder)
-            place.parent.mkdir(exist_ok=True)
-            shutil.move(file, place)
-    (target / WEIGHTS_INDEX_NAME).unlink(missing_ok=True)
+            destination = target / file.relative_to(folder)
+            destination.parent.mkdir(exist_ok=True)
+            shutil.move(file, destination)
+    (target / SAFE_WEIGHTS_INDEX_NAME).unlink(missing_ok=True)

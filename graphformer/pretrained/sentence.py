@@ -1,4 +1,4 @@
-"""Sentence encoders: what a folder of `sentence-transformers` says beside the weights."""
+"""Sentence encoders: the files of `sentence-transformers` in a folder, read and written."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from graphformer.data.text.hf_tokenizer import PretrainedTokenizer
 from graphformer.models import Model
 from graphformer.nn import Pooling
 from graphformer.nn.head import Pool
 from graphformer.pretrained.checkpoint_io import read_json
 
 POOLS: dict[str, Pool] = {"cls": "cls", "mean": "mean", "max": "max", "lasttoken": "last"}
-FLAGS = {
+"""Our names of the pooling modes."""
+POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
     "pooling_mode_mean_tokens": "mean",
@@ -20,46 +22,56 @@ FLAGS = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-"""The names of pooling modes in folders written before there was one setting for them."""
+"""The flags of pooling modes, from before there was the setting `pooling_mode`."""
 
 
-def sentence_head(model: Model, folder: Path) -> None:
-    """Give a model the pooling that modules.json names, its longest text and its prompt.
+def add_sentence_head(model: Model, folder: Path) -> None:
+    """Set a model's pooling head, maximal length and prompt as in a folder.
 
-    Raises ValueError for modules and options that are not known.
+    Args:
+        model: its head is replaced.
+        folder: with modules.json.
+
+    Raises:
+        ValueError: when a module or setting is not supported.
     """
+    file = folder / "modules.json"
     pool: Pool | None = None
     normalize = False
-    for module in read_json(folder / "modules.json"):
+    for module in read_json(file):
         name, path = str(module.get("type")).rpartition(".")[2], folder / module.get("path", "")
         if name == "Pooling":
-            pool = _pool(path / "config.json")
+            pool = _read_pooling(path / "config.json")
         elif name == "Normalize":
             normalize = True
         elif name != "Transformer":
             raise ValueError(
-                f"{folder / 'modules.json'} has a module {name}, but the known ones are "
-                "Transformer, Pooling and Normalize."
+                f"{file}: got the module {name}, expected Transformer, Pooling and Normalize; "
+                "others are not supported"
             )
     if pool is None:
-        raise ValueError(f"{folder / 'modules.json'} has no Pooling.")
+        raise ValueError(f"{file}: got no Pooling, expected one")
     model.head = Pooling(pool, normalize=normalize)
-    if (folder / "sentence_bert_config.json").is_file():
-        settings = read_json(folder / "sentence_bert_config.json")
-        if settings.get("do_lower_case"):
-            raise ValueError(
-                f"{folder / 'sentence_bert_config.json'} has 'do_lower_case', which this library "
-                "does not do: write it into the tokenizer's normaliser."
-            )
-        if model.tokenizer is not None and settings.get("max_seq_length"):
-            model.tokenizer.max_length = settings["max_seq_length"]
-    if (folder / "config_sentence_transformers.json").is_file():
-        settings = read_json(folder / "config_sentence_transformers.json")
-        model.prompt = (settings.get("prompts") or {}).get(settings.get("default_prompt_name"), "")
+    settings = _read_optional(folder / "sentence_bert_config.json")
+    if settings.get("do_lower_case"):
+        raise ValueError(
+            f"{folder / 'sentence_bert_config.json'}: got 'do_lower_case', which is not supported; "
+            "set it in the normalizer of tokenizer.json"
+        )
+    limit = settings.get("max_seq_length")
+    if limit and isinstance(model.tokenizer, PretrainedTokenizer):
+        model.tokenizer.max_length = limit
+    settings = _read_optional(folder / "config_sentence_transformers.json")
+    model.prompt = (settings.get("prompts") or {}).get(settings.get("default_prompt_name"), "")
 
 
 def sentence_files(head: Pooling, dim: int) -> dict[str, str]:
-    """The files by which `sentence-transformers` opens a folder as a sentence encoder."""
+    """Return the files that make a folder a sentence encoder, by name.
+
+    Args:
+        head: pooling and normalization.
+        dim: width C.
+    """
     names = ["Transformer", "Pooling", *(["Normalize"] if head.normalize else [])]
     modules = [
         {
@@ -70,7 +82,7 @@ def sentence_files(head: Pooling, dim: int) -> dict[str, str]:
         }
         for number, name in enumerate(names)
     ]
-    flags = {flag: POOLS.get(mode) == head.pool for flag, mode in FLAGS.items()}
+    flags = {flag: POOLS.get(mode) == head.pool for flag, mode in POOLING_FLAGS.items()}
     pooling: dict[str, Any] = {"word_embedding_dimension": dim, **flags}
     return {
         "modules.json": json.dumps(modules, indent=2),
@@ -78,15 +90,19 @@ def sentence_files(head: Pooling, dim: int) -> dict[str, str]:
     }
 
 
-def _pool(file: Path) -> Pool:
+def _read_optional(file: Path) -> dict[str, Any]:
+    return read_json(file) if file.is_file() else {}
+
+
+def _read_pooling(file: Path) -> Pool:
     settings = read_json(file)
     modes = settings.get("pooling_mode") or [
-        mode for flag, mode in FLAGS.items() if settings.get(flag)
+        mode for flag, mode in POOLING_FLAGS.items() if settings.get(flag)
     ]
     modes = [modes] if isinstance(modes, str) else modes or ["mean"]
     if len(modes) != 1 or modes[0] not in POOLS:
         raise ValueError(
-            f"{file} pools by {' and '.join(map(str, modes))}, but one of {', '.join(POOLS)} is "
-            "known."
+            f"{file}: got pooling by {' and '.join(map(str, modes))}, expected one of "
+            f"{', '.join(POOLS)}"
         )
     return POOLS[modes[0]]

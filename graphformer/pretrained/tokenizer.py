@@ -1,4 +1,4 @@
-"""The tokenizer of a checkpoint, and the other small files that belong to it."""
+"""The tokenizer of a checkpoint, and the small files that are kept with its weights."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SIDE_FILES = (
     "sentence_bert_config.json",
     "config_sentence_transformers.json",
 )
-"""What is kept as it is, for whoever opens the folder that `save_pretrained` writes."""
+"""Files that `save_pretrained` writes unchanged, for other libraries that read the folder."""
 
 
 def side_files(folder: Path) -> dict[str, str]:
-    """The text of the small files of a folder, and of its subfolders' configs, by their names."""
+    """Return the text of the side files of a folder and of its modules' configs, by path."""
     files = [folder / name for name in SIDE_FILES]
     files += sorted(folder.glob("[0-9]*_*/config.json"))
     return {

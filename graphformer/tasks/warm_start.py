@@ -75,7 +75,7 @@ def is_hf_folder(run: str | os.PathLike[str]) -> bool:
 def _public_weights(folder: Path, network: Any) -> dict[str, Tensor]:
     """The weights of a folder with the head that the network has, but for those it lacks."""
     settings = getattr(network, "config", None) or {}
-    kind: Any = pretrained.kind_of(settings) or "none"
+    kind: Any = pretrained.head_kind(settings) or "none"
     classes = settings.get("id2label")
     model = pretrained.from_pretrained(
         folder, head=kind, num_classes=None if classes is None else len(classes)

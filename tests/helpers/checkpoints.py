@@ -1,9 +1,11 @@
-"""Batches for our models and those of `transformers`, and what both make of them."""
+"""Checkpoints, and batches for our models and those of `transformers`, for tests."""
 
 from __future__ import annotations
 
 import copy
 import functools
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,11 +15,58 @@ from graphformer.pretrained.saving import state_for_transformers
 
 VOCAB = 97
 TEXTS = [[7, 13, 96, 11, 5], [3, 4, 8, 15, 16, 23, 42, 61, 2, 9, 12], [89, 31]]
-"""Token ids of a ragged batch, without those that pad."""
+"""Token ids of a ragged batch, without padding tokens."""
+
+CONFIG: dict[str, Any] = {
+    "model_type": "bert",
+    "architectures": ["BertModel"],
+    "vocab_size": 29,
+    "hidden_size": 10,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 5,
+    "intermediate_size": 13,
+    "max_position_embeddings": 11,
+    "type_vocab_size": 2,
+}
+"""The config.json of a small BERT."""
+
+
+def bert_tensors() -> dict[str, torch.Tensor]:
+    """The tensors of a BertModel of `CONFIG`, without a pooler."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (29, 10),
+        "embeddings.position_embeddings.weight": (11, 10),
+        "embeddings.token_type_embeddings.weight": (2, 10),
+        "embeddings.LayerNorm": (10,),
+    }
+    for layer in (f"encoder.layer.{i}." for i in range(2)):
+        for name in ("self.query", "self.key", "self.value", "output.dense"):
+            shapes[f"{layer}attention.{name}"] = (10, 10)
+        shapes[f"{layer}attention.output.LayerNorm"] = (10,)
+        shapes[f"{layer}intermediate.dense"] = (13, 10)
+        shapes[f"{layer}output.dense"] = (10, 13)
+        shapes[f"{layer}output.LayerNorm"] = (10,)
+    tensors = {}
+    for name, shape in shapes.items():
+        if name.endswith("weight"):
+            tensors[name] = torch.randn(shape)
+        else:
+            tensors[f"{name}.weight"] = torch.randn(shape)
+            tensors[f"{name}.bias"] = torch.randn(shape[0])
+    return tensors
+
+
+def configured(folder: Path, **settings: Any) -> Path:
+    """Change settings in a folder's config.json; "REMOVE" removes one."""
+    config = {**json.loads((folder / "config.json").read_text()), **settings}
+    (folder / "config.json").write_text(
+        json.dumps({key: value for key, value in config.items() if value != "REMOVE"})
+    )
+    return folder
 
 
 def padded(texts: list[list[int]], pad: int) -> dict[str, torch.Tensor]:
-    """A batch as `transformers` takes it."""
+    """A batch for a model of `transformers`."""
     longest = max(map(len, texts))
     rows = [text + [pad] * (longest - len(text)) for text in texts]
     mask = [[1] * len(text) + [0] * (longest - len(text)) for text in texts]
@@ -25,12 +74,12 @@ def padded(texts: list[list[int]], pad: int) -> dict[str, torch.Tensor]:
 
 
 def unpadded(output: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """The nodes of padded texts [B, T, K] end to end [N, K]; vectors of texts as they are."""
+    """The nodes of padded texts [B, T, K] end to end [N, K]; vectors of texts are unchanged."""
     return output[mask.bool()] if output.ndim == 3 else output
 
 
 def gradients(model: Any) -> dict[str, torch.Tensor]:
-    """The gradients of one of our models by the names of `transformers`."""
+    """The gradients of one of our models by their keys in `transformers`."""
     with torch.no_grad():
         twin = copy.deepcopy(model)
         grads = dict(model.named_parameters())
@@ -41,8 +90,8 @@ def gradients(model: Any) -> dict[str, torch.Tensor]:
 
 
 def compare(theirs: Any, ours: Any, *, pad: int, tolerance: float) -> None:
-    """Outputs and gradients of a padded batch there and a packed one here."""
-    batch, nodes = padded(TEXTS, pad), gf.models.packed(TEXTS)
+    """Compare outputs and gradients of a padded batch in theirs and a packed one in ours."""
+    batch, nodes = padded(TEXTS, pad), gf.data.pack_tokens(TEXTS)
     output = theirs(**batch)
     expected = unpadded(
         output[0] if output.get("loss") is None else output[1], batch["attention_mask"]
@@ -53,7 +102,7 @@ def compare(theirs: Any, ours: Any, *, pad: int, tolerance: float) -> None:
     weight = torch.randn_like(expected)
     (expected * weight).sum().backward()
     (found * weight).sum().backward()
-    wanted = {n: p.grad for n, p in theirs.named_parameters() if p.grad is not None}
-    got = gradients(ours)
-    for name, grad in wanted.items():
-        close(got[name], grad, msg=lambda text, name=name: f"{name}: {text}")
+    reference = {n: p.grad for n, p in theirs.named_parameters() if p.grad is not None}
+    own = gradients(ours)
+    for name, grad in reference.items():
+        close(own[name], grad, msg=lambda text, name=name: f"{name}: {text}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 from helpers.awkward import random_edges
@@ -134,3 +137,57 @@ def test_weights_of_graph_models_start_narrow():
     model = models.graph_transformer(13, 7, 64, depth=8)
     for block in model.transformer.blocks:
         assert abs(block.mlp[0].weight.std().item() - 0.02) < 1e-3
+
+
+def test_misspelt_options_are_refused():
+    model, batch = models.language_model(11, dim=12, depth=2, num_heads=3), text()
+    with pytest.raises(TypeError, match=r"unexpected option 'edge_weigth': did you mean 'edge_w"):
+        model(batch, gf.causal(LENGTHS), edge_weigth=None)
+    with pytest.raises(TypeError, match=r"unexpected option 'temperatur': did you mean 'temper"):
+        model.generate([1, 2], max_new_tokens=1, temperatur=0)
+
+
+@pytest.mark.parametrize(
+    "adjacency",
+    [gf.patterns.Causal(), gf.causal(LENGTHS).edge_index, [gf.patterns.Causal()] * 2],
+    ids=["pattern", "edge_index", "per-block"],
+)
+def test_forms_of_an_adjacency(adjacency):
+    model, batch = models.language_model(11, dim=12, depth=2, num_heads=3).eval(), text()
+    torch.testing.assert_close(model(batch, adjacency), model(batch, gf.causal(LENGTHS)))
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))]
+)
+def test_copies_keep_all_attributes(duplicate):
+    model = models.language_model(11, dim=12, depth=1, num_heads=3)
+    model = model.with_adjacency(gf.patterns.Window(1))
+    model.exporter, model.prompt, model.generation_config = export, "a", {"eos_token_id": 5}
+    twin = duplicate(model)
+    assert (twin.exporter, twin.prompt) == (export, "a")
+    assert twin.generation_config == {"eos_token_id": 5}
+    assert twin.adjacency == gf.patterns.Window(1)
+    assert torch.equal(twin(text()), model(text()))
+
+
+def export(model, path):
+    (path / "model.txt").write_text(type(model).__name__)
+
+
+def test_the_exporter_saves_the_model(tmp_path):
+    model = models.language_model(11, dim=12, depth=1, num_heads=3)
+    with pytest.raises(ValueError, match="save_pretrained: got a model that is not from a check"):
+        model.save_pretrained(tmp_path)
+    model.exporter = export
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "model.txt").read_text() == "Model"
+
+
+def test_old_names_of_attributes():
+    model = models.language_model(11, dim=12, depth=1, num_heads=3)
+    for old, new in {
+        "fresh": "newly_initialized", "files": "extra_files", "defaults": "generation_config"
+    }.items():  # fmt: skip
+        with pytest.warns(FutureWarning, match=f"{old} is now called Model.{new}"):
+            assert getattr(model, old) is getattr(model, new)

@@ -1,28 +1,21 @@
-"""Adjacency learned from data keeps the share that it promises, and no more than it must."""
+"""Learned adjacencies carry the share that was asked for, with the fewest edges."""
 
 from __future__ import annotations
-
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from graphformer import models
+from graphformer.data.batch import Batch, pack_tokens
 from graphformer.models.sparsify import attention_kept, learn_adjacency
 from graphformer.patterns import Complete, FixedEdges, Offsets, PerHead, PerLayer, Window
 
 HEADS, DEPTH = 3, 2
 
 
-def batch(*lengths: int, seed: int = 0) -> SimpleNamespace:
+def batch(*lengths: int, seed: int = 0) -> Batch:
     generator = torch.Generator().manual_seed(seed)
-    total = sum(lengths)
-    return SimpleNamespace(
-        x=torch.randint(11, (total,), generator=generator),
-        pos=torch.cat([torch.arange(n) for n in lengths]),
-        lengths=lengths,
-        num_nodes=total,
-    )
+    return pack_tokens(torch.randint(11, (sum(lengths),), generator=generator).split(lengths))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +28,7 @@ def model() -> models.Model:
     return model.with_adjacency(Complete()).eval()
 
 
-def dense_attention(model: models.Model, one: SimpleNamespace) -> torch.Tensor:
+def dense_attention(model: models.Model, one: Batch) -> torch.Tensor:
     """The weights of every layer and head, [layers, H, N, N], by softmax over each sample."""
     found = []
     x = model.embedding(one)
@@ -91,7 +84,7 @@ def test_attention_that_stays_in_a_window_is_found(model):
 
 def test_edges_by_place(model):
     sample = [batch(7, 7), batch(7, seed=2)]
-    pattern = learn_adjacency(model, sample, share=0.7, by="place", per="head")
+    pattern = learn_adjacency(model, sample, share=0.7, by="position", per="head")
     assert isinstance(pattern, PerLayer)
     assert all(isinstance(each, PerHead) for each in pattern.patterns)
     assert all(isinstance(e, FixedEdges) for each in pattern.patterns for e in each.patterns)
@@ -125,11 +118,11 @@ def test_a_model_over_what_was_learned_is_the_masked_one(model):
 
 
 def test_wrong_use(model):
-    with pytest.raises(ValueError, match="share must be above 0 and at most 1, got 0"):
+    with pytest.raises(ValueError, match="share: got 0, expected above 0 and at most 1"):
         learn_adjacency(model, [batch(3)], share=0)
-    with pytest.raises(ValueError, match="samples, got none"):
+    with pytest.raises(ValueError, match="batches: got none, expected at least one sample"):
         learn_adjacency(model, [])
-    with pytest.raises(ValueError, match="samples of one size, got 3, 5"):
-        learn_adjacency(model, [batch(3, 5)], by="place")
-    with pytest.raises(ValueError, match="must be a graphformer Model"):
+    with pytest.raises(ValueError, match="got samples of 3, 5 nodes, expected one size"):
+        learn_adjacency(model, [batch(3, 5)], by="position")
+    with pytest.raises(ValueError, match="got Identity, expected a graphformer Model"):
         learn_adjacency(torch.nn.Identity(), [batch(3)])

@@ -139,12 +139,12 @@ def _read_texts(name: str, arguments: argparse.Namespace) -> Iterator[tuple[str,
 
 def _batches(texts: list[str], encode: Encoder, tokens: int) -> Batches:
     """Return a function from a length to batches of about `tokens` tokens of truncated texts."""
-    from graphformer.models import packed
+    from graphformer.data.batch import pack_tokens
 
     def batches(size: int) -> list[BatchLike]:
         ids = [row for row in encode(texts, size) if row]
         count = max(tokens // size, 1)
-        return [packed(ids[start : start + count]) for start in range(0, len(ids), count)]
+        return [pack_tokens(ids[start : start + count]) for start in range(0, len(ids), count)]
 
     return batches
 

@@ -1,8 +1,9 @@
-"""Beam search: the most likely text, looked for along several at once."""
+"""Beam search: the most likely continuation, among several beams per prompt."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,103 +13,128 @@ from graphformer.models.generation.sampling import Sampler
 from graphformer.models.generation.stopping import StoppingCriteria
 
 
+class Candidate(NamedTuple):
+    """A continuation of a beam by one token."""
+
+    score: float
+    beam: int
+    token: int
+
+
 @dataclass
 class Search:
-    """The beams of one prompt: texts that go on, with their log-probability, and those ended."""
+    """The beams of one prompt: active texts with their log-probabilities, and finished ones.
+
+    The finished texts are sorted by log-probability over length^penalty, best first.
+    """
 
     prompt_length: int
-    going: list[list[int]]
+    texts: list[list[int]]
     scores: list[float]
-    ended: list[tuple[float, list[int]]] = field(default_factory=list)
+    finished: list[tuple[float, list[int]]] = field(default_factory=list)
 
 
 def beam_search(
-    decoding: Decoder,
-    texts: list[list[int]],
+    decoder: Decoder,
+    prompts: list[list[int]],
     num_beams: int,
     sampler: Sampler,
     stopping: StoppingCriteria,
     length_penalty: float,
 ) -> list[list[int]]:
-    """The most likely continuation of each text, by log-probability over length^penalty.
+    """Return the prompts with the continuation of the largest log-probability / length^penalty.
 
-    Every prompt has `num_beams` beams. A text that ends leaves them; the search goes on until so
-    many have ended, and the best beam is not better than any of these as it is now. The length is
-    that of what was added.
+    A text that is complete leaves the beams. The search of a prompt ends when `num_beams` texts
+    are complete and no active beam, at its present length, scores better than the worst of them.
+    The length is that of the continuation.
+
+    Args:
+        decoder: of the prompts.
+        prompts: token ids of each prompt.
+        num_beams: beams per prompt.
+        sampler: applies its repetition penalty; nothing is drawn.
+        stopping: whether a text is complete.
+        length_penalty: exponent of the length.
 
     Source: Sutskever et al., 2014, section 3.2; Wu et al., 2016, section 7.
     """
-    logits = decoding.start()
-    sampler.start(texts, logits.shape[-1], logits.device)
-    searches = [Search(len(text), [text], [0.0]) for text in texts]
-    alive = searches
-    while alive:
-        ranked = _ranked(logits, alive, num_beams, sampler)
-        parents, tokens, first, going = [], [], 0, []
-        for search, candidates in zip(alive, ranked, strict=True):
-            count = len(search.going)
+    logits = decoder.start()
+    sampler.start(prompts, logits.shape[-1], logits.device)
+    searches = [Search(len(prompt), [prompt], [0.0]) for prompt in prompts]
+    active = searches
+    while active:
+        ranked = _rank(logits, active, num_beams, sampler)
+        parents: list[int] = []  # row of the decoder that each new row continues
+        tokens: list[int] = []
+        first, still_active = 0, []
+        for search, candidates in zip(active, ranked, strict=True):
+            num_rows = len(search.texts)
             chosen = _advance(search, candidates, num_beams, stopping, length_penalty)
             if chosen:
-                parents += [first + parent for parent, _ in chosen]
-                tokens += [token for _, token in chosen]
-                going.append(search)
-            first += count
-        alive = going
-        if alive:
-            rows = torch.tensor(parents, device=logits.device)
+                parents += [first + candidate.beam for candidate in chosen]
+                tokens += [candidate.token for candidate in chosen]
+                still_active.append(search)
+            first += num_rows
+        active = still_active
+        if active:
             if parents != list(range(len(logits))):
-                decoding.select(rows)
+                rows = torch.tensor(parents, device=logits.device)
+                decoder.select(rows)
                 sampler.select(rows)
             new = torch.tensor(tokens, device=logits.device)
-            sampler.note(new)
-            logits = decoding.step(new)
-    return [max(search.ended, key=lambda end: end[0])[1] for search in searches]
+            sampler.update(new)
+            logits = decoder.step(new)
+    return [max(search.finished, key=lambda text: text[0])[1] for search in searches]
 
 
-def _ranked(
+def _rank(
     logits: Tensor, searches: list[Search], num_beams: int, sampler: Sampler
-) -> list[list[tuple[float, int, int]]]:
-    """For each prompt the best (score, beam, token), twice as many as beams."""
-    sizes = [len(search.going) for search in searches]
+) -> list[list[Candidate]]:
+    """Return the best candidates of each prompt, best first, twice as many as beams.
+
+    At most `num_beams` of them can be complete, so that as many active ones remain.
+    """
+    sizes = [len(search.texts) for search in searches]
     scores = torch.tensor([s for search in searches for s in search.scores], dtype=torch.float64)
-    logp = sampler.penalised(logits.log_softmax(-1)) + scores.to(logits).unsqueeze(1)
+    logp = sampler.penalize(logits.log_softmax(-1)) + scores.to(logits).unsqueeze(1)
     ranked = []
-    for part in logp.split(sizes):
-        best, place = part.flatten().topk(min(2 * num_beams, part.numel()))
-        beam, token = place // part.shape[1], place % part.shape[1]
-        ranked.append(list(zip(best.tolist(), beam.tolist(), token.tolist(), strict=True)))
+    for part in logp.split(sizes):  # [beams, K] of each prompt
+        best, index = part.flatten().topk(min(2 * num_beams, part.numel()))
+        beam, token = index // part.shape[1], index % part.shape[1]
+        rows = zip(best.tolist(), beam.tolist(), token.tolist(), strict=True)
+        ranked.append([Candidate(*row) for row in rows])
     return ranked
 
 
 def _advance(
     search: Search,
-    candidates: list[tuple[float, int, int]],
+    candidates: list[Candidate],
     num_beams: int,
     stopping: StoppingCriteria,
     length_penalty: float,
-) -> list[tuple[int, int]]:
-    """Let a prompt's beams grow by a token: the (parent, token) of those that go on, if any."""
+) -> list[Candidate]:
+    """Replace the beams of a prompt by its best candidates.
+
+    Returns:
+        The candidates that became beams; none when the search of the prompt is complete.
+    """
     prompt = search.prompt_length
     texts: list[list[int]] = []
-    scores: list[float] = []
-    chosen: list[tuple[int, int]] = []
-    for rank, (score, beam, token) in enumerate(candidates):
-        text = [*search.going[beam], token]
-        per_length = score / (len(text) - prompt) ** length_penalty
+    chosen: list[Candidate] = []
+    for rank, candidate in enumerate(candidates):
+        text = [*search.texts[candidate.beam], candidate.token]
         if stopping(text, prompt):
-            # An end that is not among the best would push better ones out.
+            # A complete text below the first `num_beams` candidates would displace better ones.
             if rank < num_beams:
-                search.ended.append((per_length, text))
+                score = candidate.score / (len(text) - prompt) ** length_penalty
+                search.finished.append((score, text))
         elif len(texts) < num_beams:
             texts.append(text)
-            scores.append(score)
-            chosen.append((beam, token))
-    search.ended = sorted(search.ended, key=lambda end: -end[0])[:num_beams]
-    search.going, search.scores = texts, scores
-    if not texts:
-        return []
-    if len(search.ended) == num_beams:
+            chosen.append(candidate)
+    search.finished = sorted(search.finished, key=lambda text: -text[0])[:num_beams]
+    search.texts, search.scores = texts, [candidate.score for candidate in chosen]
+    if texts and len(search.finished) == num_beams:
         length = len(texts[0]) - prompt
-        if search.ended[-1][0] >= max(scores) / length**length_penalty:
+        if search.finished[-1][0] >= max(search.scores) / length**length_penalty:
             return []
     return chosen

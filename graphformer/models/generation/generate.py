@@ -1,27 +1,29 @@
-"""The loop: ask for what comes next, choose, add, until every text has ended."""
+"""`generate`: continue texts by sampling or beam search until each is complete."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
+from typing import TypeAlias, overload
 
 import torch
-from torch import nn
+from torch import Tensor
+from typing_extensions import TypedDict, Unpack
 
 from graphformer.deprecated import renamed_keywords
+from graphformer.models.base import Patterns
 from graphformer.models.generation.beam_search import beam_search
+from graphformer.models.generation.causal_patterns import per_block
 from graphformer.models.generation.decoders import (
     CachedDecoder,
     Decoder,
-    EncoderOutput,
-    ExtendableDecoder,
-    Patterns,
+    SpeculativeDecoder,
     UncachedDecoder,
     WindowedDecoder,
-    per_block,
 )
+from graphformer.models.generation.encoder_output import EncoderOutput
+from graphformer.models.generation.modes import eval_mode, fast_linear
 from graphformer.models.generation.prompt_lookup import PromptLookup
 from graphformer.models.generation.prompts import (
     Prompts,
@@ -32,19 +34,63 @@ from graphformer.models.generation.prompts import (
 )
 from graphformer.models.generation.sampling import Sampler
 from graphformer.models.generation.stopping import StoppingCriteria
+from graphformer.models.protocols import TokenNetwork, is_cached_model, pools_nodes
 from graphformer.patterns import Causal
 
-if TYPE_CHECKING:
-    from graphformer.models.protocols import CachedModel
-
-Stream = Callable[[int, int], Any]
+TokenCallback: TypeAlias = Callable[[int, int], object]
+"""Called with the number of a text and its new token; True ends the text."""
 RENAMED = {"eos_id": "eos_token_id", "guess": "prompt_lookup", "source": "encoder_output"}
+"""Old names of options of `generate`."""
 
 
+class GenerateOptions(TypedDict, total=False):
+    """The options of `generate`, whose docstring describes them."""
+
+    adjacency: Patterns
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    repetition_penalty: float
+    num_beams: int
+    length_penalty: float
+    eos_token_id: int | Sequence[int] | None
+    stop: Sequence[Sequence[int] | str]
+    seed: int | None
+    stream: TokenCallback | None
+    context: int | None
+    cache: bool
+    prompt_lookup: bool
+    encoder_output: EncoderOutput | None
+
+
+@overload
+def generate(
+    network: TokenNetwork,
+    prompts: Sequence[int],
+    *,
+    max_new_tokens: int,
+    **options: Unpack[GenerateOptions],
+) -> list[int]: ...
+@overload
+def generate(
+    network: TokenNetwork,
+    prompts: Sequence[Sequence[int]] | Sequence[Tensor],
+    *,
+    max_new_tokens: int,
+    **options: Unpack[GenerateOptions],
+) -> list[list[int]]: ...
+@overload
+def generate(
+    network: TokenNetwork,
+    prompts: Prompts,
+    *,
+    max_new_tokens: int,
+    **options: Unpack[GenerateOptions],
+) -> list[int] | list[list[int]]: ...
 @renamed_keywords(**RENAMED)
 @torch.inference_mode()
 def generate(
-    network: nn.Module,
+    network: TokenNetwork,
     prompts: Prompts,
     *,
     max_new_tokens: int,
@@ -56,61 +102,65 @@ def generate(
     num_beams: int = 1,
     length_penalty: float = 1.0,
     eos_token_id: int | Sequence[int] | None = None,
-    stop: Sequence[Sequence[int]] = (),
+    stop: Sequence[Sequence[int] | str] = (),
     seed: int | None = None,
-    stream: Stream | None = None,
+    stream: TokenCallback | None = None,
     context: int | None = None,
     cache: bool = True,
     prompt_lookup: bool = True,
     encoder_output: EncoderOutput | None = None,
-) -> Any:
-    """Continue texts, token by token.
+) -> list[int] | list[list[int]]:
+    """Continue texts token by token.
 
     Args:
-        network: a `Model`, or with `cache=False` any `network(batch, adjacency)` that gives logits
-            for every token.
-        prompts: token ids of one text, or of several of whatever lengths; none may be empty.
-        max_new_tokens: how many tokens are added at most.
-        adjacency: the pattern that the network was trained with, or one a block. A causal window
-            keeps no more than its radius of a text.
-        temperature: divides the logits; 0 takes the most likely token.
-        top_k: draw among the k most likely tokens.
-        top_p: draw among the fewest tokens with this share of the probability.
-        repetition_penalty: above 1 makes tokens that were there before less likely.
-        num_beams: above 1 looks for the most likely text with so many beams, without drawing.
-        length_penalty: of beams, whose log-probability is divided by their length to this power.
-        eos_token_id: the token that ends a text, or several of which each does; it is kept.
-        stop: sequences of tokens that end a text; they are kept.
-        seed: of the draws; None draws differently each time. What is drawn for a prompt does not
-            depend on the others; equal ones draw differently.
-        stream: called with a text's number and its new token at once; a text ends if it returns
-            True. Not for beams.
-        context: how many tokens of a text the network looks at, the last ones; all by default.
-        cache: whether keys and values are kept; without, the network sees whole texts each time.
+        network: a `Model`, or with `cache=False` any network that returns logits [N, K] when
+            called as `network(batch, adjacency)`.
+        prompts: token ids of one text, or of several of any lengths; none may be empty.
+        max_new_tokens: the maximal number of tokens added to a text.
+        adjacency: the pattern that the network was trained with, or one per block. With a causal
+            window, the cache holds the window only.
+        temperature: divides the logits; 0 selects the most likely token.
+        top_k: sample from the k most likely tokens.
+        top_p: sample from the fewest tokens that reach this share of the probability.
+        repetition_penalty: above 1 makes tokens that occurred before less likely.
+        num_beams: above 1 runs beam search with this many beams, instead of sampling.
+        length_penalty: beam search divides log-probabilities by the length to this power.
+        eos_token_id: the token that ends a text, or several such tokens; it is part of the result.
+        stop: token sequences that end a text, or strings if the network has a tokenizer; they are
+            part of the result.
+        seed: of the random streams; None takes a random one. The tokens drawn for a prompt do not
+            depend on the other prompts; equal prompts get different ones.
+        stream: called with the number of a text and each new token; True ends the text. Not
+            available for beam search.
+        context: the number of last tokens of a text that the network reads; all by default.
+        cache: keep keys and values; without, the network runs on the whole texts at each step.
         prompt_lookup: propose tokens from earlier repetitions in the text and verify them in one
             step, for a single text with a cache; changes the speed only, not the result.
-        encoder_output: nodes of an encoder that the decoder attends to.
+        encoder_output: nodes to attend to, for the decoder of an encoder-decoder.
 
     Returns:
-        The ids with their prompt, a list; a list of such lists for several prompts.
+        The token ids with their prompt, a list; a list of such lists for several prompts.
 
-    Raises ValueError for empty prompts, ids out of range, texts that grow longer than positions
-    were learned, and a pattern that no cache can serve.
+    Raises:
+        TypeError: when prompts are not token ids.
+        ValueError: when an option is out of range, a prompt is empty or has ids that the network
+            has no embedding for, a text grows longer than the learned positions, or the cache does
+            not support the pattern.
     """
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
-    if num_beams < 1:
-        raise ValueError(f"num_beams must be at least 1, got {num_beams}")
-    texts, several = as_token_lists(prompts)
+    _check_options(max_new_tokens, num_beams, length_penalty, context)
+    if num_beams > 1 and (top_k is not None or top_p is not None or stream is not None):
+        raise ValueError(
+            f"num_beams: got {num_beams} with top_k, top_p or stream, expected none of these with "
+            "beam search, which samples nothing; leave them out"
+        )
+    texts, is_batch = as_token_lists(prompts)
     check_token_ids(network, texts)
     check_length(network, texts, max_new_tokens, context)
-    marks = seed_keys(texts, None if encoder_output is None else encoder_output.marks)
-    # Texts of one length lie side by side in the cache.
-    order = sorted(
-        range(len(texts)), key=lambda i: (_source_length(encoder_output, i), len(texts[i]))
-    )
+    keys = seed_keys(texts, None if encoder_output is None else encoder_output.checksums)
+    # Consecutive texts of equal length share a buffer of the cache.
+    sizes = [(_source_length(encoder_output, i), len(text)) for i, text in enumerate(texts)]
+    order = sorted(range(len(texts)), key=sizes.__getitem__)
     texts = [texts[i] for i in order]
-    device = next(network.parameters()).device
     if encoder_output is not None:
         encoder_output = encoder_output.select(torch.tensor(order))
     sampler = Sampler(
@@ -119,151 +169,136 @@ def generate(
         top_p=top_p,
         repetition_penalty=repetition_penalty,
         seed=seed,
-        marks=[marks[i] for i in order],
+        seed_keys=[keys[i] for i in order],
     )
-    stopping = StoppingCriteria(eos_token_id, stop, max_new_tokens)
-    several_rows = len(texts) * num_beams > 1 and device.type == "cpu"
-    with eval_mode(network), fast_linear(network) if several_rows else nullcontext():
-        decoding = _decoding(network, texts, per_block(adjacency), context, encoder_output, cache)
+    decode = getattr(getattr(network, "tokenizer", None), "decode", None)
+    stopping = StoppingCriteria(eos_token_id, stop, max_new_tokens, decode)
+    on_cpu = next(network.parameters()).device.type == "cpu"
+    few_rows = on_cpu and len(texts) * num_beams > 1
+    with eval_mode(network), fast_linear(network) if few_rows else nullcontext():
+        decoder = _decoder(network, texts, per_block(adjacency), context, encoder_output, cache)
         if num_beams > 1:
-            if top_k is not None or top_p is not None or stream is not None:
-                raise ValueError(
-                    "num_beams looks for the most likely text and draws nothing: leave top_k, "
-                    "top_p and stream out"
-                )
-            texts = beam_search(decoding, texts, num_beams, sampler, stopping, length_penalty)
-        elif (
-            prompt_lookup
-            and len(texts) == 1
-            and isinstance(decoding, CachedDecoder | WindowedDecoder)
-        ):
-            _sample_ahead(network, decoding, texts[0], sampler, stopping, stream)
+            texts = beam_search(decoder, texts, num_beams, sampler, stopping, length_penalty)
+        elif prompt_lookup and len(texts) == 1 and not isinstance(decoder, UncachedDecoder):
+            _sample_with_lookup(network, decoder, texts[0], sampler, stopping, stream)
         else:
-            _sample(decoding, texts, sampler, stopping, order, stream)
-    placed = dict(zip(order, texts, strict=True))
-    return [placed[i] for i in range(len(order))] if several else texts[0]
+            _sample(decoder, texts, sampler, stopping, order, stream)
+    results = dict(zip(order, texts, strict=True))
+    return [results[i] for i in range(len(order))] if is_batch else texts[0]
+
+
+def _check_options(
+    max_new_tokens: int, num_beams: int, length_penalty: float, context: int | None
+) -> None:
+    # Written as `not (x >= bound)`, so that NaN is refused as well.
+    for name, value in {"max_new_tokens": max_new_tokens, "num_beams": num_beams}.items():
+        if not value >= 1:
+            raise ValueError(f"{name}: got {value}, expected at least 1")
+    if context is not None and not context >= 1:
+        raise ValueError(f"context: got {context}, expected at least 1, or None for all tokens")
+    if not math.isfinite(length_penalty):
+        raise ValueError(f"length_penalty: got {length_penalty}, expected a finite number")
 
 
 def _sample(
-    decoding: Decoder,
+    decoder: Decoder,
     texts: list[list[int]],
     sampler: Sampler,
     stopping: StoppingCriteria,
     order: list[int],
-    stream: Stream | None,
+    stream: TokenCallback | None,
 ) -> None:
-    """Add tokens to the texts, in place; those that have ended leave the batch."""
-    prompts = [len(text) for text in texts]
-    alive = list(range(len(texts)))
-    logits = decoding.start()
+    """Append tokens to the texts, in place; complete ones leave the batch."""
+    prompt_lengths = [len(text) for text in texts]
+    active = list(range(len(texts)))
+    logits = decoder.start()
     sampler.start(texts, logits.shape[-1], logits.device)
-    while alive:
-        tokens = sampler.choose(logits)
-        going = []
-        for row, (number, token) in enumerate(zip(alive, tokens.tolist(), strict=True)):
+    while active:
+        tokens = sampler.sample(logits)
+        rows = []  # of the texts that are not complete
+        for row, (number, token) in enumerate(zip(active, tokens.tolist(), strict=True)):
             texts[number].append(token)
-            told = None if stream is None else stream(order[number], token)
-            if told is not True and not stopping(texts[number], prompts[number]):
-                going.append(row)
-        if len(going) < len(alive):
-            rows = torch.tensor(going, dtype=torch.int64, device=tokens.device)
-            alive, tokens = [alive[row] for row in going], tokens[rows]
-            if not alive:
+            ended = stream is not None and stream(order[number], token) is True
+            if not ended and not stopping(texts[number], prompt_lengths[number]):
+                rows.append(row)
+        if len(rows) < len(active):
+            index = torch.tensor(rows, dtype=torch.int64, device=tokens.device)
+            active, tokens = [active[row] for row in rows], tokens[index]
+            if not active:
                 return
-            decoding.select(rows)
-            sampler.select(rows)
-        logits = decoding.step(tokens)
+            decoder.select(index)
+            sampler.select(index)
+        logits = decoder.step(tokens)
 
 
-def _sample_ahead(
-    network: nn.Module,
-    decoding: ExtendableDecoder,
+def _sample_with_lookup(
+    network: TokenNetwork,
+    decoder: SpeculativeDecoder,
     text: list[int],
     sampler: Sampler,
     stopping: StoppingCriteria,
-    stream: Stream | None,
+    stream: TokenCallback | None,
 ) -> None:
-    """Add tokens to the one text, in place; tokens guessed ahead are checked in one step."""
-    prompt, guesses, ahead = len(text), PromptLookup(text), list[int]()
-    logits = decoding.start()
+    """Append tokens to the one text, in place; draft tokens are verified in one step."""
+    prompt_length, lookup, draft = len(text), PromptLookup(text), list[int]()
+    logits = decoder.start()
     sampler.start([text], logits.shape[-1], logits.device)
-    slow = logits.device.type == "cpu"
+    on_cpu = logits.device.type == "cpu"
     with ExitStack() as stack:
         while True:
-            right = 0
-            for row in logits.split(1):  # holds as long as what was guessed before it is right
-                token = int(sampler.choose(row))
+            accepted = 0
+            # Row i is the logits after draft token i, valid while all tokens before are accepted.
+            for row in logits.split(1):
+                token = int(sampler.sample(row))
                 text.append(token)
-                told = None if stream is None else stream(0, token)
-                if told is True or stopping(text, prompt):
+                ended = stream is not None and stream(0, token) is True
+                if ended or stopping(text, prompt_length):
                     return
-                guesses.add(token)
-                if right == len(ahead) or token != ahead[right]:
+                lookup.append(token)
+                if accepted == len(draft) or token != draft[accepted]:
                     break
-                right += 1
-            if ahead:
-                guesses.judge(right, len(ahead))
-                decoding.drop(len(ahead) - right)
-            left = stopping.max_new_tokens - (len(text) - prompt)
-            ahead = guesses.next(min(decoding.room(), left - 1))
-            if ahead and slow:
+                accepted += 1
+            if draft:
+                lookup.update(accepted, len(draft))
+                decoder.crop(len(draft) - accepted)
+            left = stopping.max_new_tokens - (len(text) - prompt_length)
+            draft = lookup.propose(min(decoder.max_draft(), left - 1))
+            if draft and on_cpu:
                 stack.enter_context(fast_linear(network))
-                slow = False
-            logits = decoding.extend(torch.tensor([token, *ahead], device=logits.device))
+                on_cpu = False
+            logits = decoder.extend(torch.tensor(text[-1:] + draft, device=logits.device))
 
 
-def _decoding(
-    network: nn.Module,
+def _decoder(
+    network: TokenNetwork,
     texts: list[list[int]],
     pattern: Patterns,
     context: int | None,
-    source: EncoderOutput | None,
+    encoder_output: EncoderOutput | None,
     cache: bool,
-) -> Decoder:
+) -> UncachedDecoder | CachedDecoder | WindowedDecoder:
+    """Return a decoder of the texts.
+
+    Raises:
+        ValueError: when the network cannot be decoded this way.
+    """
+    if pools_nodes(network):
+        raise ValueError(
+            "network: got one whose head pools the nodes, expected logits for each token; use a "
+            "head that does not pool"
+        )
     if not cache:
-        return UncachedDecoder(network, texts, pattern, context=context, source=source)
-    if not hasattr(network, "transformer"):
-        raise ValueError(
-            f"a cache needs a graphformer Model, got {type(network).__name__}; pass cache=False"
+        return UncachedDecoder(
+            network, texts, pattern, context=context, encoder_output=encoder_output
         )
-    if getattr(getattr(network, "head", None), "pool", None) is not None:
+    if not is_cached_model(network):
         raise ValueError(
-            "generate needs logits for each token, but the network pools them: use a head that "
-            "does not pool"
+            f"network: got {type(network).__name__}, expected a graphformer Model for decoding "
+            "with a cache; pass cache=False"
         )
-    cached = CachedDecoder(cast("CachedModel", network), texts, pattern, source=source)
+    cached = CachedDecoder(network, texts, pattern, encoder_output=encoder_output)
     return cached if context is None else WindowedDecoder(cached, texts, context)
 
 
-@contextmanager
-def eval_mode(network: nn.Module) -> Iterator[None]:
-    """Without dropout; every module is then again as it was."""
-    training = [module for module in network.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-@contextmanager
-def fast_linear(network: nn.Module) -> Iterator[None]:
-    """With linear maps that are quick for few rows, on a CPU; afterwards as they were."""
-    from graphformer.ops.cpu.skinny_linear import linear, suits  # compiles its kernel
-
-    changed = []
-    for module in network.modules():
-        if type(module) is nn.Linear and "forward" not in module.__dict__ and suits(module.weight):
-            module.forward = partial(linear, weight=module.weight, bias=module.bias)  # type: ignore[method-assign]
-            changed.append(module)
-    try:
-        yield
-    finally:
-        for module in changed:
-            del module.__dict__["forward"]
-
-
-def _source_length(source: EncoderOutput | None, number: int) -> int:
-    return 0 if source is None else source.lengths[number]
+def _source_length(output: EncoderOutput | None, number: int) -> int:
+    return 0 if output is None else output.lengths[number]

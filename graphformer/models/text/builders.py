@@ -1,46 +1,58 @@
-"""Builders of text models that are one Transformer: decoders, encoders and what stands on them."""
+"""Builders of text models of one Transformer: decoders, encoders, classifiers and taggers.
+
+Their `**options` are those of `text_trunk` or `encoder_trunk` in `models.text.trunk`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
+from typing_extensions import Unpack
 
 from graphformer.deprecated import renamed_keywords
 from graphformer.models.model import Model
 from graphformer.models.text.trunk import (
+    BertOptions,
+    LlamaOptions,
     Norm,
     PositionKind,
+    TrunkOptions,
+    WordOptions,
     encoder_trunk,
     text_trunk,
+    token_embedding,
     token_head,
-    tokens_of,
 )
 from graphformer.nn import Head, Pooling
 from graphformer.nn.head import Pool
+from graphformer.options import checked_options
+
+RENAMED = {"checkpoint": "activation_checkpointing"}
+"""Old names of options."""
 
 
-@renamed_keywords(checkpoint="activation_checkpointing")
-def language_model(vocab_size: int, *, tied: bool = True, **parts: Any) -> Model:
-    """A language model: with a causal adjacency GPT, with a complete one BERT's encoder.
+@renamed_keywords(**RENAMED)
+@checked_options
+def language_model(vocab_size: int, *, tied: bool = True, **options: Unpack[TrunkOptions]) -> Model:
+    """Build a language model: GPT with a causal adjacency, BERT's encoder with a complete one.
 
-    With the pattern `Prefix` it is a prefix LM, with a causal `Window` one of bounded reach.
+    With the pattern `Prefix` it is a prefix LM, with a causal `Window` one of bounded context.
 
     Args:
         vocab_size: number of tokens K.
         tied: share the token embedding with the head.
-        parts: `dim`, `depth`, `num_heads` and the other parts of `text_trunk`.
+        options: `dim`, `depth`, `num_heads` and the other options of `text_trunk`.
 
     Returns:
         A model from token ids [N] to logits [N, K].
 
     Source: Radford et al., 2019 (GPT-2).
     """
-    embedding, transformer = text_trunk(vocab_size, **parts)
+    embedding, transformer = text_trunk(vocab_size, **options)
     return Model(embedding, transformer, token_head(embedding, tied=tied))
 
 
-@renamed_keywords(checkpoint="activation_checkpointing")
+@renamed_keywords(**RENAMED)
+@checked_options
 def llama(
     vocab_size: int,
     *,
@@ -50,15 +62,18 @@ def llama(
     gated: bool = True,
     bias: bool = False,
     tied: bool = False,
-    **parts: Any,
+    **options: Unpack[LlamaOptions],
 ) -> Model:
-    """A decoder as Llama: rotary positions, RMS norms, SwiGLU, no biases; for causal adjacencies.
+    """Build a decoder as Llama, for causal adjacencies.
+
+    It has rotary positions, RMS normalization and SwiGLU, and no biases.
 
     Args:
         vocab_size: number of tokens K.
         positions, norm, norm_eps, gated, bias: of `text_trunk`.
         tied: share the token embedding with the head.
-        parts: the other parts of `text_trunk`, such as `num_kv_heads`, `num_experts`, `qk_norm`.
+        options: the other options of `text_trunk`, such as `num_kv_heads`, `num_experts` and
+            `qk_norm`.
 
     Returns:
         A model from token ids [N] to logits [N, K].
@@ -72,111 +87,128 @@ def llama(
         norm_eps=norm_eps,
         gated=gated,
         bias=bias,
-        **parts,
+        **options,
     )
     return Model(embedding, transformer, token_head(embedding, tied=tied))
 
 
-@renamed_keywords(checkpoint="activation_checkpointing")
-def bert(vocab_size: int, *, transform: bool = True, tied: bool = True, **parts: Any) -> Model:
-    """A masked language model as BERT: post-norm, token types; for complete adjacencies.
+@renamed_keywords(**RENAMED)
+@checked_options
+def bert(
+    vocab_size: int,
+    *,
+    transform: bool = True,
+    tied: bool = True,
+    **options: Unpack[BertOptions],
+) -> Model:
+    """Build a masked language model as BERT: post-norm, token types; for complete adjacencies.
 
     Args:
         vocab_size: number of tokens K.
-        transform: whether a linear map, GELU and a norm come before the head.
+        transform: whether a linear layer, GELU and a normalization precede the head.
         tied: share the token embedding with the head.
-        parts: `dim`, `depth`, `num_heads` and the other parts of `encoder_trunk`.
+        options: `dim`, `depth`, `num_heads` and the other options of `encoder_trunk`.
 
     Returns:
         A model from token ids [N] to logits [N, K].
 
     Source: Devlin et al., 2019.
     """
-    embedding, transformer = encoder_trunk(vocab_size, **parts)
-    dim = tokens_of(embedding).embedding_dim
+    embedding, transformer = encoder_trunk(vocab_size, **options)
+    dim = token_embedding(embedding).embedding_dim
     before = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim)) if transform else None
     head = token_head(embedding, tied=tied, bias=True, transform=before)
     return Model(embedding, transformer, head)
 
 
-@renamed_keywords(checkpoint="activation_checkpointing")
+@renamed_keywords(**RENAMED)
+@checked_options
 def text_classifier(
-    vocab_size: int, num_classes: int, *, pool: Pool = "mean", **parts: Any
+    vocab_size: int, num_classes: int, *, pool: Pool = "mean", **options: Unpack[BertOptions]
 ) -> Model:
-    """A classifier of texts or pairs of texts, on the trunk of `bert`.
+    """Build a classifier of texts or pairs of texts, on the trunk of `bert`.
 
     Args:
         vocab_size: number of tokens.
         num_classes: K.
-        pool: how a text's tokens become one vector; "last" for a causal adjacency.
-        parts: `dim`, `depth`, `num_heads` and the other parts of `encoder_trunk`.
+        pool: how the nodes of a text become one vector; "last" for a causal adjacency.
+        options: `dim`, `depth`, `num_heads` and the other options of `encoder_trunk`.
 
     Returns:
         A model from token ids [N] to logits [B, K].
 
     Source: Devlin et al., 2019, section 4.1.
     """
-    embedding, transformer = encoder_trunk(vocab_size, **parts)
-    head = Head(tokens_of(embedding).embedding_dim, num_classes, pool=pool)
+    embedding, transformer = encoder_trunk(vocab_size, **options)
+    head = Head(token_embedding(embedding).embedding_dim, num_classes, pool=pool)
     return Model(embedding, transformer, head)
 
 
-@renamed_keywords(checkpoint="activation_checkpointing")
-def token_tagger(vocab_size: int, num_classes: int, **parts: Any) -> Model:
-    """A classifier of every token, as for parts of speech or names, on the trunk of `bert`.
+@renamed_keywords(**RENAMED)
+@checked_options
+def token_tagger(vocab_size: int, num_classes: int, **options: Unpack[BertOptions]) -> Model:
+    """Build a classifier of tokens, as for parts of speech or names, on the trunk of `bert`.
 
     Args:
         vocab_size: number of tokens.
         num_classes: K.
-        parts: `dim`, `depth`, `num_heads` and the other parts of `encoder_trunk`.
+        options: `dim`, `depth`, `num_heads` and the other options of `encoder_trunk`.
 
     Returns:
         A model from token ids [N] to logits [N, K].
 
     Source: Devlin et al., 2019, section 5.3.
     """
-    embedding, transformer = encoder_trunk(vocab_size, **parts)
-    head = Head(tokens_of(embedding).embedding_dim, num_classes)
+    embedding, transformer = encoder_trunk(vocab_size, **options)
+    head = Head(token_embedding(embedding).embedding_dim, num_classes)
     return Model(embedding, transformer, head)
 
 
-@renamed_keywords(checkpoint="activation_checkpointing")
+@renamed_keywords(**RENAMED)
+@checked_options
 def sentence_embedder(
-    vocab_size: int, *, pool: Pool = "mean", normalize: bool = True, **parts: Any
+    vocab_size: int,
+    *,
+    pool: Pool = "mean",
+    normalize: bool = True,
+    **options: Unpack[BertOptions],
 ) -> Model:
-    """Vectors of texts, whose products tell how alike they are, on the trunk of `bert`.
+    """Build a sentence encoder, on the trunk of `bert`; products of vectors are similarities.
 
     Args:
         vocab_size: number of tokens.
-        pool: how a text's tokens become one vector; "cls" takes BERT's [CLS], "last" is for a
+        pool: how the nodes of a text become one vector; "cls" is BERT's [CLS], "last" is for a
             causal adjacency.
         normalize: whether vectors are scaled to length one.
-        parts: `dim`, `depth`, `num_heads` and the other parts of `encoder_trunk`.
+        options: `dim`, `depth`, `num_heads` and the other options of `encoder_trunk`.
 
     Returns:
         A model from token ids [N] to vectors [B, C].
 
     Source: Reimers and Gurevych, 2019 (Sentence-BERT).
     """
-    embedding, transformer = encoder_trunk(vocab_size, **parts)
+    embedding, transformer = encoder_trunk(vocab_size, **options)
     return Model(embedding, transformer, Pooling(pool, normalize=normalize))
 
 
-@renamed_keywords(checkpoint="activation_checkpointing")
-def word_tagger(vocab_size: int, num_classes: int, dim: int = 128, **parts: Any) -> Model:
-    """A tagger of words, each the sum of the embeddings of its parts: for trees or any adjacency.
+@renamed_keywords(**RENAMED)
+@checked_options
+def word_tagger(
+    vocab_size: int, num_classes: int, dim: int = 128, **options: Unpack[WordOptions]
+) -> Model:
+    """Build a tagger of words, each embedded as the sum of its features; for any adjacency.
 
     Args:
-        vocab_size: number of ids that words' parts are hashed into.
+        vocab_size: number of ids that the features of words are hashed into.
         num_classes: K.
         dim: width C.
-        parts: `depth`, `num_heads` and the other parts of `text_trunk`.
+        options: `depth`, `num_heads` and the other options of `text_trunk`.
 
     Returns:
-        A model from ids [N, F] to logits [N, K].
+        A model from ids [N, F], F per word, to logits [N, K].
 
     Source: Bojanowski et al., 2017, "Enriching word vectors with subword information".
     """
-    embedding, transformer = text_trunk(1, dim, **parts)
+    embedding, transformer = text_trunk(1, dim, **options)
     embedding.features = nn.EmbeddingBag(vocab_size, dim, mode="sum")
     return Model(embedding, transformer, Head(dim, num_classes))

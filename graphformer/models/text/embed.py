@@ -1,20 +1,31 @@
-"""Vectors of texts, and the texts that are nearest to a question."""
+"""Text embeddings: vectors of texts from a sentence encoder, and nearest-neighbour search."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import TypedDict
 
+from graphformer.data.batch import pack_tokens
 from graphformer.models.generation import eval_mode, max_length
+from graphformer.nn import Pooling
 
 if TYPE_CHECKING:
+    from graphformer.data.text.tokenizer import Tokenizer
     from graphformer.models.protocols import TextEncoder
+
+
+class EncodeOptions(TypedDict, total=False):
+    """The options of `encode`, whose docstring describes them."""
+
+    batch_tokens: int
+    normalize: bool | None
+    prompt: str | None
 
 
 @torch.inference_mode()
@@ -26,94 +37,90 @@ def encode(
     normalize: bool | None = None,
     prompt: str | None = None,
 ) -> Tensor:
-    """Vectors of texts: each batch holds texts of like length, packed end to end, unpadded.
+    """Return the vectors of texts, in batches of similar lengths without padding.
 
     Args:
-        model: with a tokenizer and a head that pools, such as a sentence encoder.
-        texts: one or several.
-        batch_tokens: how many tokens go through the model at once, at most, of several texts.
-        normalize: scale vectors to length one; by default as the model was trained.
-        prompt: comes before every text; by default the model's own.
+        model: with a tokenizer and a pooling head, such as a sentence encoder.
+        texts: one or several; longer ones than the model supports are truncated.
+        batch_tokens: the maximal number of tokens in a batch of several texts.
+        normalize: whether vectors are scaled to length one; by default as in the model's head.
+        prompt: text that precedes each text; the model's own by default.
 
     Returns:
-        [texts, C]; of one text [C]. Texts longer than the model takes are cut.
+        [texts, C]; of a single string [C].
 
-    Raises ValueError for a model without a tokenizer, or whose head does not pool.
+    Raises:
+        ValueError: when the model has no tokenizer, its head does not pool, or a text has no
+            tokens.
     """
-    several = [texts] if isinstance(texts, str) else list(texts)
-    head: Any = model.head
-    if model.tokenizer is None or getattr(head, "pool", None) is None:
-        what = "tokenizer" if model.tokenizer is None else "head that pools"
+    listed = [texts] if isinstance(texts, str) else list(texts)
+    tokenizer, head = model.tokenizer, model.head
+    if tokenizer is None or getattr(head, "pool", None) is None:
+        lacking = "a tokenizer" if tokenizer is None else "a head that pools"
         raise ValueError(
-            f"encode needs a model with a tokenizer and a head that pools, and this one has no "
-            f"{what}: take a sentence encoder, or from_pretrained(..., head='embedding')"
+            f"model: got one without {lacking}, expected a sentence encoder; load one by "
+            "from_pretrained(..., head='embedding')"
         )
     prompt = model.prompt if prompt is None else prompt
-    ids = _ids(model, [prompt + text for text in several] if prompt else several)
+    ids = _token_ids(model, tokenizer, [prompt + text for text in listed] if prompt else listed)
     order = sorted(range(len(ids)), key=lambda number: len(ids[number]), reverse=True)
     device = next(model.parameters()).device
-    vectors = []
-    with eval_mode(cast(nn.Module, model)):
-        for numbers in _batches(order, ids, batch_tokens):
-            vectors.append(model(_packed([ids[number] for number in numbers], device)))
+    with eval_mode(model), _head_normalizing(head, normalize):
+        vectors = [
+            model(pack_tokens([ids[number] for number in numbers], device=device))
+            for numbers in _batches(order, ids, batch_tokens)
+        ]
     if not vectors:
-        return torch.empty(0, model.embedding.features.embedding_dim, device=device)  # type: ignore[arg-type,union-attr]
-    sorted_vectors = torch.cat(vectors)
-    result = torch.empty_like(sorted_vectors)
-    result[torch.tensor(order, device=device)] = sorted_vectors
+        features = getattr(model.embedding, "features", None)
+        return torch.empty(0, getattr(features, "embedding_dim", 0), device=device)
+    ordered = torch.cat(vectors)
+    result = torch.empty_like(ordered)
+    result[torch.tensor(order, device=device)] = ordered
     if normalize or (normalize is None and getattr(head, "normalize", False)):
         result = F.normalize(result, dim=-1)
     return result[0] if isinstance(texts, str) else result
 
 
 def search(queries: Tensor, vectors: Tensor, top_k: int = 10) -> tuple[Tensor, Tensor]:
-    """The vectors that are nearest to each query, by the cosine of their angle.
+    """Return the vectors with the largest cosine similarity to each query.
 
     Args:
-        queries: [Q, C], or one of them, [C].
-        vectors: what is looked through, [N, C].
-        top_k: how many of them are wanted, at most.
+        queries: [Q, C], or a single one, [C].
+        vectors: the vectors to search, [N, C].
+        top_k: the number of results per query, at most N.
 
     Returns:
-        Cosines, largest first, and the numbers of the vectors, int64; both [Q, top_k], or
-        [top_k].
+        Cosines in descending order and indices of the vectors, int64; both [Q, top_k], or [top_k].
     """
-    several = queries.reshape(-1, queries.shape[-1])
-    known = F.normalize(vectors, dim=-1).T
-    parts = [
-        (F.normalize(part, dim=-1) @ known).topk(min(top_k, len(vectors)))
-        for part in several.split(1024)
+    rows = queries.reshape(-1, queries.shape[-1])
+    normalized = F.normalize(vectors, dim=-1).T
+    parts = [  # in chunks, which bounds the [Q, N] product
+        (F.normalize(part, dim=-1) @ normalized).topk(min(top_k, len(vectors)))
+        for part in rows.split(1024)
     ]
     cosines = torch.cat([part.values for part in parts])
-    numbers = torch.cat([part.indices for part in parts])
-    return (cosines[0], numbers[0]) if queries.ndim == 1 else (cosines, numbers)
+    indices = torch.cat([part.indices for part in parts])
+    return (cosines[0], indices[0]) if queries.ndim == 1 else (cosines, indices)
 
 
-def packed(texts: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> Any:
-    """Token ids of several texts as one batch: `x`, `pos` and `lengths`, without padding."""
-    return _packed(texts, torch.device(device))
+def _token_ids(model: TextEncoder, tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
+    """Token ids of the texts, truncated to the maximal length of the model and its tokenizer."""
+    from graphformer.data.text.hf_tokenizer import PretrainedTokenizer
 
-
-def _ids(model: TextEncoder, texts: list[str]) -> list[list[int]]:
-    tokenizer: Any = model.tokenizer
-    known = [
-        limit
-        for limit in (max_length(cast(nn.Module, model)), getattr(tokenizer, "max_length", None))
-        if limit
-    ]
-    longest = min(known, default=None)
-    if hasattr(tokenizer, "ids"):
-        ids: list[list[int]] = tokenizer.ids(texts, max_length=longest)
+    limits = [max_length(model), getattr(tokenizer, "max_length", None)]
+    limit = min((limit for limit in limits if limit), default=None)
+    if isinstance(tokenizer, PretrainedTokenizer):  # truncates before it adds special tokens
+        ids = tokenizer.ids(texts, max_length=limit)
     else:
-        ids = [each[:longest].tolist() for each in tokenizer.encode_batch(texts)]
-    empty = [number for number, each in enumerate(ids) if not each]
-    if empty:
-        raise ValueError(f"texts must each have at least one token, but number {empty[0]} has none")
+        ids = [each[:limit].tolist() for each in tokenizer.encode_batch(texts)]
+    empty = next((number for number, each in enumerate(ids) if not each), None)
+    if empty is not None:
+        raise ValueError(f"texts: got no token in number {empty}, expected one or more; drop it")
     return ids
 
 
 def _batches(order: list[int], ids: list[list[int]], tokens: int) -> Iterator[list[int]]:
-    """Neighbours in that order, of at most so many tokens together."""
+    """Consecutive numbers of `order` whose texts have at most `tokens` tokens together."""
     batch: list[int] = []
     count = 0
     for number in order:
@@ -126,12 +133,14 @@ def _batches(order: list[int], ids: list[list[int]], tokens: int) -> Iterator[li
         yield batch
 
 
-def _packed(texts: Sequence[Sequence[int]], device: torch.device) -> Any:
-    lengths = tuple(map(len, texts))
-    places = torch.arange(max(lengths, default=0))
-    return SimpleNamespace(
-        x=torch.tensor(list(chain.from_iterable(texts)), dtype=torch.int64).to(device),
-        pos=torch.cat([places[:length] for length in lengths]).to(device),
-        lengths=lengths,
-        num_nodes=sum(lengths),
-    )
+@contextmanager
+def _head_normalizing(head: nn.Module | None, normalize: bool | None) -> Iterator[None]:
+    """Turn a pooling head's normalization on or off; None leaves it, and it is restored on exit."""
+    if normalize is None or not isinstance(head, Pooling):
+        yield
+        return
+    before, head.normalize = head.normalize, normalize
+    try:
+        yield
+    finally:
+        head.normalize = before

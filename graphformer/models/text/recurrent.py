@@ -1,21 +1,26 @@
-"""Baselines from torch's own recurrent cells: a language model, and seq2seq with attention."""
+"""Recurrent baselines from torch's cells: a language model, and seq2seq with attention."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 
-from graphformer import adjacency as adjacencies
-from graphformer.adjacency import Adjacency
+from graphformer.adjacency import Adjacency, complete
 from graphformer.nn import Head
 from graphformer.ops import gatv2_attention
 from graphformer.patterns import lengths
 
-Cell = Literal["rnn", "gru", "lstm"]
+if TYPE_CHECKING:
+    from graphformer.batch_type import BatchLike
+    from graphformer.patterns import AdjacencyLike
+
+State: TypeAlias = Tensor | tuple[Tensor, Tensor]
+"""The hidden state [B, C]; of an LSTM the pair of it and the cell state."""
+Cell: TypeAlias = Literal["rnn", "gru", "lstm"]
 STACKS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 CELLS: dict[str, Callable[..., nn.RNNCellBase]] = {
     "rnn": nn.RNNCell,
@@ -28,10 +33,10 @@ class RecurrentModel(nn.Module):
     """Embedding, recurrent layers, head: h_t = f(h_{t-1}, x_t) along each sample.
 
     Args:
-        tokens: makes [N, C] of `batch.x`.
-        layers: torch's own, with `batch_first`.
-        head: makes answers of the nodes and the batch; None answers with the nodes.
-        dropout: probability of dropping a unit before and after the layers.
+        tokens: `batch.x` to [N, C].
+        layers: torch's recurrent layers, with `batch_first`.
+        head: nodes and the batch to outputs; with None, the outputs are the nodes.
+        dropout: dropout probability before and after the layers.
     """
 
     def __init__(
@@ -46,8 +51,8 @@ class RecurrentModel(nn.Module):
         self.tokens, self.layers, self.head = tokens, layers, head
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, batch: Any, adjacency: Adjacency | None = None) -> Tensor:
-        """Answer for each node, [N, K]; a state hears of all before it, whatever the adjacency."""
+    def forward(self, batch: BatchLike, adjacency: AdjacencyLike | None = None) -> Tensor:
+        """Return outputs [N, K]; each depends on all nodes before, and `adjacency` is ignored."""
         x = self.dropout(self.tokens(batch.x))
         x = self.dropout(run_layers(self.layers, x, lengths(batch)))
         return x if self.head is None else self.head(x, batch)
@@ -62,15 +67,15 @@ def recurrent_language_model(
     tied: bool = True,
     dropout: float = 0.0,
 ) -> RecurrentModel:
-    """A language model of recurrent cells, to compare with.
+    """Build a recurrent language model, as a baseline for `language_model`.
 
     Args:
         vocab_size: number of tokens K.
-        dim: width C of embedding and states.
+        dim: width C of the embedding and the states.
         depth: number of layers.
         cell: "rnn" (Elman's), "gru" or "lstm".
         tied: share the token embedding with the head.
-        dropout: on the embedding, between layers and before the head.
+        dropout: dropout probability after the embedding, between layers and before the head.
 
     Returns:
         A model from token ids [N] to logits [N, K].
@@ -86,14 +91,14 @@ def recurrent_language_model(
 
 
 class AttentiveDecoder(nn.Module):
-    """A recurrent decoder that attends to its source before each step.
+    """A recurrent decoder with additive attention to its source before each step.
 
-    s_t = cell([y_{t-1}, c_t], s_{t-1}) and c_t = sum_j a_tj h_j, where the weights a are those of
-    additive attention, w . act(W s_{t-1} + U h_j).
+    s_t = cell([y_{t-1}, c_t], s_{t-1}), c_t = sum_j a_tj h_j,
+    a_t = softmax_j(w . act(W s_{t-1} + U h_j)).
 
     Args:
         dim: width C of embeddings and states.
-        source_dim: width of the source's nodes.
+        source_dim: width C' of the source's nodes.
         cell: "rnn", "gru" or "lstm".
 
     Source: Bahdanau et al., 2015, section 3.1, with LeakyReLU for tanh.
@@ -116,63 +121,66 @@ class AttentiveDecoder(nn.Module):
         *,
         weights: list[Tensor] | None = None,
     ) -> Tensor:
-        """States and contexts of the targets, [M, C + C'].
+        """Return states and contexts of the targets, [M, C + C'].
 
         Args:
             x: the embedded tokens before each target, [M, C].
-            sizes: targets a sample.
+            sizes: number of targets of each sample.
             source: the encoder's nodes, [N, C'].
-            source_sizes: nodes a sample.
-            weights: gets what each sample's targets attend to, [m, n].
+            source_sizes: number of nodes of each sample.
+            weights: a list that receives the attention weights of each sample, [m, n].
         """
-        # Longest first: those that still run are always the first ones.
+        # Longest sample first: the samples that still have targets are always the first ones.
         order = sorted(range(len(sizes)), key=lambda i: -sizes[i])
         targets = [x.split(list(sizes))[i] for i in order]
         nodes = [source.split(list(source_sizes))[i] for i in order]
-        means = torch.stack([part.mean(0) for part in nodes])
-        state: Any = self.first(means).tanh()
-        state = (state, torch.zeros_like(state)) if isinstance(self.cell, nn.LSTMCell) else state
+        state = self._initial_state(nodes)
         values = torch.cat(nodes)
         keys = self.key(values)
-        steps: list[list[Tensor]] = [[] for _ in order]
-        seen: list[list[Tensor]] = [[] for _ in order]
+        outputs: list[list[Tensor]] = [[] for _ in order]
+        attention: list[list[Tensor]] = [[] for _ in order]
         for t in range(max(sizes, default=0)):
             count = sum(size > t for size in sizes)
-            state = tuple(s[:count] for s in state) if isinstance(state, tuple) else state[:count]
-            read = [len(part) for part in nodes[:count]]
-            across = adjacencies.complete([1] * count, read)
-            own = slice(sum(read))
+            state = _first_rows(state, count)
+            lengths_left = [len(part) for part in nodes[:count]]
+            across, rows = complete([1] * count, lengths_left), slice(sum(lengths_left))
             context, shares = self._attend(
-                _hidden(state), keys[own], values[own], across, weights is not None
+                _hidden(state), keys[rows], values[rows], across, weights is not None
             )
             if shares is not None:
-                for row, share in enumerate(shares.detach().split(read)):
-                    seen[row].append(share)
+                for row, share in enumerate(shares.detach().split(lengths_left)):
+                    attention[row].append(share)
             y = torch.stack([part[t] for part in targets[:count]])
             state = self.cell(torch.cat([y, context], dim=1), state)
             for row, out in enumerate(torch.cat([_hidden(state), context], dim=1)):
-                steps[row].append(out)
-        placed = dict(zip(order, steps, strict=True))
+                outputs[row].append(out)
+        by_sample = dict(zip(order, outputs, strict=True))
         if weights is not None:
-            rows = dict(zip(order, seen, strict=True))
-            weights += [torch.stack(rows[i]) for i in range(len(order))]
-        return torch.stack([out for i in range(len(order)) for out in placed[i]])
+            recorded = dict(zip(order, attention, strict=True))
+            weights += [torch.stack(recorded[i]) for i in range(len(order))]
+        return torch.stack([out for i in range(len(order)) for out in by_sample[i]])
+
+    def _initial_state(self, nodes: list[Tensor]) -> State:
+        """Return tanh of a linear map of the mean of each sample's nodes; [B, C]."""
+        means = torch.stack([part.mean(0) for part in nodes])
+        hidden = self.first(means).tanh()
+        return (hidden, torch.zeros_like(hidden)) if isinstance(self.cell, nn.LSTMCell) else hidden
 
     def _attend(
-        self, state: Tensor, keys: Tensor, values: Tensor, across: Adjacency, told: bool
+        self, state: Tensor, keys: Tensor, values: Tensor, across: Adjacency, with_weights: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Contexts [b, C'], and, if they are to be told, the weights [n]."""
+        """Return contexts [b, C'], and the attention weights [n] if they are requested."""
         q, k, v = (part.unsqueeze(1) for part in (self.query(state), keys, values))
-        result = gatv2_attention(q, k, v, self.score, across, return_weights=told)
+        result = gatv2_attention(q, k, v, self.score, across, return_weights=with_weights)
         if isinstance(result, tuple):
             return result[0].squeeze(1), result[1].squeeze(1)
         return result.squeeze(1), None
 
 
 class RecurrentSeq2Seq(nn.Module):
-    """A bidirectional recurrent encoder and an attentive decoder; batches as `EncoderDecoder`.
+    """A bidirectional recurrent encoder and an `AttentiveDecoder`, as `recurrent_seq2seq` builds.
 
-    `recurrent_seq2seq` builds it.
+    Batches have the fields that `EncoderDecoder` reads.
     """
 
     def __init__(
@@ -181,11 +189,11 @@ class RecurrentSeq2Seq(nn.Module):
         super().__init__()
         self.tokens, self.encoder, self.decoder, self.head = tokens, encoder, decoder, head
 
-    def forward(self, batch: Any, adjacency: Adjacency | None = None) -> Tensor:
-        """Logits of the targets given those before them, [M, K], whatever the adjacency."""
-        read = tuple(map(int, batch.source_lengths))
-        source = run_layers(self.encoder, self.tokens(batch.source), read)
-        x = self.decoder(self.tokens(batch.x), lengths(batch), source, read)
+    def forward(self, batch: BatchLike, adjacency: AdjacencyLike | None = None) -> Tensor:
+        """Return logits of the targets, [M, K]; `adjacency` is ignored."""
+        source_sizes = tuple(map(int, batch.source_lengths))
+        source = run_layers(self.encoder, self.tokens(batch.source), source_sizes)
+        x = self.decoder(self.tokens(batch.x), lengths(batch), source, source_sizes)
         return self.head(x, batch)
 
 
@@ -197,14 +205,14 @@ def recurrent_seq2seq(
     cell: Cell = "gru",
     dropout: float = 0.0,
 ) -> RecurrentSeq2Seq:
-    """Seq2seq with attention, to compare with `encoder_decoder`.
+    """Build recurrent seq2seq with attention, as a baseline for `encoder_decoder`.
 
     Args:
         vocab_size: number of tokens K, the same on both sides.
         dim: width C of embeddings and states.
-        depth: number of the encoder's layers.
+        depth: number of layers of the encoder.
         cell: "rnn", "gru" or "lstm".
-        dropout: between the encoder's layers.
+        dropout: dropout probability between layers of the encoder.
 
     Returns:
         A model from source ids [N] and target ids [M] to logits [M, K].
@@ -226,18 +234,28 @@ def recurrent_seq2seq(
 
 
 def run_layers(layers: nn.RNNBase, x: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Recurrent layers along each sample, x [N, C] packed end to end -> [N, C'].
+    """Run recurrent layers along each sample, x [N, C] packed end to end -> [N, C'].
 
-    Raises ValueError for an empty sample.
+    Raises:
+        ValueError: when a sample is empty.
     """
     if 0 in sizes:
-        raise ValueError("recurrent layers need a node in every sample, got an empty one")
-    if len(set(sizes)) == 1:  # no need to sort
+        raise ValueError(
+            "lengths: got an empty sample, expected at least one node in each for recurrent layers"
+        )
+    if len(set(sizes)) == 1:  # a view, which needs no sorting
         return layers(x.unflatten(0, (len(sizes), sizes[0])))[0].flatten(0, 1)
     packed, _ = layers(pack_sequence(x.split(list(sizes)), enforce_sorted=False))
     return torch.cat(unpack_sequence(packed))
 
 
-def _hidden(state: Any) -> Tensor:
-    """What a state shows: of an LSTM's pair the first."""
+def _hidden(state: State) -> Tensor:
+    """Return the hidden state of a state."""
     return state[0] if isinstance(state, tuple) else state
+
+
+def _first_rows(state: State, count: int) -> State:
+    """Return the state of the first `count` samples."""
+    if isinstance(state, tuple):
+        return state[0][:count], state[1][:count]
+    return state[:count]

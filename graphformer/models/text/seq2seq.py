@@ -1,39 +1,47 @@
-"""Encoder-decoder models: one Transformer reads, another writes and attends to what was read."""
+"""Encoder-decoder models: an encoder of the source, and a decoder that attends to its nodes."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
-from graphformer import adjacency as adjacencies
-from graphformer.adjacency import Adjacency
+from graphformer.adjacency import complete
+from graphformer.data.batch import Batch, pack_tokens
 from graphformer.deprecated import renamed_keywords
 from graphformer.models.generation import (
     RENAMED,
     EncoderOutput,
+    GenerateOptions,
+    Prompts,
     as_token_lists,
     eval_mode,
     generate,
 )
 from graphformer.models.model import Model
-from graphformer.models.text.trunk import text_trunk, token_head
+from graphformer.models.text.trunk import Seq2SeqOptions, text_trunk, token_head
+from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
+
+if TYPE_CHECKING:
+    from graphformer.batch_type import BatchLike
+    from graphformer.patterns import AdjacencyLike
 
 
 class EncoderDecoder(nn.Module):
-    """An encoder, and a decoder each of whose blocks also attends to the encoder's nodes.
+    """An encoder, and a decoder whose blocks also attend to the encoder's nodes.
 
-    A batch has for the decoder what any batch has (`x` [M], `lengths`, `pos`); what the encoder
-    reads are `source` [N, ...], `source_lengths` and, where places matter, `source_pos`.
+    A batch has the decoder's tokens as `x` [M], with `lengths` and `pos`, and the encoder's input
+    as `source` [N, ...], with `source_lengths` and, where positions matter, `source_pos`.
 
     Args:
-        encoder: nodes of the source, [N, C']: `Model` without a head, or anything else that is
-            called as `encoder(batch, adjacency)`, such as a convolutional net of images.
+        encoder: called as `encoder(batch, adjacency)`, source to nodes [N, C']; a `Model` without
+            a head, or another network, such as a convolutional network over images.
         decoder: a `Model` whose Transformer has `source_dim` C'.
-        source_adjacency: who attends to whom among the sources; may be replaced at any time.
+        source_adjacency: pattern of the encoder's self-attention; may be replaced at any time.
     """
 
     def __init__(
@@ -43,66 +51,75 @@ class EncoderDecoder(nn.Module):
         self.encoder, self.decoder = encoder, decoder
         self.source_adjacency = source_adjacency
 
-    def forward(self, batch: Any, adjacency: Adjacency) -> Tensor:
-        """Logits of the decoder's nodes, [M, K]; `adjacency`, M x M, is that of the decoder."""
-        across = adjacencies.complete(lengths(batch), batch.source_lengths)
+    def forward(self, batch: BatchLike, adjacency: AdjacencyLike | None = None) -> Tensor:
+        """Return logits of the decoder's nodes, [M, K].
+
+        Args:
+            batch: the decoder's tokens and the encoder's input.
+            adjacency: of the decoder's self-attention, M x M, or a pattern, or one per block; the
+                decoder's own by default.
+        """
+        across = complete(lengths(batch), batch.source_lengths)
         return self.decoder(batch, adjacency, source=self.encode(batch), source_adjacency=across)
 
-    def encode(self, batch: Any) -> Tensor:
-        """The encoder's nodes of `batch.source`, [N, C']."""
+    def encode(self, batch: BatchLike) -> Tensor:
+        """Return the encoder's nodes for `batch.source`, [N, C']."""
         return encode_source(self.encoder, self.source_adjacency, batch)
 
     @renamed_keywords(**RENAMED)
+    @checked_options
     def generate(
-        self, prompts: Any, *, max_new_tokens: int, start_id: int, **options: Any
+        self,
+        prompts: Prompts | BatchLike,
+        *,
+        max_new_tokens: int,
+        start_id: int,
+        **options: Unpack[GenerateOptions],
     ) -> list[int] | list[list[int]]:
-        """Write an answer to each source text, token by token.
+        """Generate the target of each source text, token by token.
 
         Args:
-            prompts: token ids of one source text, or of several of whatever lengths; or a batch
-                with `source` and `source_lengths`.
-            max_new_tokens: how many tokens are written at most.
-            start_id: the token that every answer starts with; it is kept.
-            options: as of `graphformer.models.generate`, such as `eos_token_id` and `num_beams`.
+            prompts: token ids of one source text, or of several of any lengths; or a batch with
+                `source` and `source_lengths`.
+            max_new_tokens: the maximal number of generated tokens.
+            start_id: the first token of every target; it is part of the result.
+            options: of `graphformer.models.generate`, such as `eos_token_id` and `num_beams`.
 
         Returns:
-            The ids of the answer, a list; a list of such lists for several prompts.
+            The ids of the target, a list; a list of such lists for several prompts.
         """
-        batch, several = prompts, True
-        if not hasattr(prompts, "source"):
-            texts, several = as_token_lists(prompts)
+        if isinstance(prompts, Sequence | Tensor):
+            texts, is_batch = as_token_lists(prompts)
             batch = _source_batch(texts, next(self.parameters()).device)
+        else:
+            batch, is_batch = prompts, True
         with eval_mode(self), torch.inference_mode():
             output = EncoderOutput(self.encode(batch), batch.source_lengths, batch.source)
         starts = [[start_id]] * len(output.lengths)
-        answers: list[list[int]] = generate(
-            self.decoder, starts, max_new_tokens=max_new_tokens, encoder_output=output, **options
-        )
-        return answers if several else answers[0]
+        if self.decoder.adjacency is not None:
+            options.setdefault("adjacency", self.decoder.adjacency)
+        options["encoder_output"] = output
+        targets = generate(self.decoder, starts, max_new_tokens=max_new_tokens, **options)
+        return targets if is_batch else targets[0]
 
 
-def encode_source(encoder: nn.Module, pattern: Pattern, batch: Any) -> Tensor:
-    """What an encoder makes of `batch.source`, of texts or images, [N, C']."""
-    source = SimpleNamespace(
-        x=batch.source,
-        lengths=tuple(map(int, batch.source_lengths)),
-        pos=getattr(batch, "source_pos", None),
-        shapes=getattr(batch, "source_shapes", None),
-        num_nodes=len(batch.source),
-    )
+def encode_source(encoder: nn.Module, pattern: Pattern, batch: BatchLike) -> Tensor:
+    """Return the nodes that an encoder computes for `batch.source`, texts or images; [N, C']."""
+    source = Batch(x=batch.source, lengths=tuple(map(int, batch.source_lengths)))
+    for field in ("pos", "shapes"):
+        value = getattr(batch, f"source_{field}", None)
+        if value is not None:
+            setattr(source, field, value)
     return encoder(source, pattern(source))
 
 
-def _source_batch(texts: list[list[int]], device: torch.device) -> Any:
-    lengths = tuple(map(len, texts))
-    return SimpleNamespace(
-        source=torch.tensor([token for text in texts for token in text], device=device),
-        source_lengths=lengths,
-        source_pos=torch.cat([torch.arange(length, device=device) for length in lengths]),
-    )
+def _source_batch(texts: list[list[int]], device: torch.device) -> Batch:
+    packed = pack_tokens(texts, device=device)
+    return Batch(source=packed.x, source_pos=packed.pos, source_lengths=packed.lengths)
 
 
 @renamed_keywords(checkpoint="activation_checkpointing")
+@checked_options
 def encoder_decoder(
     vocab_size: int,
     *,
@@ -111,32 +128,32 @@ def encoder_decoder(
     decoder_depth: int | None = None,
     tied: bool = True,
     source_adjacency: Pattern = Complete(),
-    **parts: Any,
+    **options: Unpack[Seq2SeqOptions],
 ) -> EncoderDecoder:
-    """A translator, summariser or denoiser as T5 and BART; for a causal adjacency.
+    """Build an encoder-decoder as T5 and BART, for translation, summarisation or denoising.
 
-    BART has the default parts; T5 has `positions="relative"`, `norm="rms"` and `bias=False`.
+    The defaults are BART's; T5 has `positions="relative"`, `norm="rms"` and `bias=False`. Its
+    adjacency is causal.
 
     Args:
         vocab_size: number of tokens K, the same on both sides.
         dim: width C.
         depth: number of blocks of the encoder.
-        decoder_depth: those of the decoder; as many by default.
+        decoder_depth: number of blocks of the decoder; `depth` by default.
         tied: share one embedding between both sides and the head.
-        source_adjacency: who attends to whom among the sources.
-        parts: `num_heads` and the other parts of `text_trunk`, for both sides.
+        source_adjacency: pattern of the encoder's self-attention.
+        options: `num_heads` and the other options of `text_trunk`, for both sides.
 
     Returns:
         A model from source ids [N] and target ids [M] to logits [M, K].
 
     Source: Vaswani et al., 2017; Raffel et al., 2020 (T5); Lewis et al., 2020 (BART).
     """
-    reading = text_trunk(vocab_size, dim, depth, bidirectional=True, **parts)
-    writing = text_trunk(
-        vocab_size, dim, depth if decoder_depth is None else decoder_depth, source_dim=dim, **parts
-    )
+    decoder_depth = depth if decoder_depth is None else decoder_depth
+    encoder_parts = text_trunk(vocab_size, dim, depth, bidirectional=True, **options)
+    decoder_parts = text_trunk(vocab_size, dim, decoder_depth, source_dim=dim, **options)
     if tied:
-        reading[0].features = writing[0].features
-    head = token_head(writing[0], tied=tied)
-    encoder, decoder = Model(*reading), Model(*writing, head)
+        encoder_parts[0].features = decoder_parts[0].features
+    head = token_head(decoder_parts[0], tied=tied)
+    encoder, decoder = Model(*encoder_parts), Model(*decoder_parts, head)
     return EncoderDecoder(encoder, decoder, source_adjacency=source_adjacency)

@@ -1,12 +1,13 @@
-"""What the builders of text models share: parts by the names that a YAML file gives them."""
+"""Shared parts of the text builders: the trunk (embedding and Transformer) and the token head."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from torch import nn
+from typing_extensions import TypedDict, Unpack
 
 from graphformer.deprecated import renamed_keywords
 from graphformer.nn import (
@@ -23,11 +24,12 @@ from graphformer.nn import (
     Rotary,
     Transformer,
 )
+from graphformer.options import checked_options
 
-PositionKind = Literal["learned", "sinusoidal", "rotary", "alibi", "relative", "none"]
-"""Where nodes are: added to what they are (the first two), or within attention (the next three)."""
-Norm = Literal["layer", "rms"]
-Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"]
+PositionKind: TypeAlias = Literal["learned", "sinusoidal", "rotary", "alibi", "relative", "none"]
+"""Positions added to the embedding (the first two), or used within attention (the next three)."""
+Norm: TypeAlias = Literal["layer", "rms"]
+Activation: TypeAlias = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu"]
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
@@ -38,8 +40,88 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+class CommonOptions(TypedDict, total=False):
+    """Options of `text_trunk` that all text builders pass on; its docstring describes them."""
+
+    num_heads: int
+    hidden_dim: int | None
+    num_kv_heads: int | None
+    head_dim: int | None
+    rotary_base: float
+    activation: Activation | None
+    num_experts: int
+    top_k: int
+    qkv_bias: bool | None
+    qk_norm: bool
+    dropout: float
+    activation_checkpointing: bool
+
+
+class _InputOptions(TypedDict, total=False):
+    """Options for which the encoders have other defaults."""
+
+    max_length: int
+    num_token_types: int
+    norm_first: bool
+    embedding_norm: bool
+
+
+class _LayerOptions(TypedDict, total=False):
+    """Options for which `llama` has other defaults."""
+
+    positions: PositionKind
+    norm: Norm
+    gated: bool
+    bias: bool
+
+
+class _SizeOptions(TypedDict, total=False):
+    """Options that encoder-decoders set by side."""
+
+    depth: int
+    bidirectional: bool
+    source_dim: int | None
+
+
+class EncoderOptions(CommonOptions, _LayerOptions, total=False):
+    """Options of `encoder_trunk` other than its own arguments; see `text_trunk`."""
+
+    dim: int
+    depth: int
+    source_dim: int | None
+
+
+class LlamaOptions(CommonOptions, _InputOptions, _SizeOptions, total=False):
+    """Options of `llama` other than its own arguments; see `text_trunk`."""
+
+    dim: int
+
+
+class Seq2SeqOptions(CommonOptions, _InputOptions, _LayerOptions, total=False):
+    """Options of `encoder_decoder` other than its own arguments; see `text_trunk`."""
+
+    norm_eps: float
+
+
+class WordOptions(Seq2SeqOptions, _SizeOptions, total=False):
+    """Options of `word_tagger` other than its own arguments; see `text_trunk`."""
+
+
+class TrunkOptions(WordOptions, total=False):
+    """All options of `text_trunk`, whose docstring describes them."""
+
+    dim: int
+
+
+class BertOptions(EncoderOptions, _InputOptions, total=False):
+    """All options of `encoder_trunk`, whose docstring describes them."""
+
+    norm_eps: float
+    bidirectional: bool
+
+
 def make_norm(name: Norm, eps: float) -> Callable[[int], nn.Module]:
-    """The normalisation of that name, to be built as `norm(dim)`."""
+    """Return a constructor `norm(dim)` of the normalization of that name."""
     return partial({"layer": nn.LayerNorm, "rms": nn.RMSNorm}[name], eps=eps)
 
 
@@ -73,35 +155,45 @@ def text_trunk(
     source_dim: int | None = None,
     activation_checkpointing: bool = False,
 ) -> tuple[Embedding, Transformer]:
-    """The embedding of tokens and the Transformer over them, from the names of their parts.
+    """Build the token embedding and the Transformer of a text model.
 
     Args:
         vocab_size: number of tokens.
-        dim, depth, num_heads, hidden_dim, num_kv_heads, source_dim, activation_checkpointing: of
-            the Transformer.
+        dim: width C.
+        depth: number of blocks.
+        num_heads: number of attention heads.
+        hidden_dim: hidden width of the feed-forward networks; 4 C by default.
+        num_kv_heads: number of key and value heads; `num_heads` by default.
         head_dim: width of a head; `dim / num_heads` by default.
-        max_length: the longest text that learned positions can number.
-        positions: "learned" or "sinusoidal", added to the tokens; "rotary", "alibi" or "relative"
-            (T5's), within attention; or "none".
-        bidirectional: whether T5's positions tell what comes later from what comes earlier.
-        rotary_base: of the wavelengths of rotary positions.
-        num_token_types: of `batch.token_types`, as for pairs of texts; 0 for none.
-        norm, norm_eps: the normalisation, "layer" or "rms" (without means).
-        norm_first: pre-norm; else post-norm.
-        embedding_norm: whether the embedding is normalised.
-        activation: of the feed-forward nets; GELU by default, SiLU with gates.
-        gated: whether these have gates, as in SwiGLU.
-        num_experts, top_k: a mixture of experts instead, if there are any, and how many serve a
-            token.
-        bias: whether linear maps have one.
-        qkv_bias: whether those to queries, keys and values do, if that is another matter.
-        qk_norm: whether each head's queries and keys are normalised.
-        dropout: on embeddings, attention weights and residuals.
+        max_length: number of learned positions, which limits the length of texts.
+        positions: "learned" or "sinusoidal", added to the token embedding; "rotary", "alibi" or
+            "relative" (T5's), within attention; or "none".
+        bidirectional: whether relative positions distinguish earlier from later tokens.
+        rotary_base: base of the wavelengths of rotary positions.
+        num_token_types: number of segments in `batch.token_types`, as for pairs of texts; 0 for
+            none.
+        norm: the normalization, "layer" or "rms".
+        norm_eps: added to the variance in it.
+        norm_first: pre-norm if true, post-norm otherwise.
+        embedding_norm: whether the embedding is normalized.
+        activation: of the feed-forward networks; "silu" by default if `gated`, "gelu" otherwise.
+        gated: whether the feed-forward networks are gated, as in SwiGLU.
+        num_experts: number of experts of a mixture in place of each feed-forward network; 0 for
+            none.
+        top_k: number of experts per token.
+        bias: whether linear layers have a bias.
+        qkv_bias: whether the query, key and value projections have one; as `bias` by default.
+        qk_norm: whether queries and keys are normalized per head.
+        dropout: dropout probability of embeddings, attention weights and residual branches.
+        source_dim: width of an encoder's nodes that every block attends to; None for a model
+            without cross-attention.
+        activation_checkpointing: whether to store only the input of each block in training, and
+            recompute the rest in the backward pass.
     """
     make = make_norm(norm, norm_eps)
     act = ACTIVATIONS[activation or ("silu" if gated else "gelu")]
 
-    def attention(number: int) -> nn.Module:
+    def attention(_: int) -> nn.Module:
         return MultiHeadAttention(
             dim,
             num_heads,
@@ -113,7 +205,7 @@ def text_trunk(
             dropout=dropout,
         )
 
-    def mlp(number: int) -> nn.Module:
+    def mlp(_: int) -> nn.Module:
         if num_experts:
             sizes: dict[str, Any] = {"num_experts": num_experts, "top_k": top_k, "gated": gated}
             return MixtureOfExperts(dim, hidden_dim, activation=act, **sizes)
@@ -125,10 +217,11 @@ def text_trunk(
         "alibi": lambda: ALiBi(num_heads),
         "relative": lambda: RelativeBias(num_heads, bidirectional=bidirectional),
     }
-    added = positions in ("learned", "sinusoidal")
+    # Modules are built in this order, embedding first: it is the order of the random draws.
+    is_added = positions in ("learned", "sinusoidal")
     embedding = Embedding(
         nn.Embedding(vocab_size, dim),
-        Positions(dim, max_length, learned=positions == "learned") if added else None,
+        Positions(dim, max_length, learned=positions == "learned") if is_added else None,
         types=nn.Embedding(num_token_types, dim) if num_token_types else None,
         norm=make(dim) if embedding_norm else None,
         dropout=dropout,
@@ -153,6 +246,7 @@ def text_trunk(
 
 
 @renamed_keywords(checkpoint="activation_checkpointing")
+@checked_options
 def encoder_trunk(
     vocab_size: int,
     *,
@@ -162,9 +256,9 @@ def encoder_trunk(
     norm_eps: float = 1e-12,
     embedding_norm: bool = True,
     bidirectional: bool = True,
-    **parts: Any,
+    **options: Unpack[EncoderOptions],
 ) -> tuple[Embedding, Transformer]:
-    """The trunk of BERT: `text_trunk` with other defaults.
+    """Build the trunk of BERT: `text_trunk` with other defaults.
 
     Source: Devlin et al., 2019, section 3.
     """
@@ -176,22 +270,23 @@ def encoder_trunk(
         norm_eps=norm_eps,
         embedding_norm=embedding_norm,
         bidirectional=bidirectional,
-        **parts,
+        **options,
     )
 
 
 def token_head(
     embedding: Embedding, *, tied: bool, bias: bool = False, transform: nn.Module | None = None
 ) -> Head:
-    """A head with a logit for every token, whose weights may be those of the embedding."""
-    tokens = tokens_of(embedding)
+    """Build a head with a logit per token, whose weight is the embedding's if `tied`."""
+    tokens = token_embedding(embedding)
     head = Head(tokens.embedding_dim, tokens.num_embeddings, bias=bias, transform=transform)
     if tied:
         head.linear.weight = tokens.weight
     return head
 
 
-def tokens_of(embedding: Embedding) -> nn.Embedding:
-    """The embedding's table of tokens."""
-    assert isinstance(embedding.features, nn.Embedding)
-    return embedding.features
+def token_embedding(embedding: nn.Module) -> nn.Embedding:
+    """Return the token embedding of a model's `Embedding`."""
+    features = getattr(embedding, "features", None)
+    assert isinstance(features, nn.Embedding)
+    return features

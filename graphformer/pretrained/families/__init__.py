@@ -1,4 +1,4 @@
-"""The families of models whose weights are known, by the `model_type` of their config."""
+"""The supported model families, by the `model_type` of their config."""
 
 from graphformer.pretrained.families.bert import BERT
 from graphformer.pretrained.families.clip import CLIP

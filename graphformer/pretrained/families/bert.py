@@ -1,8 +1,8 @@
-"""BERT, and what is made as it is: MiniLM and most sentence encoders."""
+"""BERT, and models of its architecture: MiniLM and most sentence encoders."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -10,8 +10,11 @@ from graphformer.models import Model
 from graphformer.nn import Dropout, pool
 from graphformer.patterns import lengths
 from graphformer.pretrained.config import Config
-from graphformer.pretrained.families.encoder import encoder, with_head
+from graphformer.pretrained.families.encoder import encoder_parts, model_with_head
 from graphformer.pretrained.families.family import Family, Kind
+
+if TYPE_CHECKING:
+    from graphformer.batch_type import BatchLike
 
 TRUNK = {
     "embedding.features.weight": "embeddings.word_embeddings.weight",
@@ -38,17 +41,17 @@ SPANS = {"head.linear.*": "qa_outputs.*"}
 
 
 def build(config: Config, kind: Kind, tied: bool) -> Model:
-    """BERT of a config, with the head of that kind."""
-    config.demand("absolute", "position_embedding_type")
-    config.demand(False, "is_decoder", "add_cross_attention")
+    """Build BERT from a config, with a kind of head; a masked LM head is tied or not."""
+    config.check_unset("absolute", "position_embedding_type")
+    config.check_unset(False, "is_decoder", "add_cross_attention")
     dim, eps = config.size("hidden_size"), config.get("layer_norm_eps", 1e-12)
     act = config.activation("hidden_act", "gelu")
     dropout = config.get("hidden_dropout_prob", 0.1)
-    parts = encoder(
+    parts = encoder_parts(
         config,
         dim=dim,
         depth=config.size("num_hidden_layers"),
-        num_heads=config.heads(dim, "num_attention_heads"),
+        num_heads=config.num_heads(dim, "num_attention_heads"),
         hidden_dim=config.size("intermediate_size"),
         activation=act,
         eps=eps,
@@ -56,7 +59,7 @@ def build(config: Config, kind: Kind, tied: bool) -> Model:
         attention_dropout=config.get("attention_probs_dropout_prob", 0.1),
     )
     last = config.get("classifier_dropout", dropout)
-    model = with_head(
+    model = model_with_head(
         parts,
         config,
         kind,
@@ -71,14 +74,18 @@ def build(config: Config, kind: Kind, tied: bool) -> Model:
 
 
 class Pooler(nn.Module):
-    """BERT's vector of a text, tanh(W x + b) of its first node: a part that few models use."""
+    """BERT's vector of a text, tanh(W x + b) of its first node; most heads do not use it.
+
+    Args:
+        dim: width C.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dense = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, batch: Any) -> Tensor:
-        """x [N, C] of a batch -> [B, C]."""
+    def forward(self, x: Tensor, batch: BatchLike) -> Tensor:
+        """Return the vector of each sample, x [N, C] -> [B, C]."""
         return self.dense(pool(x, lengths(batch), "cls")).tanh()
 
 
@@ -87,7 +94,7 @@ BERT = Family(
     build=build,
     trunk=TRUNK,
     heads={"masked_lm": MASKED, "classification": CLASSES, "tagging": LABELS, "answers": SPANS},
-    classes={
+    architectures={
         "none": "BertModel",
         "masked_lm": "BertForMaskedLM",
         "classification": "BertForSequenceClassification",
@@ -95,6 +102,6 @@ BERT = Family(
         "answers": "BertForQuestionAnswering",
     },
     aliases={"BertForPreTraining": "masked_lm"},
-    known=("cls.seq_relationship.*", "embeddings.position_ids"),
-    tied=True,
+    ignored_keys=("cls.seq_relationship.*", "embeddings.position_ids"),
+    tie_word_embeddings=True,
 )

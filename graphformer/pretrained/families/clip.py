@@ -1,4 +1,4 @@
-"""CLIP: a tower of images and one of texts, whose vectors are compared."""
+"""CLIP: an image encoder and a text encoder with a common embedding space."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from graphformer.models import Model, ViT
-from graphformer.models.vision.clip import CLIP as TwoTowers  # noqa: N811 - the family has its name
+from graphformer.models.vision.clip import CLIP as DualEncoder  # noqa: N811 - CLIP is the family
 from graphformer.models.vision.clip import MAX_LOG_SCALE
 from graphformer.nn import (
     Embedding,
@@ -23,7 +23,7 @@ from graphformer.nn import (
 from graphformer.nn.patches import GridPositions, PatchEmbedding
 from graphformer.patterns import Causal, Complete
 from graphformer.pretrained.config import Config
-from graphformer.pretrained.families.family import Family, Kind
+from graphformer.pretrained.families.family import Conversion, Family, Kind
 from graphformer.pretrained.families.vit import grid, side
 
 BLOCKS = {
@@ -35,11 +35,11 @@ BLOCKS = {
     "transformer.blocks.#.norm2.*": "encoder.layers.#.layer_norm2.*",
 }
 TOKEN = "vision_model.embeddings.class_embedding"
-PLACES = "vision_model.embeddings.position_embedding.weight"
+POSITIONS = "vision_model.embeddings.position_embedding.weight"
 PATCHES = "vision_model.embeddings.patch_embedding.weight"
 TRUNK = {
     "image.tokens": TOKEN,
-    "image.embedding.positions.table": PLACES,
+    "image.embedding.positions.table": POSITIONS,
     "image.embedding.features.weight": f"{PATCHES}^V",
     "image.norm.*": "vision_model.pre_layrnorm.*",
     **{f"image.{ours}": f"vision_model.{theirs}" for ours, theirs in BLOCKS.items()},
@@ -68,20 +68,20 @@ IMAGE = SHARED | {
     "image_size": 224,
     "patch_size": 32,
 }
-"""What the configs of towers leave out."""
+"""Defaults of the encoders' configs, which files leave out."""
 
 
-def tower(config: Config, name: str, defaults: Mapping[str, Any]) -> Config:
-    """The config of a tower, with what it leaves out."""
-    given = {**config.get(name, {}), **config.get(f"{name}_dict", {})}
-    stated = {key: value for key, value in given.items() if value is not None}
-    return Config({**defaults, **stated}, f"{config.origin}, in its {name!r},")
+def encoder_config(config: Config, name: str, defaults: Mapping[str, Any]) -> Config:
+    """Return the config of an encoder, `text_config` or `vision_config`, with its defaults."""
+    settings = {**config.get(name, {}), **config.get(f"{name}_dict", {})}
+    stated = {key: value for key, value in settings.items() if value is not None}
+    return Config({**defaults, **stated}, f"{config.origin}, {name!r}")
 
 
-def blocks(config: Config) -> Transformer:
-    """The blocks of a tower."""
+def transformer(config: Config) -> Transformer:
+    """Build the Transformer of an encoder."""
     dim, eps = config.size("hidden_size"), config.get("layer_norm_eps", 1e-5)
-    num_heads = config.heads(dim, "num_attention_heads")
+    num_heads = config.num_heads(dim, "num_attention_heads")
     hidden_dim, act = config.size("intermediate_size"), config.activation("hidden_act", "gelu")
     dropout = config.get("attention_dropout", 0.0)
     return Transformer(
@@ -94,67 +94,69 @@ def blocks(config: Config) -> Transformer:
     )
 
 
-def build(config: Config, kind: Kind, tied: bool) -> TwoTowers:
-    """CLIP of a config."""
-    text, image = tower(config, "text_config", TEXT), tower(config, "vision_config", IMAGE)
+def build(config: Config, kind: Kind, tied: bool) -> DualEncoder:
+    """Build CLIP from a config; `kind` and `tied` are ignored."""
+    text = encoder_config(config, "text_config", TEXT)
+    image = encoder_config(config, "vision_config", IMAGE)
     width, dim = config.get("projection_dim", 512), image.size("hidden_size")
     patch = image.get("num_channels", 3) * side(image, "patch_size")[0] ** 2
-    eye = ViT(
+    image_encoder = ViT(
         PatchEmbedding(nn.Linear(patch, dim, bias=False), GridPositions(dim, grid(image))),
-        blocks(image),
+        transformer(image),
         Head(dim, width, pool="cls", bias=False),
         tokens=1,
         norm=nn.LayerNorm(dim, eps=image.get("layer_norm_eps", 1e-5)),
     )
-    eye.adjacency = Complete()
+    image_encoder.adjacency = Complete()
     dim = text.size("hidden_size")
-    places = Positions(dim, text.size("max_position_embeddings"))
-    reader = Model(
-        Embedding(nn.Embedding(text.size("vocab_size"), dim), places),
-        blocks(text),
+    positions = Positions(dim, text.size("max_position_embeddings"))
+    text_encoder = Model(
+        Embedding(nn.Embedding(text.size("vocab_size"), dim), positions),
+        transformer(text),
         Head(dim, width, pool="last", bias=False),
         adjacency=Causal(),
     )
-    return TwoTowers(eye, reader)
+    return DualEncoder(image_encoder, text_encoder)
 
 
-def views(config: Config) -> dict[str, tuple[int, ...]]:
-    """The linear map of patches as the convolution that it is stored as."""
-    image = tower(config, "vision_config", IMAGE)
+def stored_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """Return the shape of the image encoder's patch embedding, stored as a convolution."""
+    image = encoder_config(config, "vision_config", IMAGE)
     shape = image.size("hidden_size"), image.size("num_channels"), *side(image, "patch_size")
     return {PATCHES: shape}
 
 
-def joined(config: Config, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The class token with the place that is added to it, and places on their grid.
+def merge_positions(config: Config, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Add a position to the class token, and arrange the others on their grid.
 
-    Raises ValueError for tensors of other shapes than the config says, and for a scale above 100,
-    which ours never has.
+    Raises:
+        ValueError: when tensors have other shapes than the config implies, or the scale exceeds
+            the maximum of our model, 100.
     """
-    image = tower(config, "vision_config", IMAGE)
+    image = encoder_config(config, "vision_config", IMAGE)
     dim, (rows, columns) = image.size("hidden_size"), grid(image)
-    places, token = tensors[PLACES], tensors[TOKEN]
+    positions, token = tensors[POSITIONS], tensors[TOKEN]
     shapes = [1 + rows * columns, dim], [dim]
-    if (list(places.shape), list(token.shape)) != shapes:
+    if (list(positions.shape), list(token.shape)) != shapes:
         raise ValueError(
-            f"the weights do not fit {image.origin} of another shape: {PLACES} or {TOKEN} "
-            f"({list(places.shape)} and {list(token.shape)} there, {shapes[0]} and {shapes[1]} by "
-            "the config)."
+            f"the weights do not match {image.origin}; mismatched shapes: {POSITIONS} or {TOKEN} "
+            f"({list(positions.shape)} and {list(token.shape)} stored, {shapes[0]} and {shapes[1]} "
+            "by the config); check its sizes"
         )
     if float(tensors["logit_scale"]) > MAX_LOG_SCALE + 1e-2:
         scale = math.exp(float(tensors["logit_scale"]))
-        raise ValueError(f"logit_scale stands for {scale:.4g}, but this library takes at most 100.")
+        raise ValueError(f"logit_scale: got a scale of {scale:.4g}, expected at most 100")
     return {
-        TOKEN: (token + places[0]).unsqueeze(0),
-        PLACES: places[1:].view(rows, columns, dim),
+        TOKEN: (token + positions[0]).unsqueeze(0),
+        POSITIONS: positions[1:].view(rows, columns, dim),
         "logit_scale": tensors["logit_scale"],
     }
 
 
-def parted(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The same as they are stored; the token keeps the place that was added to it."""
-    token, places = tensors[TOKEN], tensors[PLACES].flatten(0, 1)
-    stored = {TOKEN: token[0].clone(), PLACES: torch.cat([torch.zeros_like(token), places])}
+def split_positions(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return tensors in the stored form; the token keeps the position that was added."""
+    token, positions = tensors[TOKEN], tensors[POSITIONS].flatten(0, 1)
+    stored = {TOKEN: token[0].clone(), POSITIONS: torch.cat([torch.zeros_like(token), positions])}
     return {**tensors, **stored}
 
 
@@ -163,9 +165,9 @@ CLIP = Family(
     build=build,
     trunk=TRUNK,
     heads={},
-    classes={"none": "CLIPModel"},
-    known=("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"),
-    views=views,
-    joins=((TOKEN, PLACES, "logit_scale"), joined, parted),
-    texts=False,
+    architectures={"none": "CLIPModel"},
+    ignored_keys=("text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"),
+    stored_shapes=stored_shapes,
+    conversion=Conversion((TOKEN, POSITIONS, "logit_scale"), merge_positions, split_positions),
+    is_text=False,
 )

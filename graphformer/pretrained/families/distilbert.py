@@ -1,4 +1,4 @@
-"""DistilBERT: BERT without token types, under other names."""
+"""DistilBERT: BERT without token types, with keys of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from graphformer.models import Model
 from graphformer.nn import Dropout
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families.bert import LABELS, SPANS
-from graphformer.pretrained.families.encoder import encoder, with_head
+from graphformer.pretrained.families.encoder import encoder_parts, model_with_head
 from graphformer.pretrained.families.family import Family, Kind
 
 TRUNK = {
@@ -31,14 +31,14 @@ CLASSES = {"head.transform.0.*": "pre_classifier.*", "head.linear.*": "classifie
 
 
 def build(config: Config, kind: Kind, tied: bool) -> Model:
-    """DistilBERT of a config, with the head of that kind."""
+    """Build DistilBERT from a config, with a kind of head; a masked LM head is tied or not."""
     dim, act = config.size("dim", "hidden_size"), config.activation("activation", "gelu")
     dropout = config.get("dropout", 0.1)
-    parts = encoder(
+    parts = encoder_parts(
         config,
         dim=dim,
         depth=config.size("n_layers", "num_hidden_layers"),
-        num_heads=config.heads(dim, "n_heads", "num_attention_heads"),
+        num_heads=config.num_heads(dim, "n_heads", "num_attention_heads"),
         hidden_dim=config.size("hidden_dim"),
         activation=act,
         eps=1e-12,
@@ -47,7 +47,7 @@ def build(config: Config, kind: Kind, tied: bool) -> Model:
         token_types=False,
     )
     last = Dropout(config.get("seq_classif_dropout", 0.2))
-    return with_head(
+    return model_with_head(
         parts,
         config,
         kind,
@@ -63,13 +63,13 @@ DISTILBERT = Family(
     build=build,
     trunk=TRUNK,
     heads={"masked_lm": MASKED, "classification": CLASSES, "tagging": LABELS, "answers": SPANS},
-    classes={
+    architectures={
         "none": "DistilBertModel",
         "masked_lm": "DistilBertForMaskedLM",
         "classification": "DistilBertForSequenceClassification",
         "tagging": "DistilBertForTokenClassification",
         "answers": "DistilBertForQuestionAnswering",
     },
-    known=("embeddings.position_ids",),
-    tied=True,
+    ignored_keys=("embeddings.position_ids",),
+    tie_word_embeddings=True,
 )

@@ -1,4 +1,4 @@
-"""Encoders of text that BERT began: put together from the names of their config."""
+"""Shared by BERT, DistilBERT and RoBERTa: embedding, Transformer and heads of a config."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from graphformer.models import Model
-from graphformer.models.text.trunk import token_head, tokens_of
+from graphformer.models.text.trunk import token_embedding, token_head
 from graphformer.nn import (
     Dropout,
     Embedding,
@@ -23,7 +23,7 @@ from graphformer.pretrained.config import Config
 from graphformer.pretrained.families.family import Kind
 
 
-def encoder(
+def encoder_parts(
     config: Config,
     *,
     dim: int,
@@ -37,20 +37,21 @@ def encoder(
     position_offset: int = 0,
     token_types: bool = True,
 ) -> tuple[Embedding, Transformer]:
-    """The embedding and the post-norm Transformer of BERT and those like it.
+    """Build the embedding and the post-norm Transformer of BERT and similar models.
 
     Args:
-        config: for the sizes of tables.
+        config: with the sizes of the embedding tables.
         dim, depth, num_heads, hidden_dim, activation: of the Transformer.
-        eps: of the norms.
-        dropout, attention_dropout: of units and of attention weights.
-        position_offset: rows of the table of positions that come before the first place.
-        token_types: whether there are any.
+        eps: of the normalizations.
+        dropout: dropout probability of embeddings and residual branches.
+        attention_dropout: dropout probability of attention weights.
+        position_offset: rows of the position table before the first position.
+        token_types: whether there is an embedding of token types.
     """
-    places = config.size("max_position_embeddings") - position_offset
+    num_positions = config.size("max_position_embeddings") - position_offset
     embedding = Embedding(
         nn.Embedding(config.size("vocab_size"), dim),
-        Positions(dim, places, offset=position_offset),
+        Positions(dim, num_positions, offset=position_offset),
         types=nn.Embedding(config.size("type_vocab_size"), dim) if token_types else None,
         norm=nn.LayerNorm(dim, eps=eps),
         dropout=dropout,
@@ -68,7 +69,7 @@ def encoder(
     return embedding, transformer
 
 
-def with_head(
+def model_with_head(
     parts: tuple[Embedding, Transformer],
     config: Config,
     kind: Kind,
@@ -78,19 +79,19 @@ def with_head(
     pooler: nn.Module,
     dropout: float,
 ) -> Model:
-    """A model with the head of a kind.
+    """Build a model with a kind of head.
 
     Args:
         parts: the embedding and the Transformer.
-        config: for the number of classes.
+        config: with the number of classes.
         kind: of the head.
-        tied: whether it has the embedding's weights, as one of tokens.
-        transform: what comes before the tokens' map.
-        pooler: what comes before a text's classes.
-        dropout: before the classes of tokens.
+        tied: whether a masked LM head shares the embedding's weight.
+        transform: layers before the masked LM head.
+        pooler: layers before the classification head.
+        dropout: dropout probability before the tagging head.
     """
     embedding, transformer = parts
-    dim, count = tokens_of(embedding).embedding_dim, config.num_labels
+    dim, count = token_embedding(embedding).embedding_dim, config.num_labels
     heads: dict[Kind, Callable[[], nn.Module | None]] = {
         "none": lambda: None,
         "embedding": lambda: Pooling("mean"),

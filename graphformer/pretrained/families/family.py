@@ -1,13 +1,15 @@
-"""What there is to know of a family of models: its parts, and what it calls its tensors."""
+"""`Family`: a model type of `transformers`, its builder, and the keys of its tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from torch import Tensor
 
 from graphformer.pretrained.config import Config
 
-Kind = Literal[
+Kind: TypeAlias = Literal[
     "none",
     "masked_lm",
     "causal_lm",
@@ -17,53 +19,68 @@ Kind = Literal[
     "embedding",
     "distilled",
 ]
-"""What a model answers: nodes, tokens (the next two), samples, nodes' classes, spans, vectors.
+"""The head of a model: none, tokens (two), classes of samples, classes of nodes, spans, vectors.
 
-The last one is the head of DeiT that also asks the token which learned from a teacher.
+"distilled" is DeiT's head, the mean of the outputs of its class token and its distillation token.
 """
 
-Table = Mapping[str, str]
-"""Our names of tensors, and theirs.
+Table: TypeAlias = Mapping[str, str]
+"""Parameter names of our models to keys of checkpoints.
 
-`#` is the number of a block, `*` is weight or bias. `{a,b}` are tensors that are one here, joined
-along their rows; `a|b` are names of the same tensor, the first of which is written; `^T` marks a
-matrix that is stored transposed, and `^V` one that is stored with other axes, see `Family.views`.
+`#` is the number of a block, `*` is weight or bias. `{a,b}` are tensors that are concatenated
+along their rows in our models; `a|b` are alternative keys of one tensor, the first of which is
+written; `^T` marks a matrix that is stored transposed, and `^V` one that is stored with another
+shape, see `Family.stored_shapes`.
 """
+
+
+class Conversion(NamedTuple):
+    """Tensors that are stored in another form than a table can express.
+
+    Attributes:
+        keys: of the stored tensors.
+        to_model: the config and the stored tensors to those of our model, by key.
+        to_checkpoint: all tensors of our model by key, and the prefix of keys, to the stored ones.
+    """
+
+    keys: tuple[str, ...]
+    to_model: Callable[[Config, dict[str, Tensor]], dict[str, Tensor]]
+    to_checkpoint: Callable[[dict[str, Tensor], str], dict[str, Tensor]]
 
 
 class Family(NamedTuple):
-    """A family of models, of one `model_type` in config.json.
+    """The models of one `model_type` in config.json.
 
     Attributes:
-        prefix: comes before the trunk's names in a model with a head.
-        build: makes the model of a config, with the head of that kind, tied or not.
-        trunk: our names and theirs, of all models of the family.
-        heads: the same for each kind of head.
-        classes: how `transformers` calls the model with a head of each kind.
-        aliases: other classes that are loaded as one of these kinds.
-        known: patterns of names that mean nothing here: buffers, and heads of other kinds.
-        tied: whether the head has the embedding's weights unless the config says otherwise.
-        views: the shapes in which tensors marked `^V` are stored, by their name.
-        joins: tensors that together are others here: their names, what makes ours of them, by a
-            config, and what makes them of ours, by a prefix of names.
-        texts: whether its nodes are those of texts, which vectors are made of.
-        eos: the token that ends a text where no config names one.
+        prefix: of the trunk's keys in a model with a head.
+        build: the config, the kind of head, and whether it is tied, to a model.
+        trunk: names and keys of the parameters that all models of the family have.
+        heads: names and keys of the parameters of each kind of head.
+        architectures: the class in `transformers` with each kind of head.
+        aliases: other classes that are loaded with one of these kinds of head.
+        ignored_keys: patterns of keys without a meaning here: buffers, and heads of other kinds.
+        tie_word_embeddings: whether the head shares the embedding's weight if the config has no
+            such setting.
+        stored_shapes: the config to the shapes of tensors marked `^V`, by the end of their key.
+        conversion: of tensors that are stored in another form.
+        is_text: whether the nodes are tokens, so that a text has a vector.
+        eos_token_id: the token that ends a text if the config names none.
     """
 
     prefix: str
     build: Callable[[Config, Kind, bool], Any]
     trunk: Table
     heads: Mapping[Kind, Table]
-    classes: Mapping[Kind, str]
+    architectures: Mapping[Kind, str]
     aliases: Mapping[str, Kind] = {}
-    known: tuple[str, ...] = ()
-    tied: bool = False
-    views: Callable[[Config], dict[str, tuple[int, ...]]] | None = None
-    joins: tuple[tuple[str, ...], Callable[..., Any], Callable[..., Any]] | None = None
-    texts: bool = True
-    eos: int | None = None
+    ignored_keys: tuple[str, ...] = ()
+    tie_word_embeddings: bool = False
+    stored_shapes: Callable[[Config], dict[str, tuple[int, ...]]] | None = None
+    conversion: Conversion | None = None
+    is_text: bool = True
+    eos_token_id: int | None = None
 
     def kind(self, architecture: str) -> Kind | None:
-        """The kind of head that a class of `transformers` has; None if it is not known."""
-        kinds: dict[str, Any] = {name: kind for kind, name in self.classes.items()}
+        """Return the kind of head of a class in `transformers`; None if it is not supported."""
+        kinds: dict[str, Kind] = {name: kind for kind, name in self.architectures.items()}
         return {**kinds, **self.aliases}.get(architecture)

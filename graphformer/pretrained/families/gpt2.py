@@ -1,4 +1,4 @@
-"""GPT-2: pre-norm, learned places, linear maps stored transposed."""
+"""GPT-2: pre-norm, learned positions, weights of linear layers stored transposed."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ HEADS: dict[Kind, dict[str, str]] = {
 
 
 def build(config: Config, kind: Kind, tied: bool) -> Model:
-    """GPT-2 of a config, with the head of that kind."""
-    config.demand(False, "add_cross_attention")
+    """Build GPT-2 from a config, with a kind of head; a language modeling head is tied or not."""
+    config.check_unset(False, "add_cross_attention")
     dim, eps = config.size("n_embd", "hidden_size"), config.get("layer_norm_epsilon", 1e-5)
-    num_heads = config.heads(dim, "n_head", "num_attention_heads")
+    num_heads = config.num_heads(dim, "n_head", "num_attention_heads")
     by_layer = config.get("scale_attn_by_inverse_layer_idx", False)
     scale = (dim // num_heads) ** -0.5 if config.get("scale_attn_weights", True) else 1.0
     act = config.activation("activation_function", "gelu_new")
@@ -76,7 +76,16 @@ def build(config: Config, kind: Kind, tied: bool) -> Model:
 def decoder_head(
     embedding: Embedding, dim: int, count: int, kind: Kind, tied: bool, dropout: float
 ) -> nn.Module | None:
-    """The head of a decoder: tokens, a text's classes by its last node, or nodes' classes."""
+    """Build the head of a decoder; None for a model without one.
+
+    Args:
+        embedding: of the model.
+        dim: width C.
+        count: number of classes.
+        kind: of the head; classification reads the last node.
+        tied: whether a language modeling head shares the embedding's weight.
+        dropout: dropout probability before the tagging head.
+    """
     heads: dict[Kind, Callable[[], nn.Module | None]] = {
         "none": lambda: None,
         "embedding": lambda: Pooling("last"),
@@ -92,14 +101,14 @@ GPT2 = Family(
     build=build,
     trunk=TRUNK,
     heads=HEADS,
-    classes={
+    architectures={
         "none": "GPT2Model",
         "causal_lm": "GPT2LMHeadModel",
         "classification": "GPT2ForSequenceClassification",
         "tagging": "GPT2ForTokenClassification",
     },
     aliases={"GPT2DoubleHeadsModel": "causal_lm"},
-    known=("h.#.attn.bias", "h.#.attn.masked_bias", "multiple_choice_head.*"),
-    tied=True,
-    eos=50256,
+    ignored_keys=("h.#.attn.bias", "h.#.attn.masked_bias", "multiple_choice_head.*"),
+    tie_word_embeddings=True,
+    eos_token_id=50256,
 )

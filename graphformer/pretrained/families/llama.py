@@ -1,4 +1,4 @@
-"""Llama and those like it: SmolLM, Mistral, Qwen2 and Qwen3."""
+"""Llama and models of its architecture: SmolLM, Mistral, Qwen2 and Qwen3."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ NAMES = {
 
 
 class RMSNorm(nn.RMSNorm):
-    """The normalisation of Llama: in float32 whatever the type, rounded before the weights."""
+    """Llama's RMS normalization: in float32, rounded to the input's dtype before the weights."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [..., C] -> [..., C]."""
+        """Normalize x [..., C]; [..., C]."""
         wide = x.float()
         assert self.eps is not None
         wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
@@ -69,20 +69,24 @@ def build(
     head_dim: int | None = None,
     qk_norm: bool = False,
 ) -> Model:
-    """A decoder of a config, with the head of that kind.
+    """Build a decoder from a config, with a kind of head.
 
     Args:
-        config, kind, tied: as for all families.
-        biases: whether the maps to queries, keys and values have one, and that of the output; None
-            for what the config says.
-        mlp_bias: whether those of the feed-forward nets do; None for what the config says.
-        kv_heads: key heads where the config does not name them; by default as many as heads.
-        head_dim: width of a head where the config does not name it; by default what divides.
-        qk_norm: whether queries and keys are normalised.
+        config: of the checkpoint.
+        kind: of the head.
+        tied: whether a language modeling head shares the embedding's weight.
+        biases: whether the query, key and value projections have a bias, and whether the output
+            projection has; None for the settings of the config.
+        mlp_bias: whether the feed-forward networks have biases; None for the setting of the config.
+        kv_heads: number of key and value heads if the config has no such setting; by default the
+            number of heads.
+        head_dim: width of a head if the config has no such setting; by default the width divided
+            by the number of heads.
+        qk_norm: whether queries and keys are normalized per head.
     """
     dim, depth = config.size("hidden_size"), config.size("num_hidden_layers")
     num_heads = config.size("num_attention_heads")
-    width = config.get("head_dim", head_dim) or dim // config.heads(dim, "num_attention_heads")
+    width = config.get("head_dim", head_dim) or dim // config.num_heads(dim, "num_attention_heads")
     stated = "num_key_value_heads" in config.values or kv_heads is None
     groups = config.get("num_key_value_heads", num_heads) if stated else kv_heads
     eps, dropout = config.get("rms_norm_eps", 1e-6), config.get("attention_dropout", 0.0)
@@ -120,34 +124,35 @@ def build(
 
 
 def rotary(config: Config, width: int) -> Rotary:
-    """The rotary positions of a config, of its old form or its new one.
+    """Build rotary positions from a config with `rope_scaling` or, newer, `rope_parameters`.
 
-    Raises ValueError for a kind of scaling that is not known.
+    Raises:
+        ValueError: when the kind of scaling is not supported, or layers differ.
     """
-    given: dict[str, Any] = config.get("rope_scaling", None) or config.get("rope_parameters", {})
-    origin = f"{config.origin}, in its settings of rotary positions,"
-    if any(isinstance(value, dict) for value in given.values()):
-        raise ValueError(f"{origin} has others for other layers, which this library cannot do.")
-    rope = Config({**config.values, **given}, origin)
+    settings: dict[str, Any] = config.get("rope_scaling", None) or config.get("rope_parameters", {})
+    origin = f"{config.origin}, rotary positions"
+    if any(isinstance(value, dict) for value in settings.values()):
+        raise ValueError(f"{origin}: got settings by layer type, expected the same for all layers")
+    rope = Config({**config.values, **settings}, origin)
     base = rope.get("rope_theta", 10_000.0)
-    rope.demand(1.0, "partial_rotary_factor", accepted=(1,))
-    kind = given.get("rope_type", given.get("type", "default"))
-    Config({"rope_type": kind}, origin).demand(
+    rope.check_unset(1.0, "partial_rotary_factor", accepted=(1,))
+    kind = settings.get("rope_type", settings.get("type", "default"))
+    Config({"rope_type": kind}, origin).check_unset(
         "default", "rope_type", accepted=("linear", "llama3")
     )
     if kind == "default":
         return Rotary(width, base=base)
     if kind == "linear":
-        return Rotary(width, base=base, scaling={"factor": rope.need("factor")})
+        return Rotary(width, base=base, scaling={"factor": rope.require("factor")})
     names = ("factor", "low_freq_factor", "high_freq_factor")
-    scaling = {name: rope.need(name) for name in names}
+    scaling = {name: rope.require(name) for name in names}
     length = "original_max_position_embeddings"
-    scaling[length] = config.get(length, rope.need(length, "max_position_embeddings"))
+    scaling[length] = config.get(length, rope.require(length, "max_position_embeddings"))
     return Rotary(width, base=base, scaling=scaling)
 
 
 def adjacency(config: Config, depth: int) -> Pattern | Sequence[Pattern]:
-    """Who attends to whom: all that came before, or a window of it, in all blocks or some."""
+    """Return the causal pattern of a config, or one per block; windows in all or some blocks."""
     kind, size = config.values["model_type"], config.values.get("sliding_window", 4096)
     if kind == "mistral":
         return Causal() if size is None else Window(size - 1, causal=True)
@@ -163,15 +168,21 @@ def adjacency(config: Config, depth: int) -> Pattern | Sequence[Pattern]:
 
 
 def family(name: str, eos: int | None, **options: Any) -> Family:
-    """One of the families, by what its classes are called in `transformers`."""
+    """Return a family whose classes in `transformers` start with `name`.
+
+    Args:
+        name: first part of the names.
+        eos: the token that ends a text if the config names none.
+        options: of `build`.
+    """
     return Family(
         prefix="model",
         build=partial(build, **options),
         trunk=TRUNK,
         heads=HEADS,
-        classes={kind: f"{name}{ending}" for kind, ending in NAMES.items()},  # type: ignore[misc]
-        known=("layers.#.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"),
-        eos=eos,
+        architectures={kind: f"{name}{ending}" for kind, ending in NAMES.items()},  # type: ignore[misc]
+        ignored_keys=("layers.#.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"),
+        eos_token_id=eos,
     )
 
 

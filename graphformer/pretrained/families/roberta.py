@@ -1,4 +1,4 @@
-"""RoBERTa: BERT with places that are counted from 2, and heads of other make."""
+"""RoBERTa: BERT with positions counted from 2, and other heads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from graphformer.models import Model
 from graphformer.nn import Dropout
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families.bert import LABELS, SPANS, TRUNK, Pooler
-from graphformer.pretrained.families.encoder import encoder, with_head
+from graphformer.pretrained.families.encoder import encoder_parts, model_with_head
 from graphformer.pretrained.families.family import Family, Kind
 
 MASKED = {
@@ -21,26 +21,26 @@ CLASSES = {"head.transform.1.*": "classifier.dense.*", "head.linear.*": "classif
 
 
 def build(config: Config, kind: Kind, tied: bool) -> Model:
-    """RoBERTa of a config, with the head of that kind."""
-    config.demand("absolute", "position_embedding_type")
-    config.demand(False, "is_decoder", "add_cross_attention")
+    """Build RoBERTa from a config, with a kind of head; a masked LM head is tied or not."""
+    config.check_unset("absolute", "position_embedding_type")
+    config.check_unset(False, "is_decoder", "add_cross_attention")
     dim, eps = config.size("hidden_size"), config.get("layer_norm_eps", 1e-12)
     dropout = config.get("hidden_dropout_prob", 0.1)
-    parts = encoder(
+    parts = encoder_parts(
         config,
         dim=dim,
         depth=config.size("num_hidden_layers"),
-        num_heads=config.heads(dim, "num_attention_heads"),
+        num_heads=config.num_heads(dim, "num_attention_heads"),
         hidden_dim=config.size("intermediate_size"),
         activation=config.activation("hidden_act", "gelu"),
         eps=eps,
         dropout=dropout,
         attention_dropout=config.get("attention_probs_dropout_prob", 0.1),
-        # The place of padding is that token's number, and places begin after it.
+        # The position of padding is its token id, and positions of tokens start after it.
         position_offset=config.get("pad_token_id", 1) + 1,
     )
     last = config.get("classifier_dropout", dropout)
-    model = with_head(
+    model = model_with_head(
         parts,
         config,
         kind,
@@ -59,16 +59,16 @@ ROBERTA = Family(
     build=build,
     trunk=TRUNK,
     heads={"masked_lm": MASKED, "classification": CLASSES, "tagging": LABELS, "answers": SPANS},
-    classes={
+    architectures={
         "none": "RobertaModel",
         "masked_lm": "RobertaForMaskedLM",
         "classification": "RobertaForSequenceClassification",
         "tagging": "RobertaForTokenClassification",
         "answers": "RobertaForQuestionAnswering",
     },
-    known=("embeddings.position_ids",),
-    tied=True,
+    ignored_keys=("embeddings.position_ids",),
+    tie_word_embeddings=True,
 )
 XLM_ROBERTA = ROBERTA._replace(
-    classes={kind: f"XLM{name}" for kind, name in ROBERTA.classes.items()}
+    architectures={kind: f"XLM{name}" for kind, name in ROBERTA.architectures.items()}
 )

@@ -1,8 +1,8 @@
-"""ViT and DeiT: images as patches behind a class token, and behind DeiT's second one."""
+"""ViT and DeiT: patches after a class token, and after the distillation token of DeiT."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,12 @@ from graphformer.nn.patches import GridPositions, PatchEmbedding
 from graphformer.patterns import Complete, lengths
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families.bert import Pooler
-from graphformer.pretrained.families.family import Family, Kind
+from graphformer.pretrained.families.family import Conversion, Family, Kind
 
-# The first name is that of files; transformers 5 has others in memory.
+if TYPE_CHECKING:
+    from graphformer.batch_type import BatchLike
+
+# The first keys are those of files; transformers 5 has others in memory.
 TRUNK = {
     "tokens": "embeddings.cls_token",
     "embedding.positions.table": "embeddings.position_embeddings",
@@ -39,12 +42,19 @@ TRUNK = {
 }
 CLASSES = {"head.linear.*": "classifier.*"}
 TWO = {"head.linear.*": "cls_classifier.*", "head.second.*": "distillation_classifier.*"}
-PATCHES, PLACES = "embeddings.patch_embeddings.projection.weight", "embeddings.position_embeddings"
+PATCHES, POSITIONS = (
+    "embeddings.patch_embeddings.projection.weight",
+    "embeddings.position_embeddings",
+)
 TOKENS = ("embeddings.cls_token", "embeddings.distillation_token")
 
 
 class Distilled(Head):
-    """DeiT's head: the mean of what the class token and the second one say.
+    """DeiT's head: the mean of the logits of the class token and of the distillation token.
+
+    Args:
+        dim: width C.
+        out_dim: number of classes K.
 
     Source: Touvron et al., 2021, "Training data-efficient image transformers", section 4.
     """
@@ -53,37 +63,38 @@ class Distilled(Head):
         super().__init__(dim, out_dim, pool="cls")
         self.second = nn.Linear(dim, out_dim)
 
-    def forward(self, x: Tensor, batch: Any) -> Tensor:
-        """x [N, C] of a batch, tokens first -> [B, K]."""
+    def forward(self, x: Tensor, batch: BatchLike) -> Tensor:
+        """Return logits, x [N, C] with the two tokens first in each sample -> [B, K]."""
         sizes = torch.tensor(lengths(batch), device=x.device)
         starts = sizes.cumsum(0) - sizes
         return (self.linear(x[starts]) + self.second(x[starts + 1])) / 2
 
 
 def side(config: Config, name: str) -> tuple[int, int]:
-    """A size of images or patches, which may be one number or two."""
-    value = config.need(name)
+    """Return height and width of images or patches; the setting is one number or two."""
+    value = config.require(name)
     rows, columns = value if isinstance(value, list) else (value, value)
     return int(rows), int(columns)
 
 
 def grid(config: Config) -> tuple[int, int]:
-    """Rows and columns of the patches that positions were learned on."""
+    """Return rows and columns of the patches that positions were learned for."""
     (height, width), (rows, columns) = side(config, "image_size"), side(config, "patch_size")
     if rows != columns:
         raise ValueError(
-            f"{config.origin} has patches of {rows} x {columns}, which are no squares."
+            f"{config.origin}: got patches of {rows} x {columns}, expected squares; other shapes "
+            "are not supported"
         )
     return height // rows, width // columns
 
 
 def build(config: Config, kind: Kind, tied: bool, *, tokens: int = 1) -> Model:
-    """ViT of a config, or with two tokens DeiT, with the head of that kind."""
-    config.demand("tanh", "pooler_act")
+    """Build ViT from a config, or DeiT with two tokens, with a kind of head; `tied` is ignored."""
+    config.check_unset("tanh", "pooler_act")
     dim, eps = config.size("hidden_size"), config.get("layer_norm_eps", 1e-12)
-    config.demand(dim, "pooler_output_size")
+    config.check_unset(dim, "pooler_output_size")
     num_heads, hidden_dim = (
-        config.heads(dim, "num_attention_heads"),
+        config.num_heads(dim, "num_attention_heads"),
         config.size("intermediate_size"),
     )
     act, dropout = config.activation("hidden_act", "gelu"), config.get("hidden_dropout_prob", 0.0)
@@ -116,39 +127,42 @@ def build(config: Config, kind: Kind, tied: bool, *, tokens: int = 1) -> Model:
     return model
 
 
-def views(config: Config) -> dict[str, tuple[int, ...]]:
-    """The linear map of patches as the convolution that it is stored as."""
+def stored_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """Return the shape of the patch embedding, which is stored as a convolution."""
     patch = side(config, "patch_size")
     return {PATCHES: (config.size("hidden_size"), config.get("num_channels", 3), *patch)}
 
 
-def joined(config: Config, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tokens with the places that are added to them, [tokens, C], and places on their grid.
+def merge_positions(config: Config, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Add positions to the tokens, [tokens, C], and arrange the others on their grid.
 
-    Raises ValueError for tensors of other shapes than the config says.
+    Raises:
+        ValueError: when tensors have other shapes than the config implies.
     """
     dim, (rows, columns) = config.size("hidden_size"), grid(config)
     own = [tensors[name] for name in TOKENS if name in tensors]
     shape = [1, len(own) + rows * columns, dim]
-    if list(tensors[PLACES].shape) != shape or any(list(t.shape) != [1, 1, dim] for t in own):
+    if list(tensors[POSITIONS].shape) != shape or any(list(t.shape) != [1, 1, dim] for t in own):
         raise ValueError(
-            f"the weights do not fit {config.origin}; of another shape: {PLACES} "
-            f"({list(tensors[PLACES].shape)} there, {shape} by the config) or a token."
+            f"the weights do not match {config.origin}; mismatched shapes: {POSITIONS} "
+            f"({list(tensors[POSITIONS].shape)} stored, {shape} by the config) or a token; check "
+            "its sizes"
         )
-    places = tensors[PLACES][0]
+    positions = tensors[POSITIONS][0]
     tokens = torch.cat([token[0] for token in own])
     return {
-        TOKENS[0]: tokens + places[: len(own)],
-        PLACES: places[len(own) :].view(rows, columns, dim),
+        TOKENS[0]: tokens + positions[: len(own)],
+        POSITIONS: positions[len(own) :].view(rows, columns, dim),
     }
 
 
-def parted(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The same as they are stored; tokens keep the places that were added to them."""
-    tokens, places = tensors[f"{prefix}{TOKENS[0]}"], tensors[f"{prefix}{PLACES}"].flatten(0, 1)
+def split_positions(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return tensors in the stored form; the tokens keep the positions that were added."""
+    tokens = tensors[f"{prefix}{TOKENS[0]}"]
+    positions = tensors[f"{prefix}{POSITIONS}"].flatten(0, 1)
     stored = {f"{prefix}{name}": t.view(1, 1, -1) for name, t in zip(TOKENS, tokens, strict=False)}
     zeros = torch.zeros_like(tokens)
-    return {**tensors, **stored, f"{prefix}{PLACES}": torch.cat([zeros, places]).unsqueeze(0)}
+    return {**tensors, **stored, f"{prefix}{POSITIONS}": torch.cat([zeros, positions]).unsqueeze(0)}
 
 
 VIT = Family(
@@ -156,16 +170,16 @@ VIT = Family(
     build=build,
     trunk=TRUNK,
     heads={"classification": CLASSES},
-    classes={"none": "ViTModel", "classification": "ViTForImageClassification"},
-    known=("embeddings.mask_token",),
-    views=views,
-    joins=((TOKENS[0], PLACES), joined, parted),
-    texts=False,
+    architectures={"none": "ViTModel", "classification": "ViTForImageClassification"},
+    ignored_keys=("embeddings.mask_token",),
+    stored_shapes=stored_shapes,
+    conversion=Conversion((TOKENS[0], POSITIONS), merge_positions, split_positions),
+    is_text=False,
 )
 
 
 def build_deit(config: Config, kind: Kind, tied: bool) -> Model:
-    """DeiT of a config, with the head of that kind."""
+    """Build DeiT from a config, with a kind of head."""
     return build(config, kind, tied, tokens=2)
 
 
@@ -173,10 +187,10 @@ DEIT = VIT._replace(
     prefix="deit",
     build=build_deit,
     heads={"classification": CLASSES, "distilled": TWO},
-    classes={
+    architectures={
         "none": "DeiTModel",
         "classification": "DeiTForImageClassification",
         "distilled": "DeiTForImageClassificationWithTeacher",
     },
-    joins=((*TOKENS, PLACES), joined, parted),
+    conversion=Conversion((*TOKENS, POSITIONS), merge_positions, split_positions),
 )

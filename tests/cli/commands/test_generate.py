@@ -80,7 +80,7 @@ def test_several_prompts_and_stop_strings(checkpoint, capsys):
         (["--prompt", "Ω"], "the character 'Ω'"),
         (["--prompt", ""], "--prompt: got no tokens"),
         (["--prompt", "to", "--stop", ""], "--stop: got an empty string"),
-        (["--prompt", "to", "--seed", "-3"], "seed must be 0 or more, or None, got -3"),
+        (["--prompt", "to", "--seed", "-3"], "seed: got -3, expected 0 or more"),
         (["--prompt", "to", "--top-p", "3"], "top_p must be above 0"),
         (["--prompt", "to", "--max-new-tokens", "x"], "--max-new-tokens"),
         ([], "--prompt"),
@@ -107,7 +107,7 @@ def test_cells_write_and_what_sees_ahead_does_not(checkpoint, capsys, tmp_path, 
     out = run(capsys, tmp_path / "cells", "--prompt", "to", "--max-new-tokens", "5")
     assert len(out) == len("to") + 5 + 1
     assert main(["generate", "--ckpt", str(tmp_path / "ahead"), "--prompt", "to"]) == 2
-    assert "trained over Complete(), where tokens see what follows" in capsys.readouterr().err
+    assert "got Complete(), in which tokens attend to later ones" in capsys.readouterr().err
 
 
 def test_a_model_that_writes_nothing(trained, capsys):

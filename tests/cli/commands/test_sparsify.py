@@ -14,7 +14,7 @@ from graphformer.cli import main
 from graphformer.cli.config.pattern_syntax import parse_pattern
 from graphformer.cli.errors import UsageError
 from graphformer.cli.tradeoff import MeasuredModel, measure_tradeoff
-from graphformer.models import packed
+from graphformer.data import pack_tokens
 from graphformer.patterns import (
     Causal,
     Complete,
@@ -93,7 +93,7 @@ def encoder() -> models.Model:
 def batches(size: int) -> list[SimpleNamespace]:
     generator = torch.Generator().manual_seed(2)
     texts = [torch.randint(17, (n,), generator=generator).tolist()[:size] for n in (23, 11, 7)]
-    return [packed(texts[:2]), packed(texts[2:])]
+    return [pack_tokens(texts[:2]), pack_tokens(texts[2:])]
 
 
 def test_figures_of_an_encoder():

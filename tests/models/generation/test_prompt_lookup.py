@@ -1,4 +1,4 @@
-"""Tokens guessed ahead: the same text in fewer steps."""
+"""Prompt lookup: the same text in fewer steps, and how drafts are proposed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from graphformer import models, patterns
-from graphformer.models.generation import prompt_lookup as guessing
 from graphformer.models.generation.decoders import CachedDecoder
-from graphformer.models.generation.prompt_lookup import PromptLookup
+from graphformer.models.generation.prompt_lookup import (
+    MAX_DRAFT,
+    MAX_NGRAM,
+    MAX_PAUSE,
+    MIN_NGRAM,
+    PromptLookup,
+)
 
-VOCAB = 7  # few, so that texts repeat themselves
+VOCAB = 7  # small, so that texts repeat themselves
 WINDOW = patterns.Window(3, causal=True)
 PROMPT = [1, 2, 3, 4, 1, 2, 3, 5, 1, 2]
 
@@ -31,7 +36,7 @@ def decoder(positions="rotary", **parts):
 
 @pytest.fixture
 def steps(monkeypatch):
-    """The numbers of tokens that were added at each step."""
+    """The number of tokens that each step appends."""
     added, extend = [], CachedDecoder.extend
 
     def counted(self, tokens):
@@ -69,20 +74,22 @@ def test_the_text_is_the_same_in_fewer_steps(steps, positions, pattern, options)
         {"max_new_tokens": 2},
     ],
 )
-def test_whatever_is_asked_of_it(options):
+def test_options_act_as_without_drafts(options):
     model = decoder("learned", max_length=64)
     options = {"max_new_tokens": 47, "temperature": 0, **options}
     expected = model.generate(PROMPT, prompt_lookup=False, **options)
     assert model.generate(PROMPT, **options) == expected
-    told = []
-    model.generate(PROMPT, stream=lambda number, token: told.append((number, token)), **options)
-    assert told == [(0, token) for token in expected[len(PROMPT) :]]
-    told.clear()
-    stopped = model.generate(PROMPT, stream=lambda *_: told.append(0) or len(told) == 5, **options)
+    received = []
+    model.generate(PROMPT, stream=lambda number, token: received.append((number, token)), **options)
+    assert received == [(0, token) for token in expected[len(PROMPT) :]]
+    received.clear()
+    stopped = model.generate(
+        PROMPT, stream=lambda *_: received.append(0) or len(received) == 5, **options
+    )
     assert stopped == expected[: len(PROMPT) + 5]
 
 
-def test_an_encoder_decoder_guesses_too(steps):
+def test_an_encoder_decoder_uses_drafts_too(steps):
     torch.manual_seed(3)
     model = models.encoder_decoder(VOCAB, dim=24, depth=1, num_heads=4, tied=False)
     model = model.double().eval()
@@ -95,36 +102,46 @@ def test_an_encoder_decoder_guesses_too(steps):
     assert max(steps) > 1
 
 
-def test_what_followed_last_time_is_guessed_and_goes_round():
-    guesses = PromptLookup([1, 2, 3, 4, 9, 2, 3])
-    assert guesses.next(5) == [4]
+def test_the_draft_is_what_followed_and_repeats_at_the_end():
+    lookup = PromptLookup([1, 2, 3, 4, 9, 2, 3])
+    assert lookup.propose(5) == [4]
     for _ in range(3):
-        guesses.judge(1, 1)
-    assert guesses.next(3) == [4, 9, 2]
-    assert guesses.next(7) == [4, 9, 2, 3, 4, 9, 2]  # the text's last five tokens, again
-    assert PromptLookup([1, 2, 3, 4]).next(5) == []
-    assert PromptLookup([]).next(5) == []
-    assert guesses.next(0) == []
+        lookup.update(1, 1)
+    assert lookup.propose(3) == [4, 9, 2]
+    assert lookup.propose(7) == [4, 9, 2, 3, 4, 9, 2]  # the last five tokens, again
+    assert PromptLookup([1, 2, 3, 4]).propose(5) == []
+    assert PromptLookup([]).propose(5) == []
+    assert lookup.propose(0) == []
 
 
-def test_wrong_guesses_are_tried_less_and_less():
-    guesses, tried = PromptLookup([1, 2] * 3), []
+def test_drafts_shrink_to_what_was_accepted():
+    lookup = PromptLookup([1, 2, 1, 2])
+    for _ in range(5):
+        lookup.update(3, 3)
+    assert lookup.draft_length == MAX_DRAFT
+    lookup.update(2, 7)
+    assert lookup.draft_length == 2
+    assert lookup.propose(7) == [1, 2], "no pause after a partial success"
+
+
+def test_rejected_drafts_are_tried_less_and_less():
+    lookup, tried = PromptLookup([1, 2] * 3), []
     for step in range(200):
-        if ahead := guesses.next(guessing.MOST):
+        if draft := lookup.propose(MAX_DRAFT):
             tried.append(step)
-            guesses.judge(0, len(ahead))
+            lookup.update(0, len(draft))
     gaps = [later - earlier for earlier, later in pairwise(tried)]
     assert gaps[0] == 2
     assert gaps == sorted(gaps)
-    assert gaps[-1] == guessing.LONGEST_PAUSE + 1
+    assert gaps[-1] == MAX_PAUSE + 1
 
 
 @given(st.lists(st.integers(0, 2), max_size=40))
-def test_a_guess_is_what_followed_the_longest_match(text):
-    ahead = PromptLookup(text).next(1)
-    for length in range(min(guessing.LONGEST, len(text)), guessing.SHORTEST - 1, -1):
+def test_a_draft_follows_the_longest_match(text):
+    draft = PromptLookup(text).propose(1)
+    for length in range(min(MAX_NGRAM, len(text)), MIN_NGRAM - 1, -1):
         for start in range(len(text) - length - 1, -1, -1):
             if text[start : start + length] == text[-length:]:
-                assert ahead == [text[start + length]]
+                assert draft == [text[start + length]]
                 return
-    assert ahead == []
+    assert draft == []

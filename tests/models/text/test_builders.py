@@ -1,17 +1,20 @@
-"""Builders of text models: shapes, learning, and what makes each one what it is."""
+"""Builders of text models: shapes, learning, causality, parts and options."""
 
 from __future__ import annotations
 
 import math
+from inspect import signature
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from torch import nn
 from torch.nn import functional as F
 from torch_geometric.data import Data
 
 import graphformer as gf
 from graphformer import models, patterns
+from graphformer.models.text.trunk import text_trunk
 from graphformer.nn import (
     GatedFeedForward,
     MixtureOfExperts,
@@ -190,7 +193,7 @@ def test_a_packed_batch_is_its_samples(name):
 
 
 @pytest.mark.parametrize("name", [n for n in BUILD if BUILD[n][2] is CAUSAL])
-def test_what_comes_later_is_not_seen(name):
+def test_logits_do_not_depend_on_later_tokens(name):
     build, make, adjacency, _ = BUILD[name]
     model, data = draw(build()), make()
     before = model(data, adjacency)
@@ -212,15 +215,6 @@ def test_answers_depend_on_their_own_source(name):
     assert changed.tolist() == [False] * 5 + [True] * 3 + [False] * 7
 
 
-def test_an_encoder_decoder_takes_other_edges():
-    model, data = draw(models.encoder_decoder(VOCAB, **SIZES)), pairs()
-    whole = model(data, CAUSAL)
-    model.source_adjacency = patterns.Window(1)
-    assert not torch.allclose(model(data, CAUSAL), whole)
-    model.source_adjacency = patterns.Window(7)
-    torch.testing.assert_close(model(data, CAUSAL), whole)
-
-
 def test_a_sentence_has_a_vector_of_length_one():
     for pool in ("mean", "cls", "last"):
         model = models.sentence_embedder(VOCAB, pool=pool, **SIZES)
@@ -228,7 +222,7 @@ def test_a_sentence_has_a_vector_of_length_one():
         torch.testing.assert_close(out.norm(dim=1), torch.ones(3))
 
 
-def test_token_types_are_told_apart():
+def test_token_types_change_the_output():
     model, data = draw(models.bert(VOCAB, **SIZES)), batch()
     one_text = model(data, COMPLETE)
     data.token_types = torch.zeros(15, dtype=torch.int64)
@@ -276,31 +270,57 @@ def test_weights_start_small_and_smaller_where_they_add_up(options):
             assert abs(weight.std().item() - weight_std(64)) < 3e-3
 
 
-def test_past_the_longest_text_the_error_names_max_length():
+def test_texts_longer_than_the_learned_positions():
     model = models.language_model(VOCAB, max_length=6, **SIZES)
     with pytest.raises(ValueError, match="max_length 6"):
         model(batch(), CAUSAL)
 
 
-def test_recurrent_cells_are_torchs():
-    model, data = draw(models.recurrent_language_model(VOCAB, 13, cell="gru")), batch()
-    for part, x in zip(model(data, CAUSAL).split(LENGTHS), data.x.split(LENGTHS), strict=True):
-        states, _ = model.layers(model.tokens(x).unsqueeze(0))
-        torch.testing.assert_close(part, model.head.linear(states.squeeze(0)))
-    with pytest.raises(ValueError, match="a node in every sample"):
-        model(Data(x=data.x, lengths=(15, 0)), None)
+@pytest.mark.parametrize(
+    ("build", "arguments"),
+    [
+        (models.language_model, (VOCAB,)),
+        (models.llama, (VOCAB,)),
+        (models.bert, (VOCAB,)),
+        (models.encoder_decoder, (VOCAB,)),
+        (models.text_classifier, (VOCAB, 3)),
+        (models.token_tagger, (VOCAB, 3)),
+        (models.sentence_embedder, (VOCAB,)),
+        (models.word_tagger, (VOCAB, 3)),
+    ],
+)
+def test_options(build, arguments):
+    name = build.__name__
+    with pytest.raises(TypeError, match=rf"{name}\(\) got an unexpected option 'dept': .* 'depth'"):
+        build(*arguments, dept=3)
+    with pytest.raises(TypeError, match=r"got an unexpected option 'droput': did you mean 'drop"):
+        build(*arguments, **SIZES, droput=0.5)
+    with pytest.warns(FutureWarning, match="checkpoint .* now called activation_checkpointing"):
+        model = build(*arguments, **SIZES, checkpoint=True)
+    transformer = getattr(model, "decoder", model).transformer
+    assert transformer.activation_checkpointing
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_function_arguments(build, "network")
+    defaults = vars(parser.get_defaults().network)
+    expected = signature(text_trunk).parameters
+    for option in ("num_heads", "dropout", "activation_checkpointing", "rotary_base", "top_k"):
+        assert defaults[option] == expected[option].default, "as the command line lists it"
 
 
-def test_recurrent_attention_is_its_equations():
-    model = draw(models.recurrent_seq2seq(VOCAB, 13, cell="gru"))
-    data = alone(pairs(), 1)
-    decoder = model.decoder
-    nodes = model.encoder(model.tokens(data.source).unsqueeze(0))[0].squeeze(0)
-    state, rows = decoder.first(nodes.mean(0)).tanh(), []
-    for token in data.x:
-        hidden = F.leaky_relu(decoder.query(state) + decoder.key(nodes), 0.2)
-        context = (hidden @ decoder.score[0]).softmax(0) @ nodes
-        y = torch.cat([model.tokens(token), context])
-        state = decoder.cell(y.unsqueeze(0), state.unsqueeze(0)).squeeze(0)
-        rows.append(model.head.linear(torch.cat([state, context])))
-    torch.testing.assert_close(model(data, None), torch.stack(rows))
+def test_a_word_is_the_sum_of_its_features():
+    model = draw(models.word_tagger(VOCAB, 7, **SIZES))
+    assert isinstance(model.embedding.features, nn.EmbeddingBag)
+    generator = torch.Generator().manual_seed(3)
+    data = batch()
+    data.x = torch.randint(VOCAB, (15, 5), generator=generator)
+    logits = model(data, COMPLETE)
+    assert logits.shape == (15, 7)
+    order = torch.randperm(5, generator=generator)
+    shuffled = batch()
+    shuffled.x = data.x[:, order]
+    torch.testing.assert_close(model(shuffled, COMPLETE), logits)
+    nodes = model.embedding.features.weight[data.x].sum(1) + model.embedding.positions(data.pos)
+    expected = model.head(model.transformer(nodes, COMPLETE, data.pos), data)
+    torch.testing.assert_close(logits, expected)
+    tree = gf.from_edge_index(torch.tensor([[0, 1, 3], [1, 2, 2]]), 15).with_self_loops()
+    assert not torch.allclose(model(data, tree), logits)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from graphformer.models.generation.generate import fast_linear
+from graphformer.models.generation.modes import fast_linear
 from graphformer.ops.cpu.skinny_linear import linear, suits
 
 

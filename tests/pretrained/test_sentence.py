@@ -1,4 +1,4 @@
-"""Sentence encoders: vectors as `sentence-transformers` gives them."""
+"""Sentence encoders: folders of `sentence-transformers`, and vectors of a real one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 import graphformer as gf
 from graphformer import patterns
+from graphformer.nn import Pooling
+from graphformer.pretrained.sentence import add_sentence_head, sentence_files
 
 TEXTS = [
     "A cat sits on the mat.",
@@ -37,7 +39,7 @@ def model(folder: Path) -> Any:
 
 
 def reference(transformers: Any, folder: Path, texts: list[str]) -> torch.Tensor:
-    """What the model's card says: the mean of the nodes, scaled to length one."""
+    """Vectors as the model card computes them: the mean of the nodes, scaled to length one."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     theirs = transformers.AutoModel.from_pretrained(folder).eval()
     with torch.no_grad():
@@ -89,15 +91,6 @@ def test_another_adjacency_with_the_same_weights(model):
     assert 0.3 < F.cosine_similarity(local, model.encode(TEXTS))[1] < 0.99
 
 
-def test_a_model_that_cannot_encode_says_why():
-    tagger = gf.models.token_tagger(29, 3, dim=10, depth=1, num_heads=2)
-    with pytest.raises(ValueError, match="has no tokenizer"):
-        tagger.encode("a")
-    tagger.tokenizer = object()
-    with pytest.raises(ValueError, match="has no head that pools"):
-        tagger.encode("a")
-
-
 def sentence_folder(make: Any, folder: Path, pooling: dict[str, Any], *names: str) -> Path:
     """A folder as sentence-transformers writes it, without a tokenizer."""
     sizes = {"hidden_size": 10, "num_attention_heads": 2, "intermediate_size": 13}
@@ -128,9 +121,35 @@ def test_pooling_is_that_of_the_folder(make, tmp_path, pooling: dict[str, Any], 
 
 def test_unknown_modules_and_pooling_are_errors(make, tmp_path):
     folder = sentence_folder(make, tmp_path / "a", {"pooling_mode": "mean"}, "Dense")
-    with pytest.raises(ValueError, match="has a module Dense"):
+    with pytest.raises(ValueError, match="got the module Dense, expected Transformer"):
         gf.from_pretrained(folder)
     flags = {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}
     folder = sentence_folder(make, tmp_path / "b", flags, "Normalize")
-    with pytest.raises(ValueError, match="pools by max and mean"):
+    with pytest.raises(ValueError, match="got pooling by max and mean, expected one of"):
         gf.from_pretrained(folder)
+
+
+def test_other_settings_of_the_folder(make, tmp_path):
+    folder = sentence_folder(make, tmp_path / "a", {"pooling_mode": "mean"}, "Normalize")
+    settings = {"prompts": {"query": "query: ", "x": "y"}, "default_prompt_name": "query"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    model = gf.from_pretrained(folder)
+    assert (model.head.normalize, model.prompt) == (True, "query: ")
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"do_lower_case": True}))
+    with pytest.raises(ValueError, match="do_lower_case.*set it in the normalizer"):
+        gf.from_pretrained(folder)
+    (folder / "modules.json").write_text(json.dumps([{"type": "x.Transformer"}]))
+    with pytest.raises(ValueError, match="got no Pooling, expected one"):
+        gf.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_written_files_are_read_again(tmp_path, normalize: bool):
+    for pool in ("mean", "cls", "last", "max"):
+        folder = tmp_path / pool
+        for name, text in sentence_files(Pooling(pool, normalize=normalize), 7).items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        model = gf.models.bert(11, dim=6, depth=1, num_heads=2)
+        add_sentence_head(model, folder)
+        assert (model.head.pool, model.head.normalize) == (pool, normalize)

@@ -1,4 +1,4 @@
-"""ViT and DeiT: the same numbers as in `transformers`, both ways."""
+"""ViT and DeiT: outputs and gradients equal those of `transformers`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_equal_to_transformers(make, tmp_path, name: str, dtype: torch.dtype):
         ours = gf.from_pretrained(source)
         assert ours.adjacency == patterns.Complete()
         expected = theirs(pixel_values=images)[0]
-        found = answer(ours, gf.pretrained.pack_images(images, 3))
+        found = answer(ours, gf.data.pack_images(images, 3))
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
         weight = torch.randn_like(expected)
         (expected * weight).sum().backward()
@@ -88,17 +88,17 @@ def test_there_and_back(make, transformers, tmp_path, name: str):
     torch.testing.assert_close(again(images)[0], theirs(images)[0], rtol=1e-5, atol=1e-5)
 
 
-def test_images_of_other_sizes_interpolate_places(make):
+def test_images_of_other_sizes_interpolate_positions(make):
     theirs = make("ViTModel", "ViTConfig", **(SIZES | {"image_size": 12}))
     images = torch.randn(2, 2, 9, 18)
     expected = theirs(images, interpolate_pos_encoding=True)[0]
     ours = gf.from_pretrained(theirs)
-    found = answer(ours, gf.pretrained.pack_images(images, 3))
+    found = answer(ours, gf.data.pack_images(images, 3))
     torch.testing.assert_close(found, expected, rtol=2e-5, atol=2e-5)
 
 
-def test_places_of_another_number_are_an_error(make, tmp_path):
+def test_another_number_of_positions(make, tmp_path):
     theirs = make("ViTModel", "ViTConfig", **SIZES)
     theirs.config.image_size = 12
-    with pytest.raises(ValueError, match=r"position_embeddings \(\[1, 16, 22\] there, \[1, 17"):
+    with pytest.raises(ValueError, match=r"position_embeddings \(\[1, 16, 22\] stored, \[1, 17"):
         gf.from_pretrained(theirs)

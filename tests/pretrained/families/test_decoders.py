@@ -1,4 +1,4 @@
-"""GPT-2, Llama, Mistral and Qwen: the same numbers and texts as in `transformers`, both ways."""
+"""GPT-2, Llama, Mistral and Qwen: logits, gradients and texts equal those of `transformers`."""
 
 from __future__ import annotations
 
@@ -97,14 +97,14 @@ def test_equal_to_transformers(make, tmp_path, kind: str, head: str, dtype: torc
 def test_greedy_texts_are_those_of_transformers(make, kind: str):
     family, sizes = SIZES[kind]
     theirs = make(name(family, "lm"), f"{family}Config", **sizes)
-    with torch.no_grad():  # what was said matters more than biases
+    with torch.no_grad():  # so that tokens matter more than biases
         theirs.get_input_embeddings().weight.mul_(9)
     ours = gf.from_pretrained(theirs)
     expected = [
         theirs.generate(torch.tensor([text]), max_new_tokens=23, do_sample=False)[0].tolist()
         for text in TEXTS
     ]
-    assert len({tuple(text[-5:]) for text in expected}) > 1  # they say something
+    assert len({tuple(text[-5:]) for text in expected}) > 1, "the texts differ"
     for options in ({}, {"cache": False}):
         assert ours.generate(TEXTS, max_new_tokens=23, temperature=0, **options) == expected
 
@@ -137,7 +137,7 @@ def test_there_and_back(make, transformers, tmp_path, kind: str):
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     ids = torch.tensor([TEXTS[1]])
-    assert torch.equal(again(input_ids=ids)[0], theirs(input_ids=ids)[0])
+    torch.testing.assert_close(again(input_ids=ids)[0], theirs(input_ids=ids)[0])
     twice = gf.from_pretrained(tmp_path / "here")
     for key, tensor in gf.from_pretrained(theirs).state_dict().items():
         assert torch.equal(twice.state_dict()[key], tensor), key

