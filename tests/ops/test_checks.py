@@ -32,7 +32,7 @@ def zeros(*shape):
         ({"q": zeros(5, 4, 3).double()}, TypeError, "float dtype"),
         ({n: zeros(5, 2, 3).long() for n in "qkv"}, TypeError, "float dtype"),
         ({"k": zeros(5, 2, 3).to("meta")}, ValueError, "device"),
-        ({"adjacency": torch.ones(5, 5)}, TypeError, "adjacency must be"),
+        ({"adjacency": torch.ones(5, 5)}, TypeError, "edge_index: got dtype"),
         ({"bias": zeros(12)}, ValueError, r"bias must be \[13\]"),
         ({"bias": zeros(13, 3)}, ValueError, r"bias must be \[13\] or \[13, 4\]"),
         ({"bias": zeros(13, 4, 1)}, ValueError, "bias must be"),

@@ -57,10 +57,10 @@ def test_spelling(text, expected):
         ("Window:radius=1,causal=1", "causal must be bool, got '1'"),
         ("Complete:radius=1", "Complete has no setting 'radius=1'"),
         ("Offsets:offsets=3", "offsets must be a sequence such as"),
-        ("GlobalNodes:count=0", "count must be at least 1, got 0"),
+        ("GlobalNodes:count=0", "count: got 0, expected at least 1"),
         (
             "Complete+Learned:path=nowhere.json",
-            "got 'nowhere.json', expected an existing pattern file",
+            "got 'nowhere.json', expected an existing",
         ),
         ("PerHead", "unknown pattern 'PerHead'"),
     ],
