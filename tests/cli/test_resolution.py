@@ -70,7 +70,7 @@ def test_bad_folders_are_one_line(pets: Path, capsys: pytest.CaptureFixture[str]
     (pets / "pets" / "emus").mkdir()
     assert main(["fit", "-c", "pets.yaml"]) == 2
     error = capsys.readouterr().err
-    assert "emus holds no images" in error
+    assert "emus: got no images, expected one or more" in error
     assert error.count("\n") == 1
     (pets / "pets" / "emus").rmdir()
     for file in (pets / "pets" / "dogs").iterdir():

@@ -80,12 +80,12 @@ def test_vocabularies_are_learned_from_folders_and_records(workplace: Path) -> N
     ("arguments", "message"),
     [
         (["--out", "v.json"], "the following arguments are required: files"),
-        (["--out", "v.txt", "text.txt"], "--out must end in .json, got v.txt"),
+        (["--out", "v.txt", "text.txt"], "--out: got v.txt, expected a name that ends in .json"),
         (["--out", "v.json", "none.txt"], "path: got 'none.txt', but neither"),
         (["--out", "v.json", "--kind", "words", "text.txt"], "invalid choice: 'words'"),
         (["--out", "v.json", "--vocab-size", "7", "text.txt"], "vocab_size: got 7, expected"),
-        (["--out", "v.json", "--sentinels", "-1", "text.txt"], "--sentinels must be 0 or more"),
-        (["--out", "v.json", "--lowercase", "text.txt"], "--lowercase is for --kind wordpiece"),
+        (["--out", "v.json", "--sentinels", "-1", "text.txt"], "--sentinels: got -1, expected an integer of 0 or more"),
+        (["--out", "v.json", "--lowercase", "text.txt"], "--lowercase: got --kind bpe, expected --kind wordpiece"),
         (["--out", "text.txt/v.json", "text.txt"], "cannot write --out text.txt/v.json: File exi"),
     ],
 )
@@ -138,7 +138,7 @@ def test_questions_are_answered_by_options_and_by_text(
     assert main([*asked, "--answer", "wrong"]) == 2
     assert "a.jsonl, line 1: there is no field 'wrong'" in capsys.readouterr().err
     for arguments, message in [
-        (["--options", "options", "--shots", "9"], "shots is 9, but there are only 2"),
+        (["--options", "options", "--shots", "9"], "shots: got 9, but there are only 2"),
         (["--extract", "("], "extract is '(', no regular expression"),
         (["--shots", "-1"], "--shots must be 0 or more, got -1"),
         (["--limit", "0"], "--limit must be 1 or more, got 0"),
