@@ -1,9 +1,9 @@
-"""What a batch knows about its edges, as options of attention: biases, features, weights."""
+"""Biases, features and weights of edges from the fields of a batch, as options of attention."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,41 +12,48 @@ from graphformer.adjacency import Adjacency, edge_values
 from graphformer.nn.options import LayerOptions
 from graphformer.patterns.fields import require_tensor
 
+if TYPE_CHECKING:
+    from graphformer.batch_type import BatchLike
+
 
 class PartBias(nn.Module):
-    """A learned bias for each kind of edge of a union, 0 at first; those of several kinds add up.
+    """A learned bias for each part of a union of adjacencies, 0 at first.
 
-    An adjacency that is no union has edges of one kind, for which a bias would change nothing:
-    it gets none.
+    The bias of an edge is the sum over the parts that it is in. An adjacency that is not a union
+    has no bias, for one that all edges share would not change the softmax.
 
     Args:
-        num_kinds: parts of the union that the model is for.
+        num_parts: number of parts of the unions.
         num_heads: H.
 
     Source: Shirzad et al., 2023, "Exphormer", section 3.3.
     """
 
-    def __init__(self, num_kinds: int, num_heads: int) -> None:
+    def __init__(self, num_parts: int, num_heads: int) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.zeros(num_kinds, num_heads))
+        self.table = nn.Parameter(torch.zeros(num_parts, num_heads))
 
-    def forward(self, batch: Any, adjacency: Adjacency) -> Tensor | None:
-        """The bias of each edge, [E, H]; ValueError for a union of another number of parts."""
+    def forward(self, batch: BatchLike, adjacency: Adjacency) -> Tensor | None:
+        """Return the bias of each edge, [E, H]; None if the adjacency is not a union.
+
+        Raises:
+            ValueError: when the union has another number of parts.
+        """
         if not adjacency.parts:
             return None
         if len(adjacency.parts) != len(self.table):
             raise ValueError(
-                f"adjacency must be a union of {len(self.table)} kinds of edges, for which the "
-                f"model was built, or no union; got one of {len(adjacency.parts)}"
+                f"adjacency: got a union of {len(adjacency.parts)} parts, expected "
+                f"{len(self.table)}, as the model was built for, or no union"
             )
         return adjacency.part_mask.to(self.table.dtype) @ self.table
 
 
 class TypeBias(nn.Module):
-    """A learned bias for each type of edge in the data, 0 at first; edges without a type get 0.
+    """A learned bias for each edge type of the data, 0 at first; 0 for edges not in the data.
 
     Args:
-        num_types: how many types there are.
+        num_types: number of edge types.
         num_heads: H.
     """
 
@@ -54,15 +61,15 @@ class TypeBias(nn.Module):
         super().__init__()
         self.table = nn.Parameter(torch.zeros(num_types, num_heads))
 
-    def forward(self, batch: Any, adjacency: Adjacency) -> Tensor:
-        """The bias of each edge, [E, H], from `batch.edge_type` [E'], integers."""
+    def forward(self, batch: BatchLike, adjacency: Adjacency) -> Tensor:
+        """Return the bias of each edge, [E, H], from `batch.edge_type`, integers [E']."""
         types = require_tensor(batch, "edge_type", "the model has a bias for each type of edge")
-        numbers = edge_values(adjacency, batch.edge_index, types + 1)
-        return torch.cat([self.table.new_zeros(1, self.table.shape[1]), self.table])[numbers]
+        rows = edge_values(adjacency, batch.edge_index, types + 1)  # row 0: not in the data
+        return torch.cat([self.table.new_zeros(1, self.table.shape[1]), self.table])[rows]
 
 
 class FeatureBias(nn.Module):
-    """A bias that is a linear map of the edges' features; edges without features get 0.
+    """A bias that is a linear map of the edge features; 0 for edges not in the data.
 
     Args:
         edge_dim: width F of the features.
@@ -73,8 +80,8 @@ class FeatureBias(nn.Module):
         super().__init__()
         self.linear = nn.Linear(edge_dim, num_heads, bias=False)
 
-    def forward(self, batch: Any, adjacency: Adjacency) -> Tensor:
-        """The bias of each edge, [E, H]."""
+    def forward(self, batch: BatchLike, adjacency: Adjacency) -> Tensor:
+        """Return the bias of each edge, [E, H], from `batch.edge_attr` [E', F]."""
         features = edge_features(batch, self.linear.in_features)
         return self.linear(edge_values(adjacency, batch.edge_index, features))
 
@@ -82,12 +89,12 @@ class FeatureBias(nn.Module):
 class DistanceBias(nn.Module):
     """A learned bias for each shortest-path distance between source and target, 0 at first.
 
-    Pairs that are further apart than `max_distance`, or not connected, share one; so do those
-    with a virtual node (`batch.virtual_mask`).
+    Pairs at more than `max_distance`, or not connected, share one bias, and so do pairs with a
+    virtual node (`batch.virtual_mask`).
 
     Args:
-        max_distance: D, as in the encoding `shortest_path:D`, whose `batch.path_index` [*, P] and
-            `batch.path_length` [P] it reads.
+        max_distance: D of the encoding `shortest_path:D`, which stores `batch.path_index` [*, P]
+            and `batch.path_length` [P].
         num_heads: H.
 
     Source: Ying et al., 2021, "Do transformers really perform badly for graph representation?",
@@ -99,14 +106,14 @@ class DistanceBias(nn.Module):
         self.max_distance = max_distance
         self.table = nn.Parameter(torch.zeros(max_distance + 3, num_heads))
 
-    def forward(self, batch: Any, adjacency: Adjacency) -> Tensor:
-        """The bias of each edge, [E, H]."""
+    def forward(self, batch: BatchLike, adjacency: Adjacency) -> Tensor:
+        """Return the bias of each edge, [E, H], from its distance."""
         distance = distances(batch, adjacency, self.max_distance)
         virtual = getattr(batch, "virtual_mask", None)
         if virtual is not None:
             source, target = adjacency.edge_index
-            touched = virtual[source] | virtual[target]
-            distance = distance.masked_fill(touched, self.max_distance + 2)
+            has_virtual = virtual[source] | virtual[target]
+            distance = distance.masked_fill(has_virtual, self.max_distance + 2)
         return self.table[distance]
 
 
@@ -116,12 +123,12 @@ class PathBias(nn.Module):
     .. math::
         c_{ij} = \frac{1}{L} \sum_{n=1}^{L} w_n \cdot e_n
 
-    for the path's edges e_1 .. e_L; pairs without a path of at most `max_distance` edges get 0.
+    for the path's edges e_1 .. e_L; 0 for pairs without a path of at most `max_distance` edges.
 
     Args:
         edge_dim: width F of the features.
-        max_distance: the longest path D, as in the encoding `shortest_path:D`, whose
-            `batch.path_index` [D + 1, P] and `batch.path_length` [P] it reads.
+        max_distance: D of the encoding `shortest_path:D`, which stores `batch.path_index`
+            [D + 1, P] and `batch.path_length` [P].
         num_heads: H.
 
     Source: Ying et al., 2021, section 3.1.3.
@@ -132,30 +139,31 @@ class PathBias(nn.Module):
         self.steps = nn.Linear(edge_dim, max_distance * num_heads, bias=False)
         self.max_distance, self.num_heads = max_distance, num_heads
 
-    def forward(self, batch: Any, adjacency: Adjacency) -> Tensor:
-        """The bias of each edge, [E, H]."""
+    def forward(self, batch: BatchLike, adjacency: Adjacency) -> Tensor:
+        """Return the bias c of each edge, [E, H]."""
         paths, lengths = _paths(batch, self.max_distance, whole=True)
         features = edge_features(batch, self.steps.in_features)
-        # Mapped once an edge and looked up a step: no [P, D, F] is made.
+        # w_n . e for all n and edges, [E', D, H], then looked up by step: so the features of
+        # paths, [P, D, F], are never stored.
         mapped = self.steps(features.to(self.steps.weight.dtype))
         mapped = mapped.unflatten(1, (self.max_distance, self.num_heads))
-        edges = _edge_rows(batch, paths)
+        edges = _path_edges(batch, paths)
         total = mapped.new_zeros(paths.shape[1], self.num_heads)
         for step in range(self.max_distance):
-            walked = (step < lengths).nonzero().squeeze(1)
-            total = total.index_add(0, walked, mapped[edges[step, walked], step])
+            longer = (step < lengths).nonzero().squeeze(1)
+            total = total.index_add(0, longer, mapped[edges[step, longer], step])
         mean = total / lengths.clamp(min=1).unsqueeze(1)
         return edge_values(adjacency, paths[[0, -1]], mean)
 
 
 class EdgeEncoder(nn.Module):
-    """The options of attention that a batch's edges give: `bias`, `edge_attr`, `edge_weight`.
+    """The options of attention from a batch's edges: `bias`, `edge_attr` and `edge_weight`.
 
     Args:
-        biases: called as `bias(batch, adjacency)` -> [E, H] or None; they add up.
-        features: width of `batch.edge_attr`, which is passed on, zeros for edges that have none;
-            0 to pass on nothing.
-        weighted: whether to pass on `batch.edge_weight`, 1 for edges that have none.
+        biases: called as `bias(batch, adjacency)` -> [E, H] or None; the bias is their sum.
+        features: width of `batch.edge_attr`, which becomes `edge_attr`, zero for edges not in the
+            data; 0 for no such option.
+        weighted: whether `batch.edge_weight` becomes `edge_weight`, 1 for edges not in the data.
     """
 
     def __init__(
@@ -167,11 +175,11 @@ class EdgeEncoder(nn.Module):
 
     @property
     def empty(self) -> bool:
-        """Whether there are no options, whatever the batch."""
+        """Whether there are no options for any batch."""
         return not (self.biases or self.features or self.weighted)
 
-    def forward(self, batch: Any, adjacency: Adjacency) -> LayerOptions:
-        """The options for one adjacency, all aligned with its edges."""
+    def forward(self, batch: BatchLike, adjacency: Adjacency) -> LayerOptions:
+        """Return the options for one adjacency, in the order of its edges."""
         options: LayerOptions = {}
         biases = [bias for module in self.biases if (bias := module(batch, adjacency)) is not None]
         if biases:
@@ -185,45 +193,55 @@ class EdgeEncoder(nn.Module):
         return options
 
 
-def edge_features(batch: Any, width: int) -> Tensor:
-    """`batch.edge_attr`, [E', F]; ValueError where it is missing or has another width.
+def edge_features(batch: BatchLike, width: int) -> Tensor:
+    """Return `batch.edge_attr` as [E', F].
 
     Args:
-        batch: a graph, or several; one feature an edge may be [E'].
+        batch: one or several graphs; a single feature per edge may be [E'].
         width: F of the model.
+
+    Raises:
+        ValueError: when it is absent, or has another width.
     """
     features = require_tensor(batch, "edge_attr", "the model has edge features")
     features = features.unsqueeze(1) if features.ndim == 1 else features
     if features.shape[1] != width:
         raise ValueError(
-            f"batch.edge_attr has {features.shape[1]} columns, but the model was built for "
-            f"num_edge_features={width}"
+            f"batch.edge_attr: got {features.shape[1]} columns, expected {width}, as the model was "
+            f"built for num_edge_features={width}"
         )
     return features
 
 
-def distances(batch: Any, adjacency: Adjacency, max_distance: int) -> Tensor:
-    """The shortest-path distance of each edge, int64 [E]; max_distance + 1 where it is more."""
+def distances(batch: BatchLike, adjacency: Adjacency, max_distance: int) -> Tensor:
+    """Return the shortest-path distance of each edge, int64 [E]; max_distance + 1 if larger."""
     paths, lengths = _paths(batch, max_distance, whole=False)
     near = lengths <= max_distance
     ends, lengths = paths[[0, -1]][:, near], lengths[near]
     return edge_values(adjacency, ends, lengths, fill=max_distance + 1)
 
 
-def _paths(batch: Any, max_distance: int, *, whole: bool) -> tuple[Tensor, Tensor]:
-    why = f"the model needs the encoding 'shortest_path:{max_distance}'"
-    paths = require_tensor(batch, "path_index", why).long()
-    lengths = require_tensor(batch, "path_length", why).long()
+def _paths(batch: BatchLike, max_distance: int, *, whole: bool) -> tuple[Tensor, Tensor]:
+    """Return the nodes of shortest paths, int64 [*, P], and their lengths, int64 [P].
+
+    With `whole` all D + 1 nodes are required; else only the first and the last row are read.
+    """
+    reason = f"the model needs the encoding 'shortest_path:{max_distance}'"
+    paths = require_tensor(batch, "path_index", reason).long()
+    lengths = require_tensor(batch, "path_length", reason).long()
     if whole and len(paths) != max_distance + 1:
-        raise ValueError(f"batch.path_index must have {max_distance + 1} rows: {why}")
+        raise ValueError(
+            f"batch.path_index: got {len(paths)} rows, expected {max_distance + 1}; {reason}"
+        )
     return paths, lengths
 
 
-def _edge_rows(batch: Any, paths: Tensor) -> Tensor:
-    """The number in `batch.edge_index` of the edge taken at each step of each path, [D, P]."""
+def _path_edges(batch: BatchLike, paths: Tensor) -> Tensor:
+    """Return the column of `batch.edge_index` of each step of each path, int64 [D, P]."""
     source, target = batch.edge_index.long()
     size = batch.num_nodes
+    assert size is not None
     keys, order = (source * size + target).sort(stable=True)
-    wanted_keys = paths[:-1] * size + paths[1:]
-    place = torch.searchsorted(keys, wanted_keys.contiguous()).clamp(max=max(len(keys) - 1, 0))
-    return order[place] if len(order) else torch.zeros_like(wanted_keys)
+    step_keys = paths[:-1] * size + paths[1:]
+    rank = torch.searchsorted(keys, step_keys.contiguous()).clamp(max=max(len(keys) - 1, 0))
+    return order[rank] if len(order) else torch.zeros_like(step_keys)

@@ -1,26 +1,30 @@
-"""From a batch's raw features to [N, C]."""
+"""The embedding of a batch's raw node features, [N, ...] -> [N, C]."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from graphformer.nn.dropout import Dropout
+from graphformer.patterns.fields import require_tensor
+
+if TYPE_CHECKING:
+    from graphformer.batch_type import BatchLike
 
 
 class Embedding(nn.Module):
-    """The nodes of a batch as [N, C]: what they are, where they are, and of which type.
+    """The sum of the embeddings of features, positions and token types, [N, C].
 
     Args:
-        features: makes [N, C] of `batch.x`: an `nn.Embedding` of tokens, an `nn.Linear` of
+        features: maps `batch.x` to [N, C]: an `nn.Embedding` of tokens, or an `nn.Linear` of
             patches or features.
-        positions: makes [N, C] of `batch.pos`; None where places mean nothing, or act within
-            attention.
-        types: makes [N, C] of `batch.token_types` [N], such as a pair's first and second text;
-            all are of type 0 in a batch without them.
-        norm: the normalisation of the sum.
-        dropout: probability of dropping a unit of what comes out.
+        positions: maps `batch.pos` to [N, C]; None for models without positions, or with positions
+            within attention.
+        types: maps `batch.token_types` [N] to [N, C], such as the first and second text of a pair;
+            a batch without them has type 0 everywhere.
+        norm: normalisation of the sum.
+        dropout: probability of dropping a unit of the output.
     """
 
     def __init__(
@@ -37,19 +41,15 @@ class Embedding(nn.Module):
         self.types, self.norm = types, norm
         self.dropout = Dropout(dropout)
 
-    def forward(self, batch: Any) -> Tensor:
-        """Embed `batch.x` [N, ...], and `batch.pos` if there are positions: [N, C].
+    def forward(self, batch: BatchLike) -> Tensor:
+        """Return the embedding [N, C] of `batch.x`, with `batch.pos` and `batch.token_types`.
 
-        Raises ValueError for a batch without the positions that are to be embedded.
+        Raises:
+            ValueError: when the model embeds positions and `batch.pos` is absent.
         """
         x = self.features(batch.x)
         if self.positions is not None:
-            places = getattr(batch, "pos", None)
-            if places is None:
-                raise ValueError(
-                    "the model embeds positions, but the batch has none: set batch.pos"
-                )
-            x = x + self.positions(places)
+            x = x + self.positions(require_tensor(batch, "pos", "the model embeds positions"))
         if self.types is not None:
             types = getattr(batch, "token_types", None)
             x = x + (self.types.weight[0] if types is None else self.types(types))

@@ -1,9 +1,9 @@
-"""Encodings of graphs by name, the same for data sets that make them and models that read them."""
+"""Names of the structural encodings of graphs, and the embedding of nodes that reads them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,45 +12,51 @@ from graphformer.nn.dropout import Dropout
 from graphformer.patterns import lengths
 from graphformer.patterns.fields import require_tensor
 
+if TYPE_CHECKING:
+    from graphformer.batch_type import BatchLike
+
 NAMES = ("laplacian", "random_walk", "degree", "shortest_path", "virtual_node")
 
 
 def parse_encodings(encodings: Sequence[str] | None) -> dict[str, int]:
-    """The number of each encoding, by its name: `["laplacian:8"]` -> `{"laplacian": 8}`.
+    """Return the number of each encoding by its name: `["laplacian:8"]` -> `{"laplacian": 8}`.
 
-    They are `laplacian:k` (k eigenvectors), `random_walk:k` (k steps), `degree:d` (in and out, up
-    to d), `shortest_path:d` (distances up to d) and `virtual_node` (1, its only number).
+    Encodings are `laplacian:k` (k eigenvectors), `random_walk:k` (k steps), `degree:d` (in- and
+    out-degree up to d), `shortest_path:d` (distances up to d) and `virtual_node` (its number is 1).
 
-    Raises ValueError for an unknown name, one that comes twice, and what is no positive number.
+    Raises:
+        ValueError: when a name is unknown or repeated, or a number is not a positive integer.
     """
-    found: dict[str, int] = {}
+    numbers: dict[str, int] = {}
     for text in encodings or ():
         name, _, number = str(text).partition(":")
         if name not in NAMES:
-            raise ValueError(f"encodings: unknown name {name!r}; choose from {', '.join(NAMES)}")
-        if name in found:
-            raise ValueError(f"encodings: {name!r} comes twice; give it once")
+            raise ValueError(f"encodings: got {name!r}, expected one of {', '.join(NAMES)}")
+        if name in numbers:
+            raise ValueError(f"encodings: got {name!r} twice, expected each name once")
         if name == "virtual_node":
             number = number or "1"
         if not number.isdecimal() or int(number) < 1:
-            raise ValueError(f"encodings: {text!r} needs a number above 0, such as '{name}:8'")
+            raise ValueError(
+                f"encodings: got {text!r}, expected a number above 0, such as '{name}:8'"
+            )
         if name == "virtual_node" and number != "1":
-            raise ValueError(f"encodings: a graph gets one virtual node, got {text!r}")
-        found[name] = int(number)
-    return found
+            raise ValueError(f"encodings: got {text!r}, expected one virtual node per graph")
+        numbers[name] = int(number)
+    return numbers
 
 
 class GraphEmbedding(nn.Module):
-    """The nodes of graphs as [N, C]: their features, plus what the encodings say of their place.
+    """The nodes of graphs as [N, C]: their features plus embeddings of structural encodings.
 
     Args:
         num_features: width F of `batch.x`.
         dim: width C.
-        encodings: as in the data, by `parse_encodings`: `laplacian:k` reads `batch.laplacian_pe`
-            [N, k], with random signs in training, `random_walk:k` `batch.random_walk_pe` [N, k],
-            `degree:d` `batch.in_degree` and `batch.out_degree` [N], and `virtual_node` gives the
-            nodes in `batch.virtual_mask` a vector of their own. Others are no matter of nodes.
-        num_node_types: types of nodes in `batch.node_type` [N]; 0 for one type.
+        encodings: as in the data, see `parse_encodings`. `laplacian:k` reads `batch.laplacian_pe`
+            [N, k], with random signs in training; `random_walk:k` reads `batch.random_walk_pe`
+            [N, k]; `degree:d` reads `batch.in_degree` and `batch.out_degree` [N]; `virtual_node`
+            adds a vector to the nodes in `batch.virtual_mask`. Encodings of edges are ignored.
+        num_node_types: number of types in `batch.node_type` [N]; 0 for a single type.
         activation: a nonlinearity after the map of the features.
         dropout: probability of dropping a unit of the sum.
 
@@ -83,67 +89,77 @@ class GraphEmbedding(nn.Module):
         self.virtual_node = nn.Parameter(torch.zeros(dim)) if virtual else None
         self.dropout = Dropout(dropout)
 
-    def forward(self, batch: Any) -> Tensor:
-        """Embed the nodes of a batch, [N, C]; ValueError for what it lacks."""
+    def forward(self, batch: BatchLike) -> Tensor:
+        """Return the embedding of a batch's nodes, [N, C].
+
+        Raises:
+            ValueError: when a field is absent or has another width than the model.
+            IndexError: when a node type is out of range.
+        """
         x = self.activation(self.features(node_features(batch, self.features.in_features)))
         if self.laplacian is not None:
-            vectors = self._read(batch, "laplacian_pe", "laplacian", self.laplacian.in_features)
-            x = x + self.laplacian(_flipped(vectors, batch) if self.training else vectors)
+            vectors = self._encoding(batch, "laplacian", self.laplacian.in_features)
+            x = x + self.laplacian(_with_random_signs(vectors, batch) if self.training else vectors)
         if self.random_walk is not None:
-            width = self.random_walk.in_features
-            x = x + self.random_walk(self._read(batch, "random_walk_pe", "random_walk", width))
+            x = x + self.random_walk(
+                self._encoding(batch, "random_walk", self.random_walk.in_features)
+            )
         for name, table in (("in_degree", self.in_degree), ("out_degree", self.out_degree)):
             if table is not None:
                 number = table.num_embeddings - 1
-                degree = require_tensor(
-                    batch, name, f"add the encoding 'degree:{number}' to the data"
-                )
+                reason = f"add the encoding 'degree:{number}' to the data"
+                degree = require_tensor(batch, name, reason)
                 x = x + table(degree.clamp(max=number))
         if self.types is not None:
-            x = x + self._of_types(batch, self.types)
+            x = x + self._type_embedding(batch, self.types)
         if self.virtual_node is not None:
-            mask = require_tensor(
-                batch, "virtual_mask", "add the encoding 'virtual_node' to the data"
-            )
+            reason = "add the encoding 'virtual_node' to the data"
+            mask = require_tensor(batch, "virtual_mask", reason)
             x = x + mask.unsqueeze(1).to(x.dtype) * self.virtual_node
         return self.dropout(x)
 
-    def _of_types(self, batch: Any, table: nn.Embedding) -> Tensor:
+    def _type_embedding(self, batch: BatchLike, table: nn.Embedding) -> Tensor:
         types = require_tensor(batch, "node_type", "the model has types of nodes")
         try:
             return table(types)
         except IndexError:
             raise IndexError(
-                f"batch.node_type goes up to {int(types.max())}, but the model was built for "
-                f"num_node_types={table.num_embeddings}"
+                f"batch.node_type: got a type {int(types.max())}, expected types below "
+                f"{table.num_embeddings}, as the model was built for num_node_types="
+                f"{table.num_embeddings}"
             ) from None
 
-    def _read(self, batch: Any, name: str, encoding: str, width: int) -> Tensor:
-        values = require_tensor(batch, name, f"add the encoding '{encoding}:{width}' to the data")
+    def _encoding(self, batch: BatchLike, name: str, width: int) -> Tensor:
+        """Return `batch.NAME_pe`, [N, width], in the dtype of the weights."""
+        field = f"{name}_pe"
+        values = require_tensor(batch, field, f"add the encoding '{name}:{width}' to the data")
         if values.shape[-1] != width:
             raise ValueError(
-                f"batch.{name} has {values.shape[-1]} columns, the model wants {width}: give data "
-                "and model the same encodings"
+                f"batch.{field}: got {values.shape[-1]} columns, expected {width}; use the same "
+                "encodings in data and model"
             )
         return values.to(self.features.weight.dtype)
 
 
-def node_features(batch: Any, width: int) -> Tensor:
-    """`batch.x`, [N, F]; ValueError where it is missing or has another width, or no floats.
+def node_features(batch: BatchLike, width: int) -> Tensor:
+    """Return `batch.x`, floats [N, F].
 
     Args:
-        batch: a graph, or several.
+        batch: one or several graphs.
         width: F of the model.
+
+    Raises:
+        ValueError: when it is absent, has another width, or holds integers.
     """
     x = require_tensor(batch, "x", "the model reads node features")
     if x.ndim != 2 or x.shape[1] != width:
         raise ValueError(
-            f"batch.x must be [N, {width}], as the model was built for num_features={width}, got "
-            f"shape {tuple(x.shape)}"
+            f"batch.x: got shape {tuple(x.shape)}, expected [N, {width}], as the model was built "
+            f"for num_features={width}"
         )
     if not x.is_floating_point():
         raise ValueError(
-            f"batch.x must hold floats, got {x.dtype}: cast it, or make categories one-hot"
+            f"batch.x: got {x.dtype}, expected floats; cast it, or encode categories as one-hot"
         )
     return x
 
@@ -152,8 +168,8 @@ def _linear(width: int | None, dim: int) -> nn.Linear | None:
     return None if width is None else nn.Linear(width, dim)
 
 
-def _flipped(vectors: Tensor, batch: Any) -> Tensor:
-    """Eigenvectors with random signs, one for each sample and vector: no sign is the right one."""
+def _with_random_signs(vectors: Tensor, batch: BatchLike) -> Tensor:
+    """Return eigenvectors [N, k], each with a random sign per sample, for signs are arbitrary."""
     sizes = torch.tensor(lengths(batch), device=vectors.device)
     signs = torch.randint(2, (len(sizes), vectors.shape[1]), device=vectors.device) * 2 - 1
     return vectors * signs.to(vectors.dtype).repeat_interleave(sizes, 0, output_size=len(vectors))

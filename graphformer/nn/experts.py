@@ -1,4 +1,4 @@
-"""A mixture of experts: of several feed-forward nets, each node goes through its best few."""
+"""A mixture of experts: feed-forward nets of which each node uses the top few."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from torch.nn import functional as F
 
 
 class MixtureOfExperts(nn.Module):
-    """A feed-forward net of experts, x [N, C] -> [N, C]: each node is sent to `top_k` of them.
+    """A mixture of feed-forward nets, x [N, C] -> [N, C]: each node is routed to `top_k` of them.
 
-    The router gives each node a probability for each expert; the outputs of its best ones are
-    weighted by these, made to add up to one. Nodes are grouped by expert, so the cost is that of
-    `top_k` experts a node, however many there are, and none is dropped.
+    The router gives each node a probability for each expert; the outputs of the `top_k` most
+    probable experts are weighted by these, normalised to a sum of one. Nodes are grouped by expert,
+    so the cost is that of `top_k` experts per node for any number of experts. No node is dropped.
 
-    After a forward pass in training `balance_loss` holds X sum_e f_e P_e for the X experts: f_e is
-    the share of choices that fell on expert e, P_e its mean probability; 1 if all are even. Tasks
-    add a multiple of `balance_loss(network)`.
+    After a forward pass in training, `balance_loss` is X sum_e f_e P_e for X experts: f_e is the
+    fraction of choices of expert e and P_e its mean probability; 1 for uniform routing. Tasks add a
+    multiple of `balance_loss(network)` to the loss.
 
     Args:
         dim: width C.
-        hidden_dim: width in between of each expert; 4 C by default, 8 C / 3 if gated.
-        num_experts: X.
-        top_k: experts a node.
-        num_shared: experts that every node goes through besides.
-        gated: whether experts have gates, as `GatedFeedForward`.
+        hidden_dim: hidden width of each expert; 4 C by default, 8 C / 3 if gated.
+        num_experts: number of routed experts X.
+        top_k: number of routed experts per node.
+        num_shared: number of further experts that all nodes use.
+        gated: whether experts are gated, as in `GatedFeedForward`.
         activation: the nonlinearity of the experts; GELU by default, SiLU if gated.
+
+    Raises:
+        ValueError: when `top_k` is not between 1 and `num_experts`.
 
     Source: Shazeer et al., 2017; balance: Fedus et al., 2022 (Switch), section 2.2; shared
     experts: Dai et al., 2024 (DeepSeekMoE).
@@ -47,7 +50,9 @@ class MixtureOfExperts(nn.Module):
     ) -> None:
         super().__init__()
         if not 1 <= top_k <= num_experts:
-            raise ValueError(f"top_k must be from 1 to num_experts {num_experts}, got {top_k}")
+            raise ValueError(
+                f"top_k: got {top_k}, expected a number from 1 to num_experts {num_experts}"
+            )
         hidden_dim = (8 * dim // 3 if gated else 4 * dim) if hidden_dim is None else hidden_dim
         self.top_k, self.num_shared, self.gated = top_k, num_shared, gated
         self.activation = (activation or (nn.SiLU if gated else nn.GELU))()
@@ -59,32 +64,33 @@ class MixtureOfExperts(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the experts' maps as those of `nn.Linear`."""
+        """Draw the weights of the experts as `nn.Linear` does."""
         for weight in (self.up, self.down):
             bound = weight.shape[-1] ** -0.5
             nn.init.uniform_(weight, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [N, C] -> [N, C]."""
+        """Return the weighted sum of the experts' outputs, [N, C] of x [N, C]."""
         probability = self.router(x).float().softmax(-1)
         weight, expert = probability.topk(self.top_k, dim=-1)
         weight = (weight / weight.sum(-1, keepdim=True)).to(x.dtype)
         if self.training:
             self.balance_loss = _balance(probability, expert)
-        count = self.router.out_features
-        # Choices in order of their expert: each expert's nodes lie side by side.
+        num_experts = self.router.out_features
+        # Sort the N * top_k choices by expert, so that the nodes of an expert are consecutive.
         order = expert.flatten().argsort(stable=True)
-        sizes = torch.bincount(expert.flatten(), minlength=count).tolist()
+        sizes = torch.bincount(expert.flatten(), minlength=num_experts).tolist()
         node = order // self.top_k
-        parts = [
+        outputs = [
             self._expert(number, part)
             for number, part in enumerate(x[node].split(sizes))
             if len(part)
         ]
-        mixed = torch.cat(parts) if parts else x[node]
+        mixed = torch.cat(outputs) if outputs else x[node]
+        # Weight the outputs and add those of each node.
         mixed = mixed * weight.flatten()[order].unsqueeze(-1)
         out = torch.zeros_like(x, dtype=mixed.dtype).index_add(0, node, mixed)
-        for number in range(count, count + self.num_shared):
+        for number in range(num_experts, num_experts + self.num_shared):
             out = out + self._expert(number, x)
         return out
 
@@ -96,13 +102,14 @@ class MixtureOfExperts(nn.Module):
         return F.linear(self.activation(hidden), self.down[number])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "balance_loss": None}  # belongs to a pass, and cannot be copied
+        # The loss is part of a graph, which can be neither copied nor pickled.
+        return {**self.__dict__, "balance_loss": None}
 
 
 def balance_loss(network: nn.Module) -> Tensor | None:
-    """The mean load-balancing loss of a network's mixtures of experts, [], from its last pass.
+    """Return the mean load-balancing loss, [], of a network's mixtures of experts.
 
-    None if it has no such part, or has not been run in training.
+    None if it has none of them, or none that has run in training.
     """
     experts = [m for m in network.modules() if isinstance(m, MixtureOfExperts)]
     losses = [m.balance_loss for m in experts if m.balance_loss is not None]
@@ -110,7 +117,7 @@ def balance_loss(network: nn.Module) -> Tensor | None:
 
 
 def _balance(probability: Tensor, expert: Tensor) -> Tensor:
-    """X sum_e f_e P_e, for probabilities [N, X] and chosen experts [N, top_k]."""
-    count = probability.shape[1]
-    chosen = torch.bincount(expert.flatten(), minlength=count) / max(expert.numel(), 1)
-    return count * (chosen * probability.sum(0)).sum() / max(len(probability), 1)
+    """Return X sum_e f_e P_e of probabilities [N, X] and chosen experts [N, top_k]."""
+    num_experts = probability.shape[1]
+    fraction = torch.bincount(expert.flatten(), minlength=num_experts) / max(expert.numel(), 1)
+    return num_experts * (fraction * probability.sum(0)).sum() / max(len(probability), 1)

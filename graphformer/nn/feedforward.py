@@ -1,4 +1,4 @@
-"""Feed-forward nets: plain, gated, and a mixture of experts."""
+"""Feed-forward nets of transformer blocks, plain and gated."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class FeedForward(nn.Sequential):
 
     Args:
         dim: width C.
-        hidden_dim: width in between; 4 C by default.
+        hidden_dim: hidden width; 4 C by default.
         activation: the nonlinearity.
         dropout: probability of dropping a hidden unit in training.
-        bias: whether the maps have one.
+        bias: whether the linear maps have a bias.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class GatedFeedForward(nn.Module):
 
     Args:
         dim: width C.
-        hidden_dim: width in between; 8 C / 3 by default, as many weights as without gates at 4 C.
+        hidden_dim: hidden width; 8 C / 3 by default, for as many weights as without gates at 4 C.
         activation: the nonlinearity of the gates.
         dropout: probability of dropping a hidden unit in training.
-        bias: whether the maps have one.
+        bias: whether the linear maps have a bias.
 
     Source: Shazeer, 2020, "GLU variants improve transformer".
     """
@@ -67,14 +67,14 @@ class GatedFeedForward(nn.Module):
         self.out = nn.Linear(hidden_dim, dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [N, C] -> [N, C]."""
+        """Return out(act(gate(x)) * up(x)), [N, C] of x [N, C]."""
         gate, up = self.gate_up(x).chunk(2, dim=-1)
         return self.out(self.dropout(self.activation(gate) * up))
 
 
 class QuickGELU(nn.Module):
-    """x sigmoid(1.702 x), the approximation of GELU that CLIP was trained with."""
+    """x sigmoid(1.702 x), the approximation of GELU in CLIP."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Of each number."""
+        """Return x sigmoid(1.702 x), elementwise."""
         return x * (1.702 * x).sigmoid()

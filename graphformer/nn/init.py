@@ -1,4 +1,4 @@
-"""How large weights are before training."""
+"""Initialisation of weights: their standard deviation by width, and GPT-2's scheme."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from graphformer.nn.experts import MixtureOfExperts
 
 
 def weight_std(dim: int) -> float:
-    """The deviation that weights of a model of this width start with: 0.02 at 768, as in GPT-2.
+    """Return the initial standard deviation of weights at a width: 0.02 sqrt(768 / dim).
 
-    It falls with the root of the width, so that maps of normalised nodes start out with results of
-    one size at every width. With 0.02 throughout, narrow models hardly hear their attention and
-    feed-forward nets for the first hundreds of steps.
+    At 768 it is GPT-2's 0.02. It falls with the root of the width, so that linear maps of
+    normalised nodes have outputs of the same scale at every width. With 0.02 at every width, the
+    attention and feed-forward nets of narrow models contribute almost nothing in the first hundreds
+    of steps.
 
     Source: Radford et al., 2019 (GPT-2), at its width; the root: Glorot & Bengio, 2010.
     """
@@ -22,19 +23,20 @@ def weight_std(dim: int) -> float:
 
 
 RESIDUAL = ("attention.out.weight", "mlp.3.weight", "mlp.out.weight", "mlp.down")
-"""How the weights are called whose output joins the residual stream."""
+"""Ends of the names of weights whose output is added to the residual stream."""
 
 
 def initialise(network: nn.Module, *, std: float, depth: int) -> None:
-    """Draw weights as GPT-2: from a normal distribution, a narrower one where residuals add up.
+    """Initialise weights as GPT-2 does, in place.
 
-    Biases start at zero and norms as they are; so do tensors that belong to no linear map,
-    embedding or mixture of experts.
+    Weights are N(0, std^2), those of residual branches N(0, std^2 / (2 depth)), and biases zero.
+    Norms and parameters outside of linear maps, embeddings and mixtures of experts keep their
+    values.
 
     Args:
-        network: whose weights are drawn.
-        std: the deviation.
-        depth: the number of its blocks.
+        network: the module with the weights.
+        std: standard deviation.
+        depth: number of blocks.
 
     Source: Radford et al., 2019 (GPT-2), section 2.3.
     """

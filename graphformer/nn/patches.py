@@ -1,9 +1,9 @@
-"""From images to nodes: patches, convolutions over whole images, places on a grid."""
+"""Images as nodes: patches, convolutional stems, and positions on a grid."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,31 +14,35 @@ from graphformer.nn.init import weight_std
 from graphformer.patterns import lengths
 from graphformer.patterns.fields import require_field, require_tensor
 
-Shape = tuple[int, int]  # rows and columns of patches
+if TYPE_CHECKING:
+    from graphformer.batch_type import BatchLike
+
+Shape = tuple[int, int]
+"""Rows and columns of patches."""
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:
-    """Cut images [B, C, height, width] into patches [B, rows, columns, C * patch_size**2].
+    """Return the patches [B, rows, columns, C * p**2] of images [B, C, height, width].
 
-    A linear map of these is a convolution whose kernel and stride are the patch: its weight is
-    the convolution's [K, C, p, p], flattened.
+    A linear map of patches is a convolution whose kernel size and stride are p; its weight is that
+    of the convolution, [K, C, p, p], flattened.
 
     Raises:
-        ValueError: patch_size does not divide the height and the width.
+        ValueError: when patch_size p does not divide the height and the width.
     """
     b, c, height, width = images.shape
     p = patch_size
     if p < 1 or height % p or width % p:
         raise ValueError(
-            f"patch_size is {p}, but the images are {height} x {width}: choose a size that divides "
-            "both."
+            f"patch_size: got {p}, expected a divisor of the height and width of the images, "
+            f"{height} x {width}"
         )
     parts = images.reshape(b, c, height // p, p, width // p, p)
     return parts.permute(0, 2, 4, 1, 3, 5).reshape(b, height // p, width // p, c * p * p)
 
 
 def unpatchify(patches: Tensor, patch_size: int) -> Tensor:
-    """Put patches [B, rows, columns, C * patch_size**2] together: [B, C, height, width]."""
+    """Return the images [B, C, height, width] of patches [B, rows, columns, C * patch_size**2]."""
     b, rows, columns, width = patches.shape
     p = patch_size
     parts = patches.reshape(b, rows, columns, width // p**2, p, p)
@@ -52,33 +56,36 @@ def by_shape(
 
     Args:
         x: the cells of all images, packed end to end, [N, F].
-        shapes: rows and columns of each image; those of one shape go through together.
-        function: what is done with them.
+        shapes: rows and columns of each image; images of equal shape form one batch.
+        function: the function of a batch.
 
     Returns:
-        The cells [N', C], packed in the order of the images, and their new shapes.
+        The cells [N', C], packed in the order of the images, and the new shapes.
     """
     shapes = [(int(rows), int(columns)) for rows, columns in shapes]
     if len(set(shapes)) == 1:
         y = function(x.reshape(len(shapes), *shapes[0], -1))
         return y.flatten(0, 2), [(y.shape[1], y.shape[2])] * len(shapes)
     parts = x.split([rows * columns for rows, columns in shapes])
-    placed: dict[int, Tensor] = {}
+    results: dict[int, Tensor] = {}
     for shape in dict.fromkeys(shapes):
-        own = [i for i, other in enumerate(shapes) if other == shape]
-        y = function(torch.stack([parts[i] for i in own]).unflatten(1, shape))
-        placed |= dict(zip(own, y, strict=True))
-    grids = [placed[i] for i in range(len(shapes))]
+        members = [i for i, other in enumerate(shapes) if other == shape]
+        y = function(torch.stack([parts[i] for i in members]).unflatten(1, shape))
+        results |= dict(zip(members, y, strict=True))
+    grids = [results[i] for i in range(len(shapes))]
     new = [(grid.shape[0], grid.shape[1]) for grid in grids]
     return torch.cat([grid.flatten(0, 1) for grid in grids]), new
 
 
 class GridPositions(nn.Module):
-    """A learned encoding of each place on a grid; interpolated for images of another shape.
+    """A learned encoding of each position on a grid, interpolated for images of another shape.
 
     Args:
         dim: width C.
-        shape: rows and columns of the grid that it is learned on.
+        shape: rows and columns of the learned grid.
+
+    Raises:
+        ValueError: when the grid has no rows or columns.
 
     Source: Dosovitskiy et al., 2021, section 3.2 (interpolation: bicubic).
     """
@@ -87,11 +94,17 @@ class GridPositions(nn.Module):
         super().__init__()
         rows, columns = shape
         if min(rows, columns) < 1:
-            raise ValueError(f"shape must be at least 1 x 1, got {rows} x {columns}")
+            raise ValueError(f"shape: got {rows} x {columns}, expected at least 1 x 1")
         self.table = nn.Parameter(weight_std(dim) * torch.randn(rows, columns, dim))
 
     def forward(self, positions: Tensor, shapes: Sequence[Shape], sizes: Sequence[int]) -> Tensor:
-        """Encode places [N, 2] in images of these shapes, `sizes` nodes of each: [N, C]."""
+        """Return the encodings [N, C] of positions [N, 2] in images.
+
+        Args:
+            positions: row and column of each node.
+            shapes: rows and columns of each image, B pairs.
+            sizes: number of nodes of each image, B ints.
+        """
         shapes = [(int(rows), int(columns)) for rows, columns in shapes]
         tables = {shape: resize_table(self.table, shape).flatten(0, 1) for shape in set(shapes)}
         if len(tables) == 1:
@@ -106,7 +119,7 @@ class GridPositions(nn.Module):
 
 
 def resize_table(table: Tensor, shape: Shape) -> Tensor:
-    """Interpolate a grid of encodings [rows, columns, C] to another shape, bicubically."""
+    """Return a grid of encodings [rows, columns, C] interpolated bicubically to another shape."""
     if tuple(table.shape[:2]) == tuple(shape):
         return table
     image = table.permute(2, 0, 1).unsqueeze(0)
@@ -115,17 +128,21 @@ def resize_table(table: Tensor, shape: Shape) -> Tensor:
 
 
 class Convolutions(nn.Module):
-    """Patches become images again, on which convolutions are run until a cell is a patch's size.
+    """A convolutional stem: strided convolutions over whole images, to one node per patch.
 
-    Cells overlap by what the kernels reach over the borders of patches. Images of different shapes
-    are run apart, and none hears of another.
+    The patches are put together to images first, so that receptive fields overlap. Images of
+    different shapes are separate batches, and no image affects another.
 
     Args:
         num_features: width of a flattened patch, C * patch_size**2.
         dim: width of the nodes.
-        patch_size: side of a patch, a power of 2.
-        channels: of each layer that halves the sides; by default half as many as of the next one.
-        depth: layers that keep the sides after each that halves them.
+        patch_size: side of a patch in pixels, a power of 2.
+        channels: of each strided layer, log2(patch_size) of them; by default each has half the
+            channels of the next one.
+        depth: number of layers without stride after each strided layer.
+
+    Raises:
+        ValueError: when patch_size is not a power of 2, or the widths do not match it.
 
     Source: Xiao et al., 2021, "Early convolutions help transformers see better".
     """
@@ -143,18 +160,18 @@ class Convolutions(nn.Module):
         halvings = patch_size.bit_length() - 1
         if patch_size < 1 or 2**halvings != patch_size:
             raise ValueError(
-                f"patch_size is {patch_size}: convolutions that halve the sides need a power of 2."
+                f"patch_size: got {patch_size}, expected a power of 2 for convolutions of stride 2"
             )
         if num_features % patch_size**2:
             raise ValueError(
-                f"num_features is {num_features}, which are no patches of {patch_size} x "
-                f"{patch_size}: patch_size must be that of the data."
+                f"num_features: got {num_features}, expected a multiple of {patch_size}**2; use "
+                "the patch_size of the data"
             )
         self.patch_size, self.in_features = patch_size, num_features
         widths = list(channels or [max(dim >> i, 8) for i in range(halvings, 0, -1)])
         if len(widths) != halvings:
             raise ValueError(
-                f"channels must name {halvings} widths for patch_size {patch_size}, got {widths}"
+                f"channels: got {widths}, expected {halvings} widths for patch_size {patch_size}"
             )
         layers: list[nn.Module] = []
         before = num_features // patch_size**2
@@ -166,7 +183,7 @@ class Convolutions(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(before, dim, 1))
 
     def forward(self, x: Tensor, shapes: Sequence[Shape]) -> Tensor:
-        """Patches [N, num_features] of images of these shapes -> [N, C]."""
+        """Return [N, C] of patches x [N, num_features] of images of these shapes."""
         return by_shape(x, shapes, self._run)[0]
 
     def _run(self, patches: Tensor) -> Tensor:
@@ -174,19 +191,19 @@ class Convolutions(nn.Module):
 
 
 def _layer(before: int, width: int, *, stride: int) -> list[nn.Module]:
-    # Normalised within each image: batches of one or of mixed shapes give what others give.
+    # Normalised within each image, so that the result does not depend on the batch.
     groups = next(g for g in (8, 4, 2, 1) if width % g == 0)
     convolution = nn.Conv2d(before, width, 3, stride, 1, bias=False)
     return [convolution, nn.GroupNorm(groups, width), nn.GELU()]
 
 
 class PatchEmbedding(nn.Module):
-    """The patches of a batch as [N, C]: what they are, and where they are.
+    """The sum of the embeddings of patches and of their positions, [N, C].
 
     Args:
-        features: makes [N, C] of `batch.x`, or as `Convolutions` of it and `batch.shapes`.
-        positions: makes [N, C] of `batch.pos` [N, 2]; `GridPositions` also wants `batch.shapes`.
-        dropout: probability of dropping a unit of what comes out.
+        features: maps `batch.x` to [N, C]; `Convolutions` also reads `batch.shapes`.
+        positions: maps `batch.pos` [N, 2] to [N, C]; `GridPositions` also reads `batch.shapes`.
+        dropout: probability of dropping a unit of the output.
     """
 
     def __init__(
@@ -196,17 +213,17 @@ class PatchEmbedding(nn.Module):
         self.features, self.positions = features, positions
         self.dropout = Dropout(dropout)
 
-    def forward(self, batch: Any) -> Tensor:
-        """Embed the patches [N, F] of a batch: [N, C].
+    def forward(self, batch: BatchLike) -> Tensor:
+        """Return the embedding [N, C] of the patches `batch.x` [N, F].
 
-        Raises ValueError for patches of another width, and for a batch without the places or
-        shapes that are needed.
+        Raises:
+            ValueError: when patches have another width, or `pos` or `shapes` are needed and absent.
         """
         width = getattr(self.features, "in_features", None)
         if width is not None and batch.x.shape[1:] != (width,):
             raise ValueError(
-                f"batch.x is {list(batch.x.shape)}, but this network reads patches [N, {width}]: "
-                "choose images with its patch_size and channels"
+                f"batch.x: got shape {list(batch.x.shape)}, expected patches [N, {width}]; use "
+                "images with the patch_size and channels of the network"
             )
         if isinstance(self.features, Convolutions):
             x = self.features(batch.x, require_field(batch, "shapes", "Convolutions read it"))

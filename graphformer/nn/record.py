@@ -1,4 +1,4 @@
-"""What the attention modules of a network attended to: recorded, and drawn."""
+"""Recording of the attention weights of a network, and drawings of them."""
 
 from __future__ import annotations
 
@@ -16,54 +16,60 @@ from graphformer.patterns import resolve_single
 
 
 class AttentionRecord(NamedTuple):
-    """The attention of one module in one call."""
+    """The attention weights of one module in one call."""
 
     name: str
     """The module's name in the network."""
     adjacency: Adjacency
     weights: Tensor
-    """[E, H], in the order of the adjacency's edges, with their history."""
+    """[E, H], in the order of the adjacency's edges, not detached."""
 
 
 @contextmanager
 def record_attention(network: nn.Module) -> Iterator[list[AttentionRecord]]:
-    """Record the weights of every attention module that is called within a `with` block.
+    """Record the weights of all attention modules of a network within a `with` block.
 
-    Works for modules of `graphformer.nn` wherever they are in the network, whose answers stay as
-    they are. While recording, attention runs on backends that can return weights.
+    Attention modules are those whose `forward` has the argument `return_weights`. The outputs of
+    the network do not change, but attention runs on backends that can return weights.
+
+    Yields:
+        The records, in the order of the calls.
     """
-    found: list[AttentionRecord] = []
+    records: list[AttentionRecord] = []
     handles = []
     for name, module in network.named_modules():
         if "return_weights" in signature(module.forward).parameters:
-            asked: list[bool] = []
-            handles.append(module.register_forward_pre_hook(_ask(asked), with_kwargs=True))
-            handles.append(
-                module.register_forward_hook(_keep(name, asked, found), with_kwargs=True)
-            )
+            requested: list[bool] = []
+            before, after = _request_weights(requested), _record_weights(name, requested, records)
+            handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+            handles.append(module.register_forward_hook(after, with_kwargs=True))
     try:
-        yield found
+        yield records
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _ask(asked: list[bool]) -> Any:
+def _request_weights(requested: list[bool]) -> Any:
+    """Return a pre-hook that sets `return_weights`, and notes what the caller passed."""
+
     def hook(module: nn.Module, args: Any, kwargs: Any) -> Any:
-        asked.append(bool(kwargs.get("return_weights")))
+        requested.append(bool(kwargs.get("return_weights")))
         return args, {**kwargs, "return_weights": True}
 
     return hook
 
 
-def _keep(name: str, asked: list[bool], found: list[AttentionRecord]) -> Any:
+def _record_weights(name: str, requested: list[bool], records: list[AttentionRecord]) -> Any:
+    """Return a hook that records the weights, and returns what the caller expects."""
+
     def hook(module: nn.Module, args: Any, kwargs: Any, result: tuple[Tensor, Tensor]) -> Any:
         bound = signature(module.forward).bind(*args, **kwargs).arguments
         x, edges, source = bound["x"], bound["adjacency"], bound.get("source")
         source, x = x if isinstance(x, tuple) else (x if source is None else source, x)
         edges = resolve_single(edges, num_nodes=(len(x), len(source)), device=x.device)
-        found.append(AttentionRecord(name, edges, result[1]))
-        return result if asked.pop() else result[0]
+        records.append(AttentionRecord(name, edges, result[1]))
+        return result if requested.pop() else result[0]
 
     return hook
 
@@ -77,25 +83,26 @@ def draw_attention(
     positions: Tensor | None = None,
     most_edges: int = 2_000,
 ) -> None:
-    """Draw a small graph whose arrows are the wider and darker, the more attention they carry.
+    """Draw a small graph, with wider and darker arrows for larger attention weights.
 
     Args:
         adjacency: N x N.
-        weights: one an edge, [E], or one an edge and head, [E, H], which are averaged.
-        path: the picture to write; its ending says which kind.
-        labels: what to write on the nodes; their numbers by default.
-        positions: where the nodes are, [N, 2]; by a spring layout by default.
-        most_edges: draw no more than these, the strongest.
+        weights: of the edges, [E], or [E, H] for the mean over heads.
+        path: the file to write; its suffix selects the format.
+        labels: labels of the nodes; their indices by default.
+        positions: coordinates of the nodes, [N, 2]; a spring layout by default.
+        most_edges: number of edges that are drawn at most, those with the largest weights.
 
-    Raises ValueError for a bipartite adjacency and for another number of weights than edges.
+    Raises:
+        ValueError: when the adjacency is not square, or the number of weights is not E.
     """
     targets, sources = adjacency.shape
     if targets != sources:
-        raise ValueError(f"adjacency must be square to be drawn, got {targets} x {sources}")
+        raise ValueError(f"adjacency: got {targets} x {sources}, expected a square one")
     if len(weights) != adjacency.num_edges:
         raise ValueError(
-            f"weights must have one of the {adjacency.num_edges} edges a row, got "
-            f"shape {tuple(weights.shape)}"
+            f"weights: got shape {tuple(weights.shape)}, expected a row for each of the "
+            f"{adjacency.num_edges} edges"
         )
     import networkx
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -106,30 +113,30 @@ def draw_attention(
     graph = adjacency.to_networkx(edges={"weight": mean})
     strongest = sorted(graph.edges(data="weight"), key=lambda edge: edge[2])[-most_edges:]
     if positions is None:
-        place = networkx.spring_layout(graph, weight=None, seed=0)
+        layout = networkx.spring_layout(graph, weight=None, seed=0)
     else:
-        place = dict(enumerate(positions.tolist()))
+        layout = dict(enumerate(positions.tolist()))
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = FigureCanvasAgg(figure).figure.add_subplot()
-    networkx.draw_networkx_nodes(graph, place, ax=axes, node_color="#dde6ee", node_size=260)
+    networkx.draw_networkx_nodes(graph, layout, ax=axes, node_color="#dde6ee", node_size=260)
     names = dict(enumerate(labels)) if labels is not None else None
-    networkx.draw_networkx_labels(graph, place, names, ax=axes, font_size=8)
+    networkx.draw_networkx_labels(graph, layout, names, ax=axes, font_size=8)
     strength = [weight for *_, weight in strongest]
     top = max(strength, default=0) or 1
-    drawn = networkx.draw_networkx_edges(
+    arrows = networkx.draw_networkx_edges(
         graph,
-        place,
+        layout,
         edgelist=[(source, target) for source, target, _ in strongest],
         ax=axes,
         width=[0.3 + 3 * weight / top for weight in strength],
         edge_color=strength,
         edge_cmap=_colours(),
-        edge_vmin=-0.25 * top,  # so that the weakest can be seen
+        edge_vmin=-0.25 * top,  # the smallest weights are not white
         edge_vmax=top,
         connectionstyle="arc3,rad=0.12",
         node_size=260,
     )
-    if drawn:
+    if arrows:
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
 
@@ -147,11 +154,11 @@ def _colours() -> Any:
 
 
 def weights_on_edges(recorded: list[AttentionRecord], edge_index: Tensor) -> list[Tensor]:
-    """The weights of each recorded attention on given edges [2, E], [E, H]; 0 for absent ones."""
+    """Return the weights [E, H] of each record on given edges [2, E]; 0 for absent edges."""
     source, target = edge_index.long()
-    laid = []
+    aligned = []
     for record in recorded:
-        number = record.adjacency.find_edges(target, source)
-        present = (number >= 0).unsqueeze(1)
-        laid.append(torch.where(present, record.weights[number.clamp(min=0)], 0))
-    return laid
+        edge = record.adjacency.find_edges(target, source)
+        present = (edge >= 0).unsqueeze(1)
+        aligned.append(torch.where(present, record.weights[edge.clamp(min=0)], 0))
+    return aligned

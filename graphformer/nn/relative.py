@@ -1,4 +1,4 @@
-"""Relative positions as a bias on attention logits: ALiBi and T5's."""
+"""Relative positions as a bias of the attention logits: ALiBi and T5's buckets."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from graphformer.ops.offset_bias import places
 
 
 class ALiBi(nn.Module):
-    """A bias that falls with distance, at its own slope for each head: -slope_h |j - i|.
+    """A bias proportional to distance, with a fixed slope per head: -slope_h |j - i|.
 
-    The slopes of H = 2^n heads are 2^(-8 h / H), h from 1 to H; for another H those of the power
-    of two below it, then every other one of the next. There is nothing to learn.
+    The slopes of H = 2^n heads are 2^(-8 h / H), h from 1 to H; for another H those of the next
+    smaller power of two, then every other one of the next larger. There are no parameters.
 
     Args:
         num_heads: H.
@@ -30,24 +30,32 @@ class ALiBi(nn.Module):
         self.slopes = _slopes(num_heads)
 
     def forward(self, positions: Tensor | None, adjacency: Adjacency) -> LayerOptions:
-        """The bias of every attention, a rule; `positions` [N] as for `OffsetBias`."""
+        """Return the option `bias` of attention, -slope |j - i| as a rule.
+
+        Args:
+            positions: of the nodes, [N]; by default the index of each in its sample.
+            adjacency: N x N.
+        """
         slopes = torch.tensor(self.slopes, device=adjacency.device)
         table = slopes.new_zeros(1, len(self.slopes))
-        return {"bias": OffsetBias(table, _unusual(positions, adjacency), slope=slopes)}
+        return {"bias": OffsetBias(table, _non_default(positions, adjacency), slope=slopes)}
 
 
 class RelativeBias(nn.Module):
-    """T5's bias: one learned number a head for each bucket of distances.
+    """T5's bias: a learned number per head for each bucket of distances.
 
-    The first half of a direction's buckets hold one distance each, the others stretch as its
-    logarithm, up to `max_distance`; the last holds all from there on.
+    The first half of a direction's buckets hold one distance each; the others grow logarithmically
+    up to `max_distance`, and the last holds all larger ones.
 
     Args:
         num_heads: H.
-        num_buckets: how many numbers a head has.
-        max_distance: from where on all distances are one.
-        bidirectional: whether later sources have half of the buckets; else they are all as near
-            as the node itself, as in a decoder.
+        num_buckets: number of buckets.
+        max_distance: first distance of the last bucket.
+        bidirectional: whether half of the buckets are those of later sources; else all later
+            sources share the bucket of distance 0, as in a decoder.
+
+    Raises:
+        ValueError: when there are too few buckets, or too few distances for them.
 
     Source: Raffel et al., 2020 (T5), section 2.1.
     """
@@ -64,40 +72,46 @@ class RelativeBias(nn.Module):
         one_way = num_buckets // 2 if bidirectional else num_buckets
         if one_way < 2 or max_distance <= one_way // 2:
             raise ValueError(
-                f"num_buckets and max_distance must leave 2 buckets a direction and more distances "
-                f"than buckets, got {num_buckets} and {max_distance}"
+                f"num_buckets, max_distance: got {num_buckets} and {max_distance}, expected at "
+                "least 2 buckets per direction, and more distances than buckets"
             )
         self.max_distance, self.bidirectional = max_distance, bidirectional
         self.buckets = nn.Embedding(num_buckets, num_heads)
 
     def forward(self, positions: Tensor | None, adjacency: Adjacency) -> LayerOptions:
-        """The bias of every attention, a rule; `positions` [N] as for `OffsetBias`."""
+        """Return the option `bias` of attention, a rule with one table entry per offset.
+
+        Args:
+            positions: of the nodes, [N]; by default the index of each in its sample.
+            adjacency: N x N.
+        """
         reach, device = self.max_distance, self.buckets.weight.device
         table = self.buckets(self.bucket(torch.arange(-reach, reach + 1, device=device)))
-        return {"bias": OffsetBias(table, _unusual(positions, adjacency))}
+        return {"bias": OffsetBias(table, _non_default(positions, adjacency))}
 
     def bucket(self, offsets: Tensor) -> Tensor:
-        """The bucket of each offset j - i, int64 of the same shape."""
+        """Return the bucket of each offset j - i, int64 of the same shape."""
         count = self.buckets.num_embeddings
         if self.bidirectional:
             count //= 2
-            side, distance = (offsets > 0) * count, offsets.abs()
+            direction, distance = (offsets > 0) * count, offsets.abs()
         else:
-            side, distance = torch.zeros_like(offsets), (-offsets).clamp(min=0)
+            direction, distance = torch.zeros_like(offsets), (-offsets).clamp(min=0)
         exact = count // 2
         growth = (distance.clamp(min=1).float() / exact).log() / math.log(self.max_distance / exact)
         far = (exact + (growth * (count - exact)).long()).clamp(max=count - 1)
-        return side + torch.where(distance < exact, distance, far)
+        return direction + torch.where(distance < exact, distance, far)
 
 
-def _unusual(positions: Tensor | None, adjacency: Adjacency) -> Tensor | None:
-    """Positions that are not the place in the sample; None lets the rule be one for all samples."""
+def _non_default(positions: Tensor | None, adjacency: Adjacency) -> Tensor | None:
+    """Return positions, or None for the default ones, so that all samples share one bias."""
     if positions is None or torch.compiler.is_compiling():
         return positions
     return None if torch.equal(positions, places(adjacency)[0]) else positions
 
 
 def _slopes(num_heads: int) -> list[float]:
+    """Return ALiBi's slopes, one per head."""
     below = 2 ** math.floor(math.log2(num_heads))
     slopes = [2.0 ** (-8 * h / below) for h in range(1, below + 1)]
     between = [2.0 ** (-4 * h / below) for h in range(1, 2 * below + 1, 2)]

@@ -1,4 +1,4 @@
-"""Recorded attention as matrices or from some nodes alone, and what all blocks attend to."""
+"""Recorded attention as matrices or for some targets, and attention rollout over all blocks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from graphformer.nn.record import AttentionRecord
 
 
 def dense_attention(record: AttentionRecord) -> Tensor:
-    """The recorded weights, mean over heads, as a matrix [M, N]; 0 where there is no edge."""
+    """Return the weights, mean over heads, as a matrix [M, N]; 0 where there is no edge."""
     weights = record.weights.detach().float().mean(1)
     matrix = weights.new_zeros(record.adjacency.shape)
     source, target = record.adjacency.edge_index
@@ -19,12 +19,15 @@ def dense_attention(record: AttentionRecord) -> Tensor:
 
 
 def rollout(records: Sequence[AttentionRecord]) -> Tensor:
-    """How much of each first node is in each last one, [N, N], if attention and residuals mix them.
+    """Return attention rollout [N, N]: the share of each input node in each output node.
 
-    The product over blocks of (A + I) / 2, rows normalised.
+    The product over blocks of (A + I) / 2, with normalised rows.
 
     Args:
-        records: of the blocks in order, N x N each.
+        records: attention of the blocks in order, N x N each.
+
+    Raises:
+        ValueError: when there are no records.
 
     Source: Abnar and Zuidema, 2020, "Quantifying attention flow in transformers".
     """
@@ -35,17 +38,17 @@ def rollout(records: Sequence[AttentionRecord]) -> Tensor:
         mixed = mixed / mixed.sum(1, keepdim=True)
         flow = mixed if flow is None else mixed @ flow
     if flow is None:
-        raise ValueError("records must hold at least one attention, got none")
+        raise ValueError("records: got none, expected the attention of at least one block")
     return flow
 
 
 def attention_from(record: AttentionRecord, share: Tensor) -> Tensor:
-    """What some nodes attend to, [N]: the rows of `dense_attention`, weighed and added up.
+    """Return the weighted sum of the rows of `dense_attention`, `share @ dense_attention`, [N].
 
-    Takes memory for the edges alone, where the matrix of a large image would not fit.
+    Memory is O(E), for adjacencies whose dense matrix does not fit.
 
     Args:
-        record: the attention, over E edges.
+        record: attention over E edges.
         share: weight of each target, [M].
     """
     weights = record.weights.detach().float().mean(1)
@@ -56,18 +59,21 @@ def attention_from(record: AttentionRecord, share: Tensor) -> Tensor:
 
 
 def rollout_from(records: Sequence[AttentionRecord], share: Tensor) -> Tensor:
-    """How much of each first node is in some last ones, [N]: `share @ rollout(records)`.
+    """Return the share of each input node in a mean of output nodes, `share @ rollout(records)`.
 
-    Takes memory for the edges alone, as `attention_from`.
+    Memory is O(E), as in `attention_from`.
 
     Args:
-        records: of the blocks in order, N x N each.
-        share: weight of each last node, [N].
+        records: attention of the blocks in order, N x N each.
+        share: weight of each output node, [N].
+
+    Returns:
+        [N].
     """
     for record in reversed(records):
         target = record.adjacency.edge_index[1]
         weights = record.weights.detach().float().mean(1)
         rows = 1 + share.new_zeros(len(share)).index_add(0, target, weights)
-        own = share / rows
-        share = own + attention_from(record, own)
+        normalized = share / rows
+        share = normalized + attention_from(record, normalized)
     return share

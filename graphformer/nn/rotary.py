@@ -1,4 +1,4 @@
-"""Rotary positions: queries and keys turned by angles that grow with their place."""
+"""Rotary position encoding: queries and keys are rotated by angles proportional to position."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from graphformer.ops.offset_bias import places
 
 
 class Rotary(nn.Module):
-    """Rotary positions, in the layout of Hugging Face's models: dimension i pairs with i + W / 2.
+    """Rotary positions in the layout of Hugging Face's models: dimension i pairs with i + W / 2.
 
-    Pair i of a head at place p is turned by the angle p / base^(2i / W), so that products of
-    queries and keys depend on their places only through the difference.
+    Pair i of a head at position p is rotated by the angle p / base^(2i / W), so that the product of
+    a query and a key depends on the difference of their positions only.
 
     Args:
-        width: W, how much of each head is turned, from its start; the rest stays as it is.
+        width: number W of leading dimensions of each head that are rotated; others are unchanged.
         base: of the wavelengths.
-        axes: 1 for sequences; with 2, half of the width follows the row and half the column.
-        scaling: stretches long wavelengths for contexts longer than those trained on, as Llama 3
-            does: the numbers `factor`, `low_freq_factor`, `high_freq_factor` and
-            `original_max_position_embeddings`. With `factor` alone all are stretched.
+        axes: 1 for sequences; with 2, half of the pairs follow the row and half the column.
+        scaling: lengthens long wavelengths for contexts longer than those of the training, as in
+            Llama 3: `factor`, `low_freq_factor`, `high_freq_factor` and
+            `original_max_position_embeddings`. With `factor` alone it lengthens all wavelengths.
 
-    Raises ValueError for a width that is no multiple of 2 for each axis.
+    Raises:
+        ValueError: when `width` is not a multiple of 2 for each axis.
 
     Source: Su et al., 2021, "RoFormer", section 3.2.2; Dubey et al., 2024, "The Llama 3 herd".
     """
@@ -42,54 +43,62 @@ class Rotary(nn.Module):
     ) -> None:
         super().__init__()
         if width < 2 * axes or width % (2 * axes):
-            raise ValueError(f"width must be a multiple of {2 * axes} for {axes} axes, got {width}")
+            raise ValueError(
+                f"width: got {width}, expected a multiple of {2 * axes} for {axes} axes"
+            )
         self.width, self.base, self.axes = width, base, axes
         self.scaling = None if scaling is None else dict(scaling)
 
     def forward(self, positions: Tensor | None, adjacency: Adjacency) -> LayerOptions:
-        """The option of every attention that turns its queries and keys.
+        """Return the option `rotary` of attention, cosines and sines [N, 1, W].
 
         Args:
-            positions: places, [N] or [N, axes]; by default the place of each node in its sample.
+            positions: [N] or [N, axes]; by default the index of each node in its sample.
             adjacency: N x N.
+
+        Raises:
+            ValueError: when the positions have another number of axes.
         """
         if positions is None:
             positions = places(adjacency)[0]
-        columns = positions.reshape(len(positions), -1)
+        columns = positions.unsqueeze(1) if positions.ndim == 1 else positions.flatten(1)
         if columns.shape[1] != self.axes:
             raise ValueError(
-                f"positions must have {self.axes} axes, got shape {tuple(positions.shape)}"
+                f"positions: got shape {tuple(positions.shape)}, expected {self.axes} axes"
             )
-        # In float32 whatever the model's dtype, as in the models that were trained with it.
+        # In float32 for models of any dtype, as in the models that were trained with it.
         angle = (columns.float().unsqueeze(-1) * self.frequencies(columns.device)).flatten(1)
         angle = torch.cat([angle, angle], dim=-1).unsqueeze(1)
         return {"rotary": (angle.cos(), angle.sin())}
 
     def frequencies(self, device: torch.device | None = None) -> Tensor:
-        """The angle of one place for each pair of an axis, float32 [W / 2 / axes]."""
+        """Return the angle per position of each pair of an axis, float32 [W / 2 / axes]."""
         width = self.width // self.axes
         exponent = torch.arange(0, width, 2, dtype=torch.int64, device=device).float() / width
         frequency = 1.0 / self.base**exponent
         return frequency if self.scaling is None else _scaled(frequency, **self.scaling)
 
     def extra_repr(self) -> str:
-        """What is printed of it."""
+        """Return the settings that `print` shows."""
         return f"{self.width}, base={self.base}, axes={self.axes}"
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn the first W dimensions of each head, x [N, H, D].
+    """Rotate the first W dimensions of each head of x [N, H, D].
 
-    Raises ValueError for heads narrower than W.
+    Raises:
+        ValueError: when heads are narrower than W.
     """
     cos, sin = (part.to(x.dtype) for part in rotation)
     width = cos.shape[-1]
     if width > x.shape[-1]:
-        raise ValueError(f"rotary turns {width} dimensions, but a head has {x.shape[-1]}")
-    turned, rest = x.split([width, x.shape[-1] - width], dim=-1)
-    first, second = turned.chunk(2, dim=-1)
-    turned = turned * cos + torch.cat([-second, first], dim=-1) * sin
-    return torch.cat([turned, rest], dim=-1) if rest.shape[-1] else turned
+        raise ValueError(
+            f"rotary: got a width of {width}, expected at most that of a head, {x.shape[-1]}"
+        )
+    rotated, rest = x.split([width, x.shape[-1] - width], dim=-1)
+    first, second = rotated.chunk(2, dim=-1)
+    rotated = rotated * cos + torch.cat([-second, first], dim=-1) * sin
+    return torch.cat([rotated, rest], dim=-1) if rest.shape[-1] else rotated
 
 
 def _scaled(
@@ -99,9 +108,13 @@ def _scaled(
     high_freq_factor: float = 4.0,
     original_max_position_embeddings: float = 8192,
 ) -> Tensor:
-    """Long wavelengths divided by the factor, short ones kept, those between blended."""
+    """Return frequencies divided by the factor for long wavelengths, unchanged for short ones.
+
+    Wavelengths are compared with the original context, in turns per context: below
+    `low_freq_factor` turns is long, above `high_freq_factor` short, and linear in between.
+    """
     if low_freq_factor is None:
         return frequency / factor
     turns = original_max_position_embeddings / (2 * math.pi / frequency)
-    kept = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0, 1)
-    return (1 - kept) * frequency / factor + kept * frequency
+    unscaled = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0, 1)
+    return (1 - unscaled) * frequency / factor + unscaled * frequency

@@ -48,7 +48,7 @@ def drawn(module):
     return module
 
 
-def test_kinds_add_up():
+def test_biases_of_parts_add_up():
     batch = batched()
     adjacency = (Edges() | Window(1))(batch)
     bias = drawn(PartBias(2, HEADS))
@@ -57,8 +57,8 @@ def test_kinds_add_up():
     near = Window(1)(batch).to_mask()[target, source].float().unsqueeze(1)
     real = Edges()(batch).to_mask()[target, source].float().unsqueeze(1)
     torch.testing.assert_close(out, real * bias.table[0] + near * bias.table[1])
-    assert bias(batch, Edges()(batch)) is None, "one kind needs none"
-    with pytest.raises(ValueError, match="union of 2 kinds .* or no union; got one of 3"):
+    assert bias(batch, Edges()(batch)) is None, "not a union"
+    with pytest.raises(ValueError, match="adjacency: got a union of 3 parts, expected 2"):
         bias(batch, union([Edges()(batch)] * 3))
 
 
@@ -87,7 +87,7 @@ def test_options():
     assert torch.equal(found["edge_attr"], dense(batch, batch.edge_attr, 0.0)[target, source])
     assert EdgeEncoder()(batch, adjacency) == {}
     assert EdgeEncoder().empty
-    with pytest.raises(ValueError, match="has 5 columns, .* built for num_edge_features=7"):
+    with pytest.raises(ValueError, match="got 5 columns, expected 7, .* num_edge_features=7"):
         EdgeEncoder(features=7)(batch, adjacency)
 
 
@@ -154,5 +154,5 @@ def test_errors_name_what_is_missing():
             module(batch, adjacency)
     batch = ShortestPaths(2)(batch)
     batch.edge_attr = torch.ones(5, FEATURES)
-    with pytest.raises(ValueError, match=r"path_index must have 5 rows: .*'shortest_path:4'"):
+    with pytest.raises(ValueError, match=r"got 3 rows, expected 5; .*'shortest_path:4'"):
         PathBias(FEATURES, 4, HEADS)(batch, gf.complete(3))

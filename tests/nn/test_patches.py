@@ -8,8 +8,15 @@ from helpers.images import patch_batch, random_images
 from torch import nn
 from torch.nn import functional as F
 
-from graphformer.nn import Convolutions, GridPositions, PatchEmbedding, patchify, unpatchify
-from graphformer.nn.patches import resize_table
+from graphformer.nn import (
+    Convolutions,
+    GridPositions,
+    PatchEmbedding,
+    Positions,
+    patchify,
+    unpatchify,
+)
+from graphformer.nn.patches import by_shape, resize_table
 
 
 def test_unpatchify_undoes_patchify():
@@ -38,11 +45,11 @@ def test_convolutions_run_over_whole_images_of_mixed_shapes():
 
 
 def test_convolutions_refuse_other_patches():
-    with pytest.raises(ValueError, match="patch_size is 6.*power of 2"):
+    with pytest.raises(ValueError, match="patch_size: got 6, expected a power of 2"):
         Convolutions(36, 8, 6)
-    with pytest.raises(ValueError, match="num_features is 17.*patch_size must be that of the data"):
+    with pytest.raises(ValueError, match="num_features: got 17, .* patch_size of the data"):
         Convolutions(17, 8, 4)
-    with pytest.raises(ValueError, match="channels must name 2 widths"):
+    with pytest.raises(ValueError, match=r"channels: got \[3\], expected 2 widths"):
         Convolutions(16, 8, 4, channels=(3,))
 
 
@@ -83,3 +90,53 @@ def test_an_embedding_says_what_the_batch_lacks():
     del batch.shapes
     with pytest.raises(ValueError, match=r"batch\.shapes: got None, .* GridPositions"):
         embedding(batch)
+
+
+@pytest.mark.parametrize(("size", "height"), [(4, 10), (0, 10), (5, 11)])
+def test_patches_must_divide_the_image(size, height):
+    with pytest.raises(ValueError, match=f"patch_size: got {size}, .* {height} x 15"):
+        patchify(torch.zeros(1, 1, height, 15), size)
+
+
+def test_packed_grids_of_one_shape_are_one_batch():
+    calls = []
+
+    def shrink(grid):
+        calls.append(grid.shape)
+        return grid[:, ::2, :1]
+
+    x = torch.arange(2 * 15.0).unsqueeze(1)
+    cells, shapes = by_shape(x, [(3, 5), (3, 5)], shrink)
+    assert (calls, shapes) == ([(2, 3, 5, 1)], [(2, 1), (2, 1)])
+    assert cells.flatten().tolist() == [0, 10, 15, 25]
+    mixed, shapes = by_shape(x, [(3, 5), (5, 1), (2, 5)], shrink)
+    assert shapes == [(2, 1), (3, 1), (1, 1)]
+    assert mixed.flatten().tolist() == [0, 10, 15, 17, 19, 20]
+
+
+def test_a_grid_needs_rows_and_columns():
+    with pytest.raises(ValueError, match="shape: got 0 x 5, expected at least 1 x 1"):
+        GridPositions(3, (0, 5))
+
+
+def test_an_embedding_is_the_sum_of_patches_and_positions():
+    batch = patch_batch(random_images([(6, 10), (2, 14)]))
+    linear, grid = nn.Linear(12, 7), GridPositions(7, (3, 5))
+    encoded = grid(batch.pos, batch.shapes, batch.lengths)
+    torch.testing.assert_close(PatchEmbedding(linear, grid)(batch), linear(batch.x) + encoded)
+    axial = Positions(7, 9, axes=2)
+    torch.testing.assert_close(
+        PatchEmbedding(linear, axial)(batch), linear(batch.x) + axial(batch.pos)
+    )
+    assert torch.equal(PatchEmbedding(linear, None)(batch), linear(batch.x))
+    with pytest.raises(ValueError, match=r"batch\.x: got shape .*, expected patches \[N, 13\]"):
+        PatchEmbedding(nn.Linear(13, 7), None)(batch)
+
+
+def test_a_convolutional_embedding_reads_the_shapes():
+    stem = Convolutions(3 * 4, 7, 2)
+    batch = patch_batch(random_images([(6, 10), (2, 14)]))
+    assert torch.equal(PatchEmbedding(stem, None)(batch), stem(batch.x, batch.shapes))
+    del batch.shapes
+    with pytest.raises(ValueError, match=r"batch\.shapes: got None, .* Convolutions"):
+        PatchEmbedding(stem, None)(batch)

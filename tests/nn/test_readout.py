@@ -81,11 +81,11 @@ def test_heads():
     assert isinstance(graph_head(DIM, 3, pool="mean"), Head)
     assert isinstance(graph_head(DIM, 3), Head)
     assert isinstance(graph_head(DIM, 1, pairs="dot"), PairHead)
-    with pytest.raises(ValueError, match="pool and pairs exclude each other"):
+    with pytest.raises(ValueError, match="pool, pairs: got 'mean' and 'mlp', expected only one"):
         graph_head(DIM, 3, pool="mean", pairs="mlp")
-    with pytest.raises(ValueError, match="pairs='dot' gives one number a pair, not 3"):
+    with pytest.raises(ValueError, match="pairs: got 'dot' with 3 values per pair, expected 1"):
         graph_head(DIM, 3, pairs="dot")
-    with pytest.raises(ValueError, match="pairs must be 'dot' or 'mlp', got 'sum'"):
+    with pytest.raises(ValueError, match="pairs: got 'sum', expected 'dot' or 'mlp'"):
         graph_head(DIM, 3, pairs="sum")
     with pytest.raises(ValueError, match=r"batch\.edge_index: got None, expected a tensor"):
         PairHead(DIM, 3, "mlp")(randn(3, DIM), Data())

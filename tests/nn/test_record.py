@@ -97,7 +97,7 @@ def test_pictures_of_awkward_graphs(tmp_path):
     draw_attention(
         adjacency, torch.rand(37), tmp_path / "b.png", labels=names, positions=place, most_edges=5
     )
-    with pytest.raises(ValueError, match="must be square to be drawn, got 2 x 5"):
+    with pytest.raises(ValueError, match="adjacency: got 2 x 5, expected a square one"):
         draw_attention(gf.complete(2, 5), torch.rand(10), tmp_path / "c.png")
-    with pytest.raises(ValueError, match="one of the 37 edges a row"):
+    with pytest.raises(ValueError, match="expected a row for each of the 37 edges"):
         draw_attention(adjacency, torch.rand(36), tmp_path / "c.png")

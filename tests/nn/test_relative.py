@@ -92,5 +92,5 @@ def test_places_count_from_wherever_a_sample_starts(module):
 
 @pytest.mark.parametrize("settings", [{"num_buckets": 3}, {"max_distance": 8}])
 def test_errors_name_the_argument(settings):
-    with pytest.raises(ValueError, match="num_buckets and max_distance"):
+    with pytest.raises(ValueError, match="num_buckets, max_distance: got"):
         RelativeBias(3, **settings)

@@ -113,12 +113,22 @@ def test_attention_turns_queries_and_keys():
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        (lambda: Rotary(5), "width must be a multiple of 2"),
-        (lambda: Rotary(6, axes=2), "width must be a multiple of 4"),
-        (lambda: rotation(Rotary(4), [[0, 1]]), "positions must have 1 axes"),
-        (lambda: rotate(torch.zeros(3, 2, 4), rotation(Rotary(6), [0, 1, 2])), "rotary turns 6"),
+        (lambda: Rotary(5), "width: got 5, expected a multiple of 2"),
+        (lambda: Rotary(6, axes=2), "width: got 6, expected a multiple of 4"),
+        (lambda: rotation(Rotary(4), [[0, 1]]), "expected 1 axes"),
+        (
+            lambda: rotate(torch.zeros(3, 2, 4), rotation(Rotary(6), [0, 1, 2])),
+            "rotary: got a width",
+        ),
     ],
 )
 def test_errors_name_the_argument(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+def test_no_nodes():
+    for axes, positions in ((1, torch.empty(0)), (2, torch.empty(0, 2)), (1, None)):
+        cos, sin = Rotary(4, axes=axes)(positions, gf.complete([]))["rotary"]
+        assert cos.shape == sin.shape == (0, 1, 4)
+        assert rotate(torch.empty(0, 3, 5), (cos, sin)).shape == (0, 3, 5)
