@@ -57,12 +57,13 @@ def sample_layout(batch: BatchLike | Layout) -> tuple[tuple[int, ...], Tensor | 
     ptr, sample = getattr(batch, "ptr", None), getattr(batch, "batch", None)
     if ptr is not None:
         borders = ptr.tolist()
-        if borders[-1] == batch.num_nodes:
+        num_nodes = batch.num_nodes if sample is None else len(sample)
+        if borders[-1] == num_nodes:
             return tuple(b - a for a, b in pairwise(borders)), None
         if sample is None:
             raise ValueError(
                 f"batch.ptr: got samples of {borders[-1]} nodes in all, expected "
-                f"{batch.num_nodes}; set batch.ptr again after nodes were removed or added"
+                f"{num_nodes}; set batch.ptr again after nodes were removed or added"
             )
     if sample is None:
         assert batch.num_nodes is not None
