@@ -72,11 +72,20 @@ def converted_arguments(
     return decorate
 
 
-def upgrade_settings(function: Callable[..., Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """Keyword arguments stored by an earlier release -> those that a function has today."""
-    new_names: dict[str, str] = getattr(function, "renamed_keywords", {})
+def old_keywords(target: Callable[..., Any]) -> dict[str, str]:
+    """Return old keyword -> new one, of a function or of a class with its base classes."""
+    if not isinstance(target, type):
+        return dict(getattr(target, "renamed_keywords", {}))
+    constructors = [vars(base).get("__init__") for base in reversed(target.__mro__)]
+    return {k: v for c in constructors for k, v in getattr(c, "renamed_keywords", {}).items()}
+
+
+def upgrade_settings(target: Callable[..., Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of today for those that an earlier release has stored."""
+    new_names = old_keywords(target)
     renamed = {new_names.get(name, name): value for name, value in settings.items()}
-    convert = getattr(function, "convert_keywords", None)
+    constructor = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
+    convert = getattr(constructor, "convert_keywords", None)
     return renamed if convert is None else convert(renamed) or renamed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -9,7 +10,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from graphformer import data as data_modules
-from graphformer.cli.config.renamed import new_names, rename
+from graphformer.cli.config.renamed import rename_option, upgrade
 
 data_modules.import_all()  # the parser finds data modules by name among imported subclasses
 
@@ -34,16 +35,16 @@ class Parser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "exit_on_error": False})
         self.allow_abbrev = False  # otherwise a misspelt name may match a longer one
-        self._owner, self._new_names = "", dict[str, str]()
+        self._target: Callable[..., Any] | None = None  # whose arguments are parsed
 
     def add_class_arguments(self, theclass: Any, *args: Any, **kwargs: Any) -> list[str]:
         """Add the arguments of a class; sizes are optional."""
-        self._owner, self._new_names = theclass.__name__, new_names(theclass)
+        self._target = theclass
         return self._with_optional_sizes(super().add_class_arguments(theclass, *args, **kwargs))
 
     def add_function_arguments(self, function: Any, *args: Any, **kwargs: Any) -> list[str]:
         """Add the arguments of a function; sizes are optional."""
-        self._owner, self._new_names = function.__name__, new_names(function)
+        self._target = function
         return self._with_optional_sizes(super().add_function_arguments(function, *args, **kwargs))
 
     def parse_args(self, args: Any = None, *further: Any, **options: Any) -> Namespace:
@@ -54,21 +55,16 @@ class Parser(LightningArgumentParser):
         """
         if isinstance(args, list):
             args = [word[:-4] + "null" if word.endswith("=None") else word for word in args]
-            args = [self._with_new_name(word) for word in args]
+            if self._target is not None:
+                args = [rename_option(self._target, word) for word in args]
         return super().parse_args(args, *further, **options)
 
     def parse_object(self, cfg_obj: Any, *args: Any, **kwargs: Any) -> Namespace:
-        """Parse a mapping, old names included."""
-        if self._new_names:
-            pairs = (cfg_obj if isinstance(cfg_obj, dict) else vars(cfg_obj)).items()
-            cfg_obj = {rename(key, self._new_names, self._owner): value for key, value in pairs}
+        """Parse a mapping, settings of earlier releases included."""
+        if self._target is not None:
+            settings = cfg_obj if isinstance(cfg_obj, dict) else vars(cfg_obj)
+            cfg_obj = upgrade(self._target, settings)
         return super().parse_object(cfg_obj, *args, **kwargs)
-
-    def _with_new_name(self, word: str) -> str:
-        if not self._new_names or not word.startswith("--"):
-            return word
-        key, equals, value = word[2:].partition("=")
-        return f"--{rename(key, self._new_names, self._owner)}{equals}{value}"
 
     def _with_optional_sizes(self, added: list[str]) -> list[str]:
         for action in self._actions:

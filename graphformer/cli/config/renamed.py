@@ -1,39 +1,48 @@
-"""Settings under their old names: renamed while parsing, and reported once."""
+"""Settings in the form of an earlier release: converted while parsing, and reported once."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-_found: dict[str, str] = {}  # "vit.checkpoint" -> "activation_checkpointing"
+from graphformer.deprecated import old_keywords, upgrade_settings
+
+_changes: set[str] = set()  # such as "vit: checkpoint -> activation_checkpointing"
 
 
-def new_names(target: Callable[..., Any]) -> dict[str, str]:
-    """Old argument name -> new one, of a function or of a class and its base classes.
+def upgrade(target: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a class or function under their names of today.
 
-    The names are those that `graphformer.deprecated.renamed_keywords` attaches.
+    Args:
+        target: the class or function that receives the settings.
+        settings: keyword arguments, possibly of an earlier release.
     """
-    if not isinstance(target, type):
-        return dict(getattr(target, "renamed_keywords", {}))
-    names: dict[str, str] = {}
-    for base in reversed(target.__mro__):
-        names |= getattr(vars(base).get("__init__"), "renamed_keywords", {})
-    return names
+    old = dict(settings)
+    new = upgrade_settings(target, old)
+    removed = [name for name in old if name not in new or new[name] is not old[name]]
+    if removed:
+        added = [name for name in new if name not in old or new[name] is not old[name]]
+        _changes.add(f"{target.__name__}: {', '.join(removed)} -> {', '.join(added)}")
+    return new
 
 
-def rename(key: str, names: dict[str, str], owner: str) -> str:
-    """A setting's key such as "checkpoint" or "source_adjacency.radius" with its new name."""
-    first, dot, rest = key.partition(".")
-    if first not in names:
-        return key
-    _found[f"{owner}.{first}"] = names[first]
-    return f"{names[first]}{dot}{rest}"
+def rename_option(target: Callable[..., Any], option: str) -> str:
+    """Return an option such as "--checkpoint=true" with the new name of its setting."""
+    name, rest = option.removeprefix("--"), ""
+    for separator in (".", "="):
+        name, found, tail = name.partition(separator)
+        rest = found + tail + rest
+    new = old_keywords(target).get(name)
+    if new is None:
+        return option
+    _changes.add(f"{target.__name__}: {name} -> {new}")
+    return f"--{new}{rest}"
 
 
 def report_renamed() -> None:
-    """Print one line to stderr that lists the renamed settings since the last report, if any."""
-    if _found:
-        changes = ", ".join(f"{old} is now {new}" for old, new in sorted(_found.items()))
-        print(f"graphformer: settings with old names: {changes}; change them", file=sys.stderr)
-    _found.clear()
+    """Print one line to stderr with all changes since the last report, if there are any."""
+    if _changes:
+        changes = "; ".join(sorted(_changes))
+        print(f"graphformer: settings of an earlier release: {changes}", file=sys.stderr)
+    _changes.clear()
