@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.runs import EXPERIMENT, Run
+from helpers.runs import EXPERIMENT, TEXT, Run
 
 from graphformer.cli import main
 
@@ -50,4 +50,12 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder with the experiment in it, as the current one."""
     (tmp_path / "tiny.yaml").write_text(EXPERIMENT)
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def text_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with one text in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text(TEXT)
     return tmp_path

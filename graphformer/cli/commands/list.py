@@ -96,7 +96,7 @@ def _exported_names(init: Path) -> set[str]:
 def _ancestors(name: str, classes: dict[str, ast.ClassDef]) -> set[str]:
     if name not in classes:
         return set()
-    bases = {base.id for base in classes[name].bases if isinstance(base, ast.Name)}
+    bases = {ast.unparse(base).partition("[")[0] for base in classes[name].bases}
     return bases.union(*(_ancestors(base, classes) for base in bases))
 
 

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import yaml
+
 from graphformer.deprecated import old_keywords, upgrade_settings
 
 _changes: set[str] = set()  # such as "vit: checkpoint -> activation_checkpointing"
@@ -18,13 +20,28 @@ def upgrade(target: Callable[..., Any], settings: Mapping[str, Any]) -> dict[str
         target: the class or function that receives the settings.
         settings: keyword arguments, possibly of an earlier release.
     """
-    old = dict(settings)
-    new = upgrade_settings(target, old)
-    removed = [name for name in old if name not in new or new[name] is not old[name]]
-    if removed:
-        added = [name for name in new if name not in old or new[name] is not old[name]]
+    names = old_keywords(target)
+    renamed = {names.get(name, name): value for name, value in settings.items()}
+    # Words of a command line are strings; conversion distinguishes a list from a number.
+    loaded = {name: _load(value) for name, value in renamed.items()}
+    new = {
+        name: renamed[name] if name in loaded and value is loaded[name] else value
+        for name, value in upgrade_settings(target, loaded).items()
+    }
+    removed = [k for k, v in settings.items() if k not in new or new[k] is not v]
+    if any(settings[name] is not None for name in removed):
+        added = [k for k, v in new.items() if k not in settings or v is not settings[k]]
         _changes.add(f"{target.__name__}: {', '.join(removed)} -> {', '.join(added)}")
     return new
+
+
+def _load(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
 
 
 def rename_option(target: Callable[..., Any], option: str) -> str:

@@ -1,9 +1,8 @@
-"""`list` shows what importing would show, and where the YAML files are."""
+"""`graphformer list`: the sources give the same names as imports."""
 
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 from typing import get_origin
 
 import pytest
@@ -15,9 +14,6 @@ import graphformer.patterns
 import graphformer.tasks
 from graphformer.cli import main
 from graphformer.cli.commands.list import catalog
-from graphformer.cli.config import files as configs
-from graphformer.cli.errors import UsageError
-from graphformer.cli.run_dir import make_run_folder
 
 
 def subclasses(module: object, base: type) -> set[str]:
@@ -52,37 +48,3 @@ def test_list_prints_one_section(capsys: pytest.CaptureFixture[str]):
     text = capsys.readouterr().out
     assert "Window" in text
     assert "LanguageModeling" not in text
-
-
-def test_shipped_files_are_found_by_path_and_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    (tmp_path / "experiments").mkdir()
-    file = tmp_path / "experiments" / "gat_cora.yaml"
-    file.write_text("# GAT on Cora\nmodel: x\n")
-    monkeypatch.setattr(configs, "config_root", lambda: tmp_path)
-    monkeypatch.chdir(tmp_path / "experiments")  # so that no such file is near
-    for name in ("experiments/gat_cora.yaml", "gat_cora", str(file)):
-        assert configs.find_config(name) == file
-    assert configs.read_doc_line(file) == "GAT on Cora"
-    with pytest.raises(UsageError, match=r"did you mean 'experiments/gat_cora.yaml'"):
-        configs.find_config("experiments/gat_coral.yaml")
-
-
-def test_local_file_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.chdir(tmp_path)
-    Path("x.yaml").write_text("")
-    assert configs.find_config("x.yaml") == Path("x.yaml")
-
-
-def test_run_folders_never_clash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
-    folders = [make_run_folder(tmp_path, "x") for _ in range(7)]
-    assert len({*folders}) == 7
-    assert all(folder.is_dir() and folder.parent == tmp_path / "x" for folder in folders)
-
-
-def test_processes_of_one_run_share_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    first = make_run_folder(tmp_path, "x")
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert make_run_folder(tmp_path, "x") == first

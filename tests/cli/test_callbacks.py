@@ -1,4 +1,4 @@
-"""TrainingStopped and resumed runs, and what a resumed run refuses."""
+"""Runs that are interrupted and resumed, and what they store."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.runs import Run
+from helpers.runs import Run, fit_language_model
 
 from graphformer.cli import main
+from graphformer.cli.checkpoints import restore_task, restore_text_tokenizer
+from graphformer.data import load_tokenizer
 from graphformer.tasks import Classification
 
 
@@ -67,45 +69,15 @@ def test_signal_handler_is_given_back(workplace: Path, monkeypatch: pytest.Monke
     assert signal.getsignal(signal.SIGINT) is before
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--model.lr", "0.5"], "model.lr is 0.01 in the checkpoint, not 0.5"),
-        (["--seed_everything", "7"], "seed_everything is 42 in the checkpoint, not 7"),
-        (["--data.batch_size", "32"], "data.batch_size is 64 in the checkpoint, not 32"),
-        (["--model.network.dim", "24"], "model.network.dim is 12 in the checkpoint, not 24"),
-    ],
-)
-def test_settings_that_a_resumed_run_cannot_honour(
-    trained: Run,
-    workplace: Path,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    expected: str,
-):
-    assert main(["fit", "--ckpt", str(trained.last), *arguments]) == 2
-    captured = capsys.readouterr()
-    assert expected in captured.err
-    assert captured.err.count("\n") == 1
-    assert not (workplace / "runs").exists()
-
-
-def test_run_can_be_prolonged_and_take_another_adjacency(trained: Run, workplace: Path):
-    arguments = ["fit", "--ckpt", str(trained.last), "--trainer.max_epochs", "3"]
-    assert main([*arguments, "--adjacency", "SelfLoops"]) == 0
-    (folder,) = (workplace / "runs" / "tiny").iterdir()
-    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    assert checkpoint["global_step"] == 21
-
-
-def test_finished_run_has_nothing_left(
-    trained: Run, workplace: Path, capsys: pytest.CaptureFixture[str]
-):
-    assert main(["fit", "--ckpt", str(trained.last)]) == 2
-    assert "is finished: raise --trainer.max_epochs" in capsys.readouterr().err
-
-
-def test_foreign_checkpoint(workplace: Path, capsys: pytest.CaptureFixture[str]):
-    torch.save({"state_dict": {}}, "foreign.ckpt")
-    assert main(["test", "--ckpt", "foreign.ckpt"]) == 2
-    assert "contains no settings" in capsys.readouterr().err
+def test_a_run_keeps_its_vocabulary_beside_the_checkpoint(text_folder: Path) -> None:
+    run = fit_language_model("--data.vocabulary", "bpe", "--data.vocabulary_size", "280")
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    beside, within = load_tokenizer(run / "tokenizer.json"), restore_text_tokenizer(checkpoint)
+    assert beside.backend.to_str() == within.backend.to_str()
+    task = restore_task(checkpoint)
+    weights = torch.load(checkpoint, weights_only=True)["state_dict"]
+    assert all(torch.equal(w, weights[name]) for name, w in task.state_dict().items())
+    (text_folder / "text.txt").write_text("zebra " * 300)  # another text, the same vocabulary
+    assert main(["test", "--ckpt", str(run)]) == 0
+    again = fit_language_model("--data.vocabulary", str(run), "--model.pretrained", str(run))
+    assert (again / "tokenizer.json").read_text() == (run / "tokenizer.json").read_text()
