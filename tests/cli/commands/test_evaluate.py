@@ -36,8 +36,8 @@ def test_questions_are_answered_by_options_and_by_text(
     assert main([*asked, "--answer", "wrong"]) == 2
     assert "a.jsonl, line 1: there is no field 'wrong'" in capsys.readouterr().err
     for arguments, message in [
-        (["--options", "options", "--shots", "9"], "shots is 9, but there are only 2"),
-        (["--extract", "("], "extract is '(', no regular expression"),
+        (["--options", "options", "--shots", "9"], "shots: got 9, but there are only 2"),
+        (["--extract", "("], "extract: got"),
         (["--shots", "-1"], "--shots: got -1, expected an integer of 0 or more"),
         (["--limit", "0"], "--limit: got 0, expected an integer of 1 or more"),
     ]:

@@ -24,7 +24,7 @@ def metrics(text: str) -> dict[str, float]:
 def test_run_folder_is_complete(trained: Run):
     config = yaml.safe_load((trained.folder / "config.yaml").read_text())
     assert config["model"]["init_args"]["num_classes"] == 10
-    assert config["model"]["init_args"]["network"]["init_args"]["num_features"] == 16
+    assert config["model"]["init_args"]["network"]["init_args"]["patch_size"] == 4
     assert config["seed_everything"] == 42
     rows = list(csv.DictReader((trained.folder / "metrics.csv").read_text().splitlines()))
     assert [float(row["val/loss"]) > 0 for row in rows] == [True, True]

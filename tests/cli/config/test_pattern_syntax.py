@@ -45,7 +45,7 @@ def test_spelling(text, expected):
         ("Complete:radius=1", "Complete has no setting 'radius=1'"),
         ("Offsets:offsets=3", "offsets: got '3', expected a sequence such as"),
         ("GlobalNodes:count=0", "count: got 0, expected at least 1"),
-        ("Complete+Learned:path=nowhere.json", "there is no pattern file 'nowhere.json'"),
+        ("Complete+Learned:path=nowhere.json", "got 'nowhere.json', expected an existing"),
         ("PerHead", "unknown pattern 'PerHead'"),
     ],
 )
