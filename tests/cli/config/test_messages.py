@@ -40,7 +40,7 @@ def message(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ([*FIT, "--trainer.max_epoch", "7"], "did you mean 'trainer.max_epochs'?"),
         ([*FIT, "--trainer.max_epochs", "x"], "trainer.max_epochs: expected int, got 'x'"),
         ([*FIT, "--model.adjacency", "Window"], "model.adjacency (Window) needs radius"),
-        ([*FIT, "--data.patch_size", "3"], "patch_size is 3, but the images are 8 x 8"),
+        ([*FIT, "--data.patch_size", "3"], "patch_size: got 3, expected a divisor"),
         (
             ["fit", "-c", "tini.yaml"],
             "no configuration file 'tini.yaml': did you mean 'tiny.yaml'?",
