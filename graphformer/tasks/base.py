@@ -1,4 +1,4 @@
-"""What every task shares: the network over a pattern's adjacency, the optimiser, the schedule."""
+"""`Task`, the base of all tasks: network, adjacency, loss, metrics, optimiser and schedule."""
 
 from __future__ import annotations
 
@@ -15,22 +15,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import Metric
 
+from graphformer.batch_type import BatchLike
 from graphformer.patterns import Pattern
 from graphformer.tasks.finetuning import add_lora, freeze, layer_lr_factors, merge_lora
 from graphformer.tasks.optimization import lr_factor, make_optimizer
 from graphformer.tasks.warm_start import load_pretrained
 
 if TYPE_CHECKING:
-    from torch_geometric.data import Data
-
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import lightning.pytorch as pl
-
     from graphformer.data import Tokenizer
-
 
 Stage = Literal["val", "test"]
 Updates = Mapping[str, tuple[Tensor, ...]]
@@ -54,32 +46,36 @@ class TaskOptions(TypedDict, total=False):
 
 
 class Task(pl.LightningModule):
-    """A network trained over the adjacency that a pattern makes of each batch.
+    """A network that is trained over the adjacency of each batch.
 
     A subclass calls `add_metrics` in its constructor and defines `training_step`, which returns
     `training_loss`, and `evaluate`.
 
-    `task.adjacency` may be replaced at any time: the same weights then attend over other edges.
-    With `accumulate_grad_batches`, gradients are those of one mean over all the labels of the
-    accumulated batches, however unevenly these carry labels (in each process on its own).
+    `task.adjacency` may be replaced at any time; the weights do not depend on it. With
+    `accumulate_grad_batches`, the gradient is that of one mean over all labels of the accumulated
+    batches, even if the batches have different numbers of labels (for each process separately).
 
     Args:
-        network: `network(batch, adjacency)` gives the outputs, one row a node or a sample.
-        adjacency: who attends to whom in a batch.
-        lr: highest learning rate.
-        weight_decay: "adamw" decays matrices only; with "adam" it is an L2 penalty on everything.
+        network: `network(batch, adjacency)` returns one row per node or per sample.
+        adjacency: pattern of the edges of attention.
+        lr: the highest learning rate.
+        weight_decay: with "adamw" the decay of matrices, with "adam" an L2 penalty on all weights.
         optimizer: "adamw" or "adam".
-        betas: decay rates of the two moments.
-        schedule: what follows the warm-up, down to `min_lr_ratio` at the last step.
-        warmup_steps: optimiser steps of linear warm-up.
-        min_lr_ratio: last learning rate as a fraction of `lr`.
-        pretrained: a checkpoint, the folder of a run, or a folder of Hugging Face's, whose weights
-            training starts from; heads that do not fit stay as they are.
-        frozen_blocks: how many of the first blocks are not trained.
+        betas: decay rates of the first and second moment.
+        schedule: the course of the learning rate after the warm-up, to `min_lr_ratio` at the end.
+        warmup_steps: number of optimiser steps with linear warm-up.
+        min_lr_ratio: the last learning rate divided by `lr`.
+        pretrained: a checkpoint, the folder of a run, or a Hugging Face folder with initial
+            weights; a head that does not fit keeps its own.
+        frozen_blocks: number of first blocks that are not trained.
         frozen_embedding: whether the embedding is not trained.
-        layer_decay: the learning rate of each layer as a fraction of the next one's.
-        lora: trains adapters of low rank, and the head, instead of all weights: settings of
-            `peft.LoraConfig`, such as {"r": 8, "lora_alpha": 16}.
+        layer_decay: learning rate of a layer divided by that of the next layer.
+        lora: settings of `peft.LoraConfig`, such as {"r": 8, "lora_alpha": 16}, to train low-rank
+            adapters and the head instead of all weights.
+
+    Raises:
+        ValueError: when `lora` is combined with frozen parts, or the network lacks the parts that
+            `frozen_blocks`, `frozen_embedding` or `layer_decay` refer to.
     """
 
     def __init__(
@@ -114,54 +110,56 @@ class Task(pl.LightningModule):
         self.layer_decay, self.lora = layer_decay, lora
         if lora is not None and (frozen_blocks or frozen_embedding):
             raise ValueError(
-                "lora freezes all weights but the adapters and the head: leave out frozen_blocks "
-                "and frozen_embedding"
+                "lora: got frozen_blocks or frozen_embedding as well, expected one of them; leave "
+                "these out, because all weights but the adapters and the head are frozen"
             )
         if frozen_blocks or frozen_embedding:
             freeze(network, blocks=frozen_blocks, embedding=frozen_embedding)
         if layer_decay != 1.0:
-            layer_lr_factors(network, layer_decay)  # says now what it could not do later
-        self._adapter: tuple[Any, ...] = ()  # not a module of this one: the network holds it
+            layer_lr_factors(network, layer_decay)  # raises early if the network has no blocks
+        self._adapter: tuple[Any, ...] = ()  # in a tuple, so that it is not a submodule
         self._label_counts: list[Tensor] = []
 
     def setup(self, stage: str) -> None:
-        """Start from pretrained weights, if any; those of a run that is resumed come later."""
+        """Load pretrained weights, if any, before those of a checkpoint to resume from."""
         if stage == "fit" and self.pretrained is not None:
             load_pretrained(self.network, self.pretrained)
 
     def configure_model(self) -> None:
-        """Put adapters in, if any: after pretrained weights, before those of a checkpoint."""
+        """Add adapters, if any: after pretrained weights, before those of a checkpoint."""
         if self.lora is not None and not self._adapter:
             self._adapter = (add_lora(self.network, self.lora),)
 
     def save_adapter(self, folder: str | os.PathLike[str]) -> None:
-        """Write the adapters, and the head, as peft does.
+        """Write adapters and head in peft's format.
 
-        Raises ValueError for a task without adapters.
+        Raises:
+            ValueError: when the task has no adapters.
         """
-        self._need_adapter().save_pretrained(os.fspath(folder))
+        self._require_adapter().save_pretrained(os.fspath(folder))
 
     def merge_adapter(self) -> nn.Module:
-        """Merge the adapters into the network's weights, by peft; the network, then without them.
+        """Merge the adapters into the network's weights and return the network without them.
 
-        Raises ValueError for a task without adapters.
+        Raises:
+            ValueError: when the task has no adapters.
         """
-        self.network = merge_lora(self._need_adapter())
+        self.network = merge_lora(self._require_adapter())
         self._adapter, self.lora = (), None
         return self.network
 
-    def _need_adapter(self) -> Any:
+    def _require_adapter(self) -> Any:
         if not self._adapter:
-            raise ValueError("there are no adapters: give the task lora, and train it")
+            raise ValueError("lora: got None, expected settings of adapters; set lora and train")
         return self._adapter[0]
 
-    def forward(self, batch: Data) -> Tensor:
-        """Outputs of the network, [N, K] or [B, K]."""
+    def forward(self, batch: BatchLike) -> Tensor:
+        """Compute the network's output, [N, K] or [B, K]."""
         output: Tensor = self.network(batch, self.adjacency(batch))
         return output
 
-    def predict_step(self, batch: Data, batch_idx: int) -> Tensor:
-        """Outputs of the network, [N, K] or [B, K]."""
+    def predict_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
+        """Return the network's output, [N, K] or [B, K]."""
         return self(batch)
 
     def add_metrics(self, metrics: Mapping[str, Metric]) -> None:
@@ -170,11 +168,11 @@ class Task(pl.LightningModule):
         self.test_metrics = nn.ModuleDict({name: m.clone() for name, m in metrics.items()})
 
     def metrics_of(self, stage: Stage) -> dict[str, Metric]:
-        """The metrics of a stage by their name, without the stage."""
+        """Return the metrics of a stage by their name, without the stage."""
         return dict(getattr(self, f"{stage}_metrics").items())
 
-    def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
-        """What a batch adds to the metrics, and its number of rows.
+    def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """Return what a batch adds to the metrics, and its number of rows.
 
         Returns:
             The arguments of `update` by metric, for the metrics that are defined for this data;
@@ -182,15 +180,15 @@ class Task(pl.LightningModule):
         """
         raise NotImplementedError(f"{type(self).__name__} must define evaluate()")
 
-    def validation_step(self, batch: Data, batch_idx: int) -> None:
+    def validation_step(self, batch: BatchLike, batch_idx: int) -> None:
         """Update and log the validation metrics."""
         self._update_metrics(batch, batch_idx, "val")
 
-    def test_step(self, batch: Data, batch_idx: int) -> None:
+    def test_step(self, batch: BatchLike, batch_idx: int) -> None:
         """Update and log the test metrics."""
         self._update_metrics(batch, batch_idx, "test")
 
-    def _update_metrics(self, batch: Data, batch_idx: int, stage: Stage) -> None:
+    def _update_metrics(self, batch: BatchLike, batch_idx: int, stage: Stage) -> None:
         updates, rows = self.evaluate(batch, batch_idx, stage)
         metrics = self.metrics_of(stage)
         for name, arguments in updates.items():
@@ -198,10 +196,15 @@ class Task(pl.LightningModule):
             self.log(f"{stage}/{name}", metrics[name], prog_bar=True, batch_size=rows)
 
     def training_loss(self, total: Tensor, count: Tensor, *, rows: int) -> Tensor:
-        """Log and return the loss of a batch: the sum over its labels [], by their number [].
+        """Log and return the mean loss of a batch, [].
 
-        The batches of one accumulation are all divided by the first one's number of labels;
-        `on_before_optimizer_step` puts the number of all of them in its place.
+        All batches of one accumulation are divided by the first one's number of labels;
+        `on_before_optimizer_step` corrects the gradient to that of the mean over all of them.
+
+        Args:
+            total: sum of the loss over labels, [].
+            count: number of labels, [].
+            rows: weight of the batch where Lightning averages over batches.
         """
         self.log(
             "train/loss", (total / count.clamp(min=1)).detach(), prog_bar=True, batch_size=rows
@@ -210,10 +213,11 @@ class Task(pl.LightningModule):
         return total / self._label_counts[0].clamp(min=1)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Make the accumulated gradient that of one mean over all accumulated labels."""
+        """Rescale the accumulated gradient to that of one mean over all accumulated labels."""
         accumulated = self.trainer.accumulate_grad_batches
         if accumulated > 1:
             first = self._label_counts[0].clamp(min=1)
+            # Lightning has divided each loss by `accumulated`.
             factor = accumulated * first / torch.stack(self._label_counts).sum().clamp(min=1)
             for parameter in self.parameters():
                 if parameter.grad is not None:
@@ -221,23 +225,26 @@ class Task(pl.LightningModule):
         self._label_counts.clear()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser, with a schedule that goes forward at every step."""
+        """Create the optimiser and a schedule that advances with every step.
+
+        Raises:
+            ValueError: when the schedule needs a last step and the trainer has none.
+        """
         total_steps = self.trainer.estimated_stepping_batches
         if self.schedule != "constant" and math.isinf(total_steps):
             raise ValueError(
-                f"schedule {self.schedule!r} needs to know the last step, but the trainer has "
-                "neither max_steps nor max_epochs: set one of them, or schedule='constant'"
+                f"schedule: got {self.schedule!r} and a trainer without a last step, expected "
+                "max_steps or max_epochs; set one of them, or schedule='constant'"
             )
+        decayed = self.layer_decay != 1.0
         optimizer = make_optimizer(
             self,
             self.optimizer_name,
             lr=self.lr,
             weight_decay=self.weight_decay,
             betas=self.betas,
-            rates=None
-            if self.layer_decay == 1.0
-            else layer_lr_factors(self.network, self.layer_decay),
-            fused=self.trainer.precision != "16-mixed",  # the loss scaler unscales on its own
+            lr_factors=layer_lr_factors(self.network, self.layer_decay) if decayed else None,
+            fused=self.trainer.precision != "16-mixed",  # its loss scaler unscales the gradient
         )
         factor = lr_factor(
             self.schedule,
@@ -252,11 +259,16 @@ class Task(pl.LightningModule):
         }
 
 
-def label_mask(batch: Data, stage: str, level: str = "node") -> Tensor | None:
-    """Which rows of the outputs count in a stage ("train", "val" or "test"): [rows] bool, or None.
+def label_mask(batch: BatchLike, stage: str, level: str = "node") -> Tensor | None:
+    """Return which rows of the output belong to a stage, bool [rows]; None for all rows.
 
-    None stands for all of them; a batch with `train_mask`, `val_mask` and `test_mask` is one graph
-    whose nodes are split; one with `train_edge_mask` and so on has its edges split.
+    A batch with `train_mask`, `val_mask` and `test_mask` is one graph whose nodes are split; one
+    with `train_edge_mask` and so on has split edges.
+
+    Args:
+        batch: the batch.
+        stage: "train", "val" or "test".
+        level: "node", "graph" or "edge".
     """
     name = f"{stage}_edge_mask" if level == "edge" else f"{stage}_mask"
     mask: Tensor | None = getattr(batch, name, None)
@@ -264,30 +276,31 @@ def label_mask(batch: Data, stage: str, level: str = "node") -> Tensor | None:
 
 
 def check_output_rows(output: Tensor, y: Tensor, level: str) -> Tensor:
-    """The outputs, if they have a row for every label.
+    """Return the output if it has one row per label.
 
     Raises:
-        ValueError: the network answers for another level than the labels are at.
+        ValueError: when it has another number of rows.
     """
     if output.shape[0] != y.shape[0]:
         raise ValueError(
-            f"level={level!r}: the network gave {output.shape[0]} rows for {y.shape[0]} labels; "
-            "a node task needs one row a node, a graph task one row a sample (a pooling head)"
+            f"level: got {level!r} and an output of {output.shape[0]} rows for {y.shape[0]} "
+            "labels, expected one row per label; a graph task needs a pooling head, a node task "
+            "must not have one"
         )
     return output
 
 
 def require_tokenizer(task: pl.LightningModule) -> Tokenizer:
-    """The tokenizer of the data that the task is run on.
+    """Return the tokenizer of the data that the trainer uses.
 
     Raises:
-        ValueError: the data has none.
+        ValueError: when the data has none.
     """
     data: Any = getattr(task.trainer, "datamodule", None)
     tokenizer: Tokenizer | None = getattr(data, "tokenizer", None)
     if tokenizer is None:
         raise ValueError(
-            f"{type(task).__name__} needs data with a tokenizer, which {type(data).__name__} is "
-            "not: choose TextFile, TextRecords, LabelledText or TextPairs."
+            f"data: got {type(data).__name__}, expected data with a tokenizer for "
+            f"{type(task).__name__}; use TextFile, TextRecords, LabelledText or TextPairs"
         )
     return tokenizer

@@ -1,9 +1,9 @@
-"""Classification of nodes, or of whole samples: graphs, images, texts."""
+"""`Classification`: classes of nodes, or of whole samples (graphs, images, texts)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,14 +11,11 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
 from typing_extensions import Unpack
 
-from graphformer.batch_type import IGNORE_INDEX
+from graphformer.batch_type import IGNORE_INDEX, BatchLike
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern
 from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, check_output_rows, label_mask
 from graphformer.tasks.metrics import Mean
-
-if TYPE_CHECKING:
-    from torch_geometric.data import Data
 
 
 class ClassificationOptions(TaskOptions, total=False):
@@ -28,22 +25,23 @@ class ClassificationOptions(TaskOptions, total=False):
 
 
 class Classification(Task):
-    """Cross-entropy over classes, with accuracy, macro F1 and ROC-AUC.
+    """Cross-entropy over classes, with accuracy, macro F1 and ROC-AUC as metrics.
 
-    `batch.y` holds one class a node [N] or a sample [B]; -100 marks those without one. Where a
-    batch has `train_mask`, `val_mask` and `test_mask` [N], each stage counts its own nodes.
+    `batch.y` is one class per node, [N], or per sample, [B]; -100 marks rows without a label. If
+    the batch has `train_mask`, `val_mask` and `test_mask` [N], each stage uses its own nodes.
 
     Args:
-        network: logits over the classes, [N, K] or [B, K].
-        adjacency: who attends to whom.
+        network: returns logits over the classes, [N, K] or [B, K].
+        adjacency: pattern of the edges of attention.
         num_classes: K.
-        level: "node", or "graph" for one label a sample (an image is a graph of patches); "edge"
+        level: "node", or "graph" for one label per sample (an image is a graph of patches); "edge"
             is for `EdgeClassification`.
         metrics: any of "accuracy", "f1" (macro) and "auroc" (macro, one class against the rest).
-        label_smoothing: share of the label that is spread over all classes, in training.
+        label_smoothing: share of the label that is distributed over all classes in training.
         options: those of `Task`.
 
-    Raises ValueError for less than two classes, and for an unknown metric.
+    Raises:
+        ValueError: when there are fewer than two classes, or a metric is unknown.
     """
 
     @checked_options
@@ -61,15 +59,15 @@ class Classification(Task):
         super().__init__(network, adjacency, **options)
         if num_classes < 2:
             raise ValueError(
-                f"num_classes must be 2 or more, got {num_classes}: for data without classes take "
+                f"num_classes: got {num_classes}, expected 2 or more; for data without classes use "
                 "the task Regression"
             )
         self.level = level
         self.label_smoothing = label_smoothing
         self.add_metrics({"loss": Mean(), **{name: _metric(name, num_classes) for name in metrics}})
 
-    def training_step(self, batch: Data, batch_idx: int) -> Tensor:
-        """Mean loss over the batch's labels, []."""
+    def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
+        """Return the cross-entropy, with mixed labels after mixup, []."""
         logits, y = self._outputs(batch, "train")
         loss: dict[str, Any] = {"reduction": "sum", "label_smoothing": self.label_smoothing}
         total = F.cross_entropy(logits, y, ignore_index=IGNORE_INDEX, **loss)
@@ -78,15 +76,15 @@ class Classification(Task):
             total = batch.share * total + (1 - batch.share) * other
         return self.training_loss(total, (y != IGNORE_INDEX).sum(), rows=y.shape[0])
 
-    def _outputs(self, batch: Data, stage: str) -> tuple[Tensor, Tensor]:
+    def _outputs(self, batch: BatchLike, stage: str) -> tuple[Tensor, Tensor]:
         y = batch.edge_label if self.level == "edge" else batch.y
         logits = check_output_rows(self(batch).float(), y, self.level)
         _check_classes(y, logits.shape[1])
         mask = label_mask(batch, stage, self.level)
         return (logits, y) if mask is None else (logits[mask], y[mask])
 
-    def evaluate(self, batch: Data, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
-        """Sum of the loss, and logits with labels for the other metrics."""
+    def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """Return the sum of the cross-entropy, and logits with labels for the other metrics."""
         logits, y = self._outputs(batch, stage)
         total = F.cross_entropy(logits, y, ignore_index=IGNORE_INDEX, reduction="sum")
         updates = dict.fromkeys(self.metrics_of(stage), (logits, y))
@@ -124,4 +122,4 @@ def _metric(name: str, num_classes: int) -> Metric:
         return MulticlassF1Score(num_classes, average="macro", ignore_index=IGNORE_INDEX)
     if name == "auroc":
         return MulticlassAUROC(num_classes, average="macro", ignore_index=IGNORE_INDEX)
-    raise ValueError(f"metrics must be among 'accuracy', 'f1' and 'auroc', got {name!r}")
+    raise ValueError(f"metrics: got {name!r}, expected 'accuracy', 'f1' or 'auroc'")

@@ -1,4 +1,4 @@
-"""Which weights of a network are trained, and how fast: frozen parts, decay by layer, adapters."""
+"""Fine-tuning: frozen parts, learning rates by layer, low-rank adapters."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from torch import Tensor, nn
 _BLOCK = re.compile(r"(?:^|\.)transformer\.blocks\.(\d+)\.")
 _EMBEDDING = re.compile(r"(?:^|\.)embedding\.")
 DEFAULT_LORA_TARGETS = ("qkv", "out")
-"""The linear maps that get adapters unless `target_modules` says which: those of attention."""
+"""Linear maps with adapters unless `target_modules` is set: those of attention."""
 
 
 def freeze(network: nn.Module, *, blocks: int = 0, embedding: bool = False) -> None:
-    """Train neither the first blocks of a network nor, if asked for, its embedding.
+    """Exclude the first blocks and, optionally, the embedding from training.
 
-    A head that has the embedding's weights is frozen with it.
+    A head that shares the embedding's weights is frozen with it.
 
     Args:
         network: with `embedding` and `transformer.blocks`.
-        blocks: how many.
-        embedding: whether it is frozen too.
+        blocks: number of blocks.
+        embedding: whether the embedding is frozen.
 
-    Raises ValueError for more blocks than there are, and for a network without such parts.
+    Raises:
+        ValueError: when there are fewer blocks, or the network has no such parts.
     """
-    depth = _depth(network)
+    depth = _num_blocks(network)
     if not 0 <= blocks <= depth:
-        raise ValueError(f"frozen_blocks must be from 0 to the depth {depth}, got {blocks}")
+        raise ValueError(f"frozen_blocks: got {blocks}, expected 0 to {depth}, the depth")
     for name, parameter in network.named_parameters():
         block = _BLOCK.search(name)
         if (block and int(block[1]) < blocks) or (embedding and _EMBEDDING.search(name)):
@@ -36,80 +37,85 @@ def freeze(network: nn.Module, *, blocks: int = 0, embedding: bool = False) -> N
 
 
 def layer_lr_factors(network: nn.Module, decay: float) -> dict[Tensor, float]:
-    """The factor on the learning rate of each weight: the lower the layer, the smaller.
+    """Return the factor on the learning rate of each weight: `decay ** (depth + 1 - layer)`.
 
-    `decay ** (depth + 1 - layer)`, where the embedding is layer 0, block i is layer i + 1, and all
-    that comes after the blocks is layer depth + 1.
+    The embedding is layer 0, block i is layer i + 1, and what follows the blocks is layer
+    depth + 1.
 
-    Raises ValueError for a network without `transformer.blocks`, and a decay out of range.
+    Raises:
+        ValueError: when the network has no `transformer.blocks`, or the decay is out of range.
 
     Source: Clark et al., 2020 (ELECTRA), appendix A; Bao et al., 2022 (BEiT), appendix.
     """
     if not 0 < decay <= 1:
-        raise ValueError(f"layer_decay must be above 0 and at most 1, got {decay}")
-    depth = _depth(network)
-    rates: dict[Tensor, float] = {}
+        raise ValueError(f"layer_decay: got {decay}, expected a number above 0 and at most 1")
+    depth = _num_blocks(network)
+    factors: dict[Tensor, float] = {}
     for name, parameter in network.named_parameters():
         block = _BLOCK.search(name)
         layer = int(block[1]) + 1 if block else 0 if _EMBEDDING.search(name) else depth + 1
-        rates[parameter] = decay ** (depth + 1 - layer)
-    return rates
+        factors[parameter] = decay ** (depth + 1 - layer)
+    return factors
 
 
 def add_lora(network: nn.Module, settings: dict[str, Any]) -> Any:
-    """Put adapters of low rank into a network, in place; they and the head are what is trained.
+    """Insert low-rank adapters into a network, in place; all weights but these are frozen.
 
     Args:
-        network: stays the module that it is, with adapters inside.
+        network: changed in place.
         settings: those of `peft.LoraConfig`, such as r, lora_alpha, lora_dropout and
-            target_modules ("qkv" and "out" by default); the head is trained as a whole unless
-            modules_to_save says otherwise.
+            target_modules ("qkv" and "out" by default). The head is trained too, unless
+            modules_to_save is set.
 
     Returns:
         peft's model of the network, which saves and merges adapters.
 
-    Raises ModuleNotFoundError without peft, ValueError for settings that it does not know.
+    Raises:
+        ModuleNotFoundError: when peft is not installed.
+        ValueError: when peft does not accept the settings.
 
     Source: Hu et al., 2022, "LoRA".
     """
-    peft = _peft()
-    given = {"target_modules": list(DEFAULT_LORA_TARGETS), **settings}
+    peft = _import_peft()
+    config = {"target_modules": list(DEFAULT_LORA_TARGETS), **settings}
     if getattr(network, "head", None) is not None and _has_weights(network.head):
-        given.setdefault("modules_to_save", ["head"])
+        config.setdefault("modules_to_save", ["head"])
     try:
-        return peft.get_peft_model(network, peft.LoraConfig(**given))
+        return peft.get_peft_model(network, peft.LoraConfig(**config))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"lora is {settings}, which peft refuses: {error}") from None
+        raise ValueError(f"lora: got {settings}, expected settings of peft: {error}") from None
 
 
 def load_lora(network: nn.Module, folder: str | os.PathLike[str]) -> Any:
-    """Put the adapters of a folder into a network, in place; peft's model of it.
+    """Insert the adapters of a folder into a network, in place; return peft's model of it.
 
-    Raises ModuleNotFoundError without peft.
+    Raises:
+        ModuleNotFoundError: when peft is not installed.
     """
-    return _peft().PeftModel.from_pretrained(network, os.fspath(folder))
+    return _import_peft().PeftModel.from_pretrained(network, os.fspath(folder))
 
 
 def merge_lora(adapted: Any) -> nn.Module:
-    """The network of peft's model, the adapters merged into its weights and gone."""
+    """Merge the adapters of peft's model into the weights; return the network without them."""
     network = adapted.get_base_model()
-    unset = network.__dict__.get("config", True) is None
-    if unset:  # peft takes any attribute of that name for settings
+    # peft reads any attribute `config` as settings; a network without settings has None.
+    has_none = network.__dict__.get("config", True) is None
+    if has_none:
         del network.config
     merged: nn.Module = adapted.merge_and_unload()
-    if unset:
+    if has_none:
         merged.config = None  # type: ignore[assignment]
     return merged
 
 
-def _peft() -> Any:
+def _import_peft() -> Any:
     try:
         import peft
     except ModuleNotFoundError as error:
         if error.name != "peft":
             raise
         raise ModuleNotFoundError(
-            "lora needs the package peft: install it with pip install 'graphformer[peft]'",
+            "lora needs the package peft; install it with pip install 'graphformer[peft]'",
             name="peft",
         ) from None
     return peft
@@ -119,11 +125,11 @@ def _has_weights(module: Any) -> bool:
     return next(module.parameters(), None) is not None
 
 
-def _depth(network: Any) -> int:
+def _num_blocks(network: Any) -> int:
     blocks = getattr(getattr(network, "transformer", None), "blocks", None)
     if blocks is None:
         raise ValueError(
-            "frozen_blocks, frozen_embedding and layer_decay need a network with an embedding and "
-            f"transformer.blocks, got {type(network).__name__}"
+            f"network: got {type(network).__name__}, expected one with an embedding and "
+            "transformer.blocks for frozen_blocks, frozen_embedding or layer_decay"
         )
     return len(blocks)

@@ -1,4 +1,4 @@
-"""Means over labels, and what a language model's loss is usually told as."""
+"""Metrics: means over labels, perplexity and bits, and scores of generated answers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,60 +14,65 @@ from torchmetrics import Metric
 
 
 class Mean(Metric):
-    """Mean over labels of what comes as sums over batches.
+    """Mean over labels, from sums over batches.
 
-    torchmetrics' `MeanMetric` either waits for the device at every batch, to look for NaN, or drops
-    the weights (`nan_strategy="disable"`, version 1.9).
+    torchmetrics' `MeanMetric` (1.9) either synchronises with the device at every batch, to check
+    for NaN, or ignores the weights (`nan_strategy="disable"`).
     """
 
     total: Tensor
     count: Tensor
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self) -> None:
+        super().__init__()
         self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, total: Tensor, count: Tensor) -> None:
-        """Add a batch: the sum over its labels [], their number []."""
+        """Add the sum over the labels of a batch, [], and their number, []."""
         self.total = self.total + total
         self.count = self.count + count
 
     def compute(self) -> Tensor:
-        """The mean, []; NaN without a label."""
+        """Return the mean, []; NaN without a label."""
         return self.total / self.count
 
 
 class Perplexity(Mean):
-    """exp of the mean loss in nats."""
+    """The exponential of the mean loss in nats."""
 
     def compute(self) -> Tensor:
-        """Perplexity, []."""
+        """Return the perplexity, []."""
         return super().compute().exp()
 
 
 class BitsPerCharacter(Mean):
-    """The mean loss a token in bits, by the number of characters a token."""
+    """The mean loss per token in bits, divided by the mean number of characters per token.
 
-    def __init__(self, characters_per_token: float, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    Args:
+        characters_per_token: that number.
+    """
+
+    def __init__(self, characters_per_token: float) -> None:
+        super().__init__()
         self.characters_per_token = characters_per_token
 
     def compute(self) -> Tensor:
-        """Bits per character, []."""
+        """Return the bits per character, []."""
         return super().compute() / (math.log(2) * self.characters_per_token)
 
 
 class BitsPerByte(Mean):
-    """The mean loss a token in bits, by the number of bytes of UTF-8 a token.
+    """The mean loss per token in bits, divided by the mean number of UTF-8 bytes per token.
 
-    `bytes_per_token` is None until somebody knows it; then there is no figure to show.
+    Attributes:
+        bytes_per_token: that number; None while it is unknown.
     """
 
     bytes_per_token: float | None = None
 
     def compute(self) -> Tensor:
-        """Bits per byte, []; NaN if the length of a token is not known."""
+        """Return the bits per byte, []; NaN while `bytes_per_token` is unknown."""
         return super().compute() / (math.log(2) * (self.bytes_per_token or math.nan))
 
 
@@ -79,7 +83,7 @@ _PUNCTUATION = re.compile(f"(?!{_IN_NUMBERS})[{re.escape(string.punctuation)}]")
 
 
 def normalize_answer(text: str) -> str:
-    """Return a text in lower case, without punctuation, articles and superfluous blanks.
+    """Return a text in lower case, without punctuation, articles and repeated white space.
 
     Unlike in SQuAD's script, the signs, points and operators of numbers are kept, so that "-5" and
     "1.5" differ from "5" and "15"; commas between thousands are removed.
@@ -91,7 +95,7 @@ def normalize_answer(text: str) -> str:
 
 
 def exact_match(answer: str, reference: str) -> float:
-    """Return 1 if the texts have the same normal form, else 0."""
+    """Return 1 if the normalised texts are equal, else 0."""
     return float(normalize_answer(answer) == normalize_answer(reference))
 
 
@@ -100,22 +104,25 @@ def token_f1(answer: str, reference: str) -> float:
 
     Source: Rajpurkar et al., 2016 (SQuAD), section 6.1.
     """
-    given, wanted = normalize_answer(answer).split(), normalize_answer(reference).split()
-    shared = sum((Counter(given) & Counter(wanted)).values())
+    words, expected = normalize_answer(answer).split(), normalize_answer(reference).split()
+    shared = sum((Counter(words) & Counter(expected)).values())
     if not shared:
-        return float(given == wanted)
-    return 2 * shared / (len(given) + len(wanted))
+        return float(words == expected)
+    return 2 * shared / (len(words) + len(expected))
 
 
 def bleu(answers: Sequence[str], references: Sequence[str]) -> float:
     """Return the corpus BLEU of answers with one reference each, from 0 to 100.
 
-    Raises ModuleNotFoundError without sacrebleu. Source: Papineni et al., 2002; Post, 2018.
+    Raises:
+        ModuleNotFoundError: when sacrebleu is not installed.
+
+    Source: Papineni et al., 2002; Post, 2018.
     """
     try:
         import sacrebleu
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            "BLEU needs sacrebleu: install the extra, pip install 'graphformer[text]'"
+            "BLEU needs the package sacrebleu; install it with pip install 'graphformer[text]'"
         ) from None
     return float(sacrebleu.corpus_bleu(list(answers), [list(references)]).score)

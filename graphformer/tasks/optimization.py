@@ -1,4 +1,4 @@
-"""Optimisers with decay where it belongs, and learning rates that change with every step."""
+"""Optimisers with weight decay on matrices only, and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch.optim import Optimizer
 
 
 def weight_decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups that decay matrices, and neither biases, norms nor embeddings.
+    """Return two parameter groups: matrices with decay; biases, norms and embeddings without.
 
-    A parameter that several modules share is an embedding if any of them is one.
+    A parameter that several modules share is an embedding if one of them is an embedding.
     """
     matrices: dict[Tensor, None] = {}
     others: dict[Tensor, None] = {}
-    for module, parameter in _parameters(network):
+    for module, parameter in _trained_parameters(network):
         is_matrix = parameter.ndim >= 2 and not isinstance(module, nn.Embedding)
         (matrices if is_matrix else others)[parameter] = None
     return [
@@ -34,31 +34,47 @@ def make_optimizer(
     lr: float,
     weight_decay: float,
     betas: tuple[float, float],
-    rates: Mapping[Tensor, float] | None = None,
+    lr_factors: Mapping[Tensor, float] | None = None,
     fused: bool = True,
 ) -> Optimizer:
-    """AdamW with decay on matrices only (Loshchilov & Hutter 2019), or Adam with L2 on everything.
+    """Return AdamW with decay of matrices, or Adam with an L2 penalty on all parameters.
 
-    Adam's decay is the penalty of older recipes such as GAT's, which spares no parameter. The
-    learning rate of a parameter in `rates` is multiplied by that.
+    The penalty on all parameters is that of older recipes, such as GAT's.
+
+    Args:
+        network: has the parameters.
+        name: "adamw" or "adam".
+        lr: learning rate.
+        weight_decay: decay, or weight of the penalty.
+        betas: decay rates of the first and second moment.
+        lr_factors: factor on the learning rate by parameter; 1 for parameters that are absent.
+        fused: whether to use torch's fused kernels.
+
+    Source: Loshchilov and Hutter, 2019 (AdamW).
     """
     if name == "adam":
         trained = [p for p in network.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [{"params": trained, "weight_decay": weight_decay}]
     else:
         groups = [group for group in weight_decay_groups(network, weight_decay) if group["params"]]
-    if rates is not None:
-        groups = [part for group in groups for part in _by_rate(group, rates, lr)]
-    kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
-    return kind(groups, lr=lr, betas=betas, fused=fused or None)
+    if lr_factors is not None:
+        groups = [part for group in groups for part in _split_by_lr(group, lr_factors, lr)]
+    optimizer = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+    return optimizer(groups, lr=lr, betas=betas, fused=fused or None)
 
 
 def lr_factor(
     name: str, *, warmup_steps: int, total_steps: float, min_lr_ratio: float
 ) -> Callable[[int], float]:
-    """The factor on the learning rate at a step: linear warm-up, then constant, linear or cosine.
+    """Return the factor on the learning rate by step: linear warm-up, then the schedule.
 
-    Past the last step the factor stays at `min_lr_ratio`.
+    After the last step the factor stays at `min_lr_ratio`.
+
+    Args:
+        name: "constant", "linear" or "cosine".
+        warmup_steps: number of warm-up steps.
+        total_steps: number of all steps.
+        min_lr_ratio: factor at the last step.
     """
 
     def factor(step: int) -> float:
@@ -73,17 +89,17 @@ def lr_factor(
     return factor
 
 
-def _by_rate(
-    group: dict[str, Any], rates: Mapping[Tensor, float], lr: float
+def _split_by_lr(
+    group: dict[str, Any], lr_factors: Mapping[Tensor, float], lr: float
 ) -> list[dict[str, Any]]:
-    """A group in parts, each with the learning rate of its parameters."""
+    """Split a group into one for each learning rate."""
     parts: dict[float, list[Tensor]] = {}
     for parameter in group["params"]:
-        parts.setdefault(rates.get(parameter, 1.0), []).append(parameter)
-    return [{**group, "params": params, "lr": lr * rate} for rate, params in parts.items()]
+        parts.setdefault(lr_factors.get(parameter, 1.0), []).append(parameter)
+    return [{**group, "params": params, "lr": lr * factor} for factor, params in parts.items()]
 
 
-def _parameters(network: nn.Module) -> Iterator[tuple[nn.Module, Tensor]]:
+def _trained_parameters(network: nn.Module) -> Iterator[tuple[nn.Module, Tensor]]:
     for module in network.modules():
         for parameter in module.parameters(recurse=False):
             if parameter.requires_grad:

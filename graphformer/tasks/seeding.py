@@ -1,4 +1,4 @@
-"""Chance that depends on nothing but a seed and the place in training, so that it is repeatable."""
+"""Random generators that depend on a seed and the position in training, for exact repetition."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 def batch_generator(
     task: pl.LightningModule, seed: int, batch_idx: int, *, training: bool
 ) -> np.random.Generator:
-    """A generator of random numbers for a batch, the same for a run that is resumed.
+    """Return the generator of a batch; a resumed run has the same one.
 
-    In training it differs for every epoch, batch and process; in evaluation it is the same for a
-    batch whatever the epoch, so that the figures of two validations can be compared.
+    In training it depends on epoch, batch and process. In evaluation it does not depend on the
+    epoch, so that the metrics of two validations are comparable.
     """
     epoch = task.current_epoch + 1 if training else 0
     return np.random.default_rng((seed, epoch, batch_idx, task.global_rank))
 
 
 def sample_generators(x: Tensor, lengths: tuple[int, ...], seed: int) -> list[np.random.Generator]:
-    """A generator for each sample that depends on its tokens x [N] alone: for static masks."""
+    """Return one generator per sample that depends on its tokens x [N] alone."""
     rows = np.split(x.cpu().numpy(), np.cumsum(lengths)[:-1])
     return [np.random.default_rng((seed, zlib.crc32(row.tobytes()))) for row in rows]

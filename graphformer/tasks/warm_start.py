@@ -1,4 +1,4 @@
-"""Weights of another run to start from."""
+"""Initial weights from a checkpoint, a run or a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -13,111 +13,121 @@ from torch import Tensor, nn
 from graphformer import pretrained
 from graphformer.nn.patches import GridPositions, resize_table
 
-PARTS = ("encoder.", "image.", "text.")
-"""How networks call the parts of theirs that are networks of their own."""
+SUBNETWORKS = ("encoder.", "image.", "text.")
+"""Prefixes of the networks inside a network, such as the encoder of an autoencoder."""
 
 
 def load_pretrained(network: nn.Module, run: str | os.PathLike[str]) -> list[str]:
-    """Load the weights of a checkpoint's network, but for heads that do not fit.
+    """Load the weights of another network, except for a head that does not fit.
 
-    A network that is a part of the checkpoint's, such as its `encoder`, gets the weights of that
-    part. Positions learned on a grid of another shape are interpolated.
+    If the network is a part of the stored one, such as its `encoder`, it gets the weights of that
+    part. Learned positions on a grid of another shape are interpolated.
 
     Args:
-        network: whose weights are replaced.
-        run: a checkpoint, or the folder of a run, of which the best is taken, or else the last; or
-            a folder of Hugging Face's.
+        network: its weights are replaced.
+        run: a checkpoint; the folder of a run, whose best checkpoint is read, or else the last; or
+            a Hugging Face folder.
 
     Returns:
-        The names of the network's tensors that keep the values they had: its head's.
+        Names of the network's tensors that keep their values: those of its head.
 
     Raises:
-        FileNotFoundError: there is no such checkpoint.
-        ValueError: naming all tensors, other than the heads', that lack, are too many, or have
-            another shape.
+        FileNotFoundError: when there is no such checkpoint.
+        ValueError: when tensors outside of heads are missing, superfluous or of another shape; the
+            message names all of them.
     """
     own = network.state_dict()
     if is_hf_folder(run):
-        stored = _public_weights(Path(run).expanduser(), network)
+        stored = _hf_weights(Path(run).expanduser(), network)
     else:
-        stored = _network_weights(_find(Path(run).expanduser()))
-    stored = _resized(_inner(stored, own), network)
-    fits = {n: w for n, w in stored.items() if n in own and own[n].shape == w.shape}
-    shapes = {
-        name: f"{name} ({_shape(stored[name])} there, {_shape(own[name])} here)"
-        for name in stored.keys() & own.keys() - fits.keys()
-    }
-    missing, surplus = own.keys() - stored.keys(), stored.keys() - own.keys()
-    problems = [
-        f"{what} {', '.join(sorted(names))}"
-        for what, names in {
-            "missing there:": [n for n in missing if not _is_head(n)],
-            "missing here:": [n for n in surplus if not _is_head(n)],
-            "of another shape:": [text for n, text in shapes.items() if not _is_head(n)],
-        }.items()
-        if names
-    ]
+        stored = _checkpoint_weights(_find_checkpoint(Path(run).expanduser()))
+    stored = _resize_positions(_select_subnetwork(stored, own), network)
+    problems = _describe_mismatch(own, stored)
     if problems:
         raise ValueError(
-            f"pretrained is {os.fspath(run)!r}, whose weights are not those of this network: "
-            f"{'; '.join(problems)}. Give this network the sizes and parts of that one."
+            f"pretrained: got {os.fspath(run)!r}, expected the weights of this network; build it "
+            f"with the sizes and parts of that one: {'; '.join(problems)}"
         )
-    network.load_state_dict(fits, strict=False)
-    return sorted(own.keys() - fits.keys())
+    fitting = {n: w for n, w in stored.items() if n in own and own[n].shape == w.shape}
+    network.load_state_dict(fitting, strict=False)
+    return sorted(own.keys() - fitting.keys())
 
 
 def is_hf_folder(run: str | os.PathLike[str]) -> bool:
-    """Whether this is a folder of Hugging Face's, rather than a run or a checkpoint of ours."""
+    """Whether a path is a Hugging Face folder, rather than a run or a checkpoint."""
     path = Path(run).expanduser()
     return (path / "config.json").is_file() and not (path / "checkpoints").is_dir()
 
 
-def _public_weights(folder: Path, network: Any) -> dict[str, Tensor]:
-    """The weights of a folder with the head that the network has, but for those it lacks."""
+def _describe_mismatch(own: dict[str, Tensor], stored: dict[str, Tensor]) -> list[str]:
+    """Return one text per kind of mismatch outside of heads, with the names of all tensors."""
+    reshaped = {
+        name: f"{name} ({_shape(stored[name])} in checkpoint, {_shape(own[name])} in network)"
+        for name in own.keys() & stored.keys()
+        if own[name].shape != stored[name].shape
+    }
+    kinds: dict[str, dict[str, Any]] = {
+        "missing in checkpoint:": dict.fromkeys(own.keys() - stored.keys()),
+        "missing in network:": dict.fromkeys(stored.keys() - own.keys()),
+        "of another shape:": reshaped,
+    }
+    problems = []
+    for kind, texts in kinds.items():
+        names = [text or name for name, text in sorted(texts.items()) if not _is_head(name)]
+        if names:
+            problems.append(f"{kind} {', '.join(names)}")
+    return problems
+
+
+def _hf_weights(folder: Path, network: Any) -> dict[str, Tensor]:
+    """Return the stored weights of a Hugging Face folder, with the head that the network has."""
     settings = getattr(network, "config", None) or {}
     kind: Any = pretrained.head_kind(settings) or "none"
     classes = settings.get("id2label")
     model = pretrained.from_pretrained(
         folder, head=kind, num_classes=None if classes is None else len(classes)
     )
-    drawn = (*model.newly_initialized, *(n for n in model.state_dict() if n.startswith("pooler.")))
-    return {name: weight for name, weight in model.state_dict().items() if name not in drawn}
+    weights = model.state_dict()
+    excluded = {*model.newly_initialized, *(n for n in weights if n.startswith("pooler."))}
+    return {name: weight for name, weight in weights.items() if name not in excluded}
 
 
-def _find(path: Path) -> Path:
-    places = [path, *(path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))]
-    for place in places:
-        if place.is_file():
-            return place
+def _find_checkpoint(path: Path) -> Path:
+    candidates = (path, path / "checkpoints" / "best.ckpt", path / "checkpoints" / "last.ckpt")
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
     raise FileNotFoundError(
-        f"pretrained is {os.fspath(path)!r}, which is neither a checkpoint nor the folder of a run."
+        f"pretrained: got {os.fspath(path)!r}, expected a checkpoint, the folder of a run, or a "
+        "Hugging Face folder"
     )
 
 
-def _network_weights(path: Path) -> dict[str, Tensor]:
+def _checkpoint_weights(path: Path) -> dict[str, Tensor]:
+    """Return the weights of the network in a checkpoint of a task."""
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, UnpicklingError, EOFError):
-        raise ValueError(f"pretrained is {path}, which is no readable checkpoint.") from None
+        raise ValueError(f"pretrained: got {path}, expected a readable checkpoint") from None
     weights = checkpoint.get("state_dict", {})
-    found = {n.removeprefix("network."): w for n, w in weights.items() if n.startswith("network.")}
-    if not found:
-        raise ValueError(f"pretrained is {path}, which holds no weights of a network.")
-    return found
+    own = {n.removeprefix("network."): w for n, w in weights.items() if n.startswith("network.")}
+    if not own:
+        raise ValueError(f"pretrained: got {path}, expected a checkpoint with network weights")
+    return own
 
 
-def _inner(stored: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of the part that the network is, if not the whole."""
+def _select_subnetwork(stored: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of the subnetwork that has all tensors of the network, or all weights."""
     body = {name for name in own if not _is_head(name)}
-    for part in PARTS:
-        inner = {n.removeprefix(part): w for n, w in stored.items() if n.startswith(part)}
+    for prefix in SUBNETWORKS:
+        inner = {n.removeprefix(prefix): w for n, w in stored.items() if n.startswith(prefix)}
         if body and not body <= stored.keys() and body <= inner.keys():
             return inner
     return stored
 
 
-def _resized(stored: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """The weights with positions for the network's own grids."""
+def _resize_positions(stored: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Return the weights with learned positions interpolated to the network's grids."""
     resized = dict(stored)
     for name, module in network.named_modules():
         table = stored.get(f"{name}.table")

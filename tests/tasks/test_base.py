@@ -1,20 +1,27 @@
-"""Options that all tasks share."""
+"""Options, accumulation, prediction and schedules that all tasks share."""
 
 from __future__ import annotations
 
 import inspect
 from typing import get_type_hints
 
+import lightning.pytorch as pl
 import pytest
-from torch import nn
+import torch
+from helpers.tasks import CLASSES, Batches, Linear, node_batch, trainer
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from graphformer import tasks
-from graphformer.tasks import Task, TaskOptions
+from graphformer.patterns import Causal
+from graphformer.tasks import Classification, LanguageModeling, Task, TaskOptions
 
 OF_SUBCLASSES = {
     "Classification": {"num_classes": 3},
     "EdgeClassification": {"num_classes": 3, "dim": 5},
 }
+
+
 NAMES = sorted(set(tasks.__all__) - {"Task", "TaskOptions", "ImageTextContrast"})
 
 
@@ -33,3 +40,66 @@ def test_declared_options_are_those_of_the_constructor():
     assert own == TaskOptions.__annotations__.keys()
     hints = get_type_hints(Task.__init__)
     assert {name: hints[name] for name in own} == get_type_hints(TaskOptions)
+
+
+@pytest.mark.parametrize("micro", [2, 3])
+def test_accumulated_gradient_is_that_of_one_mean(micro: int):
+    """Batches with 7, 2, 13 (and none at all) labels; the last accumulation may be short."""
+    batches = [
+        node_batch(7, 0),
+        node_batch(11, 1, labels=[2, 3]),
+        node_batch(13, 2),
+        node_batch(5, 3, labels=[]),
+    ]
+    task = LanguageModeling(Linear(), lr=1e-2)
+    seen: list[Tensor] = []
+
+    class Spy(pl.Callback):
+        def on_before_zero_grad(self, trainer, task, optimizer):
+            if task.network.linear.weight.grad is not None:
+                seen.append(task.network.linear.weight.grad.clone())
+
+        def on_train_start(self, trainer, task):
+            self.initial = {k: v.clone() for k, v in task.network.state_dict().items()}
+
+    spy = Spy()
+    trainer(accumulate_grad_batches=micro, callbacks=[spy], max_steps=1).fit(task, Batches(batches))
+    oracle = Linear()
+    oracle.load_state_dict(spy.initial)
+    logits = torch.cat([oracle(b, Causal()(b)) for b in batches[:micro]])
+    F.cross_entropy(logits, torch.cat([b.y for b in batches[:micro]])).backward()
+    got = task.network.linear.weight.grad if not seen else seen[-1]
+    assert got is not None
+    torch.testing.assert_close(got, oracle.linear.weight.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_schedule_needs_an_end():
+    task = LanguageModeling(Linear(), schedule="cosine")
+    with pytest.raises(
+        ValueError, match=r"schedule: got 'cosine' and a trainer without a last step"
+    ):
+        trainer(max_epochs=-1).fit(task, Batches([node_batch(7, 0)]))
+
+
+def test_adjacency_can_be_exchanged_and_prediction_follows():
+    batch = node_batch(7, 0)
+    task = Classification(Linear(), num_classes=CLASSES, level="node")
+    (complete,) = trainer().predict(task, Batches([batch]))
+    task.adjacency = Causal()
+    (causal,) = trainer().predict(task, Batches([batch]))
+    assert complete.shape == causal.shape == (7, CLASSES)
+    torch.testing.assert_close(causal[-1], complete[-1])
+    assert not torch.allclose(causal[0], complete[0])
+
+
+def test_learning_rate_changes_with_every_step():
+    rates: list[float] = []
+
+    class Spy(pl.Callback):
+        def on_train_batch_start(self, trainer, task, batch, batch_idx):
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    task = LanguageModeling(Linear(), lr=0.1, schedule="linear", warmup_steps=2)
+    batches = Batches([node_batch(7, seed) for seed in range(3)])
+    trainer(max_epochs=2, callbacks=[Spy()]).fit(task, batches)
+    assert rates == pytest.approx([0.05, 0.1, 0.1, 0.075, 0.05, 0.025])

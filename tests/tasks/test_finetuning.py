@@ -86,7 +86,7 @@ def test_the_optimiser_takes_the_rates(name):
     network = classifier()
     rates = layer_lr_factors(network, 0.5)
     optimizer = make_optimizer(
-        network, name, lr=0.1, weight_decay=0.0, betas=(0.9, 0.99), rates=rates
+        network, name, lr=0.1, weight_decay=0.0, betas=(0.9, 0.99), lr_factors=rates
     )
     before = [p.detach().clone() for p in network.parameters()]
     for parameter in network.parameters():
@@ -106,15 +106,15 @@ def test_a_task_uses_the_rates_under_its_schedule():
 
 
 def test_wrong_use():
-    with pytest.raises(ValueError, match="frozen_blocks must be from 0 to the depth 3, got 4"):
+    with pytest.raises(ValueError, match="frozen_blocks: got 4, expected 0 to 3"):
         freeze(classifier(), blocks=4)
-    with pytest.raises(ValueError, match="layer_decay must be above 0 and at most 1, got 1.5"):
+    with pytest.raises(ValueError, match="layer_decay: got 1.5, expected a number above 0"):
         tasks.Classification(classifier(), num_classes=3, layer_decay=1.5)
-    with pytest.raises(ValueError, match="transformer.blocks, got Linear"):
+    with pytest.raises(ValueError, match="network: got Linear, expected"):
         tasks.Classification(nn.Linear(3, 3), num_classes=3, frozen_blocks=1)
-    with pytest.raises(ValueError, match="lora freezes all weights"):
+    with pytest.raises(ValueError, match="lora: got frozen_blocks or frozen_embedding as well"):
         tasks.Classification(classifier(), num_classes=3, lora={"r": 2}, frozen_blocks=1)
-    with pytest.raises(ValueError, match="there are no adapters"):
+    with pytest.raises(ValueError, match="lora: got None, expected settings of adapters"):
         tasks.Classification(classifier(), num_classes=3).save_adapter("nowhere")
 
 
@@ -174,5 +174,5 @@ class TestLora:
         assert not torch.allclose(attention(x, gf.complete(5, 7), source), before, atol=1e-3)
 
     def test_unknown_settings_are_named(self):
-        with pytest.raises(ValueError, match="'rank': 2}, which peft refuses: .*'rank'"):
+        with pytest.raises(ValueError, match="'rank': 2}, expected settings of peft: .*'rank'"):
             add_lora(classifier(), {"rank": 2})

@@ -39,18 +39,18 @@ def test_pretrained_weights_but_for_the_head(tmp_path: Path) -> None:
 def test_other_networks_are_refused_in_one_line(tmp_path: Path) -> None:
     run = checkpoint(tmp_path, models.bert(23, **SIZES))
     deeper = models.text_classifier(23, 3, **{**SIZES, "depth": 2})
-    with pytest.raises(ValueError, match=r"missing there: transformer.blocks.1.") as caught:
+    with pytest.raises(ValueError, match=r"missing in checkpoint: transformer.blocks.1.") as caught:
         load_pretrained(deeper, run)
     assert "\n" not in str(caught.value)
     wider = models.text_classifier(29, 3, **SIZES)
-    with pytest.raises(ValueError, match=r"embedding.features.weight \(23x16 there, 29x16 here\)"):
+    with pytest.raises(ValueError, match=r"weight \(23x16 in checkpoint, 29x16 in network\)"):
         load_pretrained(wider, run)
-    with pytest.raises(ValueError, match="missing here: embedding.types.weight"):
+    with pytest.raises(ValueError, match="missing in network: embedding.types.weight"):
         load_pretrained(models.text_classifier(23, 3, num_token_types=0, **SIZES), run)
-    with pytest.raises(FileNotFoundError, match="neither a checkpoint nor the folder of a run"):
+    with pytest.raises(FileNotFoundError, match="none', expected a checkpoint, the folder"):
         load_pretrained(wider, tmp_path / "none")
     (tmp_path / "no.ckpt").write_text("no")
-    with pytest.raises(ValueError, match=r"no.ckpt, which is no readable checkpoint"):
+    with pytest.raises(ValueError, match=r"no.ckpt, expected a readable checkpoint"):
         load_pretrained(wider, tmp_path / "no.ckpt")
 
 
@@ -62,7 +62,7 @@ def test_a_task_starts_from_pretrained_weights(tmp_path: Path) -> None:
         pretrained=checkpoint(tmp_path, pretrained),
     )
     task.setup("test")
-    wanted = pretrained.embedding.features.weight
-    assert not torch.equal(task.network.embedding.features.weight, wanted)
+    expected = pretrained.embedding.features.weight
+    assert not torch.equal(task.network.embedding.features.weight, expected)
     task.setup("fit")
-    assert torch.equal(task.network.embedding.features.weight, wanted)
+    assert torch.equal(task.network.embedding.features.weight, expected)

@@ -50,7 +50,7 @@ def message(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
             "data.size: expected tuple, got '16'",
         ),
         (["fit", "-c"], "-c needs a value"),
-        ([*FIT, "--model.num_classes", "1"], "num_classes must be 2 or more, got 1"),
+        ([*FIT, "--model.num_classes", "1"], "num_classes: got 1, expected 2 or more"),
         ([*FIT, "--ckpt", "last"], "there is no checkpoint 'last', and none below runs/"),
         (["test", "--ckpt", "no/such.ckpt"], "there is no checkpoint 'no/such.ckpt'"),
         (["test", "--ckpt", "tiny.yaml"], "tiny.yaml is not a readable checkpoint"),

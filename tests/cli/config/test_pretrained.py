@@ -111,7 +111,7 @@ def test_a_network_made_after_a_folder_needs_one(folder: Path, given: list[str],
 def test_loading_says_what_does_not_fit(folder: Path):
     kept = load_pretrained(tagger(SETTINGS, 5), folder)
     assert kept == ["head.linear.bias", "head.linear.weight"]
-    with pytest.raises(ValueError, match="whose weights are not those of this network"):
+    with pytest.raises(ValueError, match="expected the weights of this network"):
         load_pretrained(tagger({**SETTINGS, "num_hidden_layers": 2}, 5), folder)
 
 
