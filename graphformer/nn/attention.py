@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.nn.kv_cache import KVCache
+from graphformer.nn.linear import linear_rows, weight_of
 from graphformer.nn.options import Rotation
 from graphformer.nn.rotary import rotate
 from graphformer.ops import OffsetBias, additive_attention, attention, gatv2_attention
@@ -26,6 +26,7 @@ class DotProductOptions(TypedDict, total=False):
     """Keyword arguments of dot-product attention modules, but for `return_weights`."""
 
     rotary: Rotation | None
+    source_rotary: Rotation | None
     bias: Tensor | OffsetBias | None
     edge_weight: Tensor | None
     backend: Backend
@@ -132,6 +133,7 @@ class MultiHeadAttention(nn.Module):
         source: Tensor | None = None,
         *,
         rotary: Rotation | None = None,
+        source_rotary: Rotation | None = None,
         bias: Tensor | OffsetBias | None = None,
         edge_weight: Tensor | None = None,
         backend: Backend = "auto",
@@ -145,20 +147,29 @@ class MultiHeadAttention(nn.Module):
             adjacency: M targets by N sources; or an `edge_index`, or a pattern over one sample.
             source: sources, [N, C]; `x` by default.
             rotary: rotates the queries and keys of `x`; from `Rotary`.
+            source_rotary: rotates the keys of `source`, if it is given.
             bias, edge_weight, backend, return_weights: as in `graphformer.attention`.
             cache: keys and values of earlier nodes, to which those of `x` are added. From its
                 second call on, the cache defines the edges and `adjacency` is ignored.
 
         Returns:
             [M, C]; with `return_weights` also the weights, [E, H].
+
+        Raises:
+            ValueError: when x is not [M, C], or only one of `rotary` and `source_rotary` is given
+                with a source.
         """
         x, source, adjacency = split_inputs(x, adjacency, source)
+        check_rotations(source, rotary, source_rotary)
         k: Tensor | None = None
         v: Tensor | None = None
         if cache is not None and cache.is_frozen:
-            q = self._queries(x)
+            q = self._queries(x, rotary)
+        elif source is not None:
+            q = self._queries(x, rotary)
+            k, v = self._keys_and_values(source, source_rotary)
         else:
-            q, k, v = self._project(x, source, rotary)
+            q, k, v = self._queries_keys_and_values(x, rotary)
         attend: Callable[..., Any] = attention if cache is None else cache.attend
         result = attend(
             q,
@@ -179,13 +190,10 @@ class MultiHeadAttention(nn.Module):
     if TYPE_CHECKING:
         __call__ = forward
 
-    def _project(
-        self, x: Tensor, source: Tensor | None, rotary: Rotation | None
+    def _queries_keys_and_values(
+        self, x: Tensor, rotary: Rotation | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries [M, H, D], keys and values [N, Hkv, D]."""
-        if source is not None:
-            k, v = self._keys_and_values(source)
-            return self._queries(x), k, v
+        """Return queries [N, H, D], keys and values [N, Hkv, D] of nodes that attend to nodes."""
         qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))
         if self.q_norm is None and rotary is not None:  # rotates queries and keys in one operation
             qk, v = qkv.split([self.heads[0] + self.heads[1], self.heads[2]], dim=-2)
@@ -196,21 +204,23 @@ class MultiHeadAttention(nn.Module):
             q, k = self.q_norm(q), self.k_norm(k)
         return (q, k, v) if rotary is None else (rotate(q, rotary), rotate(k, rotary), v)
 
-    def _queries(self, x: Tensor) -> Tensor:
+    def _queries(self, x: Tensor, rotary: Rotation | None) -> Tensor:
         """Return queries [M, H, D] of targets that differ from the sources."""
         width = self.heads[0] * self.head_dim
-        q = self.q(x) if hasattr(self, "q") else _linear_rows(x, self.qkv, slice(width))
+        q = self.q(x) if hasattr(self, "q") else linear_rows(x, self.qkv, slice(width))
         q = q.unflatten(-1, (-1, self.head_dim))
-        return q if self.q_norm is None else self.q_norm(q)
+        q = q if self.q_norm is None else self.q_norm(q)
+        return q if rotary is None else rotate(q, rotary)
 
-    def _keys_and_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
+    def _keys_and_values(self, source: Tensor, rotary: Rotation | None) -> tuple[Tensor, Tensor]:
         """Return keys and values [N, Hkv, D] of sources that differ from the targets."""
         if hasattr(self, "kv"):
             kv = self.kv(source)
         else:
-            kv = _linear_rows(source, self.qkv, slice(self.heads[0] * self.head_dim, None))
+            kv = linear_rows(source, self.qkv, slice(self.heads[0] * self.head_dim, None))
         k, v = kv.unflatten(-1, (-1, self.head_dim)).split(self.heads[1:], dim=-2)
-        return k if self.k_norm is None else self.k_norm(k), v
+        k = k if self.k_norm is None else self.k_norm(k)
+        return k if rotary is None else rotate(k, rotary), v
 
 
 def split_inputs(
@@ -219,18 +229,55 @@ def split_inputs(
     """Return targets, sources (None: the targets) and adjacency, also from PyG's forms of them.
 
     PyG passes sources and targets as the pair `x`, and the adjacency as an `edge_index`.
+
+    Raises:
+        ValueError: when targets or sources are not [nodes, width].
     """
     if isinstance(x, tuple):
         source, x = x
+    check_nodes(x, "x")
+    if source is not None:
+        check_nodes(source, "source")
     num_nodes = len(x), len(x if source is None else source)
     return x, source, resolve_single(adjacency, num_nodes=num_nodes, device=x.device)
 
 
-def _linear_rows(x: Tensor, linear: nn.Linear, rows: slice) -> Tensor:
-    """Return x W^T + b for some rows of W and b."""
-    if type(linear) is not nn.Linear:  # such as one with a LoRA adapter
-        return linear(x)[..., rows]
-    return F.linear(x, linear.weight[rows], None if linear.bias is None else linear.bias[rows])
+def check_nodes(x: Tensor, name: str) -> None:
+    """Check that a tensor is one of nodes, [N, C].
+
+    Raises:
+        ValueError: when it has another number of dimensions.
+    """
+    if x.ndim != 2:
+        raise ValueError(
+            f"{name}: got shape {list(x.shape)}, expected [N, C]; pack the nodes of all samples "
+            "end to end, without padding"
+        )
+
+
+def check_rotations(
+    source: Tensor | None, rotary: Rotation | None, source_rotary: Rotation | None
+) -> None:
+    """Check that both queries and keys are rotated, or neither.
+
+    Raises:
+        ValueError: when only one of the rotations is given with a source, or `source_rotary`
+            without a source.
+    """
+    if source is None and source_rotary is not None:
+        raise ValueError("source_rotary: got a rotation, expected None without source; use rotary")
+    if source is not None and (rotary is None) != (source_rotary is None):
+        name, other = (
+            ("source_rotary", "rotary")
+            if source_rotary is None
+            else (
+                "rotary",
+                "source_rotary",
+            )
+        )
+        raise ValueError(
+            f"{name}: got None with {other}, expected both or neither for attention to a source"
+        )
 
 
 class GraphAttention(nn.Module):
@@ -382,5 +429,5 @@ class GraphAttention(nn.Module):
     def _edge_score(self, edge_attr: Tensor) -> Tensor:
         """Return a_e . W_e e_ij, [E, H], without computing W_e e_ij, [E, H, D]."""
         assert self.edge is not None
-        weight = self.edge.weight.unflatten(0, self.heads)
+        weight = weight_of(self.edge).unflatten(0, self.heads)
         return edge_attr @ torch.einsum("hdf,hd->fh", weight, self.score[2])

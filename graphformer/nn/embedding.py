@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from graphformer.nn.dropout import Dropout
+from graphformer.nn.linear import is_plain
 from graphformer.patterns.fields import require_tensor
 
 if TYPE_CHECKING:
@@ -51,7 +53,16 @@ class Embedding(nn.Module):
         if self.positions is not None:
             x = x + self.positions(require_tensor(batch, "pos", "the model embeds positions"))
         if self.types is not None:
-            types = getattr(batch, "token_types", None)
-            x = x + (self.types.weight[0] if types is None else self.types(types))
+            x = x + _type_embedding(self.types, batch)
         x = x if self.norm is None else self.norm(x)
         return self.dropout(x)
+
+
+def _type_embedding(table: nn.Embedding, batch: BatchLike) -> Tensor:
+    """Return the embedding of `batch.token_types`, [N, C], or that of type 0, [C] or [N, C]."""
+    types = getattr(batch, "token_types", None)
+    if types is not None:
+        return table(types)
+    if is_plain(table, nn.Embedding):
+        return table.weight[0]
+    return table(torch.zeros(len(batch.x), dtype=torch.int64, device=batch.x.device))

@@ -14,8 +14,9 @@ class MixtureOfExperts(nn.Module):
     """A mixture of feed-forward nets, x [N, C] -> [N, C]: each node is routed to `top_k` of them.
 
     The router gives each node a probability for each expert; the outputs of the `top_k` most
-    probable experts are weighted by these, normalised to a sum of one. Nodes are grouped by expert,
-    so the cost is that of `top_k` experts per node for any number of experts. No node is dropped.
+    probable experts are weighted by these, normalised to a sum of one if there are several. Nodes
+    are grouped by expert, so the cost is that of `top_k` experts per node for any number of
+    experts. No node is dropped.
 
     After a forward pass in training, `balance_loss` is X sum_e f_e P_e for X experts: f_e is the
     fraction of choices of expert e and P_e its mean probability; 1 for uniform routing. Tasks add a
@@ -33,7 +34,8 @@ class MixtureOfExperts(nn.Module):
     Raises:
         ValueError: when `top_k` is not between 1 and `num_experts`.
 
-    Source: Shazeer et al., 2017; balance: Fedus et al., 2022 (Switch), section 2.2; shared
+    Source: Shazeer et al., 2017; one expert and balance: Fedus et al., 2022 (Switch), sections 2.1
+    and 2.2; shared
     experts: Dai et al., 2024 (DeepSeekMoE).
     """
 
@@ -73,7 +75,10 @@ class MixtureOfExperts(nn.Module):
         """Return the weighted sum of the experts' outputs, [N, C] of x [N, C]."""
         probability = self.router(x).float().softmax(-1)
         weight, expert = probability.topk(self.top_k, dim=-1)
-        weight = (weight / weight.sum(-1, keepdim=True)).to(x.dtype)
+        # With one expert the weight is its probability, as in Switch: normalised to 1 it would have
+        # no gradient, and the router would learn from the balance loss only.
+        weight = weight if self.top_k == 1 else weight / weight.sum(-1, keepdim=True)
+        weight = weight.to(x.dtype)
         if self.training:
             self.balance_loss = _balance(probability, expert)
         num_experts = self.router.out_features

@@ -11,7 +11,9 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
+from graphformer.nn.attention import check_nodes
 from graphformer.nn.dropout import Dropout
+from graphformer.nn.linear import weight_of
 from graphformer.nn.options import BlockOptions, TransformerOptions
 from graphformer.nn.transformer import Transformer, TransformerArguments
 from graphformer.ops import edge_feature_attention
@@ -100,6 +102,7 @@ class EdgeFeatureAttention(nn.Module):
         Returns:
             [N, C]; with `return_weights` also the weights, [E, H].
         """
+        check_nodes(x, "x")
         adjacency = resolve_single(adjacency, num_nodes=len(x), device=x.device)
         q, k, v = self.qkv(x).unflatten(1, (3, self.num_heads, -1)).unbind(1)
         result = edge_feature_attention(
@@ -107,8 +110,8 @@ class EdgeFeatureAttention(nn.Module):
             k,
             v,
             edge_attr,
-            self.edge_key.weight.unflatten(0, (self.num_heads, -1)),
-            self.edge_value.weight.unflatten(0, (self.num_heads, -1)),
+            weight_of(self.edge_key).unflatten(0, (self.num_heads, -1)),
+            weight_of(self.edge_value).unflatten(0, (self.num_heads, -1)),
             adjacency,
             bias=bias,
             edge_weight=edge_weight,

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
-from graphformer.nn.attention import DotProductOptions
+from graphformer.nn.attention import DotProductOptions, check_nodes, check_rotations
 from graphformer.nn.kv_cache import KVCache
+from graphformer.nn.linear import weight_of
 from graphformer.nn.options import Rotation
 from graphformer.nn.rotary import rotate
 from graphformer.ops import OffsetBias, attention
@@ -93,6 +94,7 @@ class LatentAttention(nn.Module):
         source: Tensor | None = None,
         *,
         rotary: Rotation | None = None,
+        source_rotary: Rotation | None = None,
         bias: Tensor | OffsetBias | None = None,
         edge_weight: Tensor | None = None,
         backend: Backend = "auto",
@@ -104,6 +106,8 @@ class LatentAttention(nn.Module):
         Returns:
             [M, C]; with `return_weights` also the weights, [E, H].
         """
+        check_nodes(x, "x")
+        check_rotations(source, rotary, source_rotary)
         options: dict[str, Any] = {
             "bias": bias,
             "edge_weight": edge_weight,
@@ -120,7 +124,8 @@ class LatentAttention(nn.Module):
         c, k_r = self.down(x if source is None else source).split([rank, self.rotary_dim], -1)
         c, k_r = self.norm(c).unsqueeze(1), k_r.unsqueeze(1)
         if rotary is not None:
-            q_r, k_r = rotate(q_r, rotary), rotate(k_r, rotary)
+            q_r = rotate(q_r, rotary)
+            k_r = rotate(k_r, rotary if source_rotary is None else source_rotary)
         if cache is None:
             # k = W_k c and v = W_v c, [N, H, D].
             k, v = self.up(c).view(len(c), self.num_heads, -1).chunk(2, dim=-1)
@@ -129,7 +134,7 @@ class LatentAttention(nn.Module):
             out, weights = result if isinstance(result, tuple) else (result, None)
         else:
             # q . W_k c = (W_k^T q) . c, and sum_j a_j W_v c_j = W_v sum_j a_j c_j.
-            w_k, w_v = self.up.weight.view(self.num_heads, -1, rank).chunk(2, dim=1)
+            w_k, w_v = weight_of(self.up).view(self.num_heads, -1, rank).chunk(2, dim=1)
             q = torch.cat([torch.einsum("nhd,hdr->nhr", q, w_k), q_r], dim=-1)
             result = cache.attend(q, torch.cat([c, k_r], dim=-1), c, adjacency, **options)
             out, weights = result if isinstance(result, tuple) else (result, None)

@@ -12,7 +12,7 @@ from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.deprecated import renamed_keywords
-from graphformer.nn.attention import MultiHeadAttention
+from graphformer.nn.attention import MultiHeadAttention, check_nodes
 from graphformer.nn.block import Block, DecoderBlock
 from graphformer.nn.feedforward import FeedForward
 from graphformer.nn.options import LayerOptions, TransformerOptions, check_options
@@ -143,9 +143,9 @@ class Transformer(nn.Module):
 
         Raises:
             TypeError: when an option is unknown.
-            ValueError: when the number of adjacencies is not the depth; when a source is given
-                without `source_dim` or absent with it; when an option is given that
-                `position_encoding` computes.
+            ValueError: when x is not [N, C]; when the number of adjacencies is not the depth; when
+                a source is given without `source_dim` or absent with it; when an option is given
+                that `position_encoding` computes.
         """
         for block, inputs, block_options in self._block_inputs(x, adjacency, positions, options):
             x = self._run_block(block, x, *inputs, **block_options)
@@ -160,6 +160,7 @@ class Transformer(nn.Module):
     ) -> list[tuple[nn.Module, tuple[Any, ...], dict[str, Any]]]:
         """Return each block with its positional inputs after x and its options."""
         check_options(options)
+        check_nodes(x, "x")
         per_block = resolve(adjacency, num_nodes=len(x), device=x.device)
         if isinstance(per_block, Adjacency):
             per_block = [per_block] * len(self.blocks)

@@ -7,6 +7,7 @@ import torch
 import torch_geometric.nn as pyg
 from helpers.awkward import random_edges
 from torch import nn
+from torch.nn.utils import prune
 
 import graphformer as gf
 
@@ -310,5 +311,111 @@ def test_errors_name_the_argument(arguments, match):
 
 
 def test_padded_batches_are_refused_with_a_shape():
-    with pytest.raises(ValueError, match=r"\[nodes, heads, width\]"):
+    with pytest.raises(ValueError, match=r"x: got shape \[2, 3, 14\], expected \[N, C\]; pack"):
         gf.nn.MultiHeadAttention(DIM, HEADS)(torch.zeros(2, 3, DIM), gf.complete(3))
+
+
+def count_calls(module):
+    calls = {}
+    for name, part in module.named_modules():
+        if isinstance(part, nn.Linear):
+            calls[name] = 0
+
+            def count(*_, name=name):
+                calls[name] += 1
+
+            part.register_forward_hook(count)
+    return calls
+
+
+@pytest.mark.parametrize("source_dim", [None, 11])
+def test_hooks_are_called_in_cross_attention(source_dim):
+    attention = gf.nn.MultiHeadAttention(DIM, HEADS, source_dim=source_dim)
+    x, source = torch.randn(5, DIM), torch.randn(7, source_dim or DIM)
+    expected = attention(x, gf.complete(5, 7), source)
+    calls = count_calls(attention)
+    torch.testing.assert_close(attention(x, gf.complete(5, 7), source), expected)
+    assert all(calls.values())
+
+
+def test_pruned_weights_train_in_cross_attention():
+    attention = gf.nn.MultiHeadAttention(DIM, HEADS)
+    prune.l1_unstructured(attention.qkv, "weight", 0.5)
+    before = attention.qkv.weight_orig.detach().clone()
+    optimizer = torch.optim.SGD(attention.parameters(), 0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        attention(torch.randn(5, DIM), gf.complete(5, 7), torch.randn(7, DIM)).sum().backward()
+        optimizer.step()
+    kept = attention.qkv.weight_mask.bool()
+    assert not torch.equal(attention.qkv.weight_orig[kept], before[kept])
+    attention(torch.randn(5, DIM), gf.complete(5, 7), torch.randn(7, DIM))
+    assert not attention.qkv.weight[~kept].any()
+
+
+def test_hooks_of_edge_maps_are_called():
+    adjacency = gf.window(7, 1)
+    x, features = torch.randn(7, 5), torch.randn(adjacency.num_edges, 2)
+    for v2 in (False, True):
+        layer = gf.nn.GraphAttention(5, 7, 3, v2=v2, edge_dim=2)
+        expected = layer(x, adjacency, edge_attr=features)
+        calls = count_calls(layer)
+        torch.testing.assert_close(layer(x, adjacency, edge_attr=features), expected)
+        assert all(calls.values())
+
+
+@pytest.mark.parametrize("qk_norm", [None, nn.RMSNorm])
+def test_rotary_positions_in_cross_attention(qk_norm):
+    attention = gf.nn.MultiHeadAttention(DIM, HEADS, qk_norm=qk_norm).double()
+    x, adjacency = randn(7, DIM), gf.complete(7)
+    positions = torch.randperm(7)
+    rotary = gf.nn.Rotary(4)(positions, adjacency)["rotary"]
+    expected = attention(x, adjacency, rotary=rotary)
+    torch.testing.assert_close(
+        attention(x, adjacency, x, rotary=rotary, source_rotary=rotary), expected
+    )
+    part = gf.nn.Rotary(4)(positions[2:5], gf.complete(3))["rotary"]
+    out = attention(x[2:5], gf.complete(3, 7), x, rotary=part, source_rotary=rotary)
+    torch.testing.assert_close(out, expected[2:5])
+
+
+def test_only_one_rotation_is_refused():
+    attention, x, adjacency = (
+        gf.nn.MultiHeadAttention(DIM, HEADS),
+        torch.randn(7, DIM),
+        gf.causal(7),
+    )
+    rotary = gf.nn.Rotary(4)(None, adjacency)["rotary"]
+    with pytest.raises(ValueError, match="source_rotary: got None with rotary"):
+        attention(x, adjacency, x, rotary=rotary)
+    with pytest.raises(ValueError, match="rotary: got None with source_rotary"):
+        attention(x, adjacency, x, source_rotary=rotary)
+    with pytest.raises(ValueError, match="source_rotary: got a rotation, expected None"):
+        attention(x, adjacency, rotary=rotary, source_rotary=rotary)
+
+
+def test_a_frozen_cache_has_rotated_keys():
+    attention = gf.nn.MultiHeadAttention(DIM, HEADS).double().eval()
+    x, source = randn(5, DIM), randn(7, DIM, seed=1)
+    own = gf.nn.Rotary(4)(torch.arange(5), gf.complete(5))["rotary"]
+    across = gf.nn.Rotary(4)(torch.arange(7), gf.complete(7))["rotary"]
+    expected = attention(x, gf.complete(5, 7), source, rotary=own, source_rotary=across)
+    cache = gf.nn.KVCache((7,), constant=True)
+    for i in range(5):
+        turn = tuple(part[i : i + 1] for part in own)
+        out = attention(
+            x[i : i + 1],
+            gf.complete(1, 7),
+            source,
+            rotary=turn,
+            source_rotary=across,
+            cache=cache,
+        )
+        torch.testing.assert_close(out, expected[i : i + 1])
+
+
+def test_padded_sources_are_refused():
+    with pytest.raises(ValueError, match=r"source: got shape \[2, 3, 14\], expected \[N, C\]"):
+        gf.nn.MultiHeadAttention(DIM, HEADS)(
+            torch.zeros(6, DIM), gf.complete(6), torch.zeros(2, 3, DIM)
+        )

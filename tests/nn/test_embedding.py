@@ -39,3 +39,12 @@ def test_dropout_in_training_only():
     assert (embedding(batch) == 0).any()
     embedding.eval()
     assert torch.equal(embedding(batch), embedding.features(batch.x))
+
+
+def test_hooks_of_the_type_embedding_are_called_without_types():
+    embedding, calls = Embedding(nn.Embedding(11, 6), types=nn.Embedding(2, 6)), []
+    batch = Data(x=torch.tensor([3, 10, 3]), num_nodes=3)
+    expected = embedding(batch)
+    embedding.types.register_forward_hook(lambda *_: calls.append(1))
+    torch.testing.assert_close(embedding(batch), expected)
+    assert calls == [1]

@@ -34,7 +34,8 @@ def dense(net, x):
     best = probability.sort(dim=-1, descending=True).indices[:, : net.top_k]
     chosen = torch.zeros_like(probability).scatter(1, best, 1.0)
     weights = probability * chosen
-    weights = weights / weights.sum(-1, keepdim=True)
+    if net.top_k > 1:
+        weights = weights / weights.sum(-1, keepdim=True)
     outputs = torch.stack([expert(number) for number in range(EXPERTS)], dim=1)
     shared = sum((expert(EXPERTS + i) for i in range(net.num_shared)), torch.zeros_like(x))
     return (weights.unsqueeze(-1) * outputs).sum(1) + shared, probability, chosen
@@ -42,14 +43,18 @@ def dense(net, x):
 
 @pytest.mark.parametrize("gated", [True, False])
 @pytest.mark.parametrize("num_shared", [0, 2])
-def test_routing_is_the_dense_sum(gated, num_shared):
-    net = mixture(gated=gated, num_shared=num_shared)
+@pytest.mark.parametrize("top_k", [1, 3])
+def test_routing_is_the_dense_sum(gated, num_shared, top_k):
+    net = mixture(gated=gated, num_shared=num_shared, top_k=top_k)
     x = torch.randn(29, DIM, dtype=torch.float64)
     leaves = [x.clone().requires_grad_() for _ in range(2)]
     out, (expected, *_) = net(leaves[0]), dense(net, leaves[1])
     torch.testing.assert_close(out, expected, rtol=1e-6, atol=1e-7)  # the router is in float32
     cotangent = torch.randn_like(out)
     parameters = list(net.parameters())
+    assert (
+        torch.autograd.grad(out.sum(), net.router.weight, retain_graph=True)[0].abs().max() > 1e-3
+    )
     got = torch.autograd.grad((out * cotangent).sum(), [leaves[0], *parameters])
     want = torch.autograd.grad((expected * cotangent).sum(), [leaves[1], *parameters])
     for a, b in zip(got, want, strict=True):
@@ -117,3 +122,9 @@ def test_each_node_is_routed_by_itself():
     order = torch.randperm(29)
     torch.testing.assert_close(net(x)[order], net(x[order]))
     torch.testing.assert_close(net(x)[7:8], net(x[7:8]))
+
+
+def test_the_router_learns_with_one_expert():
+    net = mixture(top_k=1)
+    net(torch.randn(29, DIM, dtype=torch.float64)).square().sum().backward()
+    assert net.router.weight.grad.abs().max() > 1e-3

@@ -194,3 +194,21 @@ def test_jumps_take_one_adjacency_a_block_and_refuse_other_numbers():
 def test_a_misspelt_argument_of_the_transformer_is_refused():
     with pytest.raises(TypeError, match="'droput'"):
         build_transformer(DIM, 2, HEADS, droput=0.1)
+
+
+def test_hooks_of_edge_maps_are_called():
+    attention, calls = EdgeFeatureAttention(DIM, HEADS, FEATURES), []
+    adjacency = gf.from_edge_index(EDGES, 11)
+    x, features = torch.randn(11, DIM), torch.randn(adjacency.num_edges, FEATURES)
+    expected = attention(x, adjacency, edge_attr=features)
+    for linear in (attention.edge_key, attention.edge_value):
+        linear.register_forward_hook(lambda *_: calls.append(1))
+    torch.testing.assert_close(attention(x, adjacency, edge_attr=features), expected)
+    assert len(calls) == 2
+
+
+def test_padded_batches_are_refused():
+    with pytest.raises(ValueError, match=r"x: got shape \[2, 3, 14\], expected \[N, C\]"):
+        EdgeFeatureAttention(DIM, HEADS, 2)(
+            torch.zeros(2, 3, DIM), gf.complete(6), edge_attr=torch.zeros(36, 2)
+        )

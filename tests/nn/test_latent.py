@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 import graphformer as gf
-from graphformer.nn import KVCache, LatentAttention, Rotary, rotate
+from graphformer.nn import KVCache, LatentAttention, Rotary, record_attention, rotate
 
 DIM, HEADS, RANK, HEAD, TURNED = 13, 3, 7, 5, 2
 
@@ -68,3 +68,30 @@ def test_from_sources_to_targets():
     torch.testing.assert_close(out[3:4], alone)
     out, weights = attention(x, gf.complete(5, 11), source, return_weights=True)
     assert weights.shape == (55, HEADS)
+
+
+def test_rotary_positions_of_a_source():
+    attention, x, adjacency = make(), torch.randn(7, DIM, dtype=torch.float64), gf.complete(7)
+    rotary = Rotary(TURNED)(torch.randperm(7), adjacency)["rotary"]
+    expected = attention(x, adjacency, rotary=rotary)
+    part = tuple(half[2:5] for half in rotary)
+    out = attention(x[2:5], gf.complete(3, 7), x, rotary=part, source_rotary=rotary)
+    torch.testing.assert_close(out, expected[2:5])
+    with pytest.raises(ValueError, match="source_rotary: got None with rotary"):
+        attention(x, adjacency, x, rotary=rotary)
+
+
+def test_hooks_of_folded_maps_are_called():
+    attention, calls = make().eval(), []
+    x = torch.randn(7, DIM, dtype=torch.float64)
+    expected = attention(x, gf.causal(7))
+    attention.up.register_forward_hook(lambda *_: calls.append(1))
+    torch.testing.assert_close(attention(x, gf.causal(7), cache=KVCache((7,))), expected)
+    assert calls
+
+
+def test_weights_are_recorded():
+    attention, x = make(), torch.randn(7, DIM, dtype=torch.float64)
+    with record_attention(attention) as recorded:
+        attention(x, gf.causal(7))
+    assert recorded[0].weights.shape == (28, HEADS)

@@ -215,3 +215,8 @@ def test_old_names_of_exports_warn():
     for old, new in (("KeyValues", "KVCache"), ("EdgeOptions", "EdgeEncoder")):
         with pytest.warns(FutureWarning, match=old):
             assert getattr(gf.nn, old) is getattr(gf.nn, new)
+
+
+def test_padded_batches_are_refused():
+    with pytest.raises(ValueError, match=r"x: got shape \[2, 3, 10\], expected \[N, C\]; pack"):
+        make()(torch.randn(2, 3, 10), gf.complete([3, 3]))
