@@ -20,6 +20,7 @@ from graphformer.cli.config.messages import describe_error
 from graphformer.cli.config.parser import Parser, import_object
 from graphformer.cli.errors import UsageError
 from graphformer.data.batch import source_batch
+from graphformer.data.vision.base import ScaledImages
 from graphformer.models import CLIP, EncoderDecoder, MaskedAutoencoder, RecurrentCaptioner, ViT
 from graphformer.nn import pool
 from graphformer.patterns import Pattern
@@ -70,11 +71,23 @@ def restore_data(
             raise UsageError(f"data: got {path.rpartition('.')[2]}, which takes no label_fraction")
         parsed.data.init_args["label_fraction"] = label_fraction
     module = parser.instantiate_classes(parsed).data
-    if hasattr(module, "tokenizer") and config is None:
-        module.tokenizer = restore_text_tokenizer(ckpt)
+    _restore_state(module, ckpt, statistics_only=config is not None)
     module.prepare_data()
     module.setup("test")
     return module
+
+
+def _restore_state(module: Any, ckpt: Path, *, statistics_only: bool) -> None:
+    """Load what a checkpoint has of its data: statistics of images, class names and a tokenizer."""
+    checkpoint = torch.load(ckpt, map_location="cpu", weights_only=True)
+    states = (state for state in checkpoint.values() if isinstance(state, dict))
+    state = next((state for state in states if "mean" in state and "std" in state), {})
+    if statistics_only:
+        state = {name: state[name] for name in ("mean", "std") if name in state}
+    elif hasattr(module, "tokenizer"):
+        module.tokenizer = restore_text_tokenizer(ckpt)
+    if isinstance(module, ScaledImages):
+        module.load_state_dict(state)
 
 
 def _data_settings(ckpt: Path, config: str | None) -> Any:

@@ -1,4 +1,4 @@
-"""`PatchImages`, the base class of data sets of labelled images: splits, scaling and batches."""
+"""The base classes of image data: `ScaledImages`, and `PatchImages` with labels."""
 
 from __future__ import annotations
 
@@ -21,38 +21,107 @@ ImagesAndLabels = tuple[Any, Tensor]
 """Images, [B, C, height, width] or a sequence of [C, height, width], and labels [B]."""
 
 
-class PatchImages(DataModule):
-    """Labelled images whose patches are nodes; see `ImageSamples` for the fields of a batch.
+class ScaledImages(DataModule):
+    """Images that are scaled by the mean and standard deviation of the training images.
 
-    Training batches are shuffled by (seed, epoch).
+    Both are part of a run's checkpoint, so that other data of a run is scaled as in training.
 
     Args:
         patch_size: side of a patch in pixels.
-        batch_size: images per batch.
-        val_size: number of validation images, drawn from the training images if `read` returns no
-            validation split.
         augment: transforms of training images, see `graphformer.data.vision.augment.Augmentation`.
-        label_fraction: share of the training images that is used, the same in every class.
-        num_workers: number of processes that make batches.
         seed: of the splits, the order and the augmentation.
 
     Attributes (after `setup`):
         channels: of the images, C.
         num_features: width of a flattened patch, C * patch_size**2.
-        num_classes: one more than the largest label.
-        shape: rows and columns of patches if all images have one size, else None.
-        mean, std: of each channel over the training images, [C].
+        shape: rows and columns of patches if all training images have one size, else None.
+        mean, std: of each channel, [C].
         max_value: the value of the brightest pixel.
 
     Raises:
-        ValueError: when patch_size is below 1, or label_fraction is not in (0, 1].
+        ValueError: when patch_size is below 1, or a transform is unknown.
     """
 
     channels: int
     num_features: int
-    num_classes: int
     shape: tuple[int, int] | None
     max_value: float = 255.0
+
+    def __init__(self, *, patch_size: int, augment: Sequence[str], seed: int) -> None:
+        super().__init__()
+        check_patch_size(patch_size)
+        self.patch_size, self.seed = patch_size, seed
+        self.augmentation = Augmentation(augment, seed) if augment else None
+        self.mean = self.std = np.zeros(0)
+
+    def measure(self, images: Tensor | Sequence[Tensor]) -> None:
+        """Set the attributes from the training images; a checkpoint's mean and std are kept."""
+        if not len(self.mean):
+            self.mean, self.std = pixel_statistics(images)
+        self.channels = len(self.mean)
+        self.num_features = self.channels * self.patch_size**2
+        self.shape = None
+        size = common_size(images)
+        if size is not None:
+            self.shape = (size[0] // self.patch_size, size[1] // self.patch_size)
+
+    def scaled_samples(
+        self, split: str, images: Tensor | Sequence[Tensor], labels: Tensor
+    ) -> ImageSamples:
+        """Return images of a split as samples, augmented if they are of "train"."""
+        augmentation = self.augmentation if split == "train" else None
+        return ImageSamples(images, labels, self.patch_size, self.mean, self.std, augmentation)
+
+    def pixels(self, x: Tensor) -> Tensor:
+        """Return patches of a batch, [..., C * patch_size**2], as pixel values from 0 to 1."""
+        return denormalize(x, self.mean, self.std, self.patch_size) / self.max_value
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the mean and standard deviation, for a checkpoint."""
+        state = super().state_dict()
+        if not len(self.mean):
+            return state
+        return {**state, "mean": self.mean.tolist(), "std": self.std.tolist()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the mean and standard deviation of a checkpoint.
+
+        Raises:
+            ValueError: when the images that are set up have another number of channels.
+        """
+        super().load_state_dict(state_dict)
+        if "mean" not in state_dict:
+            return
+        mean, std = np.array(state_dict["mean"]), np.array(state_dict["std"])
+        if len(self.mean) not in (0, len(mean)):
+            raise ValueError(
+                f"images: got {len(self.mean)} channels, expected the {len(mean)} of the run"
+            )
+        self.mean, self.std = mean, std
+
+
+class PatchImages(ScaledImages):
+    """Labelled images whose patches are nodes; see `ImageSamples` for the fields of a batch.
+
+    Training batches are shuffled by (seed, epoch).
+
+    Args:
+        patch_size, augment, seed: of `ScaledImages`.
+        batch_size: images per batch.
+        val_size: number of validation images, drawn from the training images if `read` returns no
+            validation split.
+        label_fraction: share of the training images that is used, the same in every class.
+        num_workers: number of processes that make batches.
+
+    Attributes (after `setup`):
+        splits: images and labels of each split.
+        num_classes: one more than the largest label.
+
+    Raises:
+        ValueError: when label_fraction is not in (0, 1].
+    """
+
+    num_classes: int
 
     def __init__(
         self,
@@ -65,15 +134,12 @@ class PatchImages(DataModule):
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        check_patch_size(patch_size)
+        super().__init__(patch_size=patch_size, augment=augment, seed=seed)
         if not 0 < label_fraction <= 1:
             raise ValueError(f"label_fraction: got {label_fraction}, expected a share in (0, 1]")
-        self.patch_size, self.batch_size, self.val_size = patch_size, batch_size, val_size
-        self.label_fraction, self.num_workers, self.seed = label_fraction, num_workers, seed
-        self.augmentation = Augmentation(augment, seed) if augment else None
-        self.mean = self.std = np.zeros(0)
-        self._samples: dict[str, ImageSamples] = {}
+        self.batch_size, self.val_size = batch_size, val_size
+        self.label_fraction, self.num_workers = label_fraction, num_workers
+        self.splits: dict[str, ImagesAndLabels] = {}
 
     @abstractmethod
     def read(self) -> dict[str, ImagesAndLabels]:
@@ -81,7 +147,7 @@ class PatchImages(DataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read the images, draw the validation split and compute the statistics, once."""
-        if self._samples:
+        if self.splits:
             return
         splits = dict(self.read())
         for split, (images, labels) in splits.items():
@@ -94,31 +160,19 @@ class PatchImages(DataModule):
         subset = stratified_subset(labels, self.label_fraction, self.seed)
         splits["train"] = (select_images(images, subset), labels[subset])
         self.num_classes = int(max(labels.max() for _, labels in splits.values())) + 1
-        self._prepare(splits)
-
-    def _prepare(self, splits: dict[str, ImagesAndLabels]) -> None:
-        train = splits["train"][0]
-        self.mean, self.std = pixel_statistics(train)
-        self.channels = len(self.mean)
+        self.measure(splits["train"][0])
         check_channels(self.channels, {split: images for split, (images, _) in splits.items()})
-        self.num_features = self.channels * self.patch_size**2
-        size = common_size(train)
-        self.shape = size and (size[0] // self.patch_size, size[1] // self.patch_size)
-        for split, (images, labels) in splits.items():
-            augmentation = self.augmentation if split == "train" else None
-            self._samples[split] = ImageSamples(
-                images, labels, self.patch_size, self.mean, self.std, augmentation
-            )
+        self.splits = splits
+
+    def samples(self, split: str) -> ImageSamples:
+        """Return the samples of "train" (augmented), "val" or "test"."""
+        return self.scaled_samples(split, *self.splits[split])
 
     def batches(self, split: str) -> BatchLoader:
         """Return the batches of "train" (shuffled), "val" or "test"."""
-        samples, shuffle = self._samples[split], split == "train"
+        samples, shuffle = self.samples(split), split == "train"
         sampler = BatchSampler(len(samples), self.batch_size, shuffle=shuffle, seed=self.seed)
         return BatchLoader(samples, sampler, num_workers=self.num_workers)
-
-    def pixels(self, x: Tensor) -> Tensor:
-        """Return patches of a batch, [..., C * patch_size**2], as pixel values from 0 to 1."""
-        return denormalize(x, self.mean, self.std, self.patch_size) / self.max_value
 
 
 def split_indices(count: int, size: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from graphformer.batch_type import Batch
-from graphformer.data.checks import check_not_empty, check_patch_size
+from graphformer.data.checks import check_not_empty
 from graphformer.data.io.cache import MissingDataError
 from graphformer.data.io.tabular import find_file
 from graphformer.data.loader import BatchLoader, BatchSampler
@@ -21,11 +21,10 @@ from graphformer.data.ragged import Ragged
 from graphformer.data.splits import split_samples
 from graphformer.data.text.base import TokenizedData
 from graphformer.data.text.tokenizer_training import make_tokenizer
-from graphformer.data.vision.augment import Augmentation
+from graphformer.data.vision.base import ScaledImages
 from graphformer.data.vision.caption_files import read_captions
 from graphformer.data.vision.files import ImageFiles, find_folder
-from graphformer.data.vision.samples import ImageSamples, common_size
-from graphformer.data.vision.statistics import denormalize, pixel_statistics
+from graphformer.data.vision.samples import ImageSamples
 
 ImagesAndCaptions = tuple[Any, Sequence[str]]
 """Images, [B, C, height, width] or a sequence of [C, height, width], and the caption of each."""
@@ -65,31 +64,21 @@ class CaptionSamples:
         return batch
 
 
-class CaptionedImages(TokenizedData):
+class CaptionedImages(TokenizedData, ScaledImages):
     """Images and captions in three splits, with a tokenizer; see `CaptionSamples` for a batch.
 
     Args:
-        patch_size: side of a patch in pixels.
+        patch_size, augment, seed: of `ScaledImages`; not "mixup", as captions cannot be mixed.
         batch_size: pairs per batch.
-        augment: transforms of training images, see `graphformer.data.vision.augment.Augmentation`;
-            not "mixup", as captions cannot be mixed.
         vocabulary: as for `TextPairs`.
         max_length: maximum number of tokens of a caption with <bos> or <eos>; longer ones are cut.
-        seed: of the splits, the order and the augmentation.
 
     Attributes (after `setup`):
         splits: images and captions of each split.
-        channels: of the images, C.
-        num_features: width of a flattened patch, C * patch_size**2.
-        shape: rows and columns of patches if all images have one size, else None.
-        mean, std: of each channel over the training images, [C].
-        max_value: the value of the brightest pixel.
 
     Raises:
-        ValueError: when patch_size or max_length is too small, or augment has "mixup".
+        ValueError: when max_length is below 2, or augment has "mixup".
     """
-
-    max_value = 255.0
 
     def __init__(
         self,
@@ -101,22 +90,16 @@ class CaptionedImages(TokenizedData):
         max_length: int,
         seed: int,
     ) -> None:
-        super().__init__()
-        check_patch_size(patch_size)
+        super().__init__(patch_size=patch_size, augment=augment, seed=seed)
         if max_length < 2:
             raise ValueError(f"max_length: got {max_length}, expected 2 or more, a token and <eos>")
-        self.patch_size, self.batch_size, self.seed = patch_size, batch_size, seed
-        self.vocabulary, self.max_length = vocabulary, max_length
-        self.augmentation = Augmentation(augment, seed) if augment else None
+        self.batch_size, self.vocabulary, self.max_length = batch_size, vocabulary, max_length
         if self.augmentation is not None and self.augmentation.alpha is not None:
             raise ValueError(
                 "augment: got 'mixup', expected transforms of single images, as captions cannot be "
                 "mixed; leave it out"
             )
         self.splits: dict[str, ImagesAndCaptions] = {}
-        self.mean = self.std = np.zeros(0)
-        self.channels = self.num_features = 0
-        self.shape: tuple[int, int] | None = None
 
     @abstractmethod
     def read(self) -> dict[str, ImagesAndCaptions]:
@@ -128,12 +111,8 @@ class CaptionedImages(TokenizedData):
             splits = self.read()
             for split, (images, _) in splits.items():
                 check_not_empty(split, images)
-            self.splits, images = splits, splits["train"][0]
-            self.mean, self.std = pixel_statistics(images)
-            self.channels = len(self.mean)
-            self.num_features = self.channels * self.patch_size**2
-            size = common_size(images)
-            self.shape = size and (size[0] // self.patch_size, size[1] // self.patch_size)
+            self.measure(splits["train"][0])
+            self.splits = splits
         if self.tokenizer is None:
             self.tokenizer = make_tokenizer(self.vocabulary, self.splits["train"][1])
 
@@ -151,13 +130,7 @@ class CaptionedImages(TokenizedData):
     def images(self, split: str) -> ImageSamples:
         """Return the images of a split, labelled by their index."""
         images = self.splits[split][0]
-        augmentation = self.augmentation if split == "train" else None
-        index = torch.arange(len(images))
-        return ImageSamples(images, index, self.patch_size, self.mean, self.std, augmentation)
-
-    def pixels(self, x: Tensor) -> Tensor:
-        """Return patches of a batch, [..., C * patch_size**2], as pixel values from 0 to 1."""
-        return denormalize(x, self.mean, self.std, self.patch_size) / self.max_value
+        return self.scaled_samples(split, images, torch.arange(len(images)))
 
 
 class CaptionFile(CaptionedImages):

@@ -6,6 +6,7 @@ import unicodedata
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -36,7 +37,8 @@ class ImageFolder(PatchImages):
     The classes are the folders in `path`, sorted by name; or those in `path`/train (or training),
     where `path`/val (valid, validation, dev) and `path`/test (testing) have the same classes.
     Missing splits are drawn from the training images, the same share of every class. Hidden files
-    and those of the system are left out; a warning names files that are no images.
+    and those of the system are left out; a warning names files that are no images. The class names
+    are part of a run's checkpoint: other folders of a run may lack classes, but add none.
 
     Args:
         path: the folder, as it is or under the data root.
@@ -104,6 +106,45 @@ class ImageFolder(PatchImages):
             split: self._images(pairs)
             for split, pairs in split_stratified(files, labels, self.fractions, self.seed).items()
         }
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the folders; classes of a checkpoint that was loaded before keep their numbers."""
+        if self.splits:
+            return
+        restored = self.classes
+        super().setup(stage)
+        if restored:
+            found, self.classes = self.classes, restored
+            self._renumber(found)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the statistics and the class names, for a checkpoint."""
+        state = super().state_dict()
+        return {**state, "classes": list(self.classes)} if self.classes else state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the statistics and the class names of a checkpoint.
+
+        Raises:
+            ValueError: when the folders that were read have a class that the run does not have.
+        """
+        super().load_state_dict(state_dict)
+        if "classes" in state_dict:
+            found, self.classes = self.classes, list(state_dict["classes"])
+            self._renumber(found)
+
+    def _renumber(self, found: list[str]) -> None:
+        """Change the labels from positions in `found` to positions in `self.classes`."""
+        unknown = sorted(set(found) - set(self.classes))
+        if unknown:
+            raise ValueError(
+                f"{self.path}: got the classes {', '.join(unknown)}, expected those of the run, "
+                f"{', '.join(self.classes)}; rename or remove these folders"
+            )
+        numbers = torch.tensor([self.classes.index(name) for name in found], dtype=torch.int64)
+        for split, (images, labels) in self.splits.items():
+            self.splits[split] = (images, numbers[labels])
+        self.num_classes = len(self.classes)
 
     def _images(self, pairs: LabelledFiles) -> ImagesAndLabels:
         labels = torch.tensor([label for _, label in pairs], dtype=torch.int64)

@@ -98,3 +98,29 @@ def test_augmentation_changes_from_epoch_to_epoch(toy: Path, num_workers: int) -
         for index, batch in zip(loader.sampler, loader, strict=True):
             versions.setdefault(int(index), set()).add(batch.x.numpy().tobytes())
     assert sum(map(len, versions.values())) > (1.5 if num_workers else 5) * len(versions)
+
+
+@pytest.mark.parametrize("is_set_up", [False, True])
+def test_a_checkpoint_keeps_the_statistics_of_its_run(toy: Path, is_set_up: bool) -> None:
+    run = IdxImages("toy", 2, 5, root=str(toy), val_size=11)
+    run.setup()
+    other = IdxImages("toy", 2, 5, root=str(toy), val_size=11, label_fraction=0.2)
+    if is_set_up:
+        other.setup()
+        assert other.mean != run.mean
+    other.load_state_dict(run.state_dict())
+    other.setup()
+    assert (other.mean, other.std) == (run.mean, run.std)
+    batches = [next(iter(data.test_dataloader())).x for data in (run, other)]
+    assert torch.equal(*batches)
+
+
+def test_a_checkpoint_of_other_channels_is_refused(toy: Path) -> None:
+    data = IdxImages("toy", 2, 5, root=str(toy), val_size=11)
+    data.setup()
+    with pytest.raises(ValueError, match="images: got 1 channels, expected the 3 of the run"):
+        data.load_state_dict({"mean": [0.0] * 3, "std": [1.0] * 3})
+    empty = IdxImages("toy", 2, 5, root=str(toy))
+    assert empty.state_dict() == {}
+    empty.load_state_dict({})  # of an earlier release
+    assert not len(empty.mean)

@@ -35,7 +35,7 @@ def test_images_of_their_own_sizes_are_packed(folder: Path) -> None:
 
 def test_pixels_are_those_of_the_file(folder: Path) -> None:
     data = read(folder)
-    samples = data._samples["test"]
+    samples = data.samples("test")
     batch = samples[torch.tensor([0])]
     with PIL.open(samples.images.files[0]) as image:
         expected = np.asarray(image.convert("RGB"))
@@ -60,7 +60,7 @@ def test_folders_of_parts_are_taken_as_they_are(folder: Path) -> None:
                 write_image(folder.parent / "split" / split / name / f"{j}.png", (8, 8), i)
     data = ImageFolder(str(folder.parent / "split"), 4, 5, val_fraction=0.3)
     data.setup()
-    assert [len(data._samples[split]) for split in ("train", "val", "test")] == [7, 3, 10]
+    assert [len(data.splits[split][1]) for split in ("train", "val", "test")] == [7, 3, 10]
 
 
 def test_a_corrupt_file_is_named_when_it_is_read(folder: Path) -> None:
@@ -96,7 +96,7 @@ def test_missing_folders_and_small_images_are_explained(folder: Path) -> None:
 
 def test_a_corrupt_file_that_a_worker_meets_is_named(folder: Path) -> None:
     data = read(folder, num_workers=1)
-    samples = data._samples["train"].images
+    samples = data.samples("train").images
     samples.images.files[samples.rows[-1]].write_bytes(b"no image at all")
     with pytest.raises(ValueError, match=r"^\S+\.png: got no image that can be read"):
         list(data.batches("train"))
@@ -169,7 +169,7 @@ def test_what_is_left_out_of_a_class_is_reported(folder: Path) -> None:
     write_image(folder / "cats" / ".ipynb_checkpoints" / "0.png", (8, 8), 0)
     (folder / "cats" / "._0.png").write_bytes(b"\0\5\x16\7")
     (folder / ".git").mkdir()
-    assert sum(len(read(folder)._samples[split]) for split in ("train", "val", "test")) == 14
+    assert sum(len(read(folder).splits[split][1]) for split in ("train", "val", "test")) == 14
     (folder / "dogs" / "labels.csv").write_text("0,1")
     write_image(folder / "loose.png", (8, 8), 0)
     with pytest.warns(UserWarning, match=r"left out 2 files .*\(\.csv, \.png\), first .*loose"):
@@ -188,7 +188,7 @@ def test_folders_of_splits_have_several_names(names: tuple[str, ...], tmp_path: 
                 write_image(tmp_path / name / label / f"{i}.png", (8, 8), i)
     data = ImageFolder(str(tmp_path), 4, 5)
     data.setup()
-    sizes = [len(data._samples[split]) for split in ("train", "val", "test")]
+    sizes = [len(data.splits[split][1]) for split in ("train", "val", "test")]
     assert sizes == [4, 6, 8]
     assert data.classes == ["a", "b"]
 
@@ -233,7 +233,7 @@ def test_composed_and_decomposed_names_are_one_class(tmp_path: Path) -> None:
     data = ImageFolder(str(tmp_path), 4, 5, val_fraction=0.3)
     data.setup()
     assert data.classes == ["bar", composed]
-    assert sorted(data._samples["test"].labels.tolist()) == [0, 0, 0, 1, 1, 1]
+    assert sorted(data.splits["test"][1].tolist()) == [0, 0, 0, 1, 1, 1]
 
 
 def test_a_class_may_be_a_link(folder: Path, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_a_class_may_be_a_link(folder: Path, tmp_path: Path) -> None:
         target = folder / name
         (tmp_path / "linked" / name).symlink_to(target, target_is_directory=True)
     data = read(tmp_path / "linked")
-    assert sum(len(data._samples[split]) for split in ("train", "val", "test")) == 14
+    assert sum(len(data.splits[split][1]) for split in ("train", "val", "test")) == 14
 
 
 def test_every_split_has_the_same_share_of_each_class(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_every_split_has_the_same_share_of_each_class(tmp_path: Path) -> None:
         for i in range(count):
             write_image(tmp_path / label / f"{i}.png", (4, 4), i)
     data = read(tmp_path)  # a fifth each for validation and test
-    counts = {split: data._samples[split].labels.bincount().tolist() for split in data._samples}
+    counts = {split: data.splits[split][1].bincount().tolist() for split in data.splits}
     assert counts == {"val": [2, 6], "test": [2, 6], "train": [6, 18]}
 
 
@@ -258,4 +258,37 @@ def test_small_images_are_skipped_with_corrupt_ones(folder: Path) -> None:
     write_image(folder / "cats" / "small.png", (3, 9), 0)
     with pytest.warns(UserWarning, match=r"skipped 1 of 15 files .* too small, first .*small\.png"):
         data = read(folder, skip_corrupt=True)
-    assert sum(len(data._samples[split]) for split in data._samples) == 14
+    assert sum(len(data.splits[split][1]) for split in data.splits) == 14
+
+
+@pytest.mark.parametrize("is_set_up", [False, True])
+def test_classes_of_a_checkpoint_keep_their_numbers(tmp_path: Path, is_set_up: bool) -> None:
+    for name, classes in (("run", "abcd"), ("other", "bd"), ("unknown", "bz")):
+        for label in classes:
+            for i in range(5):
+                write_image(tmp_path / name / label / f"{i}.png", (4, 4), i)
+    run = read(tmp_path / "run")
+    state = run.state_dict()
+    assert state["classes"] == ["a", "b", "c", "d"]
+    other, unknown = (
+        ImageFolder(str(tmp_path / name), 4, 5, val_fraction=0.2, test_fraction=0.2)
+        for name in ("other", "unknown")
+    )
+    if is_set_up:
+        other.setup()
+        unknown.setup()
+    other.load_state_dict(state)
+    other.setup()
+    for images, labels in other.splits.values():
+        files = images.images.files if hasattr(images, "images") else images.files
+        rows = images.rows if hasattr(images, "rows") else range(len(files))
+        folders = [files[row].parent.name for row in rows]
+        assert [run.classes[label] for label in labels] == folders
+    assert other.num_classes == 4
+    other.setup()  # a second time changes nothing
+    assert sorted({int(label) for _, labels in other.splits.values() for label in labels}) == [1, 3]
+    with pytest.raises(
+        ValueError, match="got the classes z, expected those of the run, a, b, c, d"
+    ):
+        unknown.load_state_dict(state)
+        unknown.setup()
