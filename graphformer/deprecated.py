@@ -1,4 +1,4 @@
-"""Old names of arguments and exports: they work for one release, with a warning."""
+"""Old names of arguments, exports and attributes: accepted for one release, with a warning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def renamed_keywords(**new_names: str) -> Callable[[_F], _F]:
     rename settings of stored configurations.
 
     Raises:
-        TypeError: on a call with both the old and the new keyword.
+        TypeError: when called with both the old and the new keyword.
     """
 
     def decorate(function: _F) -> _F:
@@ -90,7 +90,7 @@ def upgrade_settings(target: Callable[..., Any], settings: dict[str, Any]) -> di
 
 
 def renamed_exports(module: str, new_names: dict[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a module that still answers to old names of what it exports."""
+    """Return the `__getattr__` of a module that resolves old names of its exports."""
 
     def look_up(name: str) -> Any:
         if name in new_names:

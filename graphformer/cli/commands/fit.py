@@ -30,7 +30,7 @@ from graphformer.cli.config.pretrained import fill_pretrained
 from graphformer.cli.config.renamed import report_renamed
 from graphformer.cli.config.sizes import fill_sizes
 from graphformer.cli.errors import UsageError, plain_errors
-from graphformer.cli.plots.tensorboard import LogPictures
+from graphformer.cli.plots.tensorboard import LogFigures
 from graphformer.cli.run_dir import make_loggers, make_run_folder
 from graphformer.tasks import Task
 
@@ -176,7 +176,7 @@ class CLI(LightningCLI):
             ExactResume(),
             StopOnSignal(self.folder),
             StoreTokenizer(self.folder),
-            LogPictures(),
+            LogFigures(),
         ]
         own = settings.callbacks if isinstance(settings.callbacks, list) else [settings.callbacks]
         has_own = any(isinstance(callback, ModelCheckpoint) for callback in own)

@@ -1,4 +1,4 @@
-"""Training curves of a run, from the CSV file that it writes."""
+"""Training curves of a run, from its `metrics.csv`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from graphformer.cli.errors import UsageError
 
 
 def draw_curves(run: Path) -> Any:
-    """A figure of the losses and of the other metrics of a run over its steps.
+    """Return a figure with one panel per metric over the steps of a run.
 
     Raises:
-        UsageError: the run has no metrics.
+        UsageError: when the run has no metrics.
     """
     curves = read_curves(run)
     names = sorted({name.rpartition("/")[2] for name in curves})
@@ -35,15 +35,15 @@ def draw_curves(run: Path) -> Any:
 
 
 def read_curves(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """Metric -> (step, value) of a run's folder, or of a checkpoint in it.
+    """Return metric -> (step, value) of a run's folder, or of a checkpoint in it.
 
     Raises:
-        UsageError: there is no file of metrics, or none in it.
+        UsageError: when there is no `metrics.csv`, or it is empty.
     """
     folder = run.parent.parent if run.is_file() else run
     path = folder / "metrics.csv"
     if not path.is_file():
-        raise UsageError(f"{folder} holds no metrics.csv: give the folder of a run by --ckpt")
+        raise UsageError(f"{folder} contains no metrics.csv: set --ckpt to the folder of a run")
     curves: dict[str, list[tuple[int, float]]] = defaultdict(list)
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -51,5 +51,5 @@ def read_curves(run: Path) -> dict[str, list[tuple[int, float]]]:
                 if name not in ("step", "epoch") and value:
                     curves[name].append((int(row["step"]), float(value)))
     if not curves:
-        raise UsageError(f"{path} holds no metrics yet")
+        raise UsageError(f"{path} contains no metrics yet")
     return dict(curves)

@@ -1,4 +1,4 @@
-"""Pictures of what a network sees, in TensorBoard where that is installed."""
+"""Figures of a trained network in TensorBoard, if it is installed."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from graphformer.cli.errors import UsageError
 from graphformer.cli.plots.vision import default_figure, figure_functions
 
 
-class LogPictures(Callback):
-    """At the end of training, log the picture that `graphformer draw` would make.
+class LogFigures(Callback):
+    """Logs, at the end of training, the figure that `graphformer draw` makes by default.
 
     Args:
-        count: how many images it shows.
+        count: number of images in the figure.
     """
 
     def __init__(self, count: int = 6) -> None:
         self.count = count
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw and log, if there is something to see and somebody to show it to."""
+        """Draw and log, if the network processes images and there is a TensorBoard logger."""
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         task: Any = pl_module
-        what = default_figure(task.network)
+        kind = default_figure(task.network)
         data: Any = getattr(trainer, "datamodule", None)
-        if not boards or what is None or not hasattr(data, "pixels") or not trainer.is_global_zero:
+        if not boards or kind is None or not hasattr(data, "pixels") or not trainer.is_global_zero:
             return
         was_training, device = task.training, task.device
         task.eval().cpu()
         try:
-            figure = figure_functions()[what](task, data, self.count)
-        except UsageError:  # nothing to be seen, such as attention in a net without blocks
+            figure = figure_functions()[kind](task, data, self.count)
+        except UsageError:  # the network has nothing to draw, such as no attention blocks
             return
         finally:
             task.train(was_training).to(device)
         for board in boards:
-            board.experiment.add_figure(what, figure, trainer.global_step)
+            board.experiment.add_figure(kind, figure, trainer.global_step)

@@ -1,4 +1,4 @@
-"""The picture of a trade-off: what a sparser adjacency saves, and what it costs."""
+"""The figure of `graphformer sparsify`: quality, time and memory of each pattern."""
 
 from __future__ import annotations
 
@@ -17,15 +17,24 @@ COLORS = (
     "#1b2a41", "#2e86ab", "#e4572e", "#3f9b6c", "#8b5fbf", "#d99a2b", "#c0497a", "#5c6b7a",
     "#17a2a2", "#7a5c3e",
 )  # fmt: skip
-BETTER = {
+QUALITY_LABELS = {
     "cosine": "cosine to the original, higher is better",
     "accuracy": "accuracy, higher is better",
     "perplexity": "perplexity, lower is better",
 }
 
 
-def draw_tradeoff(figures: Sequence[Measurement], measure: str, title: str, path: Path) -> None:
-    """Draw quality against time at the longest length, and time and quality against length."""
+def draw_tradeoff(
+    measurements: Sequence[Measurement], measure: str, title: str, path: Path
+) -> None:
+    """Draw quality against time at the longest length, and time and quality against length.
+
+    Args:
+        measurements: all patterns at all lengths.
+        measure: the quality, a key of `QUALITY_LABELS`.
+        title: title of the figure.
+        path: the image file to write.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -34,21 +43,21 @@ def draw_tradeoff(figures: Sequence[Measurement], measure: str, title: str, path
         1, 3, gridspec_kw={"width_ratios": [1.35, 1, 1]}
     )
     figure.suptitle(title, fontsize=15, color=INK)
-    names = list(dict.fromkeys(each.pattern for each in figures))
+    names = list(dict.fromkeys(m.pattern for m in measurements))
     colors = {name: COLORS[number % len(COLORS)] for number, name in enumerate(names)}
-    _cloud(left, figures, measure, colors)
+    _scatter(left, measurements, measure, colors)
     for name in names:
-        own = sorted((each for each in figures if each.pattern == name), key=lambda e: e.length)
+        points = sorted((m for m in measurements if m.pattern == name), key=lambda m: m.length)
         style = {"color": colors[name], "marker": "o", "markersize": 5, "linewidth": 2}
-        lengths = [each.length for each in own]
-        middle.plot(lengths, [each.milliseconds for each in own], label=name, **style)
-        right.plot(lengths, [each.quality for each in own], **style)
-    middle.set_title("time of a text, milliseconds", color=INK)
-    right.set_title(BETTER[measure], color=INK)
+        lengths = [m.length for m in points]
+        middle.plot(lengths, [m.milliseconds for m in points], label=name, **style)
+        right.plot(lengths, [m.quality for m in points], **style)
+    middle.set_title("milliseconds per text", color=INK)
+    right.set_title(QUALITY_LABELS[measure], color=INK)
     middle.set_ylim(bottom=0)
     for axis in (middle, right):
-        axis.set_xticks(sorted({each.length for each in figures}))
-        axis.set_xlabel("tokens a text")
+        axis.set_xticks(sorted({m.length for m in measurements}))
+        axis.set_xlabel("tokens per text")
     middle.legend(frameon=False, fontsize=8)
     for axis in (left, middle, right):
         axis.spines[["top", "right"]].set_visible(False)
@@ -57,54 +66,57 @@ def draw_tradeoff(figures: Sequence[Measurement], measure: str, title: str, path
     figure.savefig(path, dpi=130)
 
 
-def _cloud(
-    axis: Axes, figures: Sequence[Measurement], measure: str, colors: dict[str, str]
+def _scatter(
+    axis: Axes, measurements: Sequence[Measurement], measure: str, colors: dict[str, str]
 ) -> None:
-    """Quality against time at the longest length; a point's size is its memory."""
-    longest = max(each.length for each in figures)
-    own = [each for each in figures if each.length == longest]
-    most = max(each.memory for each in own) or 1
-    front = _front(own, measure)
+    """Draw quality against time at the longest length, with point sizes by memory."""
+    longest = max(m.length for m in measurements)
+    points = [m for m in measurements if m.length == longest]
+    front = _pareto_front(points, measure)
     axis.plot(
-        [e.milliseconds for e in front],
-        [e.quality for e in front],
+        [m.milliseconds for m in front],
+        [m.quality for m in front],
         color=GREY,
         linewidth=1.2,
         linestyle="--",
         zorder=1,
     )
-    middle = (min(e.milliseconds for e in own) + max(e.milliseconds for e in own)) / 2
-    heights = _spread([e.quality for e in own])
-    for each, height in zip(own, heights, strict=True):
+    peak = max(m.memory for m in points) or 1
+    middle = (min(m.milliseconds for m in points) + max(m.milliseconds for m in points)) / 2
+    heights = _separate([m.quality for m in points])
+    for point, height in zip(points, heights, strict=True):
         axis.scatter(
-            each.milliseconds,
-            each.quality,
-            s=60 + 240 * each.memory / most,
-            color=colors[each.pattern],
+            point.milliseconds,
+            point.quality,
+            s=60 + 240 * point.memory / peak,
+            color=colors[point.pattern],
             alpha=0.85,
             edgecolors="white",
             zorder=2,
         )
-        right = each.milliseconds > middle
-        axis.annotate(
-            f"{each.pattern}\n{each.edges:.0f} edges a token",
-            (each.milliseconds, each.quality),
-            xytext=(-34 if right else 34, height),
-            textcoords=("offset points", "data"),
-            ha="right" if right else "left",
-            va="center",
-            fontsize=8,
-            color=INK,
-            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7, "shrinkB": 7},
-        )
+        _annotate(axis, point, height, to_left=point.milliseconds > middle)
     axis.margins(0.18, 0.16)
-    axis.set_xlabel("milliseconds a text")
-    axis.set_ylabel(BETTER[measure])
-    axis.set_title(f"at {longest} tokens; a larger point takes more memory", color=INK)
+    axis.set_xlabel("milliseconds per text")
+    axis.set_ylabel(QUALITY_LABELS[measure])
+    axis.set_title(f"{longest} tokens per text; point size: memory", color=INK)
 
 
-def _spread(values: Sequence[float], gap: float = 0.085) -> list[float]:
-    """Heights for labels: near the values, but a share of their range apart."""
+def _annotate(axis: Axes, point: Measurement, height: float, *, to_left: bool) -> None:
+    axis.annotate(
+        f"{point.pattern}\n{point.edges:.0f} edges per token",
+        (point.milliseconds, point.quality),
+        xytext=(-34 if to_left else 34, height),
+        textcoords=("offset points", "data"),
+        ha="right" if to_left else "left",
+        va="center",
+        fontsize=8,
+        color=INK,
+        arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7, "shrinkB": 7},
+    )
+
+
+def _separate(values: Sequence[float], gap: float = 0.085) -> list[float]:
+    """Return heights of labels near the values, at least a share `gap` of their range apart."""
     step = gap * (max(values) - min(values) or 1.0)
     order = sorted(range(len(values)), key=lambda number: values[number], reverse=True)
     heights = list(values)
@@ -113,11 +125,11 @@ def _spread(values: Sequence[float], gap: float = 0.085) -> list[float]:
     return heights
 
 
-def _front(own: Sequence[Measurement], measure: str) -> list[Measurement]:
-    """Those that no other beats in both time and quality, by time."""
+def _pareto_front(points: Sequence[Measurement], measure: str) -> list[Measurement]:
+    """Return the points that no other surpasses in both time and quality, sorted by time."""
     sign = -1 if measure == "perplexity" else 1
     front: list[Measurement] = []
-    for each in sorted(own, key=lambda e: (e.milliseconds, -sign * e.quality)):
-        if not front or sign * each.quality > sign * front[-1].quality:
-            front.append(each)
+    for point in sorted(points, key=lambda m: (m.milliseconds, -sign * m.quality)):
+        if not front or sign * point.quality > sign * front[-1].quality:
+            front.append(point)
     return front
