@@ -16,7 +16,7 @@ from graphformer.nn.linear import linear_rows, weight_of
 from graphformer.nn.options import Rotation
 from graphformer.nn.rotary import rotate
 from graphformer.ops import OffsetBias, additive_attention, attention, gatv2_attention
-from graphformer.ops.select import Backend
+from graphformer.ops.backend import BackendName
 from graphformer.patterns import AdjacencyLike, resolve_single
 
 TensorOrPair = Tensor | tuple[Tensor, Tensor]
@@ -29,7 +29,7 @@ class DotProductOptions(TypedDict, total=False):
     source_rotary: Rotation | None
     bias: Tensor | OffsetBias | None
     edge_weight: Tensor | None
-    backend: Backend
+    backend: BackendName
     cache: KVCache | None
 
 
@@ -39,7 +39,7 @@ class GraphAttentionOptions(TypedDict, total=False):
     edge_attr: Tensor | None
     bias: Tensor | None
     edge_weight: Tensor | None
-    backend: Backend
+    backend: BackendName
 
 
 class MultiHeadAttention(nn.Module):
@@ -136,7 +136,7 @@ class MultiHeadAttention(nn.Module):
         source_rotary: Rotation | None = None,
         bias: Tensor | OffsetBias | None = None,
         edge_weight: Tensor | None = None,
-        backend: Backend = "auto",
+        backend: BackendName = "auto",
         return_weights: bool = False,
         cache: KVCache | None = None,
     ) -> TensorOrPair:
@@ -369,7 +369,7 @@ class GraphAttention(nn.Module):
         edge_attr: Tensor | None = None,
         bias: Tensor | None = None,
         edge_weight: Tensor | None = None,
-        backend: Backend = "auto",
+        backend: BackendName = "auto",
         return_weights: bool = False,
     ) -> TensorOrPair:
         """Return the heads of each target, concatenated or averaged.

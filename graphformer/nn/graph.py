@@ -17,7 +17,7 @@ from graphformer.nn.linear import weight_of
 from graphformer.nn.options import BlockOptions, TransformerOptions
 from graphformer.nn.transformer import Transformer, TransformerArguments
 from graphformer.ops import edge_feature_attention
-from graphformer.ops.select import Backend
+from graphformer.ops.backend import BackendName
 from graphformer.patterns import AdjacencyLike, resolve_single
 
 Jump = Literal["last", "cat", "max"]
@@ -29,7 +29,7 @@ class EdgeFeatureOptions(TypedDict, total=False):
 
     bias: Tensor | None
     edge_weight: Tensor | None
-    backend: Backend
+    backend: BackendName
 
 
 class EdgeFeatureAttention(nn.Module):
@@ -88,7 +88,7 @@ class EdgeFeatureAttention(nn.Module):
         edge_attr: Tensor,
         bias: Tensor | None = None,
         edge_weight: Tensor | None = None,
-        backend: Backend = "auto",
+        backend: BackendName = "auto",
         return_weights: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Return out(sum_j softmax_j(s q_i . (k_j + K e_ij)) (v_j + V e_ij)).

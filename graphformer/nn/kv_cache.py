@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from graphformer.adjacency import Adjacency
 from graphformer.deprecated import renamed_attribute, renamed_keywords
 from graphformer.ops import OffsetBias, attention
-from graphformer.ops.select import Backend
+from graphformer.ops.backend import BackendName
 
 
 class KVCache:
@@ -56,7 +56,7 @@ class KVCache:
         edge_weight: Tensor | None = None,
         scale: float | None = None,
         dropout: float = 0.0,
-        backend: Backend = "auto",
+        backend: BackendName = "auto",
         return_weights: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Append keys and values, and return `graphformer.attention` of the new targets.

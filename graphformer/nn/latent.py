@@ -15,7 +15,7 @@ from graphformer.nn.linear import weight_of
 from graphformer.nn.options import Rotation
 from graphformer.nn.rotary import rotate
 from graphformer.ops import OffsetBias, attention
-from graphformer.ops.select import Backend
+from graphformer.ops.backend import BackendName
 
 
 class LatentAttention(nn.Module):
@@ -97,7 +97,7 @@ class LatentAttention(nn.Module):
         source_rotary: Rotation | None = None,
         bias: Tensor | OffsetBias | None = None,
         edge_weight: Tensor | None = None,
-        backend: Backend = "auto",
+        backend: BackendName = "auto",
         return_weights: bool = False,
         cache: KVCache | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypedDict
 from torch import Tensor
 
 from graphformer.ops import OffsetBias
-from graphformer.ops.select import Backend
+from graphformer.ops.backend import BackendName
 from graphformer.options import suggestion
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class LayerOptions(TypedDict, total=False):
     """Features of the edges, [E, F]; of `EdgeFeatureAttention` and `GraphAttention`."""
     rotary: Rotation | None
     """Rotates queries and keys; from `Rotary`."""
-    backend: Backend
+    backend: BackendName
     """As of `graphformer.attention`."""
 
 

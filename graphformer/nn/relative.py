@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from graphformer.adjacency import Adjacency
 from graphformer.nn.options import LayerOptions
 from graphformer.ops import OffsetBias
-from graphformer.ops.offset_bias import places
+from graphformer.ops.offset_bias import default_positions
 
 
 class ALiBi(nn.Module):
@@ -107,7 +107,7 @@ def _non_default(positions: Tensor | None, adjacency: Adjacency) -> Tensor | Non
     """Return positions, or None for the default ones, so that all samples share one bias."""
     if positions is None or torch.compiler.is_compiling():
         return positions
-    return None if torch.equal(positions, places(adjacency)[0]) else positions
+    return None if torch.equal(positions, default_positions(adjacency)[0]) else positions
 
 
 def _slopes(num_heads: int) -> list[float]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from graphformer.adjacency import Adjacency
 from graphformer.nn.options import LayerOptions, Rotation
-from graphformer.ops.offset_bias import places
+from graphformer.ops.offset_bias import default_positions
 
 
 class Rotary(nn.Module):
@@ -60,7 +60,7 @@ class Rotary(nn.Module):
             ValueError: when the positions have another number of axes.
         """
         if positions is None:
-            positions = places(adjacency)[0]
+            positions = default_positions(adjacency)[0]
         columns = positions.unsqueeze(1) if positions.ndim == 1 else positions.flatten(1)
         if columns.shape[1] != self.axes:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The attention functions: one public dispatch, one sibling file a backend; and fast dropout."""
+"""Attention functions over adjacencies with one interface for all backends, and fast dropout."""
 
 from graphformer.ops.dispatch import (
     additive_attention,

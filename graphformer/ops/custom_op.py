@@ -1,31 +1,34 @@
-"""What the fused backends share: their passes as torch operators, and the calls of these.
+"""The fused attention of a backend as a custom operator of torch, with its backward.
 
-A backend supplies a module of passes with `Inputs`, `Settings`, `forward` and `backward`; torch's
-autograd, `torch.compile`, `torch.export` and autocast see ordinary operators. They are opaque to
-the compiler on purpose: which kernels run depends on the degrees.
+A backend supplies a `Driver` that runs its kernels. Autograd, `torch.compile`, `torch.export` and
+autocast handle the operators like any others. They are opaque to the compiler, because which
+kernels run depends on the degrees.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import ModuleType
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, get_type_hints
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
+from graphformer.ops.common import AttentionOptions, Result
 
 DOT, ADDITIVE, GATV2 = range(3)
 """Kinds of scores: scale * q.k; leaky_relu(q + k) of width 1; vector . leaky_relu(q + k)."""
 
-Result = tuple[Tensor, Tensor | None]
 Outputs = tuple[Tensor, Tensor, Tensor, Tensor]
-Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+"""out [M, H, Dv], z [M, H, F], log-sum-exp [M, H], weights [E, H]; z = sum_j p_ij e_ij.
+
+z has no columns without edge features, weights no rows if they are not returned.
+"""
 
 
 class Inputs(NamedTuple):
-    """What both passes read; fields not in use are None. Letters as in the package."""
+    """The tensors of a call, in the order of the operators' schema; None for what is not in use."""
 
     q: Tensor
     """Queries [M, H, D]; target scores for additive scores, [M, H] or [M, H, 1] by backend."""
@@ -36,19 +39,45 @@ class Inputs(NamedTuple):
     vector: Tensor | None
     """The weight of GATv2's scores, [H, D]."""
     u: Tensor | None
-    """Queries of the edge features, [M, H, de]."""
+    """Queries of the edge features, [M, H, F]."""
     edge: Tensor | None
-    """What edges carry, in the caller's order: features [E, de] for dot products; a score [E, H]
-    or a key [E, H, D], added inside the LeakyReLU, for the two additive kinds."""
+    """Edge values in the caller's order: features [E, F] for dot products; a score [E, H] or a key
+    [E, H, D], added inside the LeakyReLU, for additive scores and GATv2."""
     bias: Tensor | None
     edge_weight: Tensor | None
     indptr: Tensor
     indices: Tensor
     edge_ids: Tensor | None
+    source_indptr: Tensor | None
+    """With the next two, the edges by source, for the backward pass: see `CSR.by_source`."""
+    source_targets: Tensor | None
+    source_slots: Tensor | None
+    seed: Tensor | None
+
+    @property
+    def by_source(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """The edges by source (indptr, targets, slots); None if the backward pass computes it."""
+        if self.source_indptr is None or self.source_targets is None or self.source_slots is None:
+            return None
+        return self.source_indptr, self.source_targets, self.source_slots
+
+
+class Gradients(NamedTuple):
+    """The gradients of the inputs that have one, in the order of `Inputs`; empty if not needed."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    vector: Tensor
+    u: Tensor
+    edge: Tensor
+    bias: Tensor
+    edge_weight: Tensor
+    """[E, H], even if the input is [E, 1]."""
 
 
 class Settings(NamedTuple):
-    """The numbers of a call."""
+    """The scalars of a call."""
 
     kind: int
     scale: float
@@ -56,120 +85,115 @@ class Settings(NamedTuple):
     dropout: float
 
 
+class Cotangents(NamedTuple):
+    """The gradients of the outputs, and what the backward pass needs of the forward pass."""
+
+    dout: Tensor
+    dz: Tensor | None
+    dweights: Tensor | None
+    out: Tensor | None
+    """None for a backend that does not read it."""
+    lse: Tensor
+
+
+class EdgeGradients(NamedTuple):
+    """Which gradients of edge values are needed."""
+
+    edge: bool
+    bias: bool
+    edge_weight: bool
+
+
+class Driver(Protocol):
+    """A module that runs the kernels of a backend on plain tensors."""
+
+    def forward(self, x: Inputs, settings: Settings, return_weights: bool) -> Outputs:
+        """Return the outputs."""
+
+    def backward(
+        self, x: Inputs, settings: Settings, cotangents: Cotangents, needed: EdgeGradients
+    ) -> Gradients:
+        """Return the gradients of the inputs."""
+
+
 def make_operator(
-    backend: str, load: Callable[[], ModuleType], *, device_types: str | None = None
+    backend: str,
+    load: Callable[[], Driver],
+    *,
+    device_types: str | None = None,
+    backward_reads_out: bool = True,
 ) -> Callable[..., Outputs]:
     """Register `graphformer::{backend}_attend` and its backward, and return the first.
 
+    Its arguments are the fields of `Inputs`, those of `Settings`, and `return_weights`.
+
     Args:
         backend: its name.
-        load: imports the module of passes, on the first call.
+        load: imports the driver, on the first call.
         device_types: where it runs; anywhere if None.
+        backward_reads_out: whether the backward pass needs the output. If not, it is not saved, and
+            users may change it in place.
     """
+    schema = f"({_parameters(Inputs, Settings)}, bool return_weights) -> {_tensors(4)}"
 
     @torch.library.custom_op(
-        f"graphformer::{backend}_attend", mutates_args=(), device_types=device_types
+        f"graphformer::{backend}_attend", mutates_args=(), device_types=device_types, schema=schema
     )
-    def attend(
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        vector: Tensor | None,
-        u: Tensor | None,
-        edge: Tensor | None,
-        bias: Tensor | None,
-        edge_weight: Tensor | None,
-        indptr: Tensor,
-        indices: Tensor,
-        edge_ids: Tensor | None,
-        source_indptr: Tensor | None,
-        source_targets: Tensor | None,
-        source_slots: Tensor | None,
-        seed: Tensor | None,
-        kind: int,
-        scale: float,
-        slope: float,
-        dropout: float,
-        return_weights: bool,
-    ) -> Outputs:
-        """Return (out, sum of weighted edge features, log-sum-exp, weights).
+    def attend(*arguments: Any) -> Outputs:
+        x, settings, (return_weights,) = _fields(arguments, Inputs, Settings, None)
+        out, z, lse, weights = load().forward(x, settings, return_weights)
+        return out.to(x.v.dtype), z, lse, weights
 
-        The by-source order is for the backward pass, which makes its own where none is given.
-        """
-        x = Inputs(q, k, v, vector, u, edge, bias, edge_weight, indptr, indices, edge_ids)
-        settings = Settings(kind, scale, slope, dropout)
-        out, z, lse, weights = load().forward(x, settings, seed, return_weights)
-        return out.to(v.dtype), z, lse, weights
+    parameters = f"{_parameters(Cotangents, Inputs, Settings)}, bool[] edge_grads"
+    schema = f"({parameters}) -> {_tensors(len(Gradients._fields))}"
 
     @torch.library.custom_op(
-        f"graphformer::{backend}_attend_backward", mutates_args=(), device_types=device_types
+        f"graphformer::{backend}_attend_backward",
+        mutates_args=(),
+        device_types=device_types,
+        schema=schema,
     )
-    def attend_backward(
-        dout: Tensor,
-        dz: Tensor | None,
-        dweights: Tensor | None,
-        out: Tensor,
-        lse: Tensor,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        vector: Tensor | None,
-        u: Tensor | None,
-        edge: Tensor | None,
-        bias: Tensor | None,
-        edge_weight: Tensor | None,
-        indptr: Tensor,
-        indices: Tensor,
-        edge_ids: Tensor | None,
-        source_indptr: Tensor | None,
-        source_targets: Tensor | None,
-        source_slots: Tensor | None,
-        seed: Tensor | None,
-        kind: int,
-        scale: float,
-        slope: float,
-        dropout: float,
-        edge_grads: list[bool],
-    ) -> Gradients:
-        """Return the gradients of the eight differentiable inputs, empty for one not asked.
-
-        `edge_grads` says whether those of edge, bias and edge_weight are wanted.
-        """
-        inputs = (q, k, v, vector, u, edge, bias, edge_weight)
-        x = Inputs(*inputs, indptr, indices, edge_ids)
-        order = (source_indptr, source_targets, source_slots)
-        grads = load().backward(
-            x, Settings(kind, scale, slope, dropout), seed,
-            None if source_indptr is None else order,
-            out, lse, dout, dz, dweights, tuple(edge_grads),
-        )  # fmt: skip
-        dtypes = (lse.dtype if y is None else y.dtype for y in inputs)
+    def attend_backward(*arguments: Any) -> tuple[Tensor, ...]:
+        cotangents, x, settings, (edge_grads,) = _fields(
+            arguments, Cotangents, Inputs, Settings, None
+        )
+        grads = load().backward(x, settings, cotangents, EdgeGradients(*edge_grads))
+        dtypes = (_dtype_of_gradient(x, name, cotangents.lse) for name in Gradients._fields)
         return tuple(g.to(dtype) for g, dtype in zip(grads, dtypes, strict=True))
 
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
+        x, ctx.settings, _ = _fields(inputs, Inputs, Settings, None)
+        out, _, lse, _ = output
+        ctx.save_for_backward(out if backward_reads_out else None, lse, *x)
+        ctx.mark_non_differentiable(lse)
+        ctx.set_materialize_grads(False)
+
     def backward(ctx: Any, dout: Any, dz: Any, _: Any, dweights: Any) -> tuple[Any, ...]:
-        *inputs, out, lse = ctx.saved_tensors
-        u, edge_weight = inputs[4], inputs[7]
-        dout = torch.zeros_like(out) if dout is None else dout
-        if u is not None and dz is None:
-            dz = torch.zeros_like(u, dtype=lse.dtype)
-        wanted = list(ctx.needs_input_grad[5:8])
-        grads = attend_backward(
-            dout, dz if u is not None else None, dweights, out, lse, *inputs, *ctx.settings, wanted
-        )
-        needed = ctx.needs_input_grad[:8]
-        results = [g if need else None for g, need in zip(grads, needed, strict=True)]
-        if wanted[2] and edge_weight.shape[1] == 1:
-            results[7] = grads[7].sum(1, keepdim=True)
-        return *results, *(None,) * 12
+        out, lse, *tensors = ctx.saved_tensors
+        x = Inputs(*tensors)
+        needs = dict(zip(Inputs._fields, ctx.needs_input_grad, strict=False))
+        if dout is None:
+            dout = x.v.new_zeros(*x.q.shape[:2], x.v.shape[2])
+        if x.u is None:
+            dz = None
+        elif dz is None:
+            dz = torch.zeros_like(x.u, dtype=lse.dtype)
+        edge_grads = [needs[name] for name in EdgeGradients._fields]
+        cotangents = Cotangents(dout, dz, dweights, out, lse)
+        grads = Gradients(*attend_backward(*cotangents, *x, *ctx.settings, edge_grads))
+        if needs["edge_weight"] and x.edge_weight is not None and x.edge_weight.shape[1] == 1:
+            grads = grads._replace(edge_weight=grads.edge_weight.sum(1, keepdim=True))
+        needed = (g if needs[name] else None for name, g in grads._asdict().items())
+        return *needed, *(None,) * (len(ctx.needs_input_grad) - len(grads))
 
     def no_double_backward(ctx: Any, *grads: Any) -> None:
         raise NotImplementedError(
-            f"the {backend} backend has no second derivatives; use backend='reference' for them"
+            f"backend: got {backend!r}, which has no second derivatives; use backend='reference'"
         )
 
     attend.register_fake(_fake)
     attend_backward.register_fake(_fake_backward)
-    attend.register_autograd(backward, setup_context=_save)
+    attend.register_autograd(backward, setup_context=setup_context)
     attend_backward.register_autograd(no_double_backward)
     return attend
 
@@ -187,24 +211,22 @@ def call(
     edge: Tensor | None = None,
     scale: float = 1.0,
     slope: float = 0.0,
-    bias: Tensor | None,
-    edge_weight: Tensor | None,
-    dropout: float,
-    seed: Tensor | None,
-    return_weights: bool,
+    **options: Unpack[AttentionOptions],
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Call an operator on an adjacency; return out, the sum of edge features and the weights."""
     csr = adjacency.to_csr()
+    bias, edge_weight = options["bias"], options["edge_weight"]
     inputs = (q, k, v, vector, u, edge, bias, edge_weight)
-    learning = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
-    # A trace may have made this CSR, and then cannot make more of it; the backward pass does.
-    ready = not torch.compiler.is_compiling() or "by_source" in csr.__dict__
-    by_source = csr.by_source if learning and ready else (None, None, None)
-    out, z, _, weights = attend(
-        *inputs, csr.indptr, csr.indices, csr.edge_ids, *by_source, seed,
-        kind, scale, slope, dropout, return_weights,
-    )  # fmt: skip
-    return out, z, weights.to(v.dtype) if return_weights else None
+    needs_grad = torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs)
+    # A CSR that was made while tracing cannot compute more; the backward pass then does.
+    available = not torch.compiler.is_compiling() or "by_source" in csr.__dict__
+    order: tuple[Tensor | None, ...] = (None, None, None)
+    if needs_grad and available:
+        order = tuple(csr.by_source)
+    x = Inputs._make((*inputs, csr.indptr, csr.indices, csr.edge_ids, *order, options["seed"]))
+    settings = Settings(kind, scale, slope, options["dropout"])
+    out, z, _, weights = attend(*x, *settings, options["return_weights"])
+    return out, z, weights.to(v.dtype) if options["return_weights"] else None
 
 
 def call_with_features(
@@ -216,63 +238,91 @@ def call_with_features(
     key_map: Tensor,
     value_map: Tensor,
     adjacency: Adjacency,
-    **options: Any,
+    *,
+    scale: float,
+    **options: Unpack[AttentionOptions],
 ) -> Result:
-    """Attention with keys k_j + key_map e_ij and values v_j + value_map e_ij.
+    """Attention with keys k_j + K e_ij and values v_j + V e_ij.
 
-    For edge_attr [E, de] in edge order, key_map [H, D, de] and value_map [H, Dv, de]. The mapped
-    features are never made: q.(k + W e) = q.k + (W^T q).e, sum a (v + W e) = sum a v + W sum a e.
+    For edge_attr e [E, F] in edge order, key_map K [H, D, F] and value_map V [H, Dv, F]. The mapped
+    features [E, H, D] are not computed: q.(k + K e) = q.k + (K^T q).e and
+    sum a (v + V e) = sum a v + V sum a e.
     """
     u = torch.einsum("mhd,hde->mhe", q, key_map)
-    out, z, weights = call(attend, q, k, v, adjacency, kind=DOT, u=u, edge=edge_attr, **options)
+    out, z, weights = call(
+        attend, q, k, v, adjacency, kind=DOT, u=u, edge=edge_attr, scale=scale, **options
+    )
     return out + torch.einsum("mhe,hde->mhd", z, value_map.to(z.dtype)).to(out.dtype), weights
 
 
-def _fake(
-    q: Tensor, k: Tensor, v: Tensor, vector: Tensor | None, u: Tensor | None,
-    edge: Tensor | None, bias: Tensor | None, edge_weight: Tensor | None, indptr: Tensor,
-    indices: Tensor, *rest: Any,
-) -> Outputs:  # fmt: skip
-    dtype = _native(q, k, v, vector, u, edge, bias, edge_weight)
-    targets, heads = q.shape[:2]
+# Arguments of the operators ---------------------------------------------------------------------
+
+
+def _parameters(*kinds: type) -> str:
+    """The schema of an operator's parameters, which are the fields of these tuples."""
+    types = {Tensor: "Tensor", Tensor | None: "Tensor?", int: "SymInt", float: "float"}
+    hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items()}
+    return ", ".join(f"{types[hint]} {name}" for name, hint in hints.items())
+
+
+def _tensors(count: int) -> str:
+    """The schema of a result of `count` tensors."""
+    return f"({', '.join(['Tensor'] * count)})"
+
+
+def _fields(arguments: tuple[Any, ...], *kinds: Any) -> list[Any]:
+    """Arguments as the tuples whose fields they are, in order; None stands for the remaining."""
+    parts: list[Any] = []
+    for kind in kinds:
+        count = len(arguments) if kind is None else len(kind._fields)
+        parts.append(arguments[:count] if kind is None else kind(*arguments[:count]))
+        arguments = arguments[count:]
+    return parts
+
+
+# Shapes and dtypes of the results ---------------------------------------------------------------
+
+
+def _fake(*arguments: Any) -> Outputs:
+    x, _, (return_weights,) = _fields(arguments, Inputs, Settings, None)
+    dtype = _kernel_dtype(x)
+    targets, heads = x.q.shape[:2]
     return (
-        v.new_empty(targets, heads, v.shape[2]),
-        v.new_empty(targets, heads, 0 if u is None else u.shape[2], dtype=dtype),
-        v.new_empty(targets, heads, dtype=dtype),
-        v.new_empty(indices.shape[0] if rest[-1] else 0, heads, dtype=dtype),
+        x.v.new_empty(targets, heads, x.v.shape[2]),
+        x.v.new_empty(targets, heads, 0 if x.u is None else x.u.shape[2], dtype=dtype),
+        x.v.new_empty(targets, heads, dtype=dtype),
+        x.v.new_empty(x.indices.shape[0] if return_weights else 0, heads, dtype=dtype),
     )
 
 
-def _fake_backward(
-    dout: Tensor, dz: Tensor | None, dweights: Tensor | None, out: Tensor, lse: Tensor, *rest: Any
-) -> Gradients:
-    q, k, v, vector, u, edge, bias, edge_weight, _, indices = rest[:10]
-    per_edge = indices.shape[0], q.shape[1]
-    wanted = rest[-1]
-
-    def empty(y: Tensor | None, *shape: int) -> Tensor:
-        return v.new_empty(shape, dtype=lse.dtype if y is None else y.dtype)
-
-    return (
-        empty(q, *q.shape),
-        empty(k, *k.shape),
-        empty(v, *v.shape),
-        empty(vector, *((0,) if vector is None else vector.shape)),
-        empty(u, *((q.shape[0], q.shape[1], 0) if u is None else u.shape)),
-        empty(edge, *(edge.shape if wanted[0] else (0,))),
-        empty(bias, *(per_edge if wanted[1] else (0,))),
-        empty(edge_weight, *(per_edge if wanted[2] else (0,))),
+def _fake_backward(*arguments: Any) -> tuple[Tensor, ...]:
+    cotangents, x, _, (edge_grads,) = _fields(arguments, Cotangents, Inputs, Settings, None)
+    needed = EdgeGradients(*edge_grads)
+    (targets, heads), num_edges = x.q.shape[:2], x.indices.shape[0]
+    per_edge = num_edges, heads
+    shapes: dict[str, Sequence[int]] = {
+        "q": x.q.shape,
+        "k": x.k.shape,
+        "v": x.v.shape,
+        "vector": (0,) if x.vector is None else x.vector.shape,
+        "u": (targets, heads, 0) if x.u is None else x.u.shape,
+        "edge": x.edge.shape if needed.edge and x.edge is not None else (0,),
+        "bias": per_edge if needed.bias else (0,),
+        "edge_weight": per_edge if needed.edge_weight else (0,),
+    }
+    return tuple(
+        x.v.new_empty(shapes[name], dtype=_dtype_of_gradient(x, name, cotangents.lse))
+        for name in Gradients._fields
     )
 
 
-def _native(*tensors: Tensor | None) -> torch.dtype:
-    """What the kernels compute in."""
-    double = any(x is not None and x.dtype == torch.float64 for x in tensors)
+def _kernel_dtype(x: Inputs) -> torch.dtype:
+    """The dtype that kernels compute in: float64 if an input has it, else float32."""
+    double = any(y is not None and y.dtype == torch.float64 for y in x)
     return torch.float64 if double else torch.float32
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
-    ctx.save_for_backward(*inputs[:15], output[0], output[2])
-    ctx.settings = inputs[15:19]
-    ctx.mark_non_differentiable(output[2])
-    ctx.set_materialize_grads(False)
+def _dtype_of_gradient(x: Inputs, name: str, lse: Tensor) -> torch.dtype:
+    """The dtype of the input; of the log-sum-exp for an input that is None."""
+    value: Tensor | None = getattr(x, name)
+    return lse.dtype if value is None else value.dtype

@@ -1,17 +1,49 @@
-"""The public attention functions: they check their arguments and choose a backend."""
+"""The public attention functions: they check their arguments and call a backend."""
 
 from __future__ import annotations
+
+from typing import Literal, overload
 
 from torch import Tensor
 
 from graphformer.adjacency import Adjacency, HeadEdges
-from graphformer.ops.checks import checked, edge_aligned, edge_options, edge_values, shapes
+from graphformer.ops.backend import BackendName
+from graphformer.ops.checks import (
+    check_edge_aligned,
+    check_edge_values,
+    check_inputs,
+    check_options,
+    check_widths,
+    shapes,
+)
 from graphformer.ops.offset_bias import OffsetBias
-from graphformer.ops.select import TAKE_RULES, Backend, select_backend
+from graphformer.ops.select import applies_offset_bias, select_backend, select_edge_backend
 
 Output = Tensor | tuple[Tensor, Tensor]
+"""The output; with `return_weights` the pair of it and the weights."""
 
 
+@overload
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, adjacency: Adjacency | Tensor, *,
+    bias: Tensor | OffsetBias | None = None, edge_weight: Tensor | None = None,
+    scale: float | Tensor | None = None, dropout: float = 0.0, backend: BackendName = "auto",
+    return_weights: Literal[False] = False,
+) -> Tensor: ...  # fmt: skip
+@overload
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, adjacency: Adjacency | Tensor, *,
+    bias: Tensor | OffsetBias | None = None, edge_weight: Tensor | None = None,
+    scale: float | Tensor | None = None, dropout: float = 0.0, backend: BackendName = "auto",
+    return_weights: Literal[True],
+) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+@overload
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, adjacency: Adjacency | Tensor, *,
+    bias: Tensor | OffsetBias | None = None, edge_weight: Tensor | None = None,
+    scale: float | Tensor | None = None, dropout: float = 0.0, backend: BackendName = "auto",
+    return_weights: bool,
+) -> Output: ...  # fmt: skip
 def attention(
     q: Tensor,
     k: Tensor,
@@ -20,9 +52,9 @@ def attention(
     *,
     bias: Tensor | OffsetBias | None = None,
     edge_weight: Tensor | None = None,
-    scale: float | None = None,
+    scale: float | Tensor | None = None,
     dropout: float = 0.0,
-    backend: Backend = "auto",
+    backend: BackendName = "auto",
     return_weights: bool = False,
 ) -> Output:
     r"""Scaled dot-product attention over the edges of an adjacency.
@@ -37,47 +69,76 @@ def attention(
         k: keys, [N, Hkv, D]; Hkv divides H, each key head serving H / Hkv query heads in a row.
         v: values, [N, Hkv, Dv].
         adjacency: M targets by N sources, or an edge_index [2, E].
-        bias: b, added to the logits, [E] or [E, H]; or the rule that makes it, an `OffsetBias`.
+        bias: b, added to the logits, [E] or [E, H]; or an `OffsetBias`, from which it is computed.
         edge_weight: w, multiplies the logits, [E] or [E, H].
-        scale: s; 1 / sqrt(D) by default.
+        scale: s; 1 / sqrt(D) by default. A tensor, such as a parameter [H, 1], multiplies q.
         dropout: probability of dropping an attention weight; pass 0 when not training.
-        backend: "auto", or one that is used as it is or says why not.
-        return_weights: also return the weights [E, H], as they are applied: after dropout.
+        backend: "auto" for the fastest that supports the call; no other is replaced if it fails.
+        return_weights: also return the weights [E, H] after dropout.
 
     Returns:
         y, [M, H, Dv]; with `return_weights` the pair of it and the weights.
 
     Raises:
-        ValueError, TypeError: for shapes, dtypes or devices that do not fit together, or what
-            an explicit backend cannot do.
+        TypeError: when the adjacency is none, dtypes differ or edge values are booleans.
+        ValueError: when shapes or devices do not match, or the backend does not support the call.
 
     Source: Vaswani et al., 2017, "Attention is all you need", section 3.2.1.
     """
-    adjacency = checked(adjacency, q=q, k=k, v=v)
-    if q.shape[2] != k.shape[2] or q.shape[2] == 0:
-        raise ValueError(f"q and k must have one width above 0, got {shapes(q=q, k=k)}")
-    rule = bias if isinstance(bias, OffsetBias) else None
-    values = None if isinstance(bias, OffsetBias) else bias
-    if rule is not None and isinstance(adjacency, HeadEdges):  # whose bias is another a head
-        values, rule = rule.on_edges(adjacency), None
-    options = edge_options(q, adjacency, values, edge_weight, dropout, return_weights)
-    scale = q.shape[2] ** -0.5 if scale is None else scale
+    adjacency = check_inputs(adjacency, q=q, k=k, v=v)
+    check_widths(q, k)
+    offset_bias = bias if isinstance(bias, OffsetBias) else None
+    edge_bias = None if isinstance(bias, OffsetBias) else bias
+    if offset_bias is not None and isinstance(adjacency, HeadEdges):  # has a bias of its own
+        edge_bias, offset_bias = offset_bias.on_edges(adjacency), None
+    options = check_options(
+        q,
+        adjacency,
+        bias=edge_bias,
+        edge_weight=edge_weight,
+        dropout=dropout,
+        return_weights=return_weights,
+    )
+    q, scale = _scaled(q, scale)
     width = min(q.shape[2], v.shape[2])
-    run = select_backend("attention", backend, v, adjacency, options, rule=rule, width=width)
-    extra: dict[str, OffsetBias] = {}
-    if rule is not None and rule.table.shape[1] not in (1, q.shape[1]):
-        raise ValueError(
-            f"the table of bias must have {q.shape[1]} heads or 1, got {list(rule.table.shape)}"
-        )
-    if rule is not None and run.__name__ in TAKE_RULES:
-        extra["rule"] = rule
-    elif rule is not None:
-        values = rule.on_edges(adjacency)
-        options["bias"] = edge_values("bias", values, adjacency, q).expand(-1, q.shape[1])
-    result = run.attention(q, k, v, adjacency, scale=scale, **extra, **options)
-    return result if return_weights else result[0]
+    run = select_backend(
+        "attention", backend, v, adjacency, options, offset_bias=offset_bias, width=width
+    )
+    if offset_bias is not None:
+        heads = offset_bias.table.shape[1]
+        if heads not in (1, q.shape[1]):
+            raise ValueError(f"bias: got a table of {heads} heads, expected {q.shape[1]} or 1")
+        if applies_offset_bias(run):
+            out, _ = run.attention(
+                q, k, v, adjacency, scale=scale, offset_bias=offset_bias, **options
+            )
+            return out
+        values = check_edge_values("bias", offset_bias.on_edges(adjacency), adjacency, q)
+        options["bias"] = values.expand(-1, q.shape[1])
+    return _output(run.attention(q, k, v, adjacency, scale=scale, **options))
 
 
+@overload
+def additive_attention(
+    target_score: Tensor, source_score: Tensor, v: Tensor, adjacency: Adjacency | Tensor, *,
+    negative_slope: float = 0.2, edge_score: Tensor | None = None, bias: Tensor | None = None,
+    edge_weight: Tensor | None = None, dropout: float = 0.0, backend: BackendName = "auto",
+    return_weights: Literal[False] = False,
+) -> Tensor: ...  # fmt: skip
+@overload
+def additive_attention(
+    target_score: Tensor, source_score: Tensor, v: Tensor, adjacency: Adjacency | Tensor, *,
+    negative_slope: float = 0.2, edge_score: Tensor | None = None, bias: Tensor | None = None,
+    edge_weight: Tensor | None = None, dropout: float = 0.0, backend: BackendName = "auto",
+    return_weights: Literal[True],
+) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+@overload
+def additive_attention(
+    target_score: Tensor, source_score: Tensor, v: Tensor, adjacency: Adjacency | Tensor, *,
+    negative_slope: float = 0.2, edge_score: Tensor | None = None, bias: Tensor | None = None,
+    edge_weight: Tensor | None = None, dropout: float = 0.0, backend: BackendName = "auto",
+    return_weights: bool,
+) -> Output: ...  # fmt: skip
 def additive_attention(
     target_score: Tensor,
     source_score: Tensor,
@@ -89,7 +150,7 @@ def additive_attention(
     bias: Tensor | None = None,
     edge_weight: Tensor | None = None,
     dropout: float = 0.0,
-    backend: Backend = "auto",
+    backend: BackendName = "auto",
     return_weights: bool = False,
 ) -> Output:
     r"""Additive attention over the edges of an adjacency, as in GAT.
@@ -111,28 +172,64 @@ def additive_attention(
         y, [M, H, Dv]; with `return_weights` the pair of it and the weights [E, H].
 
     Raises:
-        ValueError, TypeError: as in `attention`.
+        TypeError: when the adjacency is none, dtypes differ or edge values are booleans.
+        ValueError: when shapes or devices do not match, or the backend does not support the call.
 
     Source: Veličković et al., 2018, "Graph attention networks", equation 3.
     """
     scores = {"target_score": target_score, "source_score": source_score}
     if target_score.ndim != 2 or target_score.shape[1:] != source_score.shape[1:]:
-        raise ValueError(f"the scores must be [M, H] and [N, H], got {shapes(**scores)}")
-    adjacency = checked(
+        raise ValueError(
+            f"target_score, source_score: got {shapes(**scores)}, expected [M, H] and [N, H]"
+        )
+    adjacency = check_inputs(
         adjacency, **{name: score.unsqueeze(-1) for name, score in scores.items()}, v=v
     )
-    options = edge_options(target_score, adjacency, bias, edge_weight, dropout, return_weights)
-    extra = {}
-    if edge_score is not None:
-        edge_score = edge_values("edge_score", edge_score, adjacency, target_score)
-        extra["edge_score"] = edge_score.expand(-1, target_score.shape[1])
-    run = select_backend("additive_attention", backend, v, adjacency, options, *extra)
-    result = run.additive_attention(
-        target_score, source_score, v, adjacency, negative_slope=negative_slope, **extra, **options
+    options = check_options(
+        target_score,
+        adjacency,
+        bias=bias,
+        edge_weight=edge_weight,
+        dropout=dropout,
+        return_weights=return_weights,
     )
-    return result if return_weights else result[0]
+    if edge_score is not None:
+        edge_score = check_edge_values("edge_score", edge_score, adjacency, target_score)
+        edge_score = edge_score.expand(-1, target_score.shape[1])
+    run = select_edge_backend("additive_attention", backend, v, adjacency, options)
+    result = run.additive_attention(
+        target_score,
+        source_score,
+        v,
+        adjacency,
+        negative_slope=negative_slope,
+        edge_score=edge_score,
+        **options,
+    )
+    return _output(result)
 
 
+@overload
+def gatv2_attention(
+    q: Tensor, k: Tensor, v: Tensor, weight: Tensor, adjacency: Adjacency | Tensor, *,
+    negative_slope: float = 0.2, edge_key: Tensor | None = None, bias: Tensor | None = None,
+    edge_weight: Tensor | None = None, dropout: float = 0.0, backend: BackendName = "auto",
+    return_weights: Literal[False] = False,
+) -> Tensor: ...  # fmt: skip
+@overload
+def gatv2_attention(
+    q: Tensor, k: Tensor, v: Tensor, weight: Tensor, adjacency: Adjacency | Tensor, *,
+    negative_slope: float = 0.2, edge_key: Tensor | None = None, bias: Tensor | None = None,
+    edge_weight: Tensor | None = None, dropout: float = 0.0, backend: BackendName = "auto",
+    return_weights: Literal[True],
+) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+@overload
+def gatv2_attention(
+    q: Tensor, k: Tensor, v: Tensor, weight: Tensor, adjacency: Adjacency | Tensor, *,
+    negative_slope: float = 0.2, edge_key: Tensor | None = None, bias: Tensor | None = None,
+    edge_weight: Tensor | None = None, dropout: float = 0.0, backend: BackendName = "auto",
+    return_weights: bool,
+) -> Output: ...  # fmt: skip
 def gatv2_attention(
     q: Tensor,
     k: Tensor,
@@ -145,10 +242,10 @@ def gatv2_attention(
     bias: Tensor | None = None,
     edge_weight: Tensor | None = None,
     dropout: float = 0.0,
-    backend: Backend = "auto",
+    backend: BackendName = "auto",
     return_weights: bool = False,
 ) -> Output:
-    r"""Additive attention whose nonlinearity comes before the weighting, as in GATv2.
+    r"""Additive attention with the nonlinearity before the dot product, as in GATv2.
 
     .. math::
         y_i = \sum_{j \to i} \mathrm{softmax}_j(
@@ -168,31 +265,62 @@ def gatv2_attention(
         y, [M, H, Dv]; with `return_weights` the pair of it and the weights [E, H].
 
     Raises:
-        ValueError, TypeError: as in `attention`.
+        TypeError: when the adjacency is none, dtypes differ or edge values are booleans.
+        ValueError: when shapes or devices do not match, or the backend does not support the call.
 
     Source: Brody et al., 2022, "How attentive are graph attention networks?", equation 7.
     """
-    adjacency = checked(adjacency, q=q, k=k, v=v)
+    adjacency = check_inputs(adjacency, q=q, k=k, v=v)
     if q.shape[2] != k.shape[2] or weight.shape != q.shape[1:]:
         raise ValueError(
-            f"q, k and weight must share H and D, got {shapes(q=q, k=k, weight=weight)}"
+            f"q, k, weight: got {shapes(q=q, k=k, weight=weight)}, expected one H and D"
         )
-    weight = weight.to(q.dtype)  # a parameter, which autocast leaves in float32
-    options = edge_options(q, adjacency, bias, edge_weight, dropout, return_weights)
-    extra = {}
-    if edge_key is not None:
-        extra["edge_key"] = edge_aligned("edge_key", edge_key, adjacency, q)
-        if extra["edge_key"].shape[1:] != q.shape[1:]:
-            raise ValueError(
-                f"edge_key must be [E, {q.shape[1]}, {q.shape[2]}], got {list(edge_key.shape)}"
-            )
-    run = select_backend("gatv2_attention", backend, v, adjacency, options, *extra)
-    result = run.gatv2_attention(
-        q, k, v, weight, adjacency, negative_slope=negative_slope, **extra, **options
+    weight = weight.to(q.dtype)  # autocast leaves parameters in float32
+    options = check_options(
+        q,
+        adjacency,
+        bias=bias,
+        edge_weight=edge_weight,
+        dropout=dropout,
+        return_weights=return_weights,
     )
-    return result if return_weights else result[0]
+    if edge_key is not None:
+        edge_key = check_edge_aligned("edge_key", edge_key, adjacency, q)
+        if edge_key.shape[1:] != q.shape[1:]:
+            raise ValueError(
+                f"edge_key: got {list(edge_key.shape)}, expected [E, {q.shape[1]}, {q.shape[2]}]"
+            )
+    run = select_edge_backend("gatv2_attention", backend, v, adjacency, options)
+    result = run.gatv2_attention(
+        q, k, v, weight, adjacency, negative_slope=negative_slope, edge_key=edge_key, **options
+    )
+    return _output(result)
 
 
+@overload
+def edge_feature_attention(
+    q: Tensor, k: Tensor, v: Tensor, edge_attr: Tensor, key_map: Tensor, value_map: Tensor,
+    adjacency: Adjacency | Tensor, *,
+    bias: Tensor | None = None, edge_weight: Tensor | None = None,
+    scale: float | Tensor | None = None, dropout: float = 0.0, backend: BackendName = "auto",
+    return_weights: Literal[False] = False,
+) -> Tensor: ...  # fmt: skip
+@overload
+def edge_feature_attention(
+    q: Tensor, k: Tensor, v: Tensor, edge_attr: Tensor, key_map: Tensor, value_map: Tensor,
+    adjacency: Adjacency | Tensor, *,
+    bias: Tensor | None = None, edge_weight: Tensor | None = None,
+    scale: float | Tensor | None = None, dropout: float = 0.0, backend: BackendName = "auto",
+    return_weights: Literal[True],
+) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+@overload
+def edge_feature_attention(
+    q: Tensor, k: Tensor, v: Tensor, edge_attr: Tensor, key_map: Tensor, value_map: Tensor,
+    adjacency: Adjacency | Tensor, *,
+    bias: Tensor | None = None, edge_weight: Tensor | None = None,
+    scale: float | Tensor | None = None, dropout: float = 0.0, backend: BackendName = "auto",
+    return_weights: bool,
+) -> Output: ...  # fmt: skip
 def edge_feature_attention(
     q: Tensor,
     k: Tensor,
@@ -204,18 +332,18 @@ def edge_feature_attention(
     *,
     bias: Tensor | None = None,
     edge_weight: Tensor | None = None,
-    scale: float | None = None,
+    scale: float | Tensor | None = None,
     dropout: float = 0.0,
-    backend: Backend = "auto",
+    backend: BackendName = "auto",
     return_weights: bool = False,
 ) -> Output:
-    r"""Scaled dot-product attention whose keys and values hear from edge features.
+    r"""Scaled dot-product attention whose keys and values include projected edge features.
 
     .. math::
         y_i = \sum_{j \to i} \mathrm{softmax}_j(
               s\, w_{ij}\, q_i \cdot (k_j + K e_{ij}) + b_{ij})\, (v_j + V e_{ij})
 
-    The mapped features, [E, H, D], are made by the reference only.
+    The projected features, [E, H, D], are computed by the reference backend only.
 
     Args:
         q: queries, [M, H, D].
@@ -231,27 +359,48 @@ def edge_feature_attention(
         y, [M, H, Dv]; with `return_weights` the pair of it and the weights [E, H].
 
     Raises:
-        ValueError, TypeError: as in `attention`.
+        TypeError: when the adjacency is none, dtypes differ or edge values are booleans.
+        ValueError: when shapes or devices do not match, or the backend does not support the call.
 
     Source: Shi et al., 2021, "Masked label prediction", equations 3 and 4.
     """
-    adjacency = checked(adjacency, q=q, k=k, v=v)
-    if q.shape[2] != k.shape[2] or q.shape[2] == 0:
-        raise ValueError(f"q and k must have one width above 0, got {shapes(q=q, k=k)}")
-    edge_attr = edge_aligned("edge_attr", edge_attr, adjacency, q)
+    adjacency = check_inputs(adjacency, q=q, k=k, v=v)
+    check_widths(q, k)
+    edge_attr = check_edge_aligned("edge_attr", edge_attr, adjacency, q)
     heads, width = q.shape[1], edge_attr.shape[-1]
     maps = {"key_map": key_map, "value_map": value_map}
     expected = [(heads, q.shape[2], width), (heads, v.shape[2], width)]
     if edge_attr.ndim != 2 or [tuple(x.shape) for x in maps.values()] != expected:
         raise ValueError(
-            f"edge_attr must be [E, F], key_map [H, D, F] and value_map [H, Dv, F], "
-            f"got {shapes(edge_attr=edge_attr, **maps)}"
+            f"edge_attr, key_map, value_map: got {shapes(edge_attr=edge_attr, **maps)}, expected "
+            "[E, F], [H, D, F] and [H, Dv, F]"
         )
-    options = edge_options(q, adjacency, bias, edge_weight, dropout, return_weights)
-    scale = q.shape[2] ** -0.5 if scale is None else scale
-    run = select_backend("edge_feature_attention", backend, v, adjacency, options)
+    options = check_options(
+        q,
+        adjacency,
+        bias=bias,
+        edge_weight=edge_weight,
+        dropout=dropout,
+        return_weights=return_weights,
+    )
+    q, scale = _scaled(q, scale)
+    run = select_edge_backend("edge_feature_attention", backend, v, adjacency, options)
     key_map, value_map = key_map.to(q.dtype), value_map.to(q.dtype)
     result = run.edge_feature_attention(
         q, k, v, edge_attr, key_map, value_map, adjacency, scale=scale, **options
     )
-    return result if return_weights else result[0]
+    return _output(result)
+
+
+def _scaled(q: Tensor, scale: float | Tensor | None) -> tuple[Tensor, float]:
+    """The queries and a scale that is a number; a tensor's gradient needs the product with q."""
+    if scale is None:
+        return q, q.shape[2] ** -0.5
+    if isinstance(scale, Tensor):
+        return (q * scale).to(q.dtype), 1.0
+    return q, scale
+
+
+def _output(result: tuple[Tensor, Tensor | None]) -> Output:
+    out, weights = result
+    return out if weights is None else (out, weights)

@@ -1,8 +1,8 @@
-"""Rules through FlexAttention: bands, grids, documents and their unions, ragged and unpadded.
+"""Attention by FlexAttention: bands, grids, documents and their unions, ragged without padding.
 
-A rule becomes a `BlockMask`, made once for the same rule and lengths: the blocks of 128 x 128 that
-hold edges, found from the rule itself without N^2 numbers, and a test of single edges for those
-that are not full. Source: Dong et al., 2024, "Flex Attention", arXiv:2412.05496.
+A rule becomes a `BlockMask`, which is cached per rule and lengths: the 128 x 128 blocks with edges,
+counted from the rule without N^2 numbers, and a test of single edges for those that are not full.
+Source: Dong et al., 2024, "Flex Attention", arXiv:2412.05496.
 """
 
 from __future__ import annotations
@@ -23,29 +23,30 @@ from graphformer.ops.common import AttentionOptions
 from graphformer.ops.offset_bias import OffsetBias
 
 BLOCK = 128
-NARROWEST = 16
-"""The least head width that FlexAttention's kernels for CUDA take."""
-_ROOM = 1 << 24  # numbers at once while blocks are counted
+MIN_WIDTH = 16
+"""The smallest head width that FlexAttention's CUDA kernels support."""
+APPLIES_OFFSET_BIAS = True
+_MAX_COUNTS = 1 << 24  # numbers in memory at a time while edges per block are counted
 
 
 def unsupported_reason(
-    adjacency: Adjacency, options: AttentionOptions, rule: OffsetBias | None = None
+    adjacency: Adjacency, options: AttentionOptions, offset_bias: OffsetBias | None = None
 ) -> str | None:
-    """Say what this backend cannot do of what is asked; None if it can."""
+    """Return why this backend cannot run a call, as a clause after "which"; None if it can."""
     if not rules_of(adjacency):
         return "needs a rule (complete, causal, window, grid, or a gf.union of them)"
     if options["bias"] is not None:
-        return "cannot add a bias by edge (a bias that is a rule it can)"
+        return "cannot add a bias per edge (it can add an OffsetBias)"
     if options["edge_weight"] is not None:
         return "cannot multiply logits by edge_weight"
     if options["dropout"]:
         return "cannot drop attention weights"
     if options["return_weights"]:
         return "cannot return weights"
-    if rule is not None and any(
-        x is not None and x.requires_grad for x in (rule.table, rule.slope)
+    if offset_bias is not None and any(
+        x is not None and x.requires_grad for x in (offset_bias.table, offset_bias.slope)
     ):
-        return "cannot repeat the gradient of a rule's table to the bit: its kernels use atomics"
+        return "cannot compute reproducible gradients of an OffsetBias (its kernels use atomics)"
     return None
 
 
@@ -56,19 +57,23 @@ def attention(
     adjacency: Adjacency,
     *,
     scale: float,
-    rule: OffsetBias | None = None,
+    offset_bias: OffsetBias | None = None,
     **options: Unpack[AttentionOptions],
 ) -> tuple[Tensor, None]:
-    """logit_ij = scale * (q_i . k_j), plus the bias of the rule."""
-    refusal = unsupported_reason(adjacency, options, rule) or _unsupported_inputs(q, k, v)
-    if refusal:
-        raise ValueError(f"backend='flex' {refusal}; choose another backend, or 'auto'")
+    """logit_ij = scale * (q_i . k_j) + offset_bias_ij.
+
+    Raises:
+        ValueError: when the backend does not support the call.
+    """
+    reason = unsupported_reason(adjacency, options, offset_bias) or _unsupported_inputs(q, k, v)
+    if reason:
+        raise ValueError(f"backend: got 'flex', which {reason}; choose another, or 'auto'")
     if not adjacency.num_edges:
-        nothing = sum(x[:0].sum() for x in (q, k, v))
-        return v.new_zeros(len(q), q.shape[1], v.shape[2]) + nothing, None
+        zero = sum(x[:0].sum() for x in (q, k, v))  # keeps the output in the autograd graph
+        return v.new_zeros(len(q), q.shape[1], v.shape[2]) + zero, None
     out = _kernel(q.is_cuda)(
         *(x.transpose(0, 1).unsqueeze(0) for x in (q, k, v)),
-        score_mod=None if rule is None else _score_mod(rule, adjacency),
+        score_mod=None if offset_bias is None else _score_mod(offset_bias, adjacency),
         block_mask=block_mask(*rules_of(adjacency)),
         scale=scale,
         enable_gqa=k.shape[1] != q.shape[1],
@@ -77,7 +82,7 @@ def attention(
 
 
 def rules_of(adjacency: Adjacency) -> tuple[Implicit, ...]:
-    """The rules that an adjacency is the union of; none if its edges are explicit."""
+    """The rules whose union an adjacency is; empty for explicit edges."""
     if isinstance(adjacency, Implicit):
         return (adjacency,)
     parts = adjacency.parts
@@ -87,17 +92,18 @@ def rules_of(adjacency: Adjacency) -> tuple[Implicit, ...]:
 
 
 def _unsupported_inputs(q: Tensor, k: Tensor, v: Tensor) -> str | None:
-    learning = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
-    if not q.is_cuda and learning:
+    """Return why the tensors cannot be used; None if they can."""
+    needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    if not q.is_cuda and needs_grad:
         return "trains on CUDA only, not on a CPU"
-    narrow = min(q.shape[2], v.shape[2])
-    if q.is_cuda and narrow < NARROWEST:
-        return f"needs heads of width {NARROWEST} or more, got {narrow}"
+    width = min(q.shape[2], v.shape[2])
+    if q.is_cuda and width < MIN_WIDTH:
+        return f"needs heads of width {MIN_WIDTH} or more, not {width}"
     return None
 
 
 def _kernel(on_cuda: bool) -> Callable[..., Any]:
-    """FlexAttention: fused only when compiled, which a surrounding torch.compile does."""
+    """FlexAttention, which is fused when compiled: here, or by a surrounding torch.compile."""
     if torch.compiler.is_compiling():
         return flex_attention
     return _compiled() if on_cuda else _unfused
@@ -108,99 +114,111 @@ def _compiled() -> Callable[..., Any]:
     return torch.compile(flex_attention)
 
 
-def _unfused(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Any:
+def _unfused(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    score_mod: Callable[..., Tensor] | None,
+    block_mask: BlockMask,
+    scale: float,
+    enable_gqa: bool,
+) -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
-        return flex_attention(q, k, v, **options)
+        return flex_attention(
+            q, k, v, score_mod, block_mask=block_mask, scale=scale, enable_gqa=enable_gqa
+        )
 
 
 # Masks ------------------------------------------------------------------------------------------
 
 
 def block_mask(*rules: Implicit) -> BlockMask:
-    """The BlockMask of a union of rules of one shape on one device; made once and kept."""
-    return _assembled(*rules) if torch.compiler.is_compiling() else _kept_mask(*rules)
+    """The BlockMask of a union of rules of one shape on one device, cached."""
+    return _build_mask(*rules) if torch.compiler.is_compiling() else _cached_mask(*rules)
 
 
 @torch.compiler.assume_constant_result
 def fill(num_edges: int, *rules: Implicit) -> float:
-    """The share of edges in the blocks that are computed for a union of rules; kept."""
-    return _kept_fill(num_edges, *rules)
+    """The share of edges in the blocks that are computed for a union of rules, cached."""
+    return _cached_fill(num_edges, *rules)
 
 
 @lru_cache(maxsize=1024)
-def _kept_fill(num_edges: int, *rules: Implicit) -> float:
-    partial, full = (int(_tables(*rules)[place].sum()) for place in (0, 2))
+def _cached_fill(num_edges: int, *rules: Implicit) -> float:
+    partial, full = (int(_tables(*rules)[table].sum()) for table in (0, 2))
     blocks = partial + full
     return num_edges / (blocks * BLOCK**2) if blocks else 0.0
 
 
-def _assembled(*rules: Implicit) -> BlockMask:
-    # What is traced puts the mask together from constant tensors; it cannot take a mask as one.
+def _build_mask(*rules: Implicit) -> BlockMask:
+    # A traced function builds the mask from constant tensors; a mask itself cannot be a constant.
     tables = _tables(*rules)
     blocks, boxes = tables[:8], tables[8:]
     mods = [
-        _mask_mod(isinstance(rule, Grid), *boxes[4 * place : 4 * place + 4])
-        for place, rule in enumerate(rules)
+        _mask_mod(isinstance(rule, Grid), *boxes[4 * i : 4 * i + 4]) for i, rule in enumerate(rules)
     ]
     options: dict[str, Any] = {"BLOCK_SIZE": (BLOCK, BLOCK), "mask_mod": _any_of(mods)}
     return BlockMask(rules[0].shape, *blocks, **options)
 
 
-_kept_mask = lru_cache(maxsize=32)(_assembled)
+_cached_mask = lru_cache(maxsize=32)(_build_mask)
 
 
 @torch.compiler.assume_constant_result
 def _tables(*rules: Implicit) -> list[Tensor]:
-    """The eight tensors of a BlockMask, then each rule's boxes, four tensors."""
+    """The eight tensors of a BlockMask, then the four of each rule's boxes."""
     with _disable_current_modes(), torch.inference_mode(False):
-        return _made(*rules)
+        return _cached_tables(*rules)
 
 
 @lru_cache(maxsize=32)
-def _made(*rules: Implicit) -> list[Tensor]:
+def _cached_tables(*rules: Implicit) -> list[Tensor]:
     counts = [_block_counts(rule) for rule in rules]
     full = torch.stack([count == BLOCK**2 for count in counts]).any(0)
     partial = torch.stack([count > 0 for count in counts]).any(0) & ~full
-    both = partial, full
-    by_target = [part for blocks in both for part in _listed(blocks)]
-    by_source = [part for blocks in both for part in _listed(blocks.T)]
+    by_target = [table for blocks in (partial, full) for table in _block_lists(blocks)]
+    by_source = [table for blocks in (partial, full) for table in _block_lists(blocks.T)]
     return [*by_target, *by_source, *(part.int() for rule in rules for part in rule.boxes())]
 
 
 def _block_counts(rule: Implicit) -> Tensor:
-    """The number of edges in each block, int64 [M / 128, N / 128], rounded up."""
+    """The number of edges in each block, int64 [M / 128, N / 128] (rounded up)."""
     targets, sources = rule.shape
     first, height, width, stride = rule.boxes()
     borders = BLOCK * torch.arange(-(-sources // BLOCK) + 1, device=rule.device)
     counts = []
-    rows = max(_ROOM // len(borders) // BLOCK, 1) * BLOCK
+    rows = max(_MAX_COUNTS // len(borders) // BLOCK, 1) * BLOCK
     for start in range(0, targets, rows):
         part = slice(start, start + rows)
-        # A run's edges before each border of blocks; their differences lie in the blocks.
+        # Each target's edges before each border between blocks; differences are edges per block.
         before = torch.zeros(len(first[part]), len(borders), dtype=torch.int64, device=rule.device)
         for run in range(int(height.max()) if targets else 0):
             begin = first[part] + run * stride[part]
             length = width[part] * (run < height[part])
-            passed = (borders - begin.unsqueeze(1)).clamp(min=0)
-            before += torch.minimum(passed, length.unsqueeze(1))
-        spare = -len(before) % BLOCK
-        before = torch.nn.functional.pad(before, (0, 0, 0, spare))
+            distance = (borders - begin.unsqueeze(1)).clamp(min=0)
+            before += torch.minimum(distance, length.unsqueeze(1))
+        padding = -len(before) % BLOCK
+        before = torch.nn.functional.pad(before, (0, 0, 0, padding))
         counts.append(before.diff(dim=1).unflatten(0, (-1, BLOCK)).sum(1))
     return torch.cat(counts) if counts else borders.new_zeros(0, len(borders) - 1)
 
 
-def _listed(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """How many blocks each row of them has, [1, 1, rows], and which, these first."""
-    chosen = blocks.int().contiguous()[None, None]
-    which = chosen.argsort(dim=-1, descending=True, stable=True)
-    return chosen.sum(-1).int(), which.int().contiguous()
+def _block_lists(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """Per row of blocks: their number [1, 1, rows] and columns [1, 1, rows, columns], these first.
+
+    The format of `BlockMask`, for blocks bool [rows, columns].
+    """
+    present = blocks.int().contiguous()[None, None]
+    columns = present.argsort(dim=-1, descending=True, stable=True)
+    return present.sum(-1).int(), columns.int().contiguous()
 
 
 def _mask_mod(
-    high: bool, first: Tensor, height: Tensor, width: Tensor, stride: Tensor
+    two_dimensional: bool, first: Tensor, height: Tensor, width: Tensor, stride: Tensor
 ) -> Callable[..., Tensor]:
-    """Whether an edge is in its target's box, as FlexAttention asks it; `high` if boxes may be."""
+    """FlexAttention's test whether an edge is in its target's box, of one run or several."""
 
     def in_run(b: Tensor, h: Tensor, target: Tensor, source: Tensor) -> Tensor:
         distance = source - first[target]
@@ -212,7 +230,7 @@ def _mask_mod(
         column = distance - row * step
         return (distance >= 0) & (row < height[target]) & (column < width[target])
 
-    return in_box if high else in_run
+    return in_box if two_dimensional else in_run
 
 
 def _any_of(mods: list[Callable[..., Tensor]]) -> Callable[..., Tensor]:
@@ -228,10 +246,10 @@ def _any_of(mods: list[Callable[..., Tensor]]) -> Callable[..., Tensor]:
     return mask_mod
 
 
-def _score_mod(rule: OffsetBias, adjacency: Adjacency) -> Callable[..., Tensor]:
-    """The bias of a relative position, added to each score."""
-    targets, sources = rule._positions(adjacency)
-    table, slope, reach = rule.table, rule.slope, rule.reach
+def _score_mod(offset_bias: OffsetBias, adjacency: Adjacency) -> Callable[..., Tensor]:
+    """FlexAttention's function of one score: it adds the bias of the relative position."""
+    targets, sources = offset_bias.positions_on(adjacency)
+    table, slope, reach = offset_bias.table, offset_bias.slope, offset_bias.reach
     shared = table.shape[1] == 1
 
     def score_mod(score: Tensor, b: Tensor, h: Tensor, target: Tensor, source: Tensor) -> Tensor:

@@ -13,19 +13,20 @@ from graphformer.adjacency import Adjacency, Bucket, Causal, Implicit
 
 @dataclass(frozen=True, eq=False)
 class OffsetBias:
-    r"""The bias of a relative position, given as a rule: no number an edge is ever stored for it.
+    r"""The bias of a relative position, as a table by offset instead of one number per edge.
 
     .. math::
         b_{ij} = \mathrm{table}[\mathrm{clamp}(d, -R, R) + R] - \mathrm{slope} \max(|d| - R, 0),
         \qquad d = p_j - p_i
 
     Args:
-        table: one bias an offset from -R to R, [2R + 1, H].
-        positions: p of the targets, integers [M]; by default the place of each in its sample.
+        table: a bias for each offset from -R to R, [2R + 1, H].
+        positions: p of the targets, integers [M]; by default the position of each in its sample.
         source_positions: p of the sources, integers [N]; those of the targets by default.
-        slope: what each step past R costs, [H]; nothing by default.
+        slope: subtracted for each step past R, [H]; nothing by default.
 
-    Raises ValueError or TypeError for tables and positions of other shapes and types.
+    Raises:
+        ValueError: when the table, the slope or the positions have another shape or dtype.
 
     Source: Raffel et al., 2020 (T5), section 2.1; Press et al., 2022 (ALiBi).
     """
@@ -38,61 +39,63 @@ class OffsetBias:
     def __post_init__(self) -> None:
         if self.table.ndim != 2 or len(self.table) % 2 == 0:
             raise ValueError(
-                f"table must be [2R + 1, H], a row an offset from -R to R, got "
-                f"{list(self.table.shape)}"
+                f"table: got {list(self.table.shape)}, expected [2R + 1, H], one row per offset "
+                "from -R to R"
             )
         if self.slope is not None and self.slope.shape != self.table.shape[1:]:
             raise ValueError(
-                f"slope must be [{self.table.shape[1]}], one a head of table, got "
-                f"{list(self.slope.shape)}"
+                f"slope: got {list(self.slope.shape)}, expected [{self.table.shape[1]}], one "
+                "number per head of the table"
             )
         if self.positions is None and self.source_positions is not None:
-            raise ValueError("source_positions are given without positions: give both")
+            raise ValueError(
+                "positions: got None with source_positions, expected integers [M]; pass both"
+            )
         for name in ("positions", "source_positions"):
-            places = getattr(self, name)
-            if places is not None and (places.ndim != 1 or places.dtype.is_floating_point):
+            value = getattr(self, name)
+            if value is not None and (value.ndim != 1 or value.dtype.is_floating_point):
                 raise ValueError(
-                    f"{name} must be integers, one a node, got {places.dtype} {list(places.shape)}"
+                    f"{name}: got {value.dtype} {list(value.shape)}, expected one integer per node"
                 )
 
     @property
     def reach(self) -> int:
-        """R, the largest offset that the table tells apart."""
+        """R, the largest offset with a row of its own."""
         return len(self.table) // 2
 
     def at(self, offsets: Tensor) -> Tensor:
-        """The biases of offsets [...], [..., H]."""
+        """Return the biases of offsets [...], as [..., H]."""
         reach = self.reach
-        # An embedding's gradient adds up in one order, whatever the device.
+        # F.embedding, not indexing: its gradient is summed in a fixed order on all devices.
         bias = F.embedding(offsets.clamp(-reach, reach) + reach, self.table)
         if self.slope is not None:
             bias = bias - self.slope * (offsets.abs() - reach).clamp(min=0).unsqueeze(-1)
         return bias
 
     def on_edges(self, adjacency: Adjacency) -> Tensor:
-        """The bias of every edge, [E, H], in the caller's order."""
+        """Return the bias of every edge, [E, H], in the caller's order."""
         source, target = adjacency.edge_index
-        targets, sources = self._positions(adjacency)
+        targets, sources = self.positions_on(adjacency)
         return self.at(sources[source] - targets[target])
 
     def on_block(self, adjacency: Adjacency, bucket: Bucket) -> Tensor:
-        """The dense biases of a bucket's samples, [1, H, m, n] where all share them.
+        """Return the dense biases of a bucket's samples: [1, H, m, n], which all share.
 
-        That is so for default positions; for others it is [count, H, m, n].
+        For positions that are passed, [count, H, m, n].
         """
         m, n = bucket.shape
         if self.positions is None and isinstance(adjacency, Implicit):
             return self.toeplitz(m, n, n - m if bucket.kernel == "causal" else 0).unsqueeze(0)
-        targets, sources = self._positions(adjacency)
+        targets, sources = self.positions_on(adjacency)
         targets = targets if bucket.targets is None else targets[bucket.targets]
         sources = sources if bucket.sources is None else sources[bucket.sources]
         offsets = sources.view(bucket.count, 1, n) - targets.view(bucket.count, m, 1)
         return self.at(offsets).permute(0, 3, 1, 2)
 
     def toeplitz(self, m: int, n: int, shift: int) -> Tensor:
-        """The biases of neighbouring places, [H, m, n]: target i is at i + shift, source j at j.
+        """Return the biases [H, m, n] of target i at position i + shift and source j at j.
 
-        Each row is the one before it, one place further: all are windows of one vector.
+        The entries depend on j - i only, so all rows are windows of one vector.
         """
         if not m or not n:
             return self.table.new_zeros(self.table.shape[1], m, n)
@@ -100,47 +103,55 @@ class OffsetBias:
         offsets = torch.arange(first, last + 1, device=self.table.device)
         return self.at(offsets).T.unfold(1, n, 1).flip(1)
 
-    def _positions(self, adjacency: Adjacency) -> tuple[Tensor, Tensor]:
+    def positions_on(self, adjacency: Adjacency) -> tuple[Tensor, Tensor]:
+        """Return the positions of targets [M] and sources [N]; default ones if none were passed.
+
+        Raises:
+            ValueError: when their numbers are not those of the adjacency's nodes.
+        """
         if self.positions is None:
-            return places(adjacency)
+            return default_positions(adjacency)
         sources = self.positions if self.source_positions is None else self.source_positions
         sizes = len(self.positions), len(sources)
         if sizes != tuple(adjacency.shape):
             raise ValueError(
-                f"positions must name the {adjacency.shape[0]} targets and source_positions the "
-                f"{adjacency.shape[1]} sources, got {sizes[0]} and {sizes[1]}"
+                f"positions, source_positions: got {sizes[0]} and {sizes[1]}, expected one for "
+                f"each of {adjacency.shape[0]} targets and {adjacency.shape[1]} sources"
             )
         return self.positions, sources
 
 
-def places(adjacency: Adjacency) -> tuple[Tensor, Tensor]:
-    """The place of every target [M] and source [N] in its sample, int64.
+def default_positions(adjacency: Adjacency) -> tuple[Tensor, Tensor]:
+    """Return the position of every target [M] and source [N] in its sample, int64.
 
-    A causal adjacency with more sources than targets is aligned at the end: its last target is at
-    the place of its last source. Explicit edges are taken for those of one sample, whose nodes are
-    numbered in order; so offsets between nodes of one sample of a batch are right as well.
+    A causal adjacency with more sources than targets is aligned at the end: its last target has
+    the position of its last source. Explicit edges count as those of one sample with nodes in
+    order, which gives correct offsets between nodes of one sample of a batch, too.
 
-    Raises ValueError for explicit edges between targets and sources of different number.
+    Raises:
+        ValueError: when explicit edges have different numbers of targets and sources.
     """
     if not isinstance(adjacency, Implicit):
         count, others = adjacency.shape
         if count != others:
             raise ValueError(
-                f"positions are needed: the {count} targets and {others} sources of explicit "
-                "edges have no places of their own; pass positions and source_positions"
+                f"positions: got None for explicit edges of {count} targets and {others} sources, "
+                "expected integers; pass positions and source_positions"
             )
         nodes = torch.arange(count, device=adjacency.device)
         return nodes, nodes
     lengths, source_lengths = adjacency.lengths, adjacency.source_lengths
-    sources = _places(source_lengths, source_lengths, adjacency.device)
+    sources = _last_positions(source_lengths, source_lengths, adjacency.device)
     if lengths == source_lengths:
         return sources, sources
     ends = source_lengths if isinstance(adjacency, Causal) else lengths
-    return _places(lengths, ends, adjacency.device), sources
+    return _last_positions(lengths, ends, adjacency.device), sources
 
 
-def _places(lengths: tuple[int, ...], ends: tuple[int, ...], device: torch.device) -> Tensor:
-    """The last `length` places before each end, int64 [sum(lengths)]."""
+def _last_positions(
+    lengths: tuple[int, ...], ends: tuple[int, ...], device: torch.device
+) -> Tensor:
+    """The last `length` positions before each end, int64 [sum(lengths)]."""
     sizes = torch.tensor(lengths, dtype=torch.int64, device=device)
     shift = torch.tensor(ends, dtype=torch.int64, device=device) - sizes.cumsum(0)
     total = sum(lengths)

@@ -1,4 +1,8 @@
-"""The oracle: attention as its definition reads. Every other backend is tested against it."""
+"""Attention as its definition reads. All other backends are tested against it.
+
+Everything is computed per edge, in the order of the CSR's slots: slot e has target i = target[e]
+and source j = indices[e], so that q[target] * k[indices] is q_i k_j for all edges.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,9 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from graphformer.adjacency import CSR, Adjacency
-from graphformer.ops.common import AttentionOptions, dropout_mask, per_head, upcast
+from graphformer.ops.common import AttentionOptions, Result, drop_weights, per_head, upcast
 
-Result = tuple[Tensor, Tensor | None]
+APPLIES_OFFSET_BIAS = False
 
 
 def attention(
@@ -24,9 +28,9 @@ def attention(
 ) -> Result:
     """logit_ij = scale * (q_i . k_j)."""
     csr = adjacency.to_csr()
-    wide_q, wide_k = upcast(q, per_head(k, q.shape[1]))
+    wide_q, wide_k, wide_v = upcast(q, per_head(k, q.shape[1]), per_head(v, q.shape[1]))
     logits = scale * (wide_q[csr.target] * wide_k[csr.indices]).sum(-1)
-    return _softmax_sum(logits, v, csr, **options)
+    return _weighted_sum(logits, wide_v[csr.indices], csr, v.dtype, **options)
 
 
 def additive_attention(
@@ -41,11 +45,12 @@ def additive_attention(
 ) -> Result:
     """logit_ij = leaky_relu(target_score_i + source_score_j + edge_score_ij)."""
     csr = adjacency.to_csr()
-    target_score, source_score = upcast(target_score, source_score)
+    target_score, source_score, wide_v = upcast(target_score, source_score, v)
     score = target_score[csr.target] + source_score[csr.indices]
     if edge_score is not None:
-        score = score + edge_score[_slot_order(csr)]
-    return _softmax_sum(F.leaky_relu(score, negative_slope), v, csr, **options)
+        score = score + _by_slot(edge_score, csr)
+    logits = F.leaky_relu(score, negative_slope)
+    return _weighted_sum(logits, wide_v[csr.indices], csr, v.dtype, **options)
 
 
 def gatv2_attention(
@@ -61,12 +66,13 @@ def gatv2_attention(
 ) -> Result:
     """logit_ij = weight . leaky_relu(q_i + k_j + edge_key_ij)."""
     csr = adjacency.to_csr()
-    q, k, weight = upcast(q, per_head(k, q.shape[1]), weight)
+    q, k, wide_v = upcast(q, per_head(k, q.shape[1]), per_head(v, q.shape[1]))
+    (weight,) = upcast(weight)
     hidden = q[csr.target] + k[csr.indices]
     if edge_key is not None:
-        hidden = hidden + edge_key[_slot_order(csr)]
+        hidden = hidden + _by_slot(edge_key, csr)
     logits = (weight * F.leaky_relu(hidden, negative_slope)).sum(-1)
-    return _softmax_sum(logits, v, csr, **options)
+    return _weighted_sum(logits, wide_v[csr.indices], csr, v.dtype, **options)
 
 
 def edge_feature_attention(
@@ -83,59 +89,47 @@ def edge_feature_attention(
 ) -> Result:
     """logit_ij = scale * q_i . (k_j + key_map e_ij); the values are v_j + value_map e_ij."""
     csr = adjacency.to_csr()
-    e, key_map, value_map = upcast(edge_attr[_slot_order(csr)], key_map, value_map)
+    e, key_map, value_map = upcast(_by_slot(edge_attr, csr), key_map, value_map)
     q, k, wide_v = upcast(q, per_head(k, q.shape[1]), per_head(v, q.shape[1]))
     keys = k[csr.indices] + torch.einsum("hde,ne->nhd", key_map, e)
     values = wide_v[csr.indices] + torch.einsum("hde,ne->nhd", value_map, e)
     logits = scale * (q[csr.target] * keys).sum(-1)
-    out, weights = _softmax_sum(logits, values, csr, **options, spread=True)
-    return out.to(v.dtype), None if weights is None else weights.to(v.dtype)
+    return _weighted_sum(logits, values, csr, v.dtype, **options)
 
 
-def _softmax_sum(
+def _weighted_sum(
     logits: Tensor,
-    v: Tensor,
+    values: Tensor,
     csr: CSR,
+    dtype: torch.dtype,
     *,
     bias: Tensor | None,
     edge_weight: Tensor | None,
     dropout: float,
     seed: Tensor | None,
     return_weights: bool,
-    spread: bool = False,
 ) -> Result:
-    """y_i = sum_j softmax_j(logit_ij) v_j; logits [E, H] and all on the edges in slot order.
-
-    With `spread`, v is [E, H, Dv] with a value for each slot.
-    """
-    order = _slot_order(csr)
+    """y_i = sum_j softmax_j(w_ij logit_ij + b_ij) v_ij, for logits [E, H] and values [E, H, Dv]."""
     if edge_weight is not None:
-        logits = logits * edge_weight[order]
+        logits = logits * _by_slot(edge_weight, csr)
     if bias is not None:
-        logits = logits + bias[order]
+        logits = logits + _by_slot(bias, csr)
     weights = segment_softmax(logits, csr.target, csr.shape[0])
-    if seed is not None:
-        weights = (
-            weights
-            * dropout_mask(weights.shape[0], weights.shape[1], dropout, seed)
-            / (1 - dropout)
-        )
-    (wide_v,) = upcast(per_head(v, weights.shape[1]))
-    out = wide_v.new_zeros(csr.shape[0], *wide_v.shape[1:])
-    values = wide_v if spread else wide_v[csr.indices]
+    weights = drop_weights(weights, dropout, seed)
+    out = values.new_zeros(csr.shape[0], *values.shape[1:])
     out = out.index_add(0, csr.target, weights.unsqueeze(-1) * values)
-    return out.to(v.dtype), weights[csr.slots].to(v.dtype) if return_weights else None
+    return out.to(dtype), weights[csr.slots].to(dtype) if return_weights else None
 
 
-def _slot_order(csr: CSR) -> Tensor | slice:
-    """What turns edge-aligned values from the caller's order into slot order."""
-    return slice(None) if csr.edge_ids is None else csr.edge_ids
+def _by_slot(values: Tensor, csr: CSR) -> Tensor:
+    """Edge-aligned values, given in the caller's order, in the order of the CSR's slots."""
+    return values if csr.edge_ids is None else values[csr.edge_ids]
 
 
 def segment_softmax(logits: Tensor, segment: Tensor, num_segments: int) -> Tensor:
     """Softmax over the edges of each segment, for logits [E, H] and segment numbers [E].
 
-    A segment whose logits are all minus infinity has no edges in effect: its weights are zero.
+    A segment whose logits are all minus infinity gets weights of zero, as if it had no edges.
     """
     index = segment.unsqueeze(-1).expand_as(logits)
     largest = logits.new_full((num_segments, logits.shape[1]), -torch.inf)

@@ -1,6 +1,6 @@
-"""Gather, segment softmax, scatter: the road that runs wherever torch does.
+"""Attention by gather, segment softmax and scatter in plain torch, for all devices and dtypes.
 
-The segments' kernels are torch-scatter's when that extra is installed, torch's own otherwise.
+Segment reductions use torch-scatter if it is installed, torch's own functions otherwise.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from graphformer.adjacency import CSR, Adjacency
-from graphformer.ops.common import AttentionOptions, dropout_mask, per_head, upcast
+from graphformer.ops.common import AttentionOptions, Result, drop_weights, per_head, upcast
 
-Result = tuple[Tensor, Tensor | None]
+APPLIES_OFFSET_BIAS = False
 _TORCH_SCATTER = find_spec("torch_scatter") is not None
 
 
@@ -33,7 +33,7 @@ def attention(
     csr = adjacency.to_csr()
     queries = (q * scale).index_select(0, csr.target)
     keys = per_head(k.index_select(0, csr.indices), q.shape[1])
-    return _softmax_sum(torch.linalg.vecdot(*upcast(queries, keys)), v, csr, **options)
+    return _attend(torch.linalg.vecdot(*upcast(queries, keys)), v, csr, **options)
 
 
 def additive_attention(
@@ -52,7 +52,7 @@ def additive_attention(
     score = left.index_select(0, csr.target) + right.index_select(0, csr.indices)
     if edge_score is not None:
         score = score + _by_slot(edge_score, csr)
-    return _softmax_sum(F.leaky_relu(score, negative_slope), v, csr, **options)
+    return _attend(F.leaky_relu(score, negative_slope), v, csr, **options)
 
 
 def gatv2_attention(
@@ -73,7 +73,7 @@ def gatv2_attention(
     if edge_key is not None:
         keys = keys + _by_slot(edge_key, csr)
     hidden = F.leaky_relu(q.index_select(0, csr.target) + keys, negative_slope)
-    return _softmax_sum(torch.linalg.vecdot(hidden, weight), v, csr, **options)
+    return _attend(torch.linalg.vecdot(hidden, weight), v, csr, **options)
 
 
 def edge_feature_attention(
@@ -90,28 +90,26 @@ def edge_feature_attention(
 ) -> Result:
     """logit_ij = scale * (q_i . k_j + (key_map^T q_i) . e_ij); values as in the reference.
 
-    The mapped features [E, H, D] are never made: sum a (v + W e) = sum a v + W sum a e.
+    The mapped features [E, H, D] are not computed: sum a (v + W e) = sum a v + W sum a e.
     """
     csr = adjacency.to_csr()
     q, k, e = upcast(q * scale, k, _by_slot(edge_attr, csr))
     key_map, value_map = upcast(key_map, value_map)
     keys = per_head(k.index_select(0, csr.indices), q.shape[1])
     logits = torch.linalg.vecdot(q.index_select(0, csr.target), keys)
-    asked = torch.einsum("mhd,hde->mhe", q, key_map).index_select(0, csr.target)
-    logits = logits + torch.einsum("nhe,ne->nh", asked, e)
+    feature_queries = torch.einsum("mhd,hde->mhe", q, key_map).index_select(0, csr.target)
+    logits = logits + torch.einsum("nhe,ne->nh", feature_queries, e)
     weights = _softmax(logits, csr, **options)
-    out = _weighted(weights, v, csr)
+    out = _weighted_sum(weights, v, csr)
     features = _reduce(weights.unsqueeze(-1) * e.unsqueeze(1), csr, "sum")
     out = out + torch.einsum("mhe,hde->mhd", features, value_map).to(v.dtype)
-    return out, _in_order(weights, v, csr) if options["return_weights"] else None
+    return out, _by_edge(weights, v, csr) if options["return_weights"] else None
 
 
-def _softmax_sum(
-    logits: Tensor, v: Tensor, csr: CSR, **options: Unpack[AttentionOptions]
-) -> Result:
+def _attend(logits: Tensor, v: Tensor, csr: CSR, **options: Unpack[AttentionOptions]) -> Result:
     weights = _softmax(logits, csr, **options)
-    out = _weighted(weights, v, csr)
-    return out, _in_order(weights, v, csr) if options["return_weights"] else None
+    out = _weighted_sum(weights, v, csr)
+    return out, _by_edge(weights, v, csr) if options["return_weights"] else None
 
 
 def _softmax(
@@ -131,34 +129,29 @@ def _softmax(
         logits = logits + _by_slot(bias, csr)
     largest = _reduce(logits.detach(), csr, "max")
     largest = largest.masked_fill(largest == -torch.inf, 0)
-    weights = (logits - _spread(largest, csr)).exp()
+    weights = (logits - _per_slot(largest, csr)).exp()
     total = _reduce(weights, csr, "sum")
-    weights = weights / _spread(total.masked_fill(total == 0, 1), csr)
-    if seed is not None:
-        weights = (
-            weights
-            * dropout_mask(weights.shape[0], weights.shape[1], dropout, seed)
-            / (1 - dropout)
-        )
-    return weights
+    weights = weights / _per_slot(total.masked_fill(total == 0, 1), csr)
+    return drop_weights(weights, dropout, seed)
 
 
-def _weighted(weights: Tensor, v: Tensor, csr: CSR) -> Tensor:
+def _weighted_sum(weights: Tensor, v: Tensor, csr: CSR) -> Tensor:
     (values,) = upcast(per_head(v.index_select(0, csr.indices), weights.shape[1]))
     return _reduce(values * weights.unsqueeze(-1), csr, "sum").to(v.dtype)
 
 
-def _in_order(weights: Tensor, v: Tensor, csr: CSR) -> Tensor:
-    """Weights by slot in the caller's edge order, in the values' dtype."""
+def _by_edge(weights: Tensor, v: Tensor, csr: CSR) -> Tensor:
+    """Weights by slot in the caller's edge order, in the dtype of the values."""
     return weights.index_select(0, csr.slots).to(v.dtype)
 
 
 def _by_slot(values: Tensor, csr: CSR) -> Tensor:
+    """Edge-aligned values, given in the caller's order, in the order of the CSR's slots."""
     return values if csr.edge_ids is None else values.index_select(0, csr.edge_ids)
 
 
 def _reduce(x: Tensor, csr: CSR, how: Literal["sum", "max"]) -> Tensor:
-    """Reduce the slots [E, ...] of each target to [M, ...]; an empty row gives 0."""
+    """Reduce the slots [E, ...] of each target, to [M, ...]; 0 for a target without slots."""
     if _TORCH_SCATTER:
         import torch_scatter
 
@@ -170,8 +163,8 @@ def _reduce(x: Tensor, csr: CSR, how: Literal["sum", "max"]) -> Tensor:
     return out.scatter_reduce(0, index, x, "amax", include_self=False)
 
 
-def _spread(x: Tensor, csr: CSR) -> Tensor:
-    """Give each slot [E, ...] what its target [M, ...] has."""
+def _per_slot(x: Tensor, csr: CSR) -> Tensor:
+    """The value of each slot's target: [M, ...] to [E, ...]."""
     if _TORCH_SCATTER:
         import torch_scatter
 

@@ -77,7 +77,7 @@ def test_options_reach_every_attention():
     model, x, adjacency = make(), torch.randn(7, 10), gf.window(7, 1)
     bias = torch.randn(adjacency.num_edges)
     assert not torch.allclose(model(x, adjacency, bias=bias), model(x, adjacency))
-    with pytest.raises(ValueError, match="backend must be"):
+    with pytest.raises(ValueError, match="backend: got"):
         model(x, adjacency, backend="nothing")
 
 

@@ -263,7 +263,7 @@ def test_values_of_duplicates_may_be_given_if_they_agree(backend):
     assert torch.isfinite(full.grad).all()
     differing = full.detach().clone()
     differing[4] = 7
-    with pytest.raises(ValueError, match="bias differs between duplicates"):
+    with pytest.raises(ValueError, match="bias: got values that differ between duplicates"):
         gf.attention(q, k, v, adjacency, bias=differing, backend=backend)
 
 

@@ -6,9 +6,9 @@ from torch.nn import functional as F
 
 from graphformer.ops import dropout
 from graphformer.ops.common import dropout_mask
-from graphformer.ops.dropout import SMALLEST, drop
+from graphformer.ops.dropout import MIN_ELEMENTS, drop
 
-SHAPE = (173, 211)  # more than SMALLEST, and no multiple of anything
+SHAPE = (173, 211)  # more than MIN_ELEMENTS, and no multiple of anything
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -80,7 +80,7 @@ def test_nothing_to_do(shape):
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.5])
-@pytest.mark.parametrize("size", [3, SMALLEST])
+@pytest.mark.parametrize("size", [3, MIN_ELEMENTS])
 def test_bad_probability(p, size):
     with pytest.raises(ValueError, match="between 0 and 1"):
         dropout(torch.ones(size), p)
@@ -102,7 +102,7 @@ def test_compiles_in_one_piece():
 
 
 def test_small_tensors_are_torchs():
-    x = torch.randn(SMALLEST - 1)
+    x = torch.randn(MIN_ELEMENTS - 1)
     torch.manual_seed(5)
     ours = dropout(x)
     torch.manual_seed(5)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import graphformer as gf
 from graphformer.ops import edge_feature_attention, gatv2_attention
-from graphformer.ops.select import BACKENDS, takes
+from graphformer.ops.select import BACKENDS
 
 H, D, DV, DE = 4, 5, 3, 7
 SHAPES = ["random", "duplicates", "isolated", "bipartite", "hub", "no-edges", "window"]
@@ -20,9 +20,9 @@ def randn(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_()
 
 
-def backends(function: str, *extra: str) -> list[str]:
-    able = [name for name in BACKENDS if hasattr(BACKENDS[name], function)]
-    return [name for name in able if name != "reference" and takes(name, function, extra)]
+def backends(function: str) -> list[str]:
+    """The backends with a function, but for the reference."""
+    return [name for name in BACKENDS if name != "reference" and hasattr(BACKENDS[name], function)]
 
 
 def assert_as_reference(run, inputs, backend):
@@ -39,7 +39,7 @@ def assert_as_reference(run, inputs, backend):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("backend", backends("additive_attention", "edge_score"))
+@pytest.mark.parametrize("backend", backends("additive_attention"))
 def test_edge_score(name, backend):
     adjacency = AWKWARD[name]()
     (m, n), e = adjacency.shape, adjacency.num_edges
@@ -54,7 +54,7 @@ def test_edge_score(name, backend):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("backend", backends("gatv2_attention", "edge_key"))
+@pytest.mark.parametrize("backend", backends("gatv2_attention"))
 def test_edge_key(name, backend):
     adjacency = AWKWARD[name]()
     (m, n), e = adjacency.shape, adjacency.num_edges
@@ -100,15 +100,15 @@ def test_edge_values_by_hand():
 def test_edge_options_are_checked():
     adjacency = AWKWARD["random"]()
     q, k, v = randn(17, H, D), randn(17, H, D), randn(17, H, DV)
-    with pytest.raises(ValueError, match=r"edge_score must be \[53\]"):
+    with pytest.raises(ValueError, match=r"edge_score: got \[51, 4\], expected \[53\]"):
         gf.additive_attention(q[..., 0], k[..., 0], v, adjacency, edge_score=torch.ones(51, H))
-    with pytest.raises(ValueError, match="edge_key must be"):
+    with pytest.raises(ValueError, match="edge_key: got"):
         gatv2_attention(q, k, v, randn(H, D), adjacency, edge_key=torch.ones(53, H, D + 1))
     with pytest.raises(ValueError, match="key_map"):
         edge_feature_attention(
             q, k, v, torch.ones(53, DE), randn(H, D, DE), randn(H, D, DE), adjacency
         )
-    with pytest.raises(ValueError, match="'sdpa' has no edge_feature_attention"):
+    with pytest.raises(ValueError, match="'sdpa', which has no edge_feature_attention"):
         edge_feature_attention(
             q, k, v, torch.ones(53, DE), randn(H, D, DE), randn(H, DV, DE), adjacency,
             backend="sdpa",
@@ -134,8 +134,8 @@ def test_edges_that_are_not_coalesced_count_each(backend):
 def test_edges_that_are_not_coalesced_have_no_mask():
     adjacency = gf.from_edge_index(torch.tensor([[0, 0], [1, 1]]), 2, coalesce=False)
     for other in (adjacency, adjacency.T, adjacency.canonical()):
-        with pytest.raises(ValueError, match="several times have no mask"):
+        with pytest.raises(ValueError, match="expected coalesced edges for a mask"):
             other.to_mask()
-    with pytest.raises(ValueError, match="no mask"):
+    with pytest.raises(ValueError, match="coalesced edges for a mask"):
         gf.attention(*[torch.ones(2, 1, 3)] * 3, adjacency, backend="sdpa")
     assert gf.from_edge_index(torch.tensor([[0], [1]]), 2, coalesce=False).to_mask().sum() == 1

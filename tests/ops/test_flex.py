@@ -61,7 +61,7 @@ def test_the_blocks_are_those_that_torch_finds(name):
 def test_blocks_are_counted_in_parts(monkeypatch):
     adjacency = gf.grid([(19, 23), (7, 11)], radius=2)
     whole = flex._block_counts(adjacency)
-    monkeypatch.setattr(flex, "_ROOM", 1)
+    monkeypatch.setattr(flex, "_MAX_COUNTS", 1)
     assert torch.equal(flex._block_counts(adjacency), whole)
     assert whole.sum() == adjacency.num_edges
 
@@ -131,29 +131,36 @@ PLAIN = {"bias": None, "edge_weight": None, "dropout": 0.0, "return_weights": Fa
     ],
 )
 def test_auto_on_cuda(make, change, expected, monkeypatch):
-    from graphformer.ops import select as choice
+    from graphformer.ops import select
 
-    monkeypatch.setattr(choice, "HAS_TRITON", True)
+    monkeypatch.setattr(select, "HAS_TRITON", True)
     options = PLAIN | change
     assert (
-        choice.auto_backend_on_cuda("attention", make(), options, torch.float32, width=32)
+        select.auto_backend_on_cuda("attention", make(), options, torch.float32, width=32)
         == expected
     )
 
 
 def test_auto_on_cuda_leaves_out_what_cannot_run(monkeypatch):
-    from graphformer.ops import select as choice
+    from graphformer.ops import select
 
-    monkeypatch.setattr(choice, "HAS_TRITON", True)
+    monkeypatch.setattr(select, "HAS_TRITON", True)
     band, learned = gf.window(1009, 17), OffsetBias(torch.ones(3, 2, requires_grad=True))
 
-    def chosen(*, function="attention", dtype=torch.float32, width=32, rule=None):
-        return choice.auto_backend_on_cuda(function, band, PLAIN, dtype, width=width, rule=rule)
+    def chosen(*, function="attention", dtype=torch.float32, width=32, offset_bias=None):
+        return select.auto_backend_on_cuda(
+            function, band, PLAIN, dtype, width=width, offset_bias=offset_bias
+        )
 
     assert chosen() == "flex"
-    assert chosen(width=8) == chosen(rule=learned) == chosen(function="gatv2_attention") == "triton"
+    assert (
+        chosen(width=8)
+        == chosen(offset_bias=learned)
+        == chosen(function="gatv2_attention")
+        == "triton"
+    )
     assert chosen(dtype=torch.float64) == "scatter"
-    monkeypatch.setattr(choice, "HAS_TRITON", False)
+    monkeypatch.setattr(select, "HAS_TRITON", False)
     assert chosen() == "scatter"
 
 
@@ -164,21 +171,21 @@ def test_what_it_cannot_do_is_said():
     def attempt(adjacency=adjacency, q=q, **options):
         gf.attention(q, q, q, adjacency, backend="flex", **options)
 
-    with pytest.raises(ValueError, match="'flex' needs a rule"):
+    with pytest.raises(ValueError, match="'flex', which needs a rule"):
         attempt(adjacency.to_csr())
-    with pytest.raises(ValueError, match="'flex' cannot add a bias by edge"):
+    with pytest.raises(ValueError, match="'flex', which cannot add a bias per edge"):
         attempt(bias=torch.ones(25))
-    with pytest.raises(ValueError, match="'flex' cannot multiply logits by edge_weight"):
+    with pytest.raises(ValueError, match="'flex', which cannot multiply logits by edge_weight"):
         attempt(edge_weight=torch.ones(25))
-    with pytest.raises(ValueError, match="'flex' cannot drop"):
+    with pytest.raises(ValueError, match="'flex', which cannot drop"):
         attempt(dropout=0.5)
-    with pytest.raises(ValueError, match="'flex' cannot return weights"):
+    with pytest.raises(ValueError, match="'flex', which cannot return weights"):
         attempt(return_weights=True)
-    with pytest.raises(ValueError, match="gradient of a rule's table"):
+    with pytest.raises(ValueError, match="reproducible gradients of an OffsetBias"):
         attempt(bias=OffsetBias(torch.ones(3, 2, requires_grad=True)))
-    with pytest.raises(ValueError, match="'flex' trains on CUDA only, not on a CPU"):
+    with pytest.raises(ValueError, match="'flex', which trains on CUDA only, not on a CPU"):
         attempt(q=torch.ones(5, 2, 3, requires_grad=True))
-    with pytest.raises(ValueError, match="'flex' has no additive_attention"):
+    with pytest.raises(ValueError, match="'flex', which has no additive_attention"):
         gf.additive_attention(q[..., 0], q[..., 0], q, adjacency, backend="flex")
 
 

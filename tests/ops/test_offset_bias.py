@@ -10,7 +10,7 @@ from helpers.awkward import AWKWARD, random_edges
 import graphformer as gf
 from graphformer.adjacency import Causal, Implicit
 from graphformer.ops import OffsetBias
-from graphformer.ops.offset_bias import places
+from graphformer.ops.offset_bias import default_positions
 
 HEADS, REACH = 4, 3
 TABLE = torch.randn(2 * REACH + 1, HEADS, generator=torch.Generator().manual_seed(1)).double()
@@ -116,10 +116,12 @@ def test_in_single_precision_and_with_one_head_for_all(backend):
 def test_places(name):
     adjacency = AWKWARD[name]()
     if needs_places(adjacency):
-        with pytest.raises(ValueError, match="positions are needed"):
-            places(adjacency)
+        with pytest.raises(ValueError, match="positions: got None for explicit edges"):
+            default_positions(adjacency)
     else:
-        assert [part.tolist() for part in places(adjacency)] == [*map(list, lists(adjacency))]
+        assert [part.tolist() for part in default_positions(adjacency)] == [
+            *map(list, lists(adjacency))
+        ]
 
 
 @pytest.mark.parametrize(("m", "n", "shift"), [(5, 7, 2), (7, 5, -2), (3, 11, 0), (1, 13, 12)])
@@ -151,13 +153,16 @@ def test_memory_of_a_batch_is_that_of_one_sample(rule):
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: OffsetBias(torch.zeros(4, HEADS)), r"table must be \[2R \+ 1, H\]"),
-        (lambda: OffsetBias(torch.zeros(5)), r"table must be \[2R \+ 1, H\]"),
-        (lambda: OffsetBias(TABLE, slope=torch.zeros(3)), r"slope must be \[4\]"),
-        (lambda: OffsetBias(TABLE, torch.zeros(3)), "positions must be integers"),
-        (lambda: OffsetBias(TABLE, source_positions=torch.arange(3)), "give both"),
-        (lambda: attend(OffsetBias(TABLE[:, :3])), "must have 4 heads or 1"),
-        (lambda: attend(OffsetBias(TABLE, torch.arange(5))), "positions must name the 7 targets"),
+        (lambda: OffsetBias(torch.zeros(4, HEADS)), r"table: got .* expected \[2R \+ 1, H\]"),
+        (lambda: OffsetBias(torch.zeros(5)), r"table: got .* expected \[2R \+ 1, H\]"),
+        (lambda: OffsetBias(TABLE, slope=torch.zeros(3)), r"slope: got \[3\], expected \[4\]"),
+        (lambda: OffsetBias(TABLE, torch.zeros(3)), "positions: got torch.float32"),
+        (lambda: OffsetBias(TABLE, source_positions=torch.arange(3)), "pass both"),
+        (lambda: attend(OffsetBias(TABLE[:, :3])), "bias: got a table of 3 heads, expected 4 or 1"),
+        (
+            lambda: attend(OffsetBias(TABLE, torch.arange(5))),
+            "got 5 and 5, expected one for each of 7 targets",
+        ),
     ],
 )
 def test_errors_name_the_argument(make, match):

@@ -28,13 +28,13 @@ def test_auto_takes_the_road_that_suits():
 def test_an_explicit_backend_never_falls_back():
     q = torch.ones(5, 2, 3)
     adjacency = gf.complete(5)
-    with pytest.raises(ValueError, match="'sdpa' cannot multiply logits by edge_weight"):
+    with pytest.raises(ValueError, match="'sdpa', which cannot multiply logits by edge_weight"):
         gf.attention(q, q, q, adjacency, edge_weight=torch.ones(25), backend="sdpa")
-    with pytest.raises(ValueError, match="'sdpa' cannot return weights"):
+    with pytest.raises(ValueError, match="'sdpa', which cannot return weights"):
         gf.attention(q, q, q, adjacency, return_weights=True, backend="sdpa")
-    with pytest.raises(ValueError, match="'sdpa' has no additive_attention"):
+    with pytest.raises(ValueError, match="'sdpa', which has no additive_attention"):
         gf.additive_attention(q[..., 0], q[..., 0], q, adjacency, backend="sdpa")
-    with pytest.raises(ValueError, match="'sdpa' has no gatv2_attention"):
+    with pytest.raises(ValueError, match="'sdpa', which has no gatv2_attention"):
         ops.gatv2_attention(q, q, q, q[0], adjacency, backend="sdpa")
 
 

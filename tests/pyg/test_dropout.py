@@ -14,7 +14,7 @@ from torch_geometric.nn import GATConv
 
 import graphformer as gf
 
-NODES, WIDTH = 211, 97  # more than `ops.dropout.SMALLEST` numbers
+NODES, WIDTH = 211, 97  # more than `ops.dropout.MIN_ELEMENTS` numbers
 
 
 class Net(nn.Module):

@@ -29,11 +29,15 @@ def eval_mode(network: Network) -> Iterator[None]:
 @contextmanager
 def fast_linear(network: Network) -> Iterator[None]:
     """Replace the forward of linear layers by a CPU kernel for few rows; restored on exit."""
-    from graphformer.ops.cpu.skinny_linear import linear, suits  # compiles its kernel
+    from graphformer.ops.cpu.skinny_linear import is_supported, linear  # compiles its kernel
 
     changed: list[nn.Linear] = []
     for module in network.modules():
-        if type(module) is nn.Linear and "forward" not in module.__dict__ and suits(module.weight):
+        if (
+            type(module) is nn.Linear
+            and "forward" not in module.__dict__
+            and is_supported(module.weight)
+        ):
             module.forward = partial(linear, weight=module.weight, bias=module.bias)  # type: ignore[method-assign]
             changed.append(module)
     try:

@@ -1,33 +1,53 @@
-"""Fused attention over CSR on a CPU: numba kernels, one pass by target, one by source backward.
+"""Fused attention over CSR on a CPU, as numba kernels.
 
-Memory is O(N H D + E): nothing of the size E x H x D is made, and E x H only for what is returned.
-Results have the same bits whatever the number of threads. numba loads on the first call.
+The forward pass runs over targets; the backward pass runs over targets and then over sources.
+Memory is O(N H D + E): nothing of size E x H x D is allocated, and E x H only for returned weights.
+Results are bit-equal for any number of threads. numba loads on the first call.
 """
 
 from __future__ import annotations
 
-from types import ModuleType
+from typing import Protocol
 
 from torch import Tensor
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
-from graphformer.ops.common import AttentionOptions
+from graphformer.ops.common import AttentionOptions, Result
 from graphformer.ops.custom_op import (
     ADDITIVE,
     DOT,
     GATV2,
-    Result,
+    Driver,
     call,
     call_with_features,
     make_operator,
 )
 
-__all__ = ["additive_attention", "attention", "edge_feature_attention", "gatv2_attention"]
+__all__ = [
+    "APPLIES_OFFSET_BIAS",
+    "additive_attention",
+    "attention",
+    "edge_feature_attention",
+    "gatv2_attention",
+]
+
+APPLIES_OFFSET_BIAS = False
 
 
-def load_driver() -> ModuleType:
-    """The module that runs kernels; ImportError if numba does not load."""
+class CPUDriver(Driver, Protocol):
+    """The driver of this backend, which also has dropout of plain tensors."""
+
+    def dropout(self, x: Tensor, probability: float, seed: Tensor) -> Tensor:
+        """Return x with elements dropped and the others scaled."""
+
+
+def load_driver() -> CPUDriver:
+    """Import the module that runs the kernels.
+
+    Raises:
+        ImportError: when numba does not load.
+    """
     try:
         from graphformer.ops.cpu import driver
     except (ImportError, OSError) as error:
@@ -38,7 +58,7 @@ def load_driver() -> ModuleType:
     return driver
 
 
-attend = make_operator("cpu", load_driver, device_types="cpu")
+attend = make_operator("cpu", load_driver, device_types="cpu", backward_reads_out=False)
 
 
 def attention(

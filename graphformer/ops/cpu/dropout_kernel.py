@@ -1,4 +1,4 @@
-"""Dropout of plain tensors, by the generator that also drops attention weights."""
+"""Dropout of a plain tensor, by the generator that also drops attention weights."""
 
 # mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
 from __future__ import annotations
@@ -11,13 +11,13 @@ from graphformer.ops.cpu.simd import as_float, pointer, shift
 from graphformer.ops.cpu.vector_math import is_kept
 
 SPAN = 1 << 14
-"""Numbers of a work item."""
+"""Elements per work item."""
 
 
-def make_drop_numbers() -> Callable[..., Any]:
-    """The mask on `width` numbers v, work item by work item, into `out`."""
+def make_dropout() -> Callable[..., Any]:
+    """out = v * mask / (1 - dropout) for the `width` elements of a tensor v, span by span."""
 
-    def drop_numbers(item, table, scratch):
+    def dropout(item, table, scratch):
         begin = item * SPAN
         x, out = pointer(table[at.V], scratch), pointer(table[at.OUT], scratch)
         x, out = shift(x, begin), shift(out, begin)
@@ -25,4 +25,4 @@ def make_drop_numbers() -> Callable[..., Any]:
         for i in range(min(SPAN, table[at.WIDTH] - begin)):
             out[i] = x[i] * scale if is_kept(seed, begin + i, threshold) else 0.0
 
-    return drop_numbers
+    return dropout

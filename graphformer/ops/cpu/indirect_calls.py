@@ -1,4 +1,4 @@
-"""Calls of compiled code by address, and the counter that hands out work."""
+"""Calls of compiled functions by address, and the atomic counter of work items."""
 
 # mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
 from __future__ import annotations
@@ -12,7 +12,7 @@ from graphformer.ops.cpu.simd import I64
 
 @intrinsic
 def take_next(context, counter):
-    """Add one to the int64 at an address that threads share; return what it was."""
+    """Add one to the int64 at an address that threads share; return its previous value."""
 
     def build(context, builder, signature, args):
         address = builder.inttoptr(args[0], I64.as_pointer())
@@ -21,13 +21,18 @@ def take_next(context, counter):
     return types.int64(types.int64), build
 
 
+def _call_by_address(builder, args):
+    """Call the function at address args[0] with the other arguments."""
+    kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args[1:]])
+    builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+
+
 @intrinsic
-def call(context, address, item, table, scratch):
-    """Call the compiled kernel at an address: kernel(item, table, scratch)."""
+def call_kernel(context, address, item, table, scratch):
+    """Call the kernel at an address: kernel(item, table, scratch)."""
 
     def build(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [I64, I64, I64])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+        _call_by_address(builder, args)
         return context.get_dummy_value()
 
     integers = [types.int64] * 4
@@ -35,12 +40,11 @@ def call(context, address, item, table, scratch):
 
 
 @intrinsic
-def sweep(context, address, table, x, stride, n, edges, base):
-    """Call the compiled sweep at an address: see `graphformer.ops.cpu.block_steps`."""
+def call_step(context, address, table, x, stride, count, edges, base):
+    """Call the optional step at an address: see `graphformer.ops.cpu.optional_steps`."""
 
     def build(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args[1:]])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+        _call_by_address(builder, args)
         return context.get_dummy_value()
 
     i64 = types.int64
@@ -48,12 +52,11 @@ def sweep(context, address, table, x, stride, n, edges, base):
 
 
 @intrinsic
-def list_block(context, address, table, begin, n, nodes):
-    """Call the compiled `graphformer.ops.cpu.block_steps.list_edges` at an address."""
+def call_list_edges(context, address, table, begin, count, nodes):
+    """Call the compiled `graphformer.ops.cpu.optional_steps.list_edges` at an address."""
 
     def build(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [arg.type for arg in args[1:]])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), args[1:])
+        _call_by_address(builder, args)
         return context.get_dummy_value()
 
     i64 = types.int64

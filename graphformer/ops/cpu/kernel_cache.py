@@ -1,9 +1,9 @@
-"""Compiles kernels, and keeps them on disk where numba keeps its own (NUMBA_CACHE_DIR if set).
+"""Compiles kernels and caches them on disk, where numba has its cache (NUMBA_CACHE_DIR if set).
 
-numba names a file after the function and takes it for fresh while that function's source file
-stays as it is. Kernels here are put together from many files and specialised for widths; so a
-kernel's name says all that its code depends on. An edit anywhere in the package is then never
-answered with old code, and processes that compile at once never share a file for two kernels.
+numba names a cache file after the function and considers it valid while that function's source file
+is unchanged. Kernels here depend on many files and on widths. So a kernel's name includes a hash of
+all sources, the compiler, the processor and the widths: an edit of any file in this folder never
+loads outdated code, and processes that compile at the same time never share a file.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -21,10 +21,11 @@ from typing import Any
 import llvmlite
 import numba
 from numba import cfunc, types
+from numba.core.caching import FunctionCache
 from numba.core.registry import cpu_target
 
 from graphformer.ops.common import notice
-from graphformer.ops.cpu import backward, block_steps, dropout_kernel, forward
+from graphformer.ops.cpu import backward, dropout_kernel, forward, optional_steps
 
 _log = logging.getLogger("graphformer")
 _MAKERS: dict[str, Callable[..., Any]] = {
@@ -34,7 +35,7 @@ _MAKERS: dict[str, Callable[..., Any]] = {
     "by_target": backward.make_by_target,
     "by_source": backward.make_by_source,
     "sum_join": backward.make_sum_join,
-    "drop_numbers": dropout_kernel.make_drop_numbers,
+    "dropout": dropout_kernel.make_dropout,
 }
 _FOLDER = Path(__file__).parent
 _COMMON_WIDTHS = {8, 16, 32, 64, 128}
@@ -43,7 +44,7 @@ _reported: list[str] = []
 
 @cache
 def fingerprint(folder: Path) -> str:
-    """12 hexadecimal digits of all Python sources in a folder."""
+    """12 hexadecimal digits of a hash of all Python sources in a folder."""
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*.py")):
         digest.update(f"{file.name}\n".encode() + file.read_bytes())
@@ -51,8 +52,8 @@ def fingerprint(folder: Path) -> str:
 
 
 @cache
-def _origin() -> str:
-    """What all kernels depend on: these sources, the compiler and the processor."""
+def _versions() -> str:
+    """A hash of what all kernels depend on: these sources, the compiler and the processor."""
     compiler = numba.__version__, llvmlite.__version__
     processor = cpu_target.target_context.codegen().magic_tuple()
     machine = hashlib.sha256(repr((compiler, processor)).encode()).hexdigest()[:12]
@@ -62,25 +63,48 @@ def _origin() -> str:
 def compile_cached(
     decorate: Callable[..., Any], signature: Any, function: Any, *constants: int, **options: Any
 ) -> Any:
-    """Compile a function with a decorator of numba's, or take it from the disk.
+    """Compile a function with a numba decorator, or load it from disk.
 
-    `constants` are what distinguishes functions of one name. Where nothing can be written,
-    functions are compiled in each process anew.
+    A damaged cache file is deleted and compiled anew. Where no file can be written, each process
+    compiles its own kernels, and a warning is logged.
+
+    Args:
+        decorate: `njit` or `cfunc`.
+        signature: of the function.
+        function: to be compiled.
+        constants: distinguish functions of the same name.
+        options: of the decorator.
     """
-    function.__qualname__ = "_".join([function.__name__, *map(str, constants), _origin()])
+    function.__qualname__ = "_".join([function.__name__, *map(str, constants), _versions()])
     try:
         return decorate(signature, cache=True, **options)(function)
-    except (OSError, RuntimeError) as error:
-        _log.warning("CPU kernels are not kept, set NUMBA_CACHE_DIR to a free folder: %s", error)
+    except Exception as error:  # a damaged file raises whatever pickle does
+        if _remove_cached(function):
+            _log.warning("the cached CPU kernel %s is damaged: %r", function.__name__, error)
+            return decorate(signature, cache=True, **options)(function)
+        if not isinstance(error, OSError | RuntimeError):
+            raise
+        _log.warning("CPU kernels are not cached; set NUMBA_CACHE_DIR: %s", error)
         return decorate(signature, **options)(function)
 
 
+def _remove_cached(function: Any) -> bool:
+    """Delete the cache files of a function; return whether there were any."""
+    with suppress(OSError, RuntimeError):  # no folder can be written, or another process deletes
+        folder = Path(FunctionCache(function).cache_path)
+        files = list(folder.glob(f"*.{function.__qualname__}-*.nb[ic]"))
+        for file in files:
+            file.unlink(missing_ok=True)
+        return bool(files)
+    return False
+
+
 def remove_outdated(folder: Path) -> None:
-    """Delete what other versions of these sources have left in numba's folder for the package."""
+    """Delete the files of other versions of these sources from numba's folder for the package."""
     current = fingerprint(_FOLDER)
     for file in folder.glob("*.nb[ic]"):
         if current not in file.name:
-            with suppress(OSError):  # another process was faster, or owns it
+            with suppress(OSError):  # deleted by another process, or owned by another user
                 file.unlink()
 
 
@@ -92,45 +116,44 @@ def kernel(name: str, double: bool, *constants: int) -> int:
     function = _MAKERS[name](*constants)
     options = {"fastmath": {"contract", "reassoc", "nsz"}, "error_model": "numpy"}
     start = time.perf_counter()
-    made = compile_cached(cfunc, signature, function, int(double), *constants, **options)
-    if not made.cache_hits:
+    compiled = compile_cached(cfunc, signature, function, int(double), *constants, **options)
+    if not compiled.cache_hits:
         _report(name, time.perf_counter() - start)
-    address: int = made.address
+    address: int = compiled.address
     return address
 
 
 @cache
-def sweep(name: str, double: bool) -> int:
-    """The address of one of `graphformer.ops.cpu.block_steps`."""
+def step(name: str, double: bool) -> int:
+    """The address of one of `graphformer.ops.cpu.optional_steps`."""
     integers, i64 = types.CPointer(types.int64), types.int64
     number = types.CPointer(types.float64 if double else types.float32)
     signature = types.void(integers, number, i64, i64, integers, i64)
     if name == "list_edges":
         signature = types.void(integers, i64, i64, integers)
-    function = getattr(block_steps, name)
-    address: int = compile_cached(
-        cfunc, signature, function, int(double), error_model="numpy"
-    ).address  # fmt: skip
+    function = getattr(optional_steps, name)
+    compiled = compile_cached(cfunc, signature, function, int(double), error_model="numpy")
+    address: int = compiled.address
     return address
 
 
 def _report(name: str, seconds: float) -> None:
-    """Say what compiling has cost: the first kernel to everybody, the others to the log."""
+    """Report the time of the first compilation to the user, of later ones to the log."""
     text = f"compiled the CPU kernel {name} in {seconds:.1f} s"
     if _reported:
         _log.info("%s", text)
     else:
-        notice(f"{text}; each is compiled on first use and kept for all later runs")
+        notice(f"{text}; each is compiled on first use and cached for later runs")
     _reported.append(name)
 
 
 def shape_constants(double: bool, width: int, value_width: int) -> tuple[int, int, int]:
-    """(lanes, width, value width): what is compiled in; 0 for a width that stays a variable.
+    """(lanes, width, value width) as constants of a kernel; 0 for a width that stays a variable.
 
-    Common widths get kernels of their own, all others share one, so that little is compiled.
+    Common widths have kernels of their own and all others share one, which limits compile time.
     """
-    most = 8 if double else 16
+    widest = 8 if double else 16
     widths = {width, value_width} - {0}
     if len(widths) == 1 and widths <= _COMMON_WIDTHS:
-        return min(most, *widths), width, value_width
+        return min(widest, *widths), width, value_width
     return 8, 0, 0

@@ -1,7 +1,7 @@
-"""Vectors in numba: what a kernel needs to say which numbers travel together.
+"""Vectors and raw pointers in numba, so that kernels state what is computed in SIMD lanes.
 
-LLVM maps them to whatever the processor has (AVX-512, AVX2, NEON), so one kernel serves all.
-Pointers are plain (`p[i]`, no bounds, no negative indices); a vector's type holds its lanes.
+LLVM maps vectors to the processor's instructions (AVX-512, AVX2, NEON). Pointers are indexed as
+`p[i]`, without bounds checks or negative indices. The number of lanes is part of a vector's type.
 """
 
 # mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
@@ -11,16 +11,22 @@ import operator
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
-LOOSE = ("contract", "reassoc", "nsz")  # sums in any order; infinities and NaN keep their meaning
+FAST_MATH = ("contract", "reassoc", "nsz")
+"""Sums in any order; infinities and NaN are still exact."""
+
+inlined = njit(
+    forceinline=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
+)
+"""Decorator of functions that are inlined into kernels."""
 
 
 class Vector(types.Type):
-    """`lanes` numbers of one floating-point type."""
+    """The numba type of `lanes` floats of one width."""
 
     def __init__(self, dtype: types.Float, lanes: int) -> None:
         self.dtype, self.lanes = dtype, lanes
@@ -42,7 +48,7 @@ def _arithmetic(function: Any, instruction: str) -> None:
     @intrinsic
     def compute(context, a, b):
         def build(context, builder, signature, args):
-            return getattr(builder, instruction)(*args, flags=LOOSE)
+            return getattr(builder, instruction)(*args, flags=FAST_MATH)
 
         return a(a, b), build
 
@@ -61,7 +67,7 @@ _arithmetic(operator.mul, "fmul")
 
 @intrinsic
 def pointer(context, address, like):
-    """The pointer to numbers like those of pointer `like` at an integer address."""
+    """An integer address as a pointer of the type of `like`."""
 
     def build(context, builder, signature, args):
         return builder.inttoptr(args[0], args[1].type)
@@ -71,7 +77,7 @@ def pointer(context, address, like):
 
 @intrinsic
 def shift(context, base, count):
-    """The pointer `count` numbers on."""
+    """base + count: the pointer to base[count]."""
 
     def build(context, builder, signature, args):
         return builder.gep(*args[:1], [args[1]])
@@ -81,7 +87,7 @@ def shift(context, base, count):
 
 @intrinsic
 def cast(context, base, like):
-    """The same address, read as pointer `like` reads."""
+    """The address of `base` as a pointer of the type of `like`."""
 
     def build(context, builder, signature, args):
         return builder.bitcast(args[0], args[1].type)
@@ -91,7 +97,7 @@ def cast(context, base, like):
 
 @intrinsic
 def size_of(context, base):
-    """Bytes of what a pointer points to."""
+    """Bytes of one element."""
 
     def build(context, builder, signature, args):
         return I64(base.dtype.bitwidth // 8)
@@ -100,8 +106,8 @@ def size_of(context, base):
 
 
 @intrinsic
-def prefetch(context, base, place):
-    """Ask for the cache line that holds `base[place]`."""
+def prefetch(context, base, index):
+    """Prefetch the cache line of `base[index]`."""
 
     def build(context, builder, signature, args):
         start = builder.bitcast(builder.gep(args[0], [args[1]]), cgutils.voidptr_t)
@@ -110,21 +116,21 @@ def prefetch(context, base, place):
         builder.call(function, [start, I32(0), I32(3), I32(1)])
         return context.get_dummy_value()
 
-    return types.none(base, place), build
+    return types.none(base, index), build
 
 
 @intrinsic
-def read_index(context, address, wide, place):
-    """Element `place` of the int64 (where `wide`) or int32 array at an address."""
+def read_index(context, address, wide, index):
+    """array[index] as int64, for the int64 (if `wide`) or int32 array at an address."""
 
     def build(context, builder, signature, args):
-        address, wide, place = args
+        address, wide, index = args
         result = cgutils.alloca_once(builder, I64)
         with builder.if_else(builder.icmp_signed("!=", wide, I64(0))) as (long, short):
             for branch, kind in (long, I64), (short, I32):
                 with branch:
                     base = builder.inttoptr(address, kind.as_pointer())
-                    value = builder.load(builder.gep(base, [place]))
+                    value = builder.load(builder.gep(base, [index]))
                     builder.store(value if kind is I64 else builder.sext(value, I64), result)
         return builder.load(result)
 
@@ -134,7 +140,7 @@ def read_index(context, address, wide, place):
 
 @intrinsic
 def as_float(context, bits):
-    """The float64 that an int64's bits spell."""
+    """The bits of an int64 read as a float64."""
 
     def build(context, builder, signature, args):
         return builder.bitcast(args[0], ir.DoubleType())
@@ -142,22 +148,22 @@ def as_float(context, bits):
     return types.float64(types.int64), build
 
 
-# Moving numbers ---------------------------------------------------------------------------------
+# Loads and stores -------------------------------------------------------------------------------
 
 
-def vector_pointer(builder: Any, base: Any, place: Any, kind: Any) -> Any:
-    """`base[place]` as a pointer to vectors."""
-    return builder.bitcast(builder.gep(base, [place]), kind.as_pointer())
+def vector_pointer(builder: Any, base: Any, index: Any, kind: Any) -> Any:
+    """The address of `base[index]` as a pointer to vectors of type `kind`."""
+    return builder.bitcast(builder.gep(base, [index]), kind.as_pointer())
 
 
 def align(vector: Vector) -> int:
-    """Bytes of one number: vectors may begin at any."""
+    """Bytes of one element: vectors are aligned as their elements, not as vectors."""
     return vector.dtype.bitwidth // 8
 
 
 @intrinsic(prefer_literal=True)
 def zeros(context, like, lanes):
-    """A vector of zeros of what pointer `like` points to; `lanes` is a constant."""
+    """A vector of `lanes` zeros of the element type of pointer `like`; `lanes` is a constant."""
     if not isinstance(lanes, types.IntegerLiteral):
         return None
     vector = Vector(like.dtype, lanes.literal_value)
@@ -170,7 +176,7 @@ def zeros(context, like, lanes):
 
 @intrinsic
 def lanes_of(context, vector):
-    """How many numbers a vector holds, a constant."""
+    """The number of lanes of a vector, a constant."""
 
     def build(context, builder, signature, args):
         return I64(vector.lanes)
@@ -180,7 +186,7 @@ def lanes_of(context, vector):
 
 @intrinsic
 def splat(context, x, like):
-    """`x` in every lane of a vector like `like`."""
+    """A vector of the type of `like` with `x` in every lane."""
 
     def build(context, builder, signature, args):
         x = context.cast(builder, args[0], signature.args[0], like.dtype)
@@ -190,54 +196,55 @@ def splat(context, x, like):
 
 
 def splatted(builder: Any, x: Any, kind: Any) -> Any:
-    """`x` in every lane."""
+    """LLVM code for a vector of type `kind` with `x` in every lane."""
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), x, I32(0))
     order = ir.Constant(ir.VectorType(I32, kind.count), None)
     return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), order)
 
 
 @intrinsic
-def load(context, base, place, like):
-    """The numbers from `base[place]` on."""
+def load(context, base, index, like):
+    """The vector at `base[index]`."""
 
     def build(context, builder, signature, args):
         start = vector_pointer(builder, args[0], args[1], args[2].type)
         return builder.load(start, align=align(like))
 
-    return like(base, place, like), build
+    return like(base, index, like), build
 
 
 @intrinsic
-def store(context, base, place, vector):
-    """Write a vector from `base[place]` on."""
+def store(context, base, index, vector):
+    """Write a vector to `base[index]` and after."""
 
     def build(context, builder, signature, args):
         start = vector_pointer(builder, args[0], args[1], args[2].type)
         builder.store(args[2], start, align=align(vector))
         return context.get_dummy_value()
 
-    return types.none(base, place, vector), build
+    return types.none(base, index, vector), build
 
 
-def _first(builder: Any, count: Any, lanes: int) -> Any:
+def _mask_of_first(builder: Any, count: Any, lanes: int) -> Any:
+    """A vector of booleans: true in the first `count` lanes."""
     kind = ir.VectorType(I64, lanes)
-    numbers = ir.Constant(kind, [I64(i) for i in range(lanes)])
-    return builder.icmp_signed("<", numbers, splatted(builder, count, kind))
+    lane = ir.Constant(kind, [I64(i) for i in range(lanes)])
+    return builder.icmp_signed("<", lane, splatted(builder, count, kind))
 
 
 def suffix(vector: Any) -> str:
-    """How LLVM spells a vector's type in the names of its functions."""
+    """LLVM's suffix of a vector type in names of intrinsics, such as v8f32."""
     return f"v{vector.count}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
 
 
 @intrinsic
-def load_first(context, base, place, count, like):
-    """The first `count` numbers from `base[place]` on, zeros after them; reads no further."""
+def load_first(context, base, index, count, like):
+    """The first `count` lanes of the vector at `base[index]`, then zeros; reads no further."""
 
     def build(context, builder, signature, args):
         kind = args[3].type
         start = vector_pointer(builder, args[0], args[1], kind)
-        mask = _first(builder, args[2], kind.count)
+        mask = _mask_of_first(builder, args[2], kind.count)
         function = cgutils.get_or_insert_function(
             builder.module,
             ir.FunctionType(kind, [start.type, I32, mask.type, kind]),
@@ -245,17 +252,17 @@ def load_first(context, base, place, count, like):
         )
         return builder.call(function, [start, I32(align(like)), mask, ir.Constant(kind, None)])
 
-    return like(base, place, types.int64, like), build
+    return like(base, index, types.int64, like), build
 
 
 @intrinsic
-def store_first(context, base, place, count, vector):
-    """Write the first `count` numbers of a vector from `base[place]` on."""
+def store_first(context, base, index, count, vector):
+    """Write the first `count` lanes of a vector to `base[index]` and after."""
 
     def build(context, builder, signature, args):
         kind = args[3].type
         start = vector_pointer(builder, args[0], args[1], kind)
-        mask = _first(builder, args[2], kind.count)
+        mask = _mask_of_first(builder, args[2], kind.count)
         function = cgutils.get_or_insert_function(
             builder.module,
             ir.FunctionType(ir.VoidType(), [kind, start.type, I32, mask.type]),
@@ -264,4 +271,4 @@ def store_first(context, base, place, count, vector):
         builder.call(function, [args[3], start, I32(align(vector)), mask])
         return context.get_dummy_value()
 
-    return types.none(base, place, types.int64, vector), build
+    return types.none(base, index, types.int64, vector), build

@@ -1,7 +1,7 @@
-"""A linear map of few rows on a CPU: what decoding several texts at once is made of.
+"""A linear map of few rows on a CPU, as in decoding several texts at once.
 
-Matrix products are made for many rows. For 2 to 16 of them MKL takes 2 to 3 times as long as
-reading the weights does. This kernel reads each weight once for 8 rows, and takes no longer.
+For 2 to 16 rows, MKL's matrix products take 2 to 3 times as long as reading the weights. This
+kernel reads each weight once for 8 rows and is limited by memory bandwidth only.
 """
 
 # mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
@@ -18,28 +18,28 @@ from torch.nn import functional as F
 from graphformer.ops.cpu import launch
 from graphformer.ops.cpu.kernel_cache import compile_cached
 from graphformer.ops.cpu.simd import load, prefetch, shift, zeros
-from graphformer.ops.cpu.vector_math import total
+from graphformer.ops.cpu.vector_math import sum_lanes
 
 ROWS, LANES, CHUNK = 8, 16, 64
-MOST_ROWS = 2 * ROWS
+MAX_ROWS = 2 * ROWS
 
 
-def suits(weight: Tensor) -> bool:
-    """Whether the kernel can do this weight, [out, in]."""
-    plain = weight.device.type == "cpu" and weight.dtype is torch.float32
-    whole = weight.is_contiguous() and weight.shape[1] % LANES == 0
-    return plain and whole and weight.shape[0] >= 4
+def is_supported(weight: Tensor) -> bool:
+    """Whether the kernel supports this weight, [out, in]."""
+    supported_type = weight.device.type == "cpu" and weight.dtype is torch.float32
+    whole_vectors = weight.is_contiguous() and weight.shape[1] % LANES == 0
+    return supported_type and whole_vectors and weight.shape[0] >= 4
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`F.linear` without gradients, for a weight that `suits`; few rows go through the kernel.
+    """`F.linear` without gradients; 2 to 16 rows in float32 run the kernel.
 
     Args:
         x: [M, in].
-        weight: [out, in].
+        weight: [out, in], one that `is_supported`.
         bias: [out].
     """
-    if x.ndim != 2 or not 1 < len(x) <= MOST_ROWS or x.dtype is not torch.float32:
+    if x.ndim != 2 or not 1 < len(x) <= MAX_ROWS or x.dtype is not torch.float32:
         return F.linear(x, weight, bias)
     outs = []
     for rows in x.split(ROWS):
@@ -77,13 +77,17 @@ def _floats(context, address):
 
 
 def _outputs(x_address, weight_address, out_address, n, k, begin, end):
-    """out[m, i] = x[m] . weight[i] for 8 rows m and i from `begin` to `end`, two at a time."""
+    """out[m, i] = x[m] . weight[i] for 8 rows m and outputs i from `begin` to `end`, two at a time.
+
+    The 16 sums stay in registers; the variables are written out because numba has no arrays of
+    vectors. a0 to a7 are sums of output i, b0 to b7 of output i + 1.
+    """
     x, weight, out = _floats(x_address), _floats(weight_address), _floats(out_address)
     zero = zeros(x, LANES)
     x1, x2, x3, x4 = shift(x, k), shift(x, 2 * k), shift(x, 3 * k), shift(x, 4 * k)
     x5, x6, x7 = shift(x, 5 * k), shift(x, 6 * k), shift(x, 7 * k)
     for pair in range(begin, end, 2):
-        i = min(pair, n - 2)  # the last of an odd number is done with the one before it
+        i = min(pair, n - 2)  # an odd last output is computed together with the one before
         first, second = shift(weight, i * k), shift(weight, (i + 1) * k)
         a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = zero
         b0 = b1 = b2 = b3 = b4 = b5 = b6 = b7 = zero
@@ -107,19 +111,19 @@ def _outputs(x_address, weight_address, out_address, n, k, begin, end):
             a6, b6 = a6 + u * p, b6 + v * p
             p = load(x7, j, zero)
             a7, b7 = a7 + u * p, b7 + v * p
-        out[i], out[i + 1] = total(a0), total(b0)
-        out[n + i], out[n + i + 1] = total(a1), total(b1)
-        out[2 * n + i], out[2 * n + i + 1] = total(a2), total(b2)
-        out[3 * n + i], out[3 * n + i + 1] = total(a3), total(b3)
-        out[4 * n + i], out[4 * n + i + 1] = total(a4), total(b4)
-        out[5 * n + i], out[5 * n + i + 1] = total(a5), total(b5)
-        out[6 * n + i], out[6 * n + i + 1] = total(a6), total(b6)
-        out[7 * n + i], out[7 * n + i + 1] = total(a7), total(b7)
+        out[i], out[i + 1] = sum_lanes(a0), sum_lanes(b0)
+        out[n + i], out[n + i + 1] = sum_lanes(a1), sum_lanes(b1)
+        out[2 * n + i], out[2 * n + i + 1] = sum_lanes(a2), sum_lanes(b2)
+        out[3 * n + i], out[3 * n + i + 1] = sum_lanes(a3), sum_lanes(b3)
+        out[4 * n + i], out[4 * n + i + 1] = sum_lanes(a4), sum_lanes(b4)
+        out[5 * n + i], out[5 * n + i + 1] = sum_lanes(a5), sum_lanes(b5)
+        out[6 * n + i], out[6 * n + i + 1] = sum_lanes(a6), sum_lanes(b6)
+        out[7 * n + i], out[7 * n + i + 1] = sum_lanes(a7), sum_lanes(b7)
 
 
 _FAST = {"fastmath": {"contract", "reassoc", "nsz"}, "nogil": True}
-_SEVEN = "void(int64, int64, int64, int64, int64, int64, int64)"
-_outputs = compile_cached(njit, _SEVEN, _outputs, **_FAST)
+_SIGNATURE = "void(int64, int64, int64, int64, int64, int64, int64)"
+_outputs = compile_cached(njit, _SIGNATURE, _outputs, **_FAST)
 
 
 def _share_outputs(x_address, weight_address, out_address, n, k):

@@ -1,4 +1,4 @@
-"""What vectors compute: sums, maxima, leaky_relu, the exponential; and the dropout generator."""
+"""Vector functions: sums, maxima, leaky_relu, the exponential; and the dropout generator."""
 
 # mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
 from __future__ import annotations
@@ -11,33 +11,34 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from graphformer.ops.cpu.simd import I32, I64, LOOSE, align, splatted, suffix, vector_pointer
+from graphformer.ops.cpu.simd import FAST_MATH, I32, I64, align, splatted, suffix, vector_pointer
 
-# Sums, maxima, choice ---------------------------------------------------------------------------
+# Sums and maxima --------------------------------------------------------------------------------
 
 
 def _call(builder: Any, name: str, result: Any, args: list[Any], flags: Any = ()) -> Any:
+    """Call one of LLVM's intrinsics by name."""
     kind = ir.FunctionType(result, [x.type for x in args])
     function = cgutils.get_or_insert_function(builder.module, kind, name)
     return builder.call(function, args, fastmath=flags)
 
 
 @intrinsic
-def total(context, vector):
+def sum_lanes(context, vector):
     """The sum of the lanes."""
 
     def build(context, builder, signature, args):
         (x,) = args
         name = f"llvm.vector.reduce.fadd.{suffix(x.type)}"
         zero = ir.Constant(x.type.element, 0.0)
-        return _call(builder, name, x.type.element, [zero, x], LOOSE)
+        return _call(builder, name, x.type.element, [zero, x], FAST_MATH)
 
     return vector.dtype(vector), build
 
 
 @intrinsic
-def peak(context, vector):
-    """The largest lane; of NaN, nothing is promised."""
+def max_lane(context, vector):
+    """The largest lane; unspecified if one is NaN."""
 
     def build(context, builder, signature, args):
         (x,) = args
@@ -50,8 +51,8 @@ def peak(context, vector):
 
 
 @intrinsic
-def larger(context, x, y):
-    """The larger of each pair of lanes; of NaN, nothing is promised."""
+def maximum(context, x, y):
+    """The larger of each pair of lanes; unspecified if one is NaN."""
 
     def build(context, builder, signature, args):
         return builder.select(builder.fcmp_ordered(">", *args), *args)
@@ -60,10 +61,10 @@ def larger(context, x, y):
 
 
 @intrinsic
-def store_totals(context, base, place, a, b, c, d):
-    """Write the sums of the lanes of four vectors to `base[place : place + 4]`.
+def store_lane_sums(context, base, index, a, b, c, d):
+    """Write the sums of the lanes of four vectors to `base[index : index + 4]`.
 
-    One tree for the four takes a third of the shuffles that four trees take.
+    One reduction tree for all four takes a third of the shuffles of four trees.
     """
 
     def build(context, builder, signature, args):
@@ -74,31 +75,33 @@ def store_totals(context, base, place, a, b, c, d):
             ]
         (x,) = vectors
         while x.type.count > 4:
-            x = _halves(builder, x)
+            x = _add_halves(builder, x)
         start = vector_pointer(builder, args[0], args[1], x.type)
         builder.store(x, start, align=align(a))
         return context.get_dummy_value()
 
-    return types.none(base, place, a, b, c, d), build
+    return types.none(base, index, a, b, c, d), build
 
 
 def _shuffle(builder: Any, x: Any, y: Any, order: list[int]) -> Any:
-    places = ir.Constant(ir.VectorType(I32, len(order)), [I32(i) for i in order])
-    return builder.shuffle_vector(x, y, places)
+    mask = ir.Constant(ir.VectorType(I32, len(order)), [I32(i) for i in order])
+    return builder.shuffle_vector(x, y, mask)
 
 
 def _fold(builder: Any, x: Any, y: Any) -> Any:
-    """Sums of neighbours within groups of four lanes: two folds leave one sum a group and input."""
+    """Add neighbouring lanes within groups of four; two folds leave one sum per group and input."""
     n = x.type.count
     even, odd = [], []
     for group in range(0, n, 4):
         even += [group, group + 2, n + group, n + group + 2]
         odd += [group + 1, group + 3, n + group + 1, n + group + 3]
-    return builder.fadd(_shuffle(builder, x, y, even), _shuffle(builder, x, y, odd), flags=LOOSE)
+    return builder.fadd(
+        _shuffle(builder, x, y, even), _shuffle(builder, x, y, odd), flags=FAST_MATH
+    )
 
 
-def _halves(builder: Any, x: Any) -> Any:
-    return builder.fadd(*_split(builder, x), flags=LOOSE)
+def _add_halves(builder: Any, x: Any) -> Any:
+    return builder.fadd(*_split(builder, x), flags=FAST_MATH)
 
 
 def _split(builder: Any, x: Any) -> tuple[Any, Any]:
@@ -109,7 +112,7 @@ def _split(builder: Any, x: Any) -> tuple[Any, Any]:
 
 
 @intrinsic
-def leaky(context, x, slope):
+def leaky_relu(context, x, slope):
     """leaky_relu: x where positive, slope * x elsewhere."""
 
     def build(context, builder, signature, args):
@@ -121,7 +124,7 @@ def leaky(context, x, slope):
 
 
 @intrinsic
-def leaky_slope(context, x, slope):
+def leaky_relu_slope(context, x, slope):
     """The derivative of leaky_relu: 1 where x is positive, slope elsewhere."""
 
     def build(context, builder, signature, args):
@@ -135,9 +138,9 @@ def leaky_slope(context, x, slope):
 
 # The exponential --------------------------------------------------------------------------------
 
-# bits of the type's exponent field, its bias, the place of the field, the number whose last digit
-# is a unit, the least argument, ln 2 in two parts, and the terms of the Taylor series on
-# [-ln 2 / 2, ln 2 / 2] that float precision needs
+# By bits of the type: exponent bias; bits of the mantissa; 1.5 * 2^mantissa, adding which rounds to
+# integers; smallest argument; ln 2 as a sum of two parts (Cody and Waite); degree of the Taylor
+# polynomial that reaches full precision on [-ln 2 / 2, ln 2 / 2].
 _EXPONENTIAL = {
     32: (127, 23, 1.5 * 2**23, -87.3, 0.693359375, -2.12194440e-4, 7),
     64: (1023, 52, 1.5 * 2**52, -708.0, 6.93145751953125e-1, 1.42860682030941723212e-6, 13),
@@ -146,9 +149,11 @@ _EXPONENTIAL = {
 
 @intrinsic
 def exponential(context, x):
-    """e^x for x <= 0, to two units in the last place; 0 where it would be subnormal, NaN from NaN.
+    """e^x for x <= 0, to two units in the last place; 0 if the result is subnormal, NaN for NaN.
 
-    2^n * e^r with n = round(x / ln 2): adding 1.5 * 2^23 leaves n in the low bits of the sum.
+    e^x = 2^n e^r with n = round(x / ln 2) and r = x - n ln 2. Adding 1.5 * 2^23 (for float32)
+    rounds to an integer and leaves n in the low bits of the sum, from where it is shifted into the
+    exponent.
     """
 
     def build(context, builder, signature, args):
@@ -158,7 +163,7 @@ def exponential(context, x):
 
 
 def _exponential(builder: Any, x: Any, bits: int) -> Any:
-    bias, place, unit, least, log2_high, log2_low, terms = _EXPONENTIAL[bits]
+    bias, mantissa, rounder, smallest, ln2_high, ln2_low, degree = _EXPONENTIAL[bits]
     kind, whole = x.type, ir.VectorType(ir.IntType(bits), x.type.count)
 
     def number(value: float) -> Any:
@@ -170,15 +175,15 @@ def _exponential(builder: Any, x: Any, bits: int) -> Any:
     def fma(a: Any, b: Any, c: Any) -> Any:
         return _call(builder, f"llvm.fma.{suffix(kind)}", kind, [a, b, c])
 
-    shifted = fma(x, number(1 / math.log(2)), number(unit))
-    n = builder.fsub(shifted, number(unit))
-    r = fma(n, number(-log2_low), fma(n, number(-log2_high), x))
-    result = number(1 / math.factorial(terms))
-    for term in reversed(range(terms)):
+    shifted = fma(x, number(1 / math.log(2)), number(rounder))
+    n = builder.fsub(shifted, number(rounder))
+    r = fma(n, number(-ln2_low), fma(n, number(-ln2_high), x))
+    result = number(1 / math.factorial(degree))
+    for term in reversed(range(degree)):  # Horner's scheme
         result = fma(result, r, number(1 / math.factorial(term)))
     exponent = builder.add(builder.bitcast(shifted, whole), integer(bias))
-    power = builder.bitcast(builder.shl(exponent, integer(place)), kind)
-    small = builder.fcmp_ordered("<", x, number(least))
+    power = builder.bitcast(builder.shl(exponent, integer(mantissa)), kind)
+    small = builder.fcmp_ordered("<", x, number(smallest))
     return builder.select(small, number(0.0), builder.fmul(result, power))
 
 
@@ -186,12 +191,15 @@ def _exponential(builder: Any, x: Any, bits: int) -> Any:
 
 
 @intrinsic
-def is_kept(context, seed, place, threshold):
-    """Whether dropout keeps element `place`: one element of `ops.common.dropout_mask`."""
+def is_kept(context, seed, position, threshold):
+    """Whether dropout keeps the element at `position` of `graphformer.ops.common.dropout_mask`.
+
+    The splitmix64 generator at counter position + 1; see there.
+    """
 
     def build(context, builder, signature, args):
-        seed, place, threshold = args
-        step = builder.mul(builder.add(place, I64(1)), I64(0x9E3779B97F4A7C15))
+        seed, position, threshold = args
+        step = builder.mul(builder.add(position, I64(1)), I64(0x9E3779B97F4A7C15))
         z = builder.add(seed, step)
         for bits, factor in (30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB):
             z = builder.mul(builder.xor(z, builder.lshr(z, I64(bits))), I64(factor))

@@ -11,27 +11,33 @@ Triton's Philox, so that every backend drops the same weights for the same seed.
 
 from __future__ import annotations
 
-from types import ModuleType
-
 from torch import Tensor
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
-from graphformer.ops.common import AttentionOptions
+from graphformer.ops.common import AttentionOptions, Result
 from graphformer.ops.custom_op import (
     ADDITIVE,
     DOT,
     GATV2,
-    Result,
+    Driver,
     call,
     call_with_features,
     make_operator,
 )
 
-__all__ = ["additive_attention", "attention", "edge_feature_attention", "gatv2_attention"]
+__all__ = [
+    "APPLIES_OFFSET_BIAS",
+    "additive_attention",
+    "attention",
+    "edge_feature_attention",
+    "gatv2_attention",
+]
+
+APPLIES_OFFSET_BIAS = False
 
 
-def load_driver() -> ModuleType:
+def load_driver() -> Driver:
     """Import the module that launches the kernels.
 
     Raises:

@@ -7,7 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphformer.ops.custom_op import DOT, Inputs, Settings
+from graphformer.ops.custom_op import (
+    DOT,
+    Cotangents,
+    EdgeGradients,
+    Gradients,
+    Inputs,
+    Outputs,
+    Settings,
+)
 from graphformer.ops.triton.backward import by_source, by_target, edge_features
 from graphformer.ops.triton.combine import combine_softmax, combine_sums
 from graphformer.ops.triton.forward import forward as forward_kernel
@@ -21,9 +29,7 @@ from graphformer.ops.triton.schedule import (
 )
 
 
-def forward(
-    x: Inputs, settings: Settings, seed: Tensor | None, return_weights: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def forward(x: Inputs, settings: Settings, return_weights: bool) -> Outputs:
     """Return out [M, H, Dv], z [M, H, de], log-sum-exp [M, H] and weights [E, H] (or empty)."""
     check_device(x.v)
     x = _contiguous_rows(x)
@@ -35,7 +41,7 @@ def forward(
     z = _float(x.v, targets, heads, z_width)
     lse = _float(x.v, targets, heads)
     weights = _float(x.v, len(x.indices) if return_weights else 0, heads)
-    arguments = _arguments(x, settings, seed) | sizes | {
+    arguments = _arguments(x, settings) | sizes | {
         "indptr": x.indptr, "indices": x.indices,
         "edge_logits": weights if return_weights else None,
     }  # fmt: skip
@@ -62,32 +68,29 @@ def forward(
 
 
 def backward(
-    x: Inputs, settings: Settings, seed: Tensor | None,
-    order: SourceOrder | None, out: Tensor, lse: Tensor,
-    dout: Tensor, dz: Tensor | None, dweights: Tensor | None, edge_grads: tuple[bool, ...],
-) -> tuple[Tensor, ...]:  # fmt: skip
-    """Return the gradients of q, k, v, vector, u, edge, bias and edge_weight.
-
-    `edge_grads` says which of those of edge, bias and edge_weight to compute; others are empty.
-    """
+    x: Inputs, settings: Settings, cotangents: Cotangents, needed: EdgeGradients
+) -> Gradients:
+    """Return the gradients of the inputs; those of edge values that are not needed are empty."""
+    assert cotangents.out is not None
     x = _contiguous_rows(x)
-    dout = _rows(dout)
-    arguments = _arguments(x, settings, seed) | _sizes(x, settings) | {
-        "lse": lse, "dout": dout, "dout_stride": dout.stride(0),
+    dout, dz, dweights = _rows(cotangents.dout), cotangents.dz, cotangents.dweights
+    arguments = _arguments(x, settings) | _sizes(x, settings) | {
+        "lse": cotangents.lse, "dout": dout, "dout_stride": dout.stride(0),
         "dz": None if dz is None else dz.contiguous(),
         "dweights": None if dweights is None else dweights.contiguous(),
     }  # fmt: skip
-    delta, dq, du = _by_target(x, arguments | {"out": out.contiguous()})
+    delta, dq, du = _by_target(x, arguments | {"out": cotangents.out.contiguous()})
     arguments["delta"] = delta
-    edges = _edge_gradients(x, settings, edge_grads)
-    order = order or cached_source_order(x.indptr, x.indices, x.k.shape[0])
+    edges = _edge_gradients(x, settings, needed)
+    order = x.by_source or cached_source_order(x.indptr, x.indices, x.k.shape[0])
     dk, dv, dvector = _by_source(x, arguments | edges, order)
     ds, applied = edges["dedge"], edges["applied"]
     if ds is not None and applied is not None:
         edges["dedge"] = _edge_features(x, arguments, ds, applied)
     found = (edges[name] for name in ("dedge", "dbias", "dweight"))
     # A new empty tensor for each: outputs of an operator must not alias.
-    return dq, dk, dv, dvector, du, *(x.v.new_empty(0) if y is None else y for y in found)
+    edge, bias, edge_weight = (x.v.new_empty(0) if y is None else y for y in found)
+    return Gradients(dq, dk, dv, dvector, du, edge, bias, edge_weight)
 
 
 def _by_target(x: Inputs, arguments: dict[str, Any]) -> tuple[Tensor, ...]:
@@ -157,21 +160,21 @@ def _by_source(
 
 
 def _edge_gradients(
-    x: Inputs, settings: Settings, edge_grads: tuple[bool, ...]
+    x: Inputs, settings: Settings, needed: EdgeGradients
 ) -> dict[str, Tensor | None]:
     """Return the edge tensors that the kernel by source writes, None for those not asked for.
 
     For edge features, `dedge` is ds and `applied` the weights after dropout, both [E, H].
     """
     per_head = len(x.indices), x.q.shape[1]
-    features = edge_grads[0] and settings.kind == DOT
+    features = needed.edge and settings.kind == DOT
     dedge = None
-    if edge_grads[0] and x.edge is not None:
+    if needed.edge and x.edge is not None:
         dedge = _float(x.v, *per_head) if features else torch.empty_like(x.edge)
     return {
         "dedge": dedge,
-        "dbias": _float(x.v, *per_head) if edge_grads[1] else None,
-        "dweight": _float(x.v, *per_head) if edge_grads[2] else None,
+        "dbias": _float(x.v, *per_head) if needed.bias else None,
+        "dweight": _float(x.v, *per_head) if needed.edge_weight else None,
         "applied": _float(x.v, *per_head) if features else None,
     }
 
@@ -229,12 +232,12 @@ def _widest(sizes: dict[str, Any]) -> int:
     return max(sizes["BLOCK_D"], sizes["BLOCK_V"], sizes["BLOCK_E"])
 
 
-def _arguments(x: Inputs, settings: Settings, seed: Tensor | None) -> dict[str, Any]:
+def _arguments(x: Inputs, settings: Settings) -> dict[str, Any]:
     """Return the arguments that all kernels have."""
     bias, weight = x.bias, x.edge_weight
     return {
         "q": x.q, "k": x.k, "v": x.v, "vector": x.vector, "u": x.u, "edge": x.edge, "bias": bias,
-        "weight": weight, "seed": seed, "edge_ids": x.edge_ids,
+        "weight": weight, "seed": x.seed, "edge_ids": x.edge_ids,
         "q_stride": x.q.stride(0), "k_stride": x.k.stride(0), "v_stride": x.v.stride(0),
         "bias_stride": 0 if bias is None else bias.stride(0),
         "bias_head": 0 if bias is None else bias.stride(1),

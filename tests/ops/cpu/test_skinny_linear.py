@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from graphformer.models.generation.modes import fast_linear
-from graphformer.ops.cpu.skinny_linear import linear, suits
+from graphformer.ops.cpu.skinny_linear import is_supported, linear
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -49,7 +49,7 @@ def test_rows_that_lie_apart():
     ids=["width", "height", "dtype", "strides", "device"],
 )
 def test_what_it_does_not_do(weight):
-    assert not suits(weight)
+    assert not is_supported(weight)
 
 
 def test_modules_are_afterwards_as_they_were():

@@ -1,0 +1,84 @@
+"""Steps on a tile of edges that only some calls need, compiled separately on first use.
+
+Except for `list_edges`, a step is `step(table, x, stride, count, edges, base)`: the tile's numbers
+x[h * stride + e], the list of its `count` edges (slots or ids) and, for steps that read or write
+one, the address of an array [E, H].
+"""
+
+# mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
+from __future__ import annotations
+
+from graphformer.ops.cpu import argument_table as at
+from graphformer.ops.cpu.argument_table import CAPACITY
+from graphformer.ops.cpu.simd import as_float, pointer, read_index, shift
+from graphformer.ops.cpu.vector_math import is_kept
+
+
+def list_edges(table, begin, count, nodes):
+    """Fill the three lists of a tile: neighbours, slots and ids of `count` edges from `begin` on.
+
+    12 more entries repeat the last edge: kernels process four edges at a time and prefetch ahead.
+    """
+    slots = shift(nodes, CAPACITY)
+    ids = shift(slots, CAPACITY)
+    wide = table[at.WIDE]
+    for e in range(count):
+        nodes[e] = read_index(table[at.NEIGHBOURS], wide, begin + e)
+        slots[e] = begin + e
+    if table[at.SLOTS] != 0:  # the pass by source: positions in the by-target order
+        for e in range(count):
+            slots[e] = read_index(table[at.SLOTS], wide, begin + e)
+    for e in range(count):
+        ids[e] = slots[e]
+    if table[at.EDGE_IDS] != 0:
+        edge_ids = pointer(table[at.EDGE_IDS], table)
+        for e in range(count):
+            ids[e] = edge_ids[slots[e]]
+    for e in range(count, count + 12):
+        nodes[e] = nodes[count - 1]
+        slots[e] = slots[count - 1]
+        ids[e] = ids[count - 1]
+
+
+def multiply(table, x, stride, count, ids, base):
+    """x = x * edge_weight."""
+    weight = pointer(table[at.WEIGHT], x)
+    step, head = table[at.WEIGHT_STRIDE], table[at.WEIGHT_HEAD]
+    for e in range(count):
+        for h in range(table[at.HEADS]):
+            x[h * stride + e] *= weight[ids[e] * step + h * head]
+
+
+def add_bias(table, x, stride, count, ids, base):
+    """x = x + bias."""
+    bias = pointer(table[at.BIAS], x)
+    step, head = table[at.BIAS_STRIDE], table[at.BIAS_HEAD]
+    for e in range(count):
+        for h in range(table[at.HEADS]):
+            x[h * stride + e] += bias[ids[e] * step + h * head]
+
+
+def drop(table, x, stride, count, slots, base):
+    """x = x * mask / (1 - dropout), with the mask of `graphformer.ops.common.dropout_mask`."""
+    heads, seed, threshold = table[at.HEADS], table[at.SEED], table[at.DROPOUT]
+    scale = as_float(table[at.KEEP_SCALE])
+    for h in range(heads):
+        for e in range(count):
+            keep = is_kept(seed, slots[e] * heads + h, threshold)
+            x[h * stride + e] = x[h * stride + e] * scale if keep else 0.0
+
+
+def write_edges(table, x, stride, count, ids, base):
+    """array[ids] = x."""
+    array, heads = pointer(base, x), table[at.HEADS]
+    for e in range(count):
+        for h in range(heads):
+            array[ids[e] * heads + h] = x[h * stride + e]
+
+
+def add_edges(table, x, stride, count, ids, base):
+    """x += array[ids]."""
+    array, heads = pointer(base, x), table[at.HEADS]
+    for e in range(count):
+        for h in range(heads):
+            x[h * stride + e] += array[ids[e] * heads + h]
