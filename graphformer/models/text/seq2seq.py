@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from graphformer.adjacency import complete
-from graphformer.data.batch import Batch, pack_tokens
+from graphformer.data.batch import Batch, pack_tokens, source_batch
 from graphformer.deprecated import renamed_keywords
 from graphformer.models.generation import (
     RENAMED,
@@ -105,11 +105,7 @@ class EncoderDecoder(nn.Module):
 
 def encode_source(encoder: nn.Module, pattern: Pattern, batch: BatchLike) -> Tensor:
     """Return the nodes that an encoder computes for `batch.source`, texts or images; [N, C']."""
-    source = Batch(x=batch.source, lengths=tuple(map(int, batch.source_lengths)))
-    for field in ("pos", "shapes"):
-        value = getattr(batch, f"source_{field}", None)
-        if value is not None:
-            setattr(source, field, value)
+    source = source_batch(batch)
     return encoder(source, pattern(source))
 
 

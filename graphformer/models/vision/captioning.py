@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.batch_type import BatchLike
 from graphformer.deprecated import renamed_keywords
-from graphformer.models.generation import RENAMED, EncoderOutput, eval_mode, generate
+from graphformer.models.generation import (
+    RENAMED,
+    EncoderOutput,
+    GenerateOptions,
+    eval_mode,
+    generate,
+)
 from graphformer.models.model import Model
 from graphformer.models.text.recurrent import AttentiveDecoder, Cell
 from graphformer.models.text.seq2seq import EncoderDecoder, encode_source
@@ -20,6 +27,7 @@ from graphformer.models.vision.cnn import cnn
 from graphformer.models.vision.embedding import old_patch_arguments
 from graphformer.models.vision.vit import ViT, vit
 from graphformer.nn import Head
+from graphformer.options import checked_options
 from graphformer.patterns import Causal, Complete, Pattern, lengths
 
 Encoder = Literal["cnn", "vit"]
@@ -150,8 +158,14 @@ class RecurrentCaptioner(nn.Module):
         return weights
 
     @renamed_keywords(**RENAMED)
+    @checked_options
     def generate(
-        self, batch: BatchLike, *, max_new_tokens: int, start_id: int, **options: Any
+        self,
+        batch: BatchLike,
+        *,
+        max_new_tokens: int,
+        start_id: int,
+        **options: Unpack[GenerateOptions],
     ) -> list[list[int]]:
         """Write a caption for each image, token by token.
 
@@ -169,7 +183,8 @@ class RecurrentCaptioner(nn.Module):
                 self.encode(batch), tuple(map(int, batch.source_lengths)), batch.source
             )
         starts = [[start_id]] * len(output.lengths)
-        options = {"adjacency": Causal(), **options, "cache": False, "encoder_output": output}
+        options.setdefault("adjacency", Causal())
+        options |= {"cache": False, "encoder_output": output}
         return generate(self, starts, max_new_tokens=max_new_tokens, **options)
 
 

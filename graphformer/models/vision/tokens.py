@@ -39,6 +39,7 @@ def connect_tokens(adjacency: Adjacency, lengths: tuple[int, ...], count: int) -
     return _connect(adjacency, lengths, count)
 
 
+@torch.compiler.disable  # a compiled model uses the cached adjacency
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)
 def _connect(adjacency: Adjacency, lengths: tuple[int, ...], count: int) -> Adjacency:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.batch_type import BatchLike
@@ -22,6 +22,7 @@ from graphformer.models.vision.embedding import (
 )
 from graphformer.models.vision.tokens import connect_tokens
 from graphformer.nn import Head, Transformer, weight_std
+from graphformer.nn.options import TransformerOptions
 from graphformer.patterns import AdjacencyLike, lengths
 from graphformer.patterns.fields import Layout
 
@@ -77,7 +78,10 @@ class ViT(Model):
         return 0 if self.tokens is None else len(self.tokens)
 
     def forward(
-        self, batch: BatchLike, adjacency: AdjacencyLike | None = None, **options: Any
+        self,
+        batch: BatchLike,
+        adjacency: AdjacencyLike | None = None,
+        **options: Unpack[TransformerOptions],
     ) -> Tensor:
         """Return the output for each image, [B, K], or for each patch, [N, C] or [N, K].
 
@@ -95,7 +99,10 @@ class ViT(Model):
         return nodes if self.head is None else self.head(nodes, batch)
 
     def nodes(
-        self, batch: BatchLike, adjacency: AdjacencyLike | None = None, **options: Any
+        self,
+        batch: BatchLike,
+        adjacency: AdjacencyLike | None = None,
+        **options: Unpack[TransformerOptions],
     ) -> tuple[Tensor, tuple[int, ...]]:
         """Return all nodes after the blocks, tokens first in each image, and nodes per image."""
         edges = self.resolve_adjacency(batch, adjacency)

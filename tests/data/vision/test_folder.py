@@ -287,8 +287,10 @@ def test_classes_of_a_checkpoint_keep_their_numbers(tmp_path: Path, is_set_up: b
     assert other.num_classes == 4
     other.setup()  # a second time changes nothing
     assert sorted({int(label) for _, labels in other.splits.values() for label in labels}) == [1, 3]
-    with pytest.raises(
-        ValueError, match="got the classes z, expected those of the run, a, b, c, d"
-    ):
+
+    def load() -> None:
         unknown.load_state_dict(state)
         unknown.setup()
+
+    with pytest.raises(ValueError, match="got the classes z, expected those of the run"):
+        load()

@@ -78,3 +78,11 @@ def test_images_of_mixed_sizes_go_through_any_adjacency(kind, pattern):
     model = BUILD[kind](source_adjacency=pattern, depth=1).eval()
     together, alone = (model(each, patterns.Causal()(each)) for each in (batch, one))
     torch.testing.assert_close(together[7:14], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_wrong_options_are_refused_by_name():
+    with pytest.raises(ValueError, match="encoder: got 'resnet', expected 'cnn' or 'vit'"):
+        models.captioner(11, channels=3, patch_size=2, encoder="resnet")
+    model = BUILD["recurrent"]().eval()
+    with pytest.raises(TypeError, match="'num_beam': did you mean 'num_beams'"):
+        model.generate(random_captions(), max_new_tokens=2, start_id=1, num_beam=2)

@@ -8,6 +8,7 @@ from helpers.images import patch_batch, random_images
 
 import graphformer as gf
 from graphformer import models, patterns
+from graphformer.batch_type import Batch
 
 KINDS = {
     "axial": {},
@@ -92,7 +93,7 @@ def test_patches_of_another_width_are_refused():
     batch = patch_batch(random_images())
     for kind in ("sincos", "convolutional"):
         model = models.vit(7, 12, 1, 3, channels=3, patch_size=4, **KINDS[kind])
-        with pytest.raises(ValueError, match=r"batch.x is \[42, 12\], but .* patches \[N, 48\]"):
+        with pytest.raises(ValueError, match=r"batch.x: got shape \[42, 12\], expected patches \[N, 48\]"):
             model(batch, gf.grid(batch.shapes))
 
 
@@ -130,3 +131,47 @@ def test_the_old_name_of_the_class_token_warns():
     with pytest.warns(FutureWarning, match="pool='class' is now called pool='cls'"):
         model = models.vit(7, 12, 1, 3, channels=3, patch_size=2, pool="class")
     assert model.pools_class_token
+
+
+def test_unknown_options_are_refused_by_name():
+    model = models.vit(7, 12, 1, 3, channels=3, patch_size=2)
+    batch = patch_batch(random_images())
+    with pytest.raises(TypeError, match="unexpected option 'bais': did you mean 'bias'"):
+        model(batch, patterns.Complete(), bais=None)
+    with pytest.raises(TypeError, match="'register'"):
+        models.vit(7, channels=3, patch_size=2, register=1)
+
+
+@pytest.mark.parametrize("pool", ["mean", "cls"])
+def test_a_compiled_model_gives_the_same(pool):
+    torch.manual_seed(0)
+    model = models.vit(7, 12, 1, 3, channels=3, patch_size=2, pool=pool).eval()
+    batch = patch_batch(random_images([(6, 10)] * 3))
+    adjacency = gf.complete(batch.lengths)
+    with torch.no_grad():
+        compiled = torch.compile(model, backend="eager")(batch, adjacency)
+        torch.testing.assert_close(compiled, model(batch, adjacency))
+
+
+@pytest.mark.parametrize("pool", ["mean", "cls"])
+def test_a_model_of_fixed_shapes_is_exported(pool):
+    torch.manual_seed(0)
+    model = models.vit(7, 12, 1, 3, channels=3, patch_size=2, pool=pool).eval()
+    batch = patch_batch(random_images([(6, 10)] * 3))
+    adjacency = gf.complete(batch.lengths)
+
+    class OfPatches(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            one = Batch(pos=batch.pos, lengths=batch.lengths, shapes=batch.shapes)
+            one.x = x
+            return self.model(one, adjacency)
+
+    with torch.no_grad():
+        exported = torch.export.export(OfPatches(), (batch.x,), strict=False).module()
+        other = torch.randn_like(batch.x)
+        batch.x = other
+        torch.testing.assert_close(exported(other), model(batch, adjacency))

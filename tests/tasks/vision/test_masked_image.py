@@ -65,3 +65,9 @@ def test_patches_are_normalised_and_back():
 def test_what_cannot_be_masked_is_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_misspelt_option_is_refused_by_name():
+    network = models.mae(8, channels=3, patch_size=2)
+    with pytest.raises(TypeError, match="'mask_ration': did you mean 'mask_ratio'"):
+        MaskedImageModeling(network, mask_ration=0.5)
