@@ -50,6 +50,7 @@ class Model(AdjacencyModel):
         exporter: writes the model in the checkpoint's format, for `save_pretrained`.
         newly_initialized: names of parameters that the checkpoint lacks.
         prompt: text that precedes each text in `encode`.
+        include_prompt: whether the head pools the nodes of the prompt too.
         generation_config: defaults of `generate`.
         pooler: BERT's map from a text's first node to a vector, which the head does not use.
 
@@ -57,6 +58,7 @@ class Model(AdjacencyModel):
     """
 
     exporter: Exporter | None = None
+    include_prompt: bool = True
 
     def __init__(
         self,

@@ -84,6 +84,11 @@ class TextEncoder(Network, Protocol):
         """Text that precedes each text."""
         ...
 
+    @property
+    def include_prompt(self) -> bool:
+        """Whether the head pools the nodes of the prompt too."""
+        ...
+
     def __call__(self, batch: BatchLike) -> Tensor:
         """Return vectors [B, C] of a packed batch, over the model's own adjacency."""
         ...

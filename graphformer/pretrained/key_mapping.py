@@ -107,11 +107,21 @@ def is_known_key(key: str, family: Family) -> bool:
 
 
 def _key_template(table: Table, name: str) -> str:
-    """Return the table's entry for a parameter, with the block number and suffix filled in."""
+    """Return the table's entry for a parameter, with the block number and suffix filled in.
+
+    Raises:
+        ValueError: when the architecture has no such parameter.
+    """
     number = re.search(r"blocks\.(\d+)\.", name)
     general = re.sub(r"blocks\.\d+\.", "blocks.#.", name)
     stem, _, last = general.rpartition(".")
-    key = table[general] if general in table else table[f"{stem}.*"].replace("*", last)
+    key = table.get(general, table.get(f"{stem}.*", "")).replace("*", last)
+    if not key:
+        raise ValueError(
+            f"model: got the parameter {name}, which its architecture in transformers lacks; load "
+            "the checkpoint by from_pretrained(..., head=) with the head to be saved, instead of "
+            "replacing parts of the model"
+        )
     return key if number is None else key.replace("#", number[1])
 
 

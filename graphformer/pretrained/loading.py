@@ -197,9 +197,10 @@ def _open_model(model: Any) -> tuple[Config, TensorReader]:
     config: Any = model.config
     values = json.loads(config.to_json_string(use_diff=False))
     values["architectures"] = [type(model).__name__]
-    return Config(values, f"the config of {type(model).__name__}"), StateDictReader(
-        model.state_dict()
-    )
+    tensors = model.state_dict()
+    if all(tensor.is_floating_point() for tensor in tensors.values()):
+        values.pop("quantization_config", None)  # transformers has dequantized the weights
+    return Config(values, f"the config of {type(model).__name__}"), StateDictReader(tensors)
 
 
 def _kind(config: Config, family: Family, head: HeadChoice) -> Kind:

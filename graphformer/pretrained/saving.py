@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -73,18 +74,30 @@ def _write(model: Model | CLIP, folder: Path) -> None:
     tensors = state_for_transformers(model)
     save_file(tensors, folder / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
     config = dict(model.config or {})
+    _set_tied(config, model)
     config["dtype"] = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     config.pop("torch_dtype", None)  # the old name of dtype
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     files = dict(model.extra_files)
-    head = getattr(model, "head", None)
-    if isinstance(head, Pooling):
-        files = {**sentence_files(head, config["hidden_size"]), **files}
+    if isinstance(model, Model) and isinstance(model.head, Pooling):
+        files |= sentence_files(model, model.head, config["hidden_size"])
     for name, text in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     if model.tokenizer is not None:
         model.tokenizer.save(folder / "tokenizer.json")
+
+
+def _set_tied(config: dict[str, Any], model: Model | CLIP) -> None:
+    """Correct the config if the head has a weight of its own, as after merging adapters into it."""
+    output = getattr(getattr(model, "head", None), "linear", None)
+    tokens = getattr(getattr(model, "embedding", None), "features", None)
+    family = FAMILIES[config["model_type"]]
+    tied = config.get("tie_word_embeddings")
+    tied = family.tie_word_embeddings if tied is None else tied
+    kind = family.kind(config["architectures"][0])
+    if tied and kind in ("masked_lm", "causal_lm") and output and tokens:
+        config["tie_word_embeddings"] = output.weight is tokens.weight
 
 
 def _replace_files(folder: Path, target: Path) -> None:

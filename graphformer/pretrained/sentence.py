@@ -42,6 +42,7 @@ def add_sentence_head(model: Model, folder: Path) -> None:
         name, path = str(module.get("type")).rpartition(".")[2], folder / module.get("path", "")
         if name == "Pooling":
             pool = _read_pooling(path / "config.json")
+            model.include_prompt = read_json(path / "config.json").get("include_prompt", True)
         elif name == "Normalize":
             normalize = True
         elif name != "Transformer":
@@ -62,13 +63,16 @@ def add_sentence_head(model: Model, folder: Path) -> None:
     if limit and isinstance(model.tokenizer, PretrainedTokenizer):
         model.tokenizer.max_length = limit
     settings = _read_optional(folder / "config_sentence_transformers.json")
-    model.prompt = (settings.get("prompts") or {}).get(settings.get("default_prompt_name"), "")
+    model.prompt = _default_prompt(settings)
 
 
-def sentence_files(head: Pooling, dim: int) -> dict[str, str]:
+def sentence_files(model: Model, head: Pooling, dim: int) -> dict[str, str]:
     """Return the files that make a folder a sentence encoder, by name.
 
+    Those that the model was loaded with are kept if they are in accord with it.
+
     Args:
+        model: with a prompt, a maximal length, and the files it was loaded with.
         head: pooling and normalization.
         dim: width C.
     """
@@ -84,10 +88,29 @@ def sentence_files(head: Pooling, dim: int) -> dict[str, str]:
     ]
     flags = {flag: POOLS.get(mode) == head.pool for flag, mode in POOLING_FLAGS.items()}
     pooling: dict[str, Any] = {"word_embedding_dimension": dim, **flags}
-    return {
-        "modules.json": json.dumps(modules, indent=2),
-        "1_Pooling/config.json": json.dumps(pooling, indent=2),
-    }
+    if not model.include_prompt:
+        pooling["include_prompt"] = False
+    new = {"modules.json": modules, "1_Pooling/config.json": pooling}
+    files = {name: json.dumps(content, indent=2) for name, content in new.items()}
+    files |= {name: text for name, text in model.extra_files.items() if name in files}
+    limit = getattr(model.tokenizer, "max_length", None)
+    name = "sentence_bert_config.json"
+    settings = json.loads(model.extra_files.get(name, "{}"))
+    if limit and settings.get("max_seq_length") != limit:
+        files[name] = json.dumps(settings | {"max_seq_length": limit}, indent=2)
+    name = "config_sentence_transformers.json"
+    settings = json.loads(model.extra_files.get(name, "{}"))
+    if _default_prompt(settings) != model.prompt:
+        prompts = {**(settings.get("prompts") or {}), "default": model.prompt}
+        settings |= {"prompts": prompts, "default_prompt_name": "default"}
+        files[name] = json.dumps(settings, indent=2)
+    return files
+
+
+def _default_prompt(settings: dict[str, Any]) -> str:
+    """Return the prompt of config_sentence_transformers.json that precedes texts by default."""
+    prompt: str = (settings.get("prompts") or {}).get(settings.get("default_prompt_name"), "")
+    return prompt
 
 
 def _read_optional(file: Path) -> dict[str, Any]:

@@ -185,3 +185,11 @@ def test_whole_numbers_are_no_weights(folder):
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(ValueError, match=r"got torch\.int64, expected floating point"):
         gf.from_pretrained(folder)
+
+
+def test_a_model_that_transformers_dequantized(make):
+    sizes = {"hidden_size": 10, "num_attention_heads": 5, "intermediate_size": 13}
+    theirs = make("BertModel", "BertConfig", vocab_size=29, num_hidden_layers=1, **sizes)
+    theirs.config.quantization_config = {"quant_method": "gguf"}
+    model = gf.from_pretrained(theirs)
+    assert "quantization_config" not in model.config

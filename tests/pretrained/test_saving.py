@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import graphformer as gf
+from graphformer.nn import Head
 from graphformer.pretrained import save_pretrained
 from graphformer.tasks.finetuning import add_lora, merge_lora
 
@@ -96,3 +97,31 @@ def test_merged_adapters(folder, tmp_path):
     assert_same_weights(merged, again)
     name = "transformer.blocks.1.attention.qkv.weight"
     assert not torch.equal(again.state_dict()[name], before[name])
+
+
+def test_adapters_merged_into_a_tied_head(make, transformers, tmp_path):
+    pytest.importorskip("peft", reason="needs the extra `peft`")
+    sizes = {"vocab_size": 29, "n_embd": 10, "n_layer": 1, "n_head": 2, "n_positions": 11}
+    theirs = make("GPT2LMHeadModel", "GPT2Config", **sizes)
+    adapted = add_lora(gf.from_pretrained(theirs), {"r": 2, "init_lora_weights": False})
+    with torch.no_grad():  # the head is trained as a whole, apart from the embedding
+        for name, parameter in adapted.named_parameters():
+            if "modules_to_save" in name:
+                parameter.add_(1)
+    merged = merge_lora(adapted).eval()
+    assert merged.head.linear.weight is not merged.embedding.features.weight
+    merged.save_pretrained(tmp_path)
+    again = gf.from_pretrained(tmp_path)
+    assert again.config["tie_word_embeddings"] is False
+    assert_same_weights(merged, again)
+    library = transformers.GPT2LMHeadModel.from_pretrained(tmp_path).eval()
+    ids = torch.tensor([[3, 5, 7]])
+    expected = merged(gf.data.pack_tokens([[3, 5, 7]]))
+    torch.testing.assert_close(library(ids).logits[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_replaced_head_is_refused(folder, tmp_path):
+    model = gf.from_pretrained(folder)
+    model.head = Head(10, 3, pool="mean")
+    with pytest.raises(ValueError, match=r"got the parameter head\.linear\.weight, which its arch"):
+        model.save_pretrained(tmp_path / "x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -147,9 +148,38 @@ def test_other_settings_of_the_folder(make, tmp_path):
 def test_written_files_are_read_again(tmp_path, normalize: bool):
     for pool in ("mean", "cls", "last", "max"):
         folder = tmp_path / pool
-        for name, text in sentence_files(Pooling(pool, normalize=normalize), 7).items():
+        written = gf.models.bert(11, dim=6, depth=1, num_heads=2)
+        written.prompt, written.include_prompt = "query: ", normalize
+        head = Pooling(pool, normalize=normalize)
+        for name, text in sentence_files(written, head, 6).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)
         model = gf.models.bert(11, dim=6, depth=1, num_heads=2)
         add_sentence_head(model, folder)
         assert (model.head.pool, model.head.normalize) == (pool, normalize)
+        assert (model.prompt, model.include_prompt) == ("query: ", normalize)
+
+
+def test_a_changed_prompt_and_length_are_saved(model, folder, tmp_path):
+    changed = gf.from_pretrained(folder)
+    changed.prompt, changed.tokenizer.max_length = "query: ", 31
+    changed.save_pretrained(tmp_path / "changed")
+    again = gf.from_pretrained(tmp_path / "changed")
+    assert (again.prompt, again.tokenizer.max_length) == ("query: ", 31)
+    model.save_pretrained(tmp_path / "same")
+    names = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
+    for name in names:
+        if (folder / name).is_file():
+            assert (tmp_path / "same" / name).read_text() == (folder / name).read_text()
+
+
+def test_a_prompt_that_is_not_pooled_equals_sentence_transformers(folder, tmp_path):
+    library = pytest.importorskip("sentence_transformers")
+    shutil.copytree(folder, tmp_path / "x")
+    file = tmp_path / "x" / "1_Pooling" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"include_prompt": False}))
+    settings = {"prompts": {"query": "Represent this: "}, "default_prompt_name": "query"}
+    (tmp_path / "x" / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    expected = library.SentenceTransformer(str(tmp_path / "x"), device="cpu").encode(TEXTS[:3])
+    found = gf.from_pretrained(tmp_path / "x").encode(TEXTS[:3])
+    torch.testing.assert_close(found, torch.from_numpy(expected), rtol=0, atol=1e-5)

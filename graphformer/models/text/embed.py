@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import TypedDict
 
-from graphformer.data.batch import pack_tokens
+from graphformer.data.batch import Batch, BatchLike, pack_tokens, positions_in_samples
 from graphformer.models.generation import eval_mode, max_length
 from graphformer.nn import Pooling
+from graphformer.patterns import lengths
 
 if TYPE_CHECKING:
     from graphformer.data.text.tokenizer import Tokenizer
@@ -65,7 +66,8 @@ def encode(
     ids = _token_ids(model, tokenizer, [prompt + text for text in listed] if prompt else listed)
     order = sorted(range(len(ids)), key=lambda number: len(ids[number]), reverse=True)
     device = next(model.parameters()).device
-    with eval_mode(model), _head_normalizing(head, normalize):
+    skipped = 0 if model.include_prompt else _prompt_length(tokenizer, prompt)
+    with eval_mode(model), _adapted_head(model, normalize, skipped):
         vectors = [
             model(pack_tokens([ids[number] for number in numbers], device=device))
             for numbers in _batches(order, ids, batch_tokens)
@@ -133,14 +135,43 @@ def _batches(order: list[int], ids: list[list[int]], tokens: int) -> Iterator[li
         yield batch
 
 
+def _prompt_length(tokenizer: Tokenizer, prompt: str) -> int:
+    """Return the number of tokens of a prompt, without a special token at its end."""
+    if not prompt:
+        return 0
+    ids = tokenizer.encode(prompt).tolist()
+    return len(ids) - (ids[-1] in tokenizer.special_ids)
+
+
 @contextmanager
-def _head_normalizing(head: nn.Module | None, normalize: bool | None) -> Iterator[None]:
-    """Turn a pooling head's normalization on or off; None leaves it, and it is restored on exit."""
-    if normalize is None or not isinstance(head, Pooling):
+def _adapted_head(model: TextEncoder, normalize: bool | None, skipped: int) -> Iterator[None]:
+    """Let a pooling head normalize or not, and skip the first nodes of each text.
+
+    With None, the head normalizes as it does by itself. It is restored on exit.
+    """
+    head = model.head
+    if not isinstance(head, Pooling) or (normalize is None and not skipped):
         yield
         return
-    before, head.normalize = head.normalize, normalize
+    adapted = Pooling(head.pool, normalize=head.normalize if normalize is None else normalize)
+    # The first node of "cls" is the class token, also behind a prompt.
+    model.head = _SkipNodes(adapted, 0 if head.pool == "cls" else skipped)  # type: ignore[misc]
     try:
         yield
     finally:
-        head.normalize = before
+        model.head = head  # type: ignore[misc]
+
+
+class _SkipNodes(nn.Module):
+    """A pooling head that ignores the first `count` nodes of each sample."""
+
+    def __init__(self, head: Pooling, count: int) -> None:
+        super().__init__()
+        self.head, self.count = head, count
+
+    def forward(self, x: Tensor, batch: BatchLike) -> Tensor:
+        """Return vectors [B, C] of x [N, C]."""
+        sizes = lengths(batch)
+        kept = torch.from_numpy(positions_in_samples(sizes) >= self.count).to(x.device)
+        rest = tuple(max(size - self.count, 0) for size in sizes)
+        return self.head(x[kept], Batch(lengths=rest, num_nodes=sum(rest)))

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypedDict, Unpack
 
 from graphformer.models import Model
 from graphformer.nn import (
@@ -167,17 +168,27 @@ def adjacency(config: Config, depth: int) -> Pattern | Sequence[Pattern]:
     return [window if name == "sliding_attention" else Causal() for name in types]
 
 
-def family(name: str, eos: int | None, **options: Any) -> Family:
+class Variant(TypedDict, total=False):
+    """Differences between the families, as keyword arguments of `build`."""
+
+    biases: tuple[bool, bool] | None
+    mlp_bias: bool | None
+    kv_heads: int | None
+    head_dim: int | None
+    qk_norm: bool
+
+
+def family(name: str, eos: int | None, **variant: Unpack[Variant]) -> Family:
     """Return a family whose classes in `transformers` start with `name`.
 
     Args:
         name: first part of the names.
         eos: the token that ends a text if the config names none.
-        options: of `build`.
+        variant: keyword arguments of `build`.
     """
     return Family(
         prefix="model",
-        build=partial(build, **options),
+        build=partial(build, **variant),
         trunk=TRUNK,
         heads=HEADS,
         architectures={kind: f"{name}{ending}" for kind, ending in NAMES.items()},  # type: ignore[misc]

@@ -73,6 +73,22 @@ def test_prompts_precede_texts():
     torch.testing.assert_close(model.encode("?ab", prompt=""), expected[0])
 
 
+@pytest.mark.parametrize("pool", ["mean", "max", "last", "cls"])
+def test_a_prompt_can_be_left_out_of_the_pooling(pool):
+    model = encoder(normalize=False, pool=pool)
+    nodes = model.transformer(
+        model.embedding(pack_tokens([model.tokenizer.encode("??ab")])), Complete()(
+            pack_tokens([[0] * 4])
+        )
+    ).detach()  # fmt: skip
+    model.prompt, model.include_prompt = "??", False
+    expected = {"mean": nodes[2:].mean(0), "max": nodes[2:].amax(0), "last": nodes[3],
+                "cls": nodes[0]}  # fmt: skip
+    found = model.encode(["ab", "c"])[0]
+    torch.testing.assert_close(found, expected[pool])
+    assert model.head.pool == pool, "restored"
+
+
 def test_long_texts_are_truncated():
     model = encoder(max_length=5)
     torch.testing.assert_close(model.encode("abcabca"), model.encode("abcab"))
