@@ -146,14 +146,14 @@ def mae_memory(repeats: int) -> dict[str, Any]:
 
 def report(found: dict[str, Any], folder: Path) -> None:
     lines = [
-        "# What adjacencies cost over images",
+        "# Cost of adjacencies over images",
         "",
         f"`python experiments/vision_cost.py`, threads: {found['threads']}, torch "
         f"{torch.__version__}.",
         "A training step (forward and backward) of 8 grey images, patch 4, width 64, 4 blocks; the "
-        "shortest of several. Memory is that of torch's tensors.",
+        "fastest of several. Memory is that of torch's tensors.",
         "",
-        "| side | nodes | adjacency | edges an image | ms a step | MiB above start |",
+        "| side | nodes | adjacency | edges per image | ms per step | MiB above start |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in found["growth"]:
@@ -161,21 +161,21 @@ def report(found: dict[str, Any], folder: Path) -> None:
             f"| {row['side']} | {row['nodes']:,} | {row['adjacency']} | {row['edges']:,} | "
             f"{1e3 * row['seconds']:.0f} | {row['memory'] / 2**20:.0f} |"
         )
-    lines += ["", "![Cost against the images' side](cost.png)", ""]
+    lines += ["", "![Cost against image size](cost.png)", ""]
     peer = found["timm"]
     if "missing" in peer:
-        lines.append(f"Beside timm: {peer['missing']}.")
+        lines.append(f"Comparison with timm: {peer['missing']}.")
     else:
         lines.append(
-            f"Beside timm {peer['timm']}, the same shape (64 x 64 colour, patch 8, width 192, 6 "
-            f"blocks, 16 images): {1e3 * peer['ours']:.0f} ms a step to "
-            f"{1e3 * peer['theirs']:.0f}, median ratio {peer['ratio']:.2f}."
+            f"Compared with timm {peer['timm']}, the same shape (64 x 64 colour, patch 8, width 192, "
+            f"6 blocks, 16 images): {1e3 * peer['ours']:.0f} ms per step, timm's "
+            f"{1e3 * peer['theirs']:.0f} ms, median ratio {peer['ratio']:.2f}."
         )
     quarter, whole = found["mae"]["quarter"], found["mae"]["all"]
     lines += [
         "",
         f"Masked autoencoder, 64 x 64 colour, patch 4, width 192, 6 blocks, 16 images: "
-        f"{1e3 * quarter['seconds']:.0f} ms and {quarter['memory'] / 2**20:.0f} MiB a step with a "
+        f"{1e3 * quarter['seconds']:.0f} ms and {quarter['memory'] / 2**20:.0f} MiB per step with a "
         f"quarter of the patches encoded, {1e3 * whole['seconds']:.0f} ms and "
         f"{whole['memory'] / 2**20:.0f} MiB with all.",
         "",

@@ -131,12 +131,11 @@ def _about(about: dict[str, Any]) -> list[str]:
         f"{about['date']}, {about['processor']}, {about['threads']} threads "
         f"(waiting: {about['waiting']}), {about['device']}, "
         f"Python {about['python']}; {packages}. float32 unless a row says otherwise. Times are "
-        "medians (quartiles) of interleaved rounds; a ratio is within a round, over the row that "
-        "reads 1. Outputs and gradients of every peer are compared with the others' before "
-        "anything is timed.",
+        "medians (quartiles) of interleaved rounds; ratios are within a round, relative to the row "
+        "with ratio 1. Outputs and gradients of all peers are compared before the measurement.",
         "",
         "On a plain `edge_index` and a CPU, PyG runs the same code with torch-scatter as without; "
-        '"PyG + torch-scatter" is therefore given a sorted `EdgeIndex`, on which it does enter '
+        '"PyG + torch-scatter" therefore uses a sorted `EdgeIndex`, for which PyG calls '
         "torch-scatter's kernels (calls counted in results.json).",
         "",
     ]
