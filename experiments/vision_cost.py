@@ -167,16 +167,16 @@ def report(found: dict[str, Any], folder: Path) -> None:
         lines.append(f"Comparison with timm: {peer['missing']}.")
     else:
         lines.append(
-            f"Compared with timm {peer['timm']}, the same shape (64 x 64 colour, patch 8, width 192, "
-            f"6 blocks, 16 images): {1e3 * peer['ours']:.0f} ms per step, timm's "
+            f"Compared with timm {peer['timm']}, the same shape (64 x 64 colour, patch 8, width "
+            f"192, 6 blocks, 16 images): {1e3 * peer['ours']:.0f} ms per step, timm's "
             f"{1e3 * peer['theirs']:.0f} ms, median ratio {peer['ratio']:.2f}."
         )
     quarter, whole = found["mae"]["quarter"], found["mae"]["all"]
     lines += [
         "",
         f"Masked autoencoder, 64 x 64 colour, patch 4, width 192, 6 blocks, 16 images: "
-        f"{1e3 * quarter['seconds']:.0f} ms and {quarter['memory'] / 2**20:.0f} MiB per step with a "
-        f"quarter of the patches encoded, {1e3 * whole['seconds']:.0f} ms and "
+        f"{1e3 * quarter['seconds']:.0f} ms and {quarter['memory'] / 2**20:.0f} MiB per step with "
+        f"a quarter of the patches encoded, {1e3 * whole['seconds']:.0f} ms and "
         f"{whole['memory'] / 2**20:.0f} MiB with all.",
         "",
     ]
