@@ -1,4 +1,4 @@
-"""What tests of the Triton kernels share: inputs, and results against the definition."""
+"""Inputs of the tests of the Triton kernels, and comparisons with the definition."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from graphformer.ops.common import AttentionOptions
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
 NATIVE = [] if INTERPRETED else [pytest.mark.gpu]
-"""The marks of a file of these tests."""
+"""The pytest marks of a file with these tests."""
 
 HEADS, KV_HEADS, WIDTH, VALUE_WIDTH, FEATURES = 6, 3, 5, 7, 3
 FUNCTIONS = ["attention", "additive_attention", "gatv2_attention", "edge_feature_attention"]
@@ -73,8 +73,8 @@ def inputs(function: str, adjacency: Adjacency, kv_heads: int = KV_HEADS, width:
     return tensors
 
 
-def own(function: str, adjacency: Adjacency) -> dict[str, object]:
-    """The options that only this function has."""
+def function_options(function: str, adjacency: Adjacency) -> dict[str, object]:
+    """Return the options that only this function has."""
     edges = adjacency.num_edges
     if function in ("attention", "edge_feature_attention"):
         return {"scale": 0.37}
@@ -84,7 +84,7 @@ def own(function: str, adjacency: Adjacency) -> dict[str, object]:
 
 
 def exact_results(module, function, tensors, adjacency, **options):  # type: ignore[no-untyped-def]
-    """The same of an oracle, on a CPU in float64."""
+    """Return the `results` of an oracle, on a CPU in float64."""
     tensors = [x.cpu().double() for x in tensors]
     options = {
         n: (x.cpu() if n == "seed" else x.cpu().double()) if isinstance(x, Tensor) else x
@@ -94,7 +94,7 @@ def exact_results(module, function, tensors, adjacency, **options):  # type: ign
 
 
 def results(module, function, tensors, adjacency, **options):  # type: ignore[no-untyped-def]
-    """Outputs and the gradients of all inputs and edge values of a fixed linear loss."""
+    """Return outputs, and gradients of a linear loss by all inputs and edge values."""
 
     def leaf(x: Tensor) -> Tensor:
         return x.detach().clone().requires_grad_()
@@ -120,11 +120,11 @@ def assert_same(function, tensors, adjacency, oracle=reference, dtype=torch.floa
         options = {n: x for n, x in options.items() if n in ("scale", "bias", "edge_weight")}
     theirs = exact_results(oracle, function, narrow, adjacency, **options)
     rtol, atol = TOLERANCE[dtype]
-    for mine, exact in zip(itertools.chain(*ours), itertools.chain(*theirs), strict=True):
-        assert mine.dtype == dtype
-        assert torch.isfinite(mine).all()
+    for actual, exact in zip(itertools.chain(*ours), itertools.chain(*theirs), strict=True):
+        assert actual.dtype == dtype
+        assert torch.isfinite(actual).all()
         size = max(1.0, float(exact.abs().max())) if exact.numel() else 1.0
-        torch.testing.assert_close(mine.cpu().double(), exact, rtol=rtol, atol=atol * size)
+        torch.testing.assert_close(actual.cpu().double(), exact, rtol=rtol, atol=atol * size)
 
 
 def bits_are_equal(first, second) -> bool:  # type: ignore[no-untyped-def]

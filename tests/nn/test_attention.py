@@ -22,16 +22,16 @@ def randn(*shape, seed=0):
 def copy(pairs) -> None:
     """Give ours theirs; biases that start at zero are drawn first, so that they count."""
     with torch.no_grad():
-        for number, (mine, other) in enumerate(pairs):
+        for number, (ours, other) in enumerate(pairs):
             other.copy_(randn(*other.shape, seed=number) / 3)
-            mine.copy_(other.reshape(mine.shape))
+            ours.copy_(other.reshape(ours.shape))
 
 
-def assert_same(mine, other, pairs, inputs) -> None:
+def assert_same(ours, other, pairs, inputs) -> None:
     """Outputs, and the gradients of inputs and of all weights."""
     leaves = [x.clone().requires_grad_() for x in inputs]
     others = [x.clone().requires_grad_() for x in inputs]
-    out, expected = mine(*leaves), other(*others)
+    out, expected = ours(*leaves), other(*others)
     torch.testing.assert_close(out, expected)
     cotangent = randn(*out.shape, seed=77)
     got = torch.autograd.grad((out * cotangent).sum(), [*leaves, *(a for a, _ in pairs)])
@@ -41,42 +41,42 @@ def assert_same(mine, other, pairs, inputs) -> None:
 
 
 def both(bias=True):
-    mine = gf.nn.MultiHeadAttention(DIM, HEADS, bias=bias).double()
+    ours = gf.nn.MultiHeadAttention(DIM, HEADS, bias=bias).double()
     other = nn.MultiheadAttention(DIM, HEADS, bias=bias, batch_first=True).double()
-    pairs = [(mine.qkv.weight, other.in_proj_weight), (mine.out.weight, other.out_proj.weight)]
+    pairs = [(ours.qkv.weight, other.in_proj_weight), (ours.out.weight, other.out_proj.weight)]
     if bias:
-        pairs += [(mine.qkv.bias, other.in_proj_bias), (mine.out.bias, other.out_proj.bias)]
+        pairs += [(ours.qkv.bias, other.in_proj_bias), (ours.out.bias, other.out_proj.bias)]
     copy(pairs)
-    assert len(list(mine.parameters())) == len(pairs)
-    return mine, other, pairs
+    assert len(list(ours.parameters())) == len(pairs)
+    return ours, other, pairs
 
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_self_attention_is_torchs(bias):
-    mine, other, pairs = both(bias)
+    ours, other, pairs = both(bias)
     adjacency = gf.complete(11)
-    assert_same(lambda x: mine(x, adjacency), lambda x: other(x, x, x)[0], pairs, [randn(11, DIM)])
+    assert_same(lambda x: ours(x, adjacency), lambda x: other(x, x, x)[0], pairs, [randn(11, DIM)])
 
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_cross_attention_is_torchs(bias):
-    mine, other, pairs = both(bias)
+    ours, other, pairs = both(bias)
     adjacency = gf.complete(5, 11)
     assert_same(
-        lambda x, source: mine(x, adjacency, source),
+        lambda x, source: ours(x, adjacency, source),
         lambda x, source: other(x, source, source)[0],
         pairs,
         [randn(5, DIM), randn(11, DIM)],
     )
 
 
-def test_a_mask_is_torchs_turned_round():
-    mine, other, pairs = both()
+def test_a_mask_is_the_complement_of_torchs():
+    ours, other, pairs = both()
     mask = randn(7, 7, seed=3) > 0
     mask.fill_diagonal_(True)
     adjacency = gf.from_mask(mask)
     assert_same(
-        lambda x: mine(x, adjacency),
+        lambda x: ours(x, adjacency),
         lambda x: other(x, x, x, attn_mask=~mask)[0],
         pairs,
         [randn(7, DIM)],
@@ -84,7 +84,7 @@ def test_a_mask_is_torchs_turned_round():
 
 
 def test_a_ragged_batch_is_torchs_with_padding():
-    mine, other, pairs = both()
+    ours, other, pairs = both()
     lengths = [3, 7, 5]
     padding = torch.arange(7) >= torch.tensor(lengths).unsqueeze(1)
 
@@ -93,13 +93,13 @@ def test_a_ragged_batch_is_torchs_with_padding():
         return other(dense, dense, dense, key_padding_mask=padding)[0][~padding]
 
     adjacency = gf.complete(lengths)
-    assert_same(lambda x: mine(x, adjacency), padded, pairs, [randn(15, DIM)])
+    assert_same(lambda x: ours(x, adjacency), padded, pairs, [randn(15, DIM)])
 
 
 def test_returned_weights_are_torchs():
-    mine, other, _ = both()
+    ours, other, _ = both()
     x = randn(11, DIM)
-    _, weights = mine(x, gf.complete(11), return_weights=True)
+    _, weights = ours(x, gf.complete(11), return_weights=True)
     _, expected = other(x, x, x, average_attn_weights=False)
     torch.testing.assert_close(weights, expected.permute(1, 2, 0).flatten(0, 1))
 
@@ -138,12 +138,12 @@ def test_heads_of_any_width_with_normalised_queries_and_keys():
 
 
 def test_sources_of_another_width():
-    mine = gf.nn.MultiHeadAttention(DIM, HEADS, num_kv_heads=1, source_dim=11).double()
+    ours = gf.nn.MultiHeadAttention(DIM, HEADS, num_kv_heads=1, source_dim=11).double()
     x, source, adjacency = randn(5, DIM), randn(7, 11), gf.complete(5, 7)
-    q = mine.q(x).view(5, HEADS, 7)
-    k, v = mine.kv(source).view(7, 2, 7).split(1, 1)
-    expected = mine.out(gf.attention(q, k, v, adjacency).flatten(1))
-    torch.testing.assert_close(mine(x, adjacency, source), expected)
+    q = ours.q(x).view(5, HEADS, 7)
+    k, v = ours.kv(source).view(7, 2, 7).split(1, 1)
+    expected = ours.out(gf.attention(q, k, v, adjacency).flatten(1))
+    torch.testing.assert_close(ours(x, adjacency, source), expected)
 
 
 def test_dropout_only_in_training():
@@ -163,59 +163,59 @@ def test_state_dict_round_trip():
 
 def graph_pair(cls, *, concat, v2, bias=True, in_dim=5, edge_dim=None):
     same = {"concat": concat, "bias": bias, "edge_dim": edge_dim}
-    mine = gf.nn.GraphAttention(in_dim, 7, 3, v2=v2, **same).double()
+    ours = gf.nn.GraphAttention(in_dim, 7, 3, v2=v2, **same).double()
     other = cls(in_dim, 7, 3, add_self_loops=False, **same).double()
     if v2:
         pairs = [
-            (mine.source.weight, other.lin_l.weight),
-            (mine.target.weight, other.lin_r.weight),
-            (mine.score, other.att),
+            (ours.source.weight, other.lin_l.weight),
+            (ours.target.weight, other.lin_r.weight),
+            (ours.score, other.att),
         ]
         if bias:
             pairs += [
-                (mine.source.bias, other.lin_l.bias),
-                (mine.target.bias, other.lin_r.bias),
+                (ours.source.bias, other.lin_l.bias),
+                (ours.target.bias, other.lin_r.bias),
             ]
     else:
-        pairs = [(mine.source.weight, other.lin.weight)]
+        pairs = [(ours.source.weight, other.lin.weight)]
     if bias:
-        pairs.append((mine.bias, other.bias))
+        pairs.append((ours.bias, other.bias))
     if edge_dim:
-        pairs.append((mine.edge.weight, other.lin_edge.weight))
+        pairs.append((ours.edge.weight, other.lin_edge.weight))
     copy(pairs)
     if not v2:  # ours holds both scores in one
         with torch.no_grad():
-            other.att_dst.copy_(mine.score[:1])
-            other.att_src.copy_(mine.score[1:2])
+            other.att_dst.copy_(ours.score[:1])
+            other.att_src.copy_(ours.score[1:2])
             if edge_dim:
-                other.att_edge.copy_(mine.score[2:])
-    return mine, other, pairs
+                other.att_edge.copy_(ours.score[2:])
+    return ours, other, pairs
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("concat", [True, False])
 @pytest.mark.parametrize(("cls", "v2"), [(pyg.GATConv, False), (pyg.GATv2Conv, True)])
 def test_graph_attention_is_pygs(cls, v2, concat, bias):
-    mine, other, pairs = graph_pair(cls, concat=concat, v2=v2, bias=bias)
+    ours, other, pairs = graph_pair(cls, concat=concat, v2=v2, bias=bias)
     adjacency = gf.from_edge_index(random_edges(13, 13, 41), 13).with_self_loops()
     x = randn(13, 5)
     edges = adjacency.edge_index
-    assert_same(lambda x: mine(x, adjacency), lambda x: other(x, edges), pairs, [x])
+    assert_same(lambda x: ours(x, adjacency), lambda x: other(x, edges), pairs, [x])
     if not v2:
-        mine.zero_grad(), other.zero_grad()
-        mine(x, adjacency).square().sum().backward()
+        ours.zero_grad(), other.zero_grad()
+        ours(x, adjacency).square().sum().backward()
         other(x, edges).square().sum().backward()
-        torch.testing.assert_close(mine.score.grad[:1], other.att_dst.grad)
-        torch.testing.assert_close(mine.score.grad[1:], other.att_src.grad)
+        torch.testing.assert_close(ours.score.grad[:1], other.att_dst.grad)
+        torch.testing.assert_close(ours.score.grad[1:], other.att_src.grad)
 
 
 @pytest.mark.parametrize(("cls", "v2"), [(pyg.GATConv, False), (pyg.GATv2Conv, True)])
 def test_features_of_edges_are_pygs(cls, v2):
-    mine, other, pairs = graph_pair(cls, concat=True, v2=v2, edge_dim=2)
+    ours, other, pairs = graph_pair(cls, concat=True, v2=v2, edge_dim=2)
     adjacency = gf.from_edge_index(random_edges(13, 13, 41), 13)
     x, features = randn(13, 5), randn(adjacency.num_edges, 2)
     assert_same(
-        lambda x, features: mine(x, adjacency, edge_attr=features),
+        lambda x, features: ours(x, adjacency, edge_attr=features),
         lambda x, features: other(x, adjacency.edge_index, features),
         pairs,
         [x, features],
@@ -247,20 +247,20 @@ def test_an_edge_weight_and_a_bias_change_the_logits(v2):
 
 @pytest.mark.parametrize(("cls", "v2"), [(pyg.GATConv, False), (pyg.GATv2Conv, True)])
 def test_self_loops_are_those_that_pyg_adds(cls, v2):
-    mine, other, _ = graph_pair(cls, concat=True, v2=v2)
+    ours, other, _ = graph_pair(cls, concat=True, v2=v2)
     other.add_self_loops = True
     edges, x = random_edges(13, 13, 41), randn(13, 5)
     adjacency = gf.from_edge_index(edges, 13).with_self_loops()
-    torch.testing.assert_close(mine(x, adjacency), other(x, edges))
+    torch.testing.assert_close(ours(x, adjacency), other(x, edges))
 
 
 @pytest.mark.parametrize(("cls", "v2"), [(pyg.GATConv, False), (pyg.GATv2Conv, True)])
 def test_graph_attention_from_sources_to_targets_is_pygs(cls, v2):
-    mine, other, pairs = graph_pair(cls, concat=True, v2=v2)
+    ours, other, pairs = graph_pair(cls, concat=True, v2=v2)
     edges = random_edges(5, 11, 23)
     adjacency = gf.from_edge_index(edges, (5, 11))
     assert_same(
-        lambda x, source: mine(x, adjacency, source),
+        lambda x, source: ours(x, adjacency, source),
         lambda x, source: other((source, x), edges),
         pairs,
         [randn(5, 5), randn(11, 5)],
@@ -268,9 +268,9 @@ def test_graph_attention_from_sources_to_targets_is_pygs(cls, v2):
 
 
 def test_returned_weights_are_pygs():
-    mine, other, _ = graph_pair(pyg.GATConv, concat=True, v2=False)
+    ours, other, _ = graph_pair(pyg.GATConv, concat=True, v2=False)
     edges, x = random_edges(13, 13, 41), randn(13, 5)
-    _, weights = mine(x, gf.from_edge_index(edges, 13), return_weights=True)
+    _, weights = ours(x, gf.from_edge_index(edges, 13), return_weights=True)
     _, (_, expected) = other(x, edges, return_attention_weights=True)
     torch.testing.assert_close(weights, expected)
 

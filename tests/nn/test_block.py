@@ -17,12 +17,12 @@ def randn(*shape, seed=0):
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
-def attention_pairs(mine, other):
+def attention_pairs(ours, other):
     return [
-        (mine.qkv.weight, other.in_proj_weight),
-        (mine.qkv.bias, other.in_proj_bias),
-        (mine.out.weight, other.out_proj.weight),
-        (mine.out.bias, other.out_proj.bias),
+        (ours.qkv.weight, other.in_proj_weight),
+        (ours.qkv.bias, other.in_proj_bias),
+        (ours.out.weight, other.out_proj.weight),
+        (ours.out.bias, other.out_proj.bias),
     ]
 
 
@@ -30,8 +30,8 @@ def layer_pairs(modules):
     return [(getattr(a, n), getattr(b, n)) for a, b in modules for n in ("weight", "bias")]
 
 
-def assert_same(mine, other, pairs, inputs, run, run_other):
-    assert len(list(mine.parameters())) == len(list(other.parameters())) == len(pairs)
+def assert_same(ours, other, pairs, inputs, run, run_other):
+    assert len(list(ours.parameters())) == len(list(other.parameters())) == len(pairs)
     with torch.no_grad():
         for number, (a, b) in enumerate(pairs):
             b.copy_(randn(*b.shape, seed=number) / 2)
@@ -49,7 +49,7 @@ def assert_same(mine, other, pairs, inputs, run, run_other):
 @pytest.mark.parametrize("norm_first", [True, False], ids=["pre-norm", "post-norm"])
 @pytest.mark.parametrize("masked", [False, True])
 def test_block_is_torchs_encoder_layer(norm_first, masked):
-    mine = Block(
+    ours = Block(
         MultiHeadAttention(DIM, HEADS),
         FeedForward(DIM, HIDDEN),
         nn.LayerNorm(DIM),
@@ -59,29 +59,29 @@ def test_block_is_torchs_encoder_layer(norm_first, masked):
     other = nn.TransformerEncoderLayer(
         DIM, HEADS, HIDDEN, 0.0, "gelu", norm_first=norm_first, batch_first=True
     ).double()
-    pairs = attention_pairs(mine.attention, other.self_attn) + layer_pairs(
+    pairs = attention_pairs(ours.attention, other.self_attn) + layer_pairs(
         [
-            (mine.mlp[0], other.linear1),
-            (mine.mlp[3], other.linear2),
-            (mine.norm1, other.norm1),
-            (mine.norm2, other.norm2),
+            (ours.mlp[0], other.linear1),
+            (ours.mlp[3], other.linear2),
+            (ours.norm1, other.norm1),
+            (ours.norm2, other.norm2),
         ]
     )
     mask = nn.Transformer.generate_square_subsequent_mask(7, dtype=torch.float64)
     adjacency = gf.causal(7) if masked else gf.complete(7)
     assert_same(
-        mine,
+        ours,
         other,
         pairs,
         [randn(7, DIM)],
-        lambda x: mine(x, adjacency),
+        lambda x: ours(x, adjacency),
         lambda x: other(x.unsqueeze(0), mask if masked else None).squeeze(0),
     )
 
 
 @pytest.mark.parametrize("norm_first", [True, False], ids=["pre-norm", "post-norm"])
 def test_decoder_block_is_torchs_decoder_layer(norm_first):
-    mine = DecoderBlock(
+    ours = DecoderBlock(
         MultiHeadAttention(DIM, HEADS),
         MultiHeadAttention(DIM, HEADS),
         FeedForward(DIM, HIDDEN, activation=nn.ReLU),
@@ -92,25 +92,25 @@ def test_decoder_block_is_torchs_decoder_layer(norm_first):
         DIM, HEADS, HIDDEN, 0.0, "relu", norm_first=norm_first, batch_first=True
     ).double()
     pairs = [
-        *attention_pairs(mine.attention, other.self_attn),
-        *attention_pairs(mine.cross_attention, other.multihead_attn),
+        *attention_pairs(ours.attention, other.self_attn),
+        *attention_pairs(ours.cross_attention, other.multihead_attn),
         *layer_pairs(
             [
-                (mine.mlp[0], other.linear1),
-                (mine.mlp[3], other.linear2),
-                (mine.norm1, other.norm1),
-                (mine.norm2, other.norm2),
-                (mine.norm3, other.norm3),
+                (ours.mlp[0], other.linear1),
+                (ours.mlp[3], other.linear2),
+                (ours.norm1, other.norm1),
+                (ours.norm2, other.norm2),
+                (ours.norm3, other.norm3),
             ]
         ),
     ]
     mask = nn.Transformer.generate_square_subsequent_mask(7, dtype=torch.float64)
     assert_same(
-        mine,
+        ours,
         other,
         pairs,
         [randn(7, DIM), randn(11, DIM)],
-        lambda x, source: mine(x, gf.causal(7), source, gf.complete(7, 11)),
+        lambda x, source: ours(x, gf.causal(7), source, gf.complete(7, 11)),
         lambda x, source: other(x.unsqueeze(0), source.unsqueeze(0), mask).squeeze(0),
     )
 

@@ -124,7 +124,7 @@ def test_virtual_nodes_have_a_distance_of_their_own():
     assert (bias(batch, adjacency)[touched] == bias.table[FAR + 2]).all()
 
 
-def test_paths_are_what_graphormer_says():
+def test_path_bias_is_graphormers_formula():
     batch = batched(ShortestPaths(FAR))
     bias = drawn(PathBias(FEATURES, FAR, HEADS)).double()
     adjacency = Complete()(batch)
@@ -141,7 +141,7 @@ def test_paths_are_what_graphormer_says():
     torch.testing.assert_close(bias(batch, adjacency), expected[target, source])
 
 
-def test_errors_name_what_is_missing():
+def test_errors_name_absent_fields():
     batch = Data(edge_index=random_edges(3, 3, 5), num_nodes=3)
     adjacency = Edges()(batch)
     for module, name in [

@@ -36,17 +36,17 @@ def test_names():
         ("virtual_node:2", "expected one virtual node per graph"),
     ],
 )
-def test_names_that_mean_nothing(text, message):
+def test_invalid_names_are_refused(text, message):
     with pytest.raises(ValueError, match=message):
         parse_encodings([text])
 
 
-def test_a_name_that_comes_twice():
+def test_repeated_names_are_refused():
     with pytest.raises(ValueError, match="got 'degree' twice"):
         parse_encodings(["degree:3", "degree:5"])
 
 
-def test_all_parts_add_up():
+def test_the_embedding_is_the_sum_of_its_parts():
     encodings = ["laplacian:4", "random_walk:6", "degree:2", "virtual_node", "shortest_path:3"]
     embedding = GraphEmbedding(7, 11, encodings=encodings, num_node_types=3).eval()
     torch.nn.init.normal_(embedding.virtual_node)
@@ -72,7 +72,7 @@ def test_all_parts_add_up():
     torch.testing.assert_close(embedding(data), expected)
 
 
-def test_signs_are_random_in_training_alone_and_one_a_sample():
+def test_signs_are_random_per_sample_in_training_only():
     torch.manual_seed(0)
     embedding = GraphEmbedding(7, 3, encodings=["laplacian:3"])
     with torch.no_grad():
@@ -92,7 +92,7 @@ def test_signs_are_random_in_training_alone_and_one_a_sample():
     assert torch.equal(embedding(data), data.laplacian_pe)
 
 
-def test_errors_name_what_the_data_lacks():
+def test_errors_name_absent_fields():
     for encoding, name in [
         ("laplacian:4", "laplacian_pe"),
         ("random_walk:4", "random_walk_pe"),

@@ -61,7 +61,7 @@ def test_routing_is_the_dense_sum(gated, num_shared, top_k):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_balance_is_one_where_experts_are_used_evenly_and_learns():
+def test_balance_loss_is_its_formula_and_trains_the_router():
     net, x = mixture(), torch.randn(29, DIM, dtype=torch.float64)
     assert balance_loss(net) is None
     net(x)
@@ -76,7 +76,7 @@ def test_balance_is_one_where_experts_are_used_evenly_and_learns():
     torch.testing.assert_close(balance_loss(even), torch.tensor(1.0))
 
 
-def test_balance_of_several_is_their_mean_and_no_copy_carries_it():
+def test_balance_loss_of_several_is_their_mean_and_is_not_copied():
     both = nn.ModuleList([mixture(), mixture(top_k=1)])
     x = torch.randn(29, DIM, dtype=torch.float64)
     losses = [(net(x), net.balance_loss)[1] for net in both]

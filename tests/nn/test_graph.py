@@ -32,28 +32,28 @@ def randn(*shape, seed=0):
 
 
 def test_edge_features_are_pygs():
-    mine = EdgeFeatureAttention(DIM, HEADS, FEATURES).double()
+    ours = EdgeFeatureAttention(DIM, HEADS, FEATURES).double()
     other = pyg.TransformerConv(DIM, DIM // HEADS, HEADS, edge_dim=FEATURES, root_weight=False)
     other = other.double()
     with torch.no_grad():
         for part, layer in zip(range(3), ("lin_query", "lin_key", "lin_value"), strict=True):
             rows = slice(part * DIM, (part + 1) * DIM)
-            mine.qkv.weight[rows] = getattr(other, layer).weight
-            mine.qkv.bias[rows] = getattr(other, layer).bias
-        mine.edge_key.weight[:] = other.lin_edge.weight
-        mine.edge_value.weight[:] = other.lin_edge.weight
-        mine.out.weight[:] = torch.eye(DIM)
-        mine.out.bias.zero_()
+            ours.qkv.weight[rows] = getattr(other, layer).weight
+            ours.qkv.bias[rows] = getattr(other, layer).bias
+        ours.edge_key.weight[:] = other.lin_edge.weight
+        ours.edge_value.weight[:] = other.lin_edge.weight
+        ours.out.weight[:] = torch.eye(DIM)
+        ours.out.bias.zero_()
     x, features = randn(11, DIM), randn(37, FEATURES)
     expected, (_, alpha) = other(x, EDGES, features, return_attention_weights=True)
     adjacency = gf.from_edge_index(EDGES, 11)
-    out, weights = mine(x, adjacency, edge_attr=features, return_weights=True)
+    out, weights = ours(x, adjacency, edge_attr=features, return_weights=True)
     torch.testing.assert_close(out, expected)
     torch.testing.assert_close(weights, alpha)
-    torch.testing.assert_close(mine(x, EDGES, edge_attr=features), expected)
+    torch.testing.assert_close(ours(x, EDGES, edge_attr=features), expected)
 
 
-def test_edge_features_want_a_width_that_the_heads_divide():
+def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="num_heads: got 3, expected a divisor of dim 14"):
         EdgeFeatureAttention(DIM, 3, FEATURES)
 
@@ -76,11 +76,11 @@ def test_a_hybrid_block_is_gps(lengths, norm):
         attention.out.load_state_dict(other.attn.out_proj.state_dict())
         mlp[0].load_state_dict(other.mlp[0].state_dict())
         mlp[3].load_state_dict(other.mlp[3].state_dict())
-        for mine, name in ((block.norm1, "norm1"), (block.norm2, "norm2"), (block.norm3, "norm3")):
+        for ours, name in ((block.norm1, "norm1"), (block.norm2, "norm2"), (block.norm3, "norm3")):
             theirs = getattr(other, name)
             theirs = getattr(theirs, "module", theirs)
             theirs.weight.uniform_(0.5, 2)
-            mine.load_state_dict(theirs.state_dict())
+            ours.load_state_dict(theirs.state_dict())
     x = randn(nodes, DIM)
     edges = torch.cat([EDGES, torch.arange(11).expand(2, -1)], dim=1)
     edges = edges[:, batch[edges[0]] == batch[edges[1]]]
@@ -88,7 +88,7 @@ def test_a_hybrid_block_is_gps(lengths, norm):
     torch.testing.assert_close(block(x, gf.complete(lengths), local_edge_index=edges), expected)
 
 
-def test_a_local_layer_hears_from_edge_features():
+def test_local_layers_receive_edge_features():
     local = pyg.GINEConv(nn.Linear(DIM, DIM), edge_dim=FEATURES)
     norms = [nn.Identity() for _ in range(3)]
     block = HybridBlock(local, MultiHeadAttention(DIM, HEADS), FeedForward(DIM), *norms).double()
@@ -125,7 +125,7 @@ def test_unknown_jumps_are_refused_before_anything_is_built():
         build_transformer(DIM, 0, HEADS, jump="cat")
 
 
-def test_a_lone_node_is_normalised_by_the_running_statistics():
+def test_a_single_node_is_normalised_by_the_running_statistics():
     norm, plain = NodeNorm(DIM).double(), nn.BatchNorm1d(DIM).double()
     x = randn(11, DIM)
     torch.testing.assert_close(norm(x), plain(x))
@@ -136,7 +136,7 @@ def test_a_lone_node_is_normalised_by_the_running_statistics():
     assert none.shape == (0, DIM)
 
 
-def test_a_jumping_transformer_reads_what_each_depth_would_give():
+def test_jumping_knowledge_concatenates_the_outputs_of_each_depth():
     deep = JumpingTransformer(DIM, 3, HEADS, jump="cat").double()
     adjacency, x = gf.from_edge_index(EDGES, 11), randn(11, DIM)
     parts = []

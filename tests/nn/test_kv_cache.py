@@ -23,8 +23,8 @@ def rows(texts, places):
     return torch.cat([text[place] for text, place in zip(texts, places, strict=True)])
 
 
-def begun(prompts, steps, radius, biased):
-    """A cache that has the prompts; all texts' q, k, v, their bias and what they attend to."""
+def start_cache(prompts, steps, radius, biased):
+    """A cache that has the prompts; all texts' q, k, v, their bias and the expected output."""
     lengths = [length + steps for length in prompts]
     q = [randn(n, HEADS, WIDTH) for n in lengths]
     k = [randn(n, GROUPS, WIDTH) for n in lengths]
@@ -46,9 +46,9 @@ def begun(prompts, steps, radius, biased):
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("radius", [None, 3])
 @pytest.mark.parametrize("prompts", [(5, 5, 5), (2, 7, 7, 3), (1,)])
-def test_step_by_step_is_the_whole(prompts, radius, biased):
+def test_decoding_by_steps_is_attention_over_the_whole(prompts, radius, biased):
     steps = 150  # more than the buffers' first size
-    cache, (q, k, v), bias, whole = begun(prompts, steps, radius, biased)
+    cache, (q, k, v), bias, whole = start_cache(prompts, steps, radius, biased)
     for step in range(steps):
         now = [slice(n + step, n + step + 1) for n in prompts]
         out = cache.attend(*(rows(x, now) for x in (q, k, v)), gf.complete(len(now)), bias=bias)
@@ -61,9 +61,9 @@ def test_step_by_step_is_the_whole(prompts, radius, biased):
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("radius", [None, 3])
 @pytest.mark.parametrize("prompts", [(5, 5), (2, 7, 7)])
-def test_several_at_once_of_which_some_are_taken_back(prompts, radius, biased):
+def test_several_nodes_per_step_and_crop(prompts, radius, biased):
     steps = 131
-    cache, (q, k, v), bias, whole = begun(prompts, steps, radius, biased)
+    cache, (q, k, v), bias, whole = start_cache(prompts, steps, radius, biased)
     done = 0
     for new, wrong in itertools.cycle([(3, 2), (7, 0), (1, 0), (5, 5), (2, 1)]):
         if done + new > steps:
@@ -93,7 +93,7 @@ def test_growth_is_geometric():
     assert copies == 5  # 64, 128, 256, 512, 1024
 
 
-def test_select_keeps_drops_and_repeats():
+def test_select_keeps_removes_and_repeats_samples():
     prompts = (5, 5, 2, 3)
     cache, other = KVCache(prompts), KVCache((5, 3, 3))
     k, v = randn(15, GROUPS, WIDTH), randn(15, GROUPS, VALUES)
@@ -106,7 +106,7 @@ def test_select_keeps_drops_and_repeats():
     torch.testing.assert_close(cache.attend(*new, adjacency), other.attend(*new, adjacency))
 
 
-def test_constant_sources_are_given_once():
+def test_constant_sources_are_stored_once():
     cache = KVCache((7, 3), constant=True)
     q, k, v = randn(4, HEADS, WIDTH), randn(10, GROUPS, WIDTH), randn(10, GROUPS, VALUES)
     adjacency = gf.complete([2, 2], [7, 3])
@@ -121,7 +121,7 @@ def test_constant_sources_are_given_once():
 @pytest.mark.parametrize(
     "options", [{"return_weights": True}, {"bias": torch.zeros(1)}, {"edge_weight": torch.ones(1)}]
 )
-def test_what_it_cannot_do_is_said(options):
+def test_unsupported_options_are_refused(options):
     cache = KVCache((1,))
     new = [randn(1, HEADS, WIDTH) for _ in range(3)]
     cache.attend(*new, gf.complete(1))

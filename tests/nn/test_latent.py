@@ -20,7 +20,7 @@ def make(**options):
 
 
 @pytest.mark.parametrize("query_rank", [None, 11])
-def test_it_is_its_equations(query_rank):
+def test_output_is_that_of_the_equations(query_rank):
     attention, n = make(query_rank=query_rank), 7
     x, adjacency = torch.randn(n, DIM, dtype=torch.float64), gf.causal(n)
     rotary = Rotary(TURNED)(None, adjacency)["rotary"]
@@ -44,7 +44,7 @@ def test_it_is_its_equations(query_rank):
     torch.testing.assert_close(out, expected @ attention.out.weight.T)
 
 
-def test_what_it_keeps_is_narrow_and_changes_nothing():
+def test_the_cache_stores_compressed_vectors_and_gives_the_same_output():
     attention = make().eval()
     x = torch.randn(2, 11, DIM, dtype=torch.float64)
     rotary = Rotary(TURNED)

@@ -53,7 +53,7 @@ def test_convolutions_refuse_other_patches():
         Convolutions(16, 8, 4, channels=(3,))
 
 
-def test_places_of_their_own_grid_are_looked_up_and_others_interpolated():
+def test_positions_of_the_learned_grid_are_looked_up_and_others_interpolated():
     positions = GridPositions(11, (3, 5))
     batch = patch_batch(random_images([(6, 10), (2, 14), (6, 10)]))
     encoded = positions(batch.pos, batch.shapes, batch.lengths)
@@ -65,7 +65,7 @@ def test_places_of_their_own_grid_are_looked_up_and_others_interpolated():
     torch.testing.assert_close(other, expected)
 
 
-def test_some_places_of_an_image_are_encoded_as_in_all_of_it():
+def test_a_subset_of_positions_is_encoded_as_in_the_whole_image():
     positions = GridPositions(11, (3, 5))
     batch = patch_batch(random_images([(6, 10), (6, 10)]))
     encoded = positions(batch.pos, batch.shapes, batch.lengths)
@@ -74,7 +74,7 @@ def test_some_places_of_an_image_are_encoded_as_in_all_of_it():
     assert torch.equal(visible, encoded[some])
 
 
-def test_resizing_keeps_constants_and_corners_apart():
+def test_resizing_keeps_constants_and_order():
     table = torch.arange(12.0).reshape(3, 4, 1)
     assert resize_table(table, (3, 4)) is table
     wide = resize_table(table, (7, 11))
@@ -83,7 +83,7 @@ def test_resizing_keeps_constants_and_corners_apart():
     torch.testing.assert_close(resize_table(torch.ones(3, 4, 2), (5, 2)), torch.ones(5, 2, 2))
 
 
-def test_an_embedding_says_what_the_batch_lacks():
+def test_absent_fields_are_named():
     batch = patch_batch(random_images())
     embedding = PatchEmbedding(nn.Linear(12, 7), GridPositions(7, (3, 5)))
     assert embedding(batch).shape == (len(batch.x), 7)

@@ -36,23 +36,23 @@ def test_attention_pool_is_pygs():
 
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_set_pool_is_pygs(seeds):
-    mine = SetPool(DIM, 2, seeds=seeds).double()
+    ours = SetPool(DIM, 2, seeds=seeds).double()
     other = PoolingByMultiheadAttention(DIM, seeds, heads=2, layer_norm=True).double()
     block = other.mab
     with torch.no_grad():
-        mine.seeds.copy_(other.seed[0])
-        mine.features[0].load_state_dict(other.lin.state_dict())
-        mine.attention.qkv.weight.copy_(block.attn.in_proj_weight)
-        mine.attention.qkv.bias.copy_(block.attn.in_proj_bias.normal_())
-        mine.attention.out.load_state_dict(block.attn.out_proj.state_dict())
-        mine.mlp[0].load_state_dict(block.lin.state_dict())
+        ours.seeds.copy_(other.seed[0])
+        ours.features[0].load_state_dict(other.lin.state_dict())
+        ours.attention.qkv.weight.copy_(block.attn.in_proj_weight)
+        ours.attention.qkv.bias.copy_(block.attn.in_proj_bias.normal_())
+        ours.attention.out.load_state_dict(block.attn.out_proj.state_dict())
+        ours.mlp[0].load_state_dict(block.lin.state_dict())
     x = randn(16, DIM)
     expected = other(*to_dense_batch(x, SAMPLE)).flatten(1)
-    torch.testing.assert_close(mine(x, LENGTHS), expected)
+    torch.testing.assert_close(ours(x, LENGTHS), expected)
 
 
 @pytest.mark.parametrize("pool", ["attention", "set"])
-def test_pooling_knows_no_order_and_no_other_sample(pool):
+def test_pooling_is_invariant_to_order_and_to_other_samples(pool):
     head = graph_head(DIM, 3, pool=pool, num_heads=2).double()
     assert isinstance(head, PooledHead)
     x, batch = randn(16, DIM), Data(lengths=LENGTHS)

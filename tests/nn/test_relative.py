@@ -69,13 +69,13 @@ def test_t5_bias_is_looked_up_for_each_pair_and_learned():
     got = dense(module, 53)
     torch.testing.assert_close(got, expected.permute(2, 0, 1))
     cotangent = torch.randn(got.shape, dtype=got.dtype)
-    (mine,) = torch.autograd.grad((got * cotangent).sum(), weight)
+    (ours,) = torch.autograd.grad((got * cotangent).sum(), weight)
     (other,) = torch.autograd.grad((expected.permute(2, 0, 1) * cotangent).sum(), weight)
-    torch.testing.assert_close(mine, other)
+    torch.testing.assert_close(ours, other)
 
 
 @pytest.mark.parametrize("module", [ALiBi(3), RelativeBias(3)], ids=["alibi", "t5"])
-def test_places_count_from_wherever_a_sample_starts(module):
+def test_positions_are_relative_within_a_sample(module):
     """Packed samples are as each alone; places that are given are used."""
     adjacency = gf.causal([5, 3])
     places = torch.tensor([0, 1, 2, 3, 4, 0, 1, 2])

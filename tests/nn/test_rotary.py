@@ -32,7 +32,7 @@ def by_hand(x, positions, width, base):
 
 
 @pytest.mark.parametrize(("width", "base"), [(10, 10_000.0), (6, 500.0)])
-def test_it_turns_pairs(width, base):
+def test_pairs_are_rotated(width, base):
     x, positions = torch.randn(5, 3, 10, dtype=torch.float64), [0, 1, 7, 2, 101]
     out = rotate(x, rotation(Rotary(width, base=base), positions))
     torch.testing.assert_close(out, by_hand(x, positions, width, base), rtol=1e-5, atol=2e-5)
@@ -90,7 +90,7 @@ def test_llama_3_stretches_long_wavelengths():
     )
 
 
-def test_by_default_places_are_those_in_the_sample():
+def test_default_positions_are_indices_in_the_sample():
     rotary, lengths = Rotary(6), [3, 5]
     given_, default = (
         rotary(positions, gf.complete(lengths))["rotary"]
@@ -99,14 +99,14 @@ def test_by_default_places_are_those_in_the_sample():
     assert all(map(torch.equal, given_, default))
 
 
-def test_attention_turns_queries_and_keys():
+def test_attention_rotates_queries_and_keys():
     attention = MultiHeadAttention(12, 6, num_kv_heads=2, head_dim=6).double()
     x, adjacency = torch.randn(7, 12, dtype=torch.float64), gf.causal(7)
-    turning = rotation(Rotary(4), list(range(7)))
+    rotation_ = rotation(Rotary(4), list(range(7)))
     q, k, v = attention.qkv(x).view(7, -1, 6).split([6, 2, 2], 1)
-    out = gf.attention(rotate(q, turning), rotate(k, turning), v, adjacency)
+    out = gf.attention(rotate(q, rotation_), rotate(k, rotation_), v, adjacency)
     torch.testing.assert_close(
-        attention(x, adjacency, rotary=turning), attention.out(out.flatten(1))
+        attention(x, adjacency, rotary=rotation_), attention.out(out.flatten(1))
     )
 
 

@@ -20,7 +20,7 @@ def make(**options):
 
 
 @pytest.mark.parametrize("norm_first", [True, False])
-def test_it_is_its_blocks(norm_first):
+def test_output_is_that_of_the_blocks(norm_first):
     model, x, adjacency = make(norm_first=norm_first), torch.randn(7, 10), gf.window(7, 1)
     expected = x
     for block in model.blocks:
@@ -29,7 +29,7 @@ def test_it_is_its_blocks(norm_first):
     torch.testing.assert_close(model(x, adjacency), expected)
 
 
-def test_one_adjacency_a_block():
+def test_one_adjacency_per_block():
     model, x = make(), torch.randn(7, 10)
     several = [gf.window(7, 1), gf.complete(7), gf.causal(7)]
     expected = x
@@ -40,7 +40,7 @@ def test_one_adjacency_a_block():
         model(x, several[:2])
 
 
-def test_one_set_of_weights_takes_any_adjacency():
+def test_the_same_weights_accept_any_adjacency():
     model = make(num_kv_heads=1)
     for make_adjacency in AWKWARD.values():
         adjacency = make_adjacency()
@@ -120,7 +120,7 @@ def test_positions_reach_every_attention(name, rule):
     assert not torch.allclose(model(x, adjacency, places.flip(0)), out)
 
 
-def test_a_bias_beside_one_from_positions_is_refused():
+def test_a_bias_is_refused_with_a_position_bias():
     model, adjacency = make(position_encoding=ALiBi(5)), gf.complete(7)
     with pytest.raises(
         ValueError, match="bias: got a value, expected none, for the Transformer's ALiBi"
@@ -137,7 +137,7 @@ def test_unknown_options_are_refused_by_name(name):
         make()(torch.randn(7, 10), gf.complete(7), bais=None)
 
 
-def test_parts_for_each_block():
+def test_attention_and_mlp_of_each_block():
     model = make(mlp=lambda i: nn.Identity() if i == 0 else MixtureOfExperts(10, num_experts=3))
     assert isinstance(model.blocks[0].mlp, nn.Identity)
     assert isinstance(model.blocks[2].mlp, MixtureOfExperts)
@@ -162,7 +162,7 @@ def test_a_source_is_attended_to_by_every_block(source_dim):
     assert not torch.allclose(again[5:], out[5:])
 
 
-def test_sources_are_asked_for_and_refused():
+def test_missing_and_unexpected_sources_are_refused():
     x, adjacency = torch.randn(7, 10), gf.complete(7)
     with pytest.raises(ValueError, match="source, source_adjacency: got None, expected both"):
         make(source_dim=10)(x, adjacency)
@@ -171,7 +171,7 @@ def test_sources_are_asked_for_and_refused():
 
 
 @pytest.mark.parametrize("source_dim", [None, 13])
-def test_checkpointing_changes_no_number(source_dim):
+def test_checkpointing_gives_equal_outputs_and_gradients(source_dim):
     options = {"source_dim": source_dim, "dropout": 0.3, "position_encoding": RELATIVE["t5"]()}
     stored, anew = make(**options), make(activation_checkpointing=True, **options)
     anew.load_state_dict(stored.state_dict())

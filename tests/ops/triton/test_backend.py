@@ -20,7 +20,7 @@ triton = pytest.importorskip("triton", reason="needs triton, which is for Linux"
 
 @pytest.mark.parametrize("name", ["test_operators.py", "test_kernels.py", "test_combine.py"])
 def test_kernels_in_the_interpreter(name: str) -> None:
-    """In a process of its own, for it is chosen before Triton is imported."""
+    """In a separate process, because the interpreter is selected before Triton is imported."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short"]
     done = subprocess.run(
         [*command, str(Path(__file__).with_name(name))],
@@ -41,7 +41,7 @@ Launch = tuple[Any, dict[str, Any]]
 
 @pytest.fixture
 def launches(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
-    """The kernels and arguments of all launches, which do not take place."""
+    """The kernels and arguments of all launches; no kernel runs."""
     from graphformer.ops.triton import driver
 
     found: list[Launch] = []
@@ -55,7 +55,7 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> list[Launch]:
 
 
 def compiled(launch: Launch, capability: int) -> Any:
-    """Compile a kernel for what it was launched with, down to machine code."""
+    """Compile a kernel to machine code for the arguments of a launch."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
@@ -140,7 +140,7 @@ def test_every_kernel_compiles(
             assert f"sm_{capability}" in compiled(launch, capability).asm["ptx"]
 
 
-# On the face of it ------------------------------------------------------------------------------
+# Requirements ---------------------------------------------------------------------------------
 
 
 def test_tensors_must_be_on_a_cuda_device() -> None:
@@ -165,12 +165,12 @@ for adjacency in (gf.complete(5), gf.window(5, 1).to_csr()):
 
 
 def test_a_cpu_run_imports_nothing_of_cuda() -> None:
-    """torch itself imports Triton where it is installed; so this asks for our own modules."""
+    """torch imports Triton if it is installed; so only modules of this package are checked."""
     own = "('graphformer.ops.triton', 'graphformer.ops.flex')"
     assert in_a_new_process(ATTEND + f"print([n for n in {own} if n in sys.modules])") == "[]"
 
 
-def test_without_triton_it_says_so_and_all_else_works() -> None:
+def test_without_triton_the_backend_is_refused_and_others_work() -> None:
     code = f"""
 import sys
 sys.modules["triton"] = None  # an import then fails

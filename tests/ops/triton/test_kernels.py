@@ -23,8 +23,8 @@ from helpers.triton_cases import (
     assert_same,
     bits_are_equal,
     edge_options,
+    function_options,
     inputs,
-    own,
     randn,
     results,
     seed,
@@ -50,7 +50,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("function", FUNCTIONS[:3])
 @pytest.mark.parametrize("name", AWKWARD)
-def test_every_score_is_its_definition(name: str, function: str) -> None:
+def test_every_kind_of_logit_is_its_definition(name: str, function: str) -> None:
     adjacency = AWKWARD[name]().to(DEVICE)
     options = edge_options(adjacency, {"bias", "edge_weight", "weights"})
     scale = {"scale": 0.7} if function == "attention" else {"negative_slope": 0.2}
@@ -65,7 +65,7 @@ def test_rows_split_over_programs(
     function: str, options: str, name: str, small_parts: None
 ) -> None:
     adjacency = AWKWARD[name]().to(DEVICE)
-    every = own(function, adjacency) | edge_options(adjacency, OPTIONS[options])
+    every = function_options(function, adjacency) | edge_options(adjacency, OPTIONS[options])
     assert_same(function, inputs(function, adjacency), adjacency, **every)
 
 
@@ -75,16 +75,16 @@ def test_a_hub_of_more_edges_than_a_part(function: str) -> None:
     zeros = torch.zeros_like(others)
     edges = [torch.stack([others, zeros]), torch.stack([zeros, others]).flip(1)]
     adjacency = gf.from_edge_index(torch.cat(edges, 1), 1_103).to(DEVICE)
-    every = own(function, adjacency) | edge_options(adjacency, {"bias", "dropout"})
+    every = function_options(function, adjacency) | edge_options(adjacency, {"bias", "dropout"})
     assert_same(function, inputs(function, adjacency), adjacency, **every)
 
 
 @pytest.mark.parametrize("name", ["isolated", "no-edges", "transposed", "no-targets"])
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_what_edges_carry(function: str, options: str, name: str) -> None:
+def test_edge_tensors(function: str, options: str, name: str) -> None:
     adjacency = AWKWARD[name]().to(DEVICE)
-    every = own(function, adjacency) | edge_options(adjacency, OPTIONS[options])
+    every = function_options(function, adjacency) | edge_options(adjacency, OPTIONS[options])
     assert_same(function, inputs(function, adjacency), adjacency, **every)
 
 
@@ -92,7 +92,7 @@ def test_what_edges_carry(function: str, options: str, name: str) -> None:
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_every_dtype(function: str, dtype: torch.dtype, small_parts: None) -> None:
     adjacency = AWKWARD["random"]().to(DEVICE)
-    every = own(function, adjacency) | edge_options(adjacency, {"bias", "edge_weight"})
+    every = function_options(function, adjacency) | edge_options(adjacency, {"bias", "edge_weight"})
     assert_same(function, inputs(function, adjacency), adjacency, dtype=dtype, **every)
 
 
@@ -100,7 +100,7 @@ def test_every_dtype(function: str, dtype: torch.dtype, small_parts: None) -> No
 @pytest.mark.parametrize("function", ["attention", "gatv2_attention", "edge_feature_attention"])
 def test_grouped_heads(function: str, kv_heads: int) -> None:
     adjacency = AWKWARD["random"]().to(DEVICE)
-    every = own(function, adjacency) | edge_options(adjacency, set())
+    every = function_options(function, adjacency) | edge_options(adjacency, set())
     assert_same(function, inputs(function, adjacency, kv_heads), adjacency, **every)
 
 
@@ -115,13 +115,13 @@ def test_every_width(width: int) -> None:
 def test_int64_indices(function: str) -> None:
     csr = AWKWARD["duplicates"]().to_csr().to(DEVICE)
     wide = CSR(csr.indptr.long(), csr.indices.long(), csr.shape, csr.edge_ids, csr.inverse_index)
-    every = own(function, csr) | edge_options(csr, {"bias"})
+    every = function_options(function, csr) | edge_options(csr, {"bias"})
     tensors = inputs(function, csr)
     pair = (results(backend, function, tensors, a, **every) for a in (csr, wide))
     assert bits_are_equal(*pair)
 
 
-def test_dropout_is_the_shared_one() -> None:
+def test_dropout_is_that_of_all_backends() -> None:
     adjacency = AWKWARD["random"]().to(DEVICE)
     options = edge_options(adjacency, {"dropout", "weights"})
     _, weights = backend.attention(*inputs("attention", adjacency), adjacency, scale=0.4, **options)
@@ -153,7 +153,7 @@ def test_a_row_whose_logits_are_all_minus_infinity_is_empty() -> None:
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # numpy's, in the interpreter
 @pytest.mark.parametrize("number", [0, 1, 2], ids=["q", "k", "v"])
-def test_nan_goes_where_it_is_seen_and_nowhere_else(number: int) -> None:
+def test_nan_reaches_only_targets_that_attend_to_it(number: int) -> None:
     adjacency = AWKWARD["bipartite"]().to(DEVICE)
     tensors, options = inputs("attention", adjacency), edge_options(adjacency, set())
     clean = results(backend, "attention", tensors, adjacency, scale=0.4, **options)
@@ -188,7 +188,9 @@ def test_inputs_may_be_views_in_any_layout() -> None:
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_the_same_inputs_give_the_same_bits(function: str, small_parts: None) -> None:
     adjacency = AWKWARD["hub"]().to(DEVICE)
-    every = own(function, adjacency) | edge_options(adjacency, OPTIONS["bias and edge weight"])
+    every = function_options(function, adjacency) | edge_options(
+        adjacency, OPTIONS["bias and edge weight"]
+    )
     tensors = inputs(function, adjacency)
     pair = (results(backend, function, tensors, adjacency, **every) for _ in range(2))
     assert bits_are_equal(*pair)

@@ -1,4 +1,4 @@
-"""The Triton kernels as operators of torch: compiled, under autocast, in CUDA graphs.
+"""The Triton kernels as operators of torch: compiled, under autocast and in CUDA graphs.
 
 Run as test_kernels.py is.
 """
@@ -17,8 +17,8 @@ from helpers.triton_cases import (
     NATIVE,
     WIDTH,
     edge_options,
+    function_options,
     inputs,
-    own,
     randn,
 )
 from torch import Tensor
@@ -45,7 +45,9 @@ def test_opcheck(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "attend", lambda *args: calls.append(args) or attend(*args))
     adjacency = AWKWARD["bipartite"]().to(DEVICE)
     tensors = [x.requires_grad_() for x in inputs(function, adjacency)]
-    every = own(function, adjacency) | edge_options(adjacency, {"bias", "weights", "edge_weight"})
+    every = function_options(function, adjacency) | edge_options(
+        adjacency, {"bias", "weights", "edge_weight"}
+    )
     getattr(backend, function)(*tensors, adjacency, **every)
     arguments = tuple(
         x.detach().requires_grad_(x.is_floating_point()) if isinstance(x, Tensor) else x
@@ -83,7 +85,7 @@ def test_autocast() -> None:
     assert linear.weight.grad.isfinite().all()
 
 
-def test_what_it_cannot_do_is_said() -> None:
+def test_unsupported_options_are_refused() -> None:
     adjacency = AWKWARD["bipartite"]().to(DEVICE)
     q, k, v = (x.double() for x in inputs("attention", adjacency))
     with pytest.raises(ValueError, match="'triton' with float64, expected float32"):
