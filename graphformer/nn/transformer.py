@@ -148,7 +148,7 @@ class Transformer(nn.Module):
                 that `position_encoding` computes.
         """
         for block, inputs, block_options in self._block_inputs(x, adjacency, positions, options):
-            x = self._run_block(block, x, *inputs, **block_options)
+            x = self._run_block(block, x, inputs, block_options)
         return self.norm(x)
 
     def _block_inputs(
@@ -182,7 +182,9 @@ class Transformer(nn.Module):
             for i, (block, edges) in enumerate(zip(self.blocks, per_block, strict=True))
         ]
 
-    def _run_block(self, block: nn.Module, x: Tensor, *inputs: Any, **options: Any) -> Tensor:
+    def _run_block(
+        self, block: nn.Module, x: Tensor, inputs: tuple[Any, ...], options: dict[str, Any]
+    ) -> Tensor:
         if self.activation_checkpointing and self.training and torch.is_grad_enabled():
             out: Tensor = checkpoint(block, x, *inputs, use_reentrant=False, **options)
             return out
