@@ -93,7 +93,8 @@ def test_patches_of_another_width_are_refused():
     batch = patch_batch(random_images())
     for kind in ("sincos", "convolutional"):
         model = models.vit(7, 12, 1, 3, channels=3, patch_size=4, **KINDS[kind])
-        with pytest.raises(ValueError, match=r"batch.x: got shape \[42, 12\], expected patches \[N, 48\]"):
+        message = r"batch.x: got shape \[42, 12\], expected patches \[N, 48\]"
+        with pytest.raises(ValueError, match=message):
             model(batch, gf.grid(batch.shapes))
 
 
