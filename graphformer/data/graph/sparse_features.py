@@ -60,6 +60,8 @@ class SparseFeatures(Tensor):
     ) -> Any:
         if func in _COPIES:
             return _wrap(args[0].stored.clone(), args[0].sparsity)
+        if func is torch.ops.aten._to_copy.default and set(kwargs or {}) == {"dtype"}:
+            return _wrap(args[0].stored.to(kwargs["dtype"]), args[0].sparsity)
         return func(*tree_map(_dense, args), **tree_map(_dense, kwargs or {}))
 
 
@@ -100,22 +102,39 @@ class Sparsity:
 
 
 class _Linear(torch.autograd.Function):
-    """x W^T with a gradient for W only: features need none."""
+    """x W^T with a gradient for W only: features need none.
+
+    Products of 16-bit values are computed in float32, because torch has no such sparse products on
+    CPUs, and rounded to the dtype of the dense operation.
+    """
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, x: SparseFeatures) -> Tensor:
-        ctx.x = x
-        return x.sparsity.csr(x.stored) @ weight.T
+        ctx.x, ctx.dtype = x, weight.dtype
+        with torch.autocast(x.device.type, enabled=False):
+            return x.sparsity.csr(_wide(x.stored)) @ _wide(weight).T
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return (ctx.x.sparsity.transposed(ctx.x.stored) @ gradient).T, None
+        with torch.autocast(gradient.device.type, enabled=False):
+            product = ctx.x.sparsity.transposed(_wide(ctx.x.stored)) @ _wide(gradient)
+        return product.T.to(ctx.dtype), None
 
 
 def _linear(input: SparseFeatures, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    device = input.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        input, weight = input.to(dtype), weight.to(dtype)  # type: ignore[assignment]
+        bias = None if bias is None else bias.to(dtype)
     out: Tensor = _Linear.apply(weight, input)
-    return out if bias is None else out + bias
+    out = out if bias is None else out + bias
+    return out.to(input.dtype)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def _dropout(

@@ -104,3 +104,28 @@ def test_inference_mode_and_training_alternate(dense: torch.Tensor) -> None:
         linear(x)
     linear(x).sum().backward()
     assert linear.weight.grad is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_conversion_keeps_zeros_unstored(dense: torch.Tensor, dtype: torch.dtype) -> None:
+    x = SparseFeatures(dense).to(dtype)
+    assert isinstance(x, SparseFeatures)
+    assert torch.equal(x.to_dense(), dense.to(dtype))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("autocast", [True, False])
+def test_bfloat16_equals_the_dense_product(dense: torch.Tensor, bias: bool, autocast: bool) -> None:
+    dtype = torch.float32 if autocast else torch.bfloat16
+    linear = nn.Linear(11, 7, bias=bias).to(dtype)
+    results = []
+    for x in (dense.to(dtype), SparseFeatures(dense).to(dtype)):
+        linear.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            out = linear(x)
+        out.float().square().sum().backward()
+        assert out.dtype == torch.bfloat16
+        assert linear.weight.grad.dtype == dtype
+        results.append((out, linear.weight.grad.clone()))
+    for expected, actual in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=0.02, atol=0.02)
