@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from torch_geometric.data import Data
 
 
@@ -20,7 +20,7 @@ class BatchDataset(Protocol):
     def __getitem__(self, index: Tensor) -> Data: ...
 
 
-class BatchSampler:
+class BatchSampler(SequentialSampler):  # a sampler that `overfit_batches` of Lightning keeps
     """Yields index tensors [B] of one epoch; the order depends on (seed, epoch) only.
 
     An epoch contains every item once, in order or shuffled; with `num_batches` it is that many
@@ -54,6 +54,8 @@ class BatchSampler:
         self.num_items, self.batch_size = num_items, batch_size
         self.shuffle, self.num_batches, self.seed = shuffle, num_batches, seed
         self.epoch = 0
+        self.fixed = False
+        """Whether every epoch has the order of the first, as for `overfit_batches`."""
         self._skip = (0, 0)  # (epoch, number of its first batches to skip)
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.rank = torch.distributed.get_rank() if distributed else 0
@@ -62,6 +64,11 @@ class BatchSampler:
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next iteration; Lightning calls this before each epoch."""
         self.epoch = epoch
+
+    @property
+    def order_epoch(self) -> int:
+        """The epoch whose order the next iteration has."""
+        return 0 if self.fixed else self.epoch
 
     def skip(self, epoch: int, batches: int) -> None:
         """Skip the first `batches` batches of `epoch` in the next iteration over it."""
@@ -72,7 +79,7 @@ class BatchSampler:
             return self.num_batches
         return -(-len(self._share(np.arange(self.num_items))) // self.batch_size)
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]  # batches of indices
         order = torch.from_numpy(self._share(self._order()))
         for batch in range(self.pop_skip(), len(self)):
             yield order[batch * self.batch_size : (batch + 1) * self.batch_size]
@@ -85,7 +92,7 @@ class BatchSampler:
 
     def _order(self) -> np.ndarray:
         """Return the item indices of this epoch, for all ranks together."""
-        generator = np.random.default_rng((self.seed, self.epoch))
+        generator = np.random.default_rng((self.seed, self.order_epoch))
         if self.num_batches is not None:
             draws = self.num_batches * self.batch_size * self.world_size
             return generator.integers(self.num_items, size=draws)
@@ -134,7 +141,7 @@ class BatchLoader:
         self.sampler.skip(epoch, done)
         set_epoch = getattr(self.dataset, "set_epoch", None)
         if set_epoch is not None:  # of samples that are augmented at random
-            set_epoch(epoch)
+            set_epoch(self.sampler.order_epoch)
         for batch in self._batches():
             done += 1
             self._progress = (epoch, done)

@@ -56,7 +56,7 @@ class TokenBudgetSampler(BatchSampler):
     def __len__(self) -> int:
         return len(self._share(self.bounds[:-1]))
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
         items, batches = self._permuted()
         for batch in self._share(batches)[self.pop_skip() :]:
             yield torch.from_numpy(items[self.bounds[batch] : self.bounds[batch + 1]])
@@ -66,7 +66,7 @@ class TokenBudgetSampler(BatchSampler):
         batches = np.arange(len(self.bounds) - 1)
         if not self.shuffle:
             return self.slots, batches
-        generator = np.random.default_rng((self.seed, self.epoch))
+        generator = np.random.default_rng((self.seed, self.order_epoch))
         shuffled = generator.permutation(self.slots)
         items = np.empty_like(self.slots)
         items[_argsort_by_size(self.sizes[self.slots])] = shuffled[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Mapping
@@ -13,9 +14,12 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils._pytree import tree_leaves
+from torch_geometric.data import Data
 from torchmetrics import Metric
 
 from graphformer.batch_type import BatchLike
+from graphformer.data.loader import BatchLoader
 from graphformer.patterns import Pattern
 from graphformer.tasks.finetuning import add_lora, freeze, layer_lr_factors, merge_lora
 from graphformer.tasks.optimization import lr_factor, make_optimizer
@@ -26,6 +30,10 @@ if TYPE_CHECKING:
 
 Stage = Literal["val", "test"]
 Updates = Mapping[str, tuple[Tensor, ...]]
+_TRUE_PRECISIONS = {
+    "64-true": torch.float64, "bf16-true": torch.bfloat16, "16-true": torch.float16
+}  # fmt: skip
+_LABELS = ("y", "y_other", "edge_label")
 
 
 class TaskOptions(TypedDict, total=False):
@@ -162,6 +170,24 @@ class Task(pl.LightningModule):
         """Return the network's output, [N, K] or [B, K]."""
         return self(batch)
 
+    def on_train_start(self) -> None:
+        """Repeat the batches of the first epoch in all epochs if the trainer overfits batches."""
+        if self.trainer.overfit_batches:  # type: ignore[attr-defined]
+            for loader in tree_leaves(self.trainer.train_dataloader):
+                if isinstance(loader, BatchLoader):
+                    loader.sampler.fixed = True
+
+    def _apply_batch_transfer_handler(
+        self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0
+    ) -> Any:
+        # Lightning converts collections of tensors to a `-true` precision, but not PyG's `Data`.
+        # A public hook would replace that of a data module.
+        batch = super()._apply_batch_transfer_handler(batch, device, dataloader_idx)
+        dtype = _TRUE_PRECISIONS.get(str(self.trainer.precision))
+        if dtype is None or not isinstance(batch, Data):
+            return batch
+        return convert_floats(batch, dtype)
+
     def add_metrics(self, metrics: Mapping[str, Metric]) -> None:
         """Create the metrics of validation and test, logged as `val/NAME` and `test/NAME`."""
         self.val_metrics = nn.ModuleDict(metrics)
@@ -246,6 +272,9 @@ class Task(pl.LightningModule):
             lr_factors=layer_lr_factors(self.network, self.layer_decay) if decayed else None,
             fused=self.trainer.precision != "16-mixed",  # its loss scaler unscales the gradient
         )
+        if self.trainer.precision == "bf16-mixed":
+            # Lightning refuses to clip if a fused step unscales gradients; bfloat16 has no scaler.
+            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         factor = lr_factor(
             self.schedule,
             warmup_steps=self.warmup_steps,
@@ -257,6 +286,22 @@ class Task(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+
+def convert_floats(batch: BatchLike, dtype: torch.dtype) -> BatchLike:
+    """Return a copy of a batch with its floating-point tensors in `dtype`.
+
+    Labels are not converted to a narrower type: losses and metrics compare them in float32.
+    """
+    converted = copy.copy(batch)  # `apply` changes its object, which may be the data set's own
+    narrow = torch.finfo(dtype).bits < 32
+    names = set(converted.keys()) - (set(_LABELS) if narrow else set())
+    return converted.apply(lambda t: t.to(dtype) if t.is_floating_point() else t, *names)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return a tensor in float32 if its dtype is narrower, for losses and metrics."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def label_mask(batch: BatchLike, stage: str, level: str = "node") -> Tensor | None:

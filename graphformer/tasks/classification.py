@@ -14,7 +14,15 @@ from typing_extensions import Unpack
 from graphformer.batch_type import IGNORE_INDEX, BatchLike
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, check_output_rows, label_mask
+from graphformer.tasks.base import (
+    Stage,
+    Task,
+    TaskOptions,
+    Updates,
+    at_least_float32,
+    check_output_rows,
+    label_mask,
+)
 from graphformer.tasks.metrics import Mean
 
 
@@ -78,7 +86,7 @@ class Classification(Task):
 
     def _outputs(self, batch: BatchLike, stage: str) -> tuple[Tensor, Tensor]:
         y = batch.edge_label if self.level == "edge" else batch.y
-        logits = check_output_rows(self(batch).float(), y, self.level)
+        logits = check_output_rows(at_least_float32(self(batch)), y, self.level)
         _check_classes(y, logits.shape[1])
         mask = label_mask(batch, stage, self.level)
         return (logits, y) if mask is None else (logits[mask], y[mask])

@@ -11,7 +11,15 @@ from typing_extensions import Unpack
 from graphformer.batch_type import BatchLike
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, check_output_rows, label_mask
+from graphformer.tasks.base import (
+    Stage,
+    Task,
+    TaskOptions,
+    Updates,
+    at_least_float32,
+    check_output_rows,
+    label_mask,
+)
 
 
 class Regression(Task):
@@ -52,13 +60,13 @@ class Regression(Task):
         return self.training_loss(total, count, rows=y.shape[0])
 
     def _outputs(self, batch: BatchLike, stage: str) -> tuple[Tensor, Tensor]:
-        prediction = check_output_rows(self(batch).float(), batch.y, self.level)
+        prediction = check_output_rows(at_least_float32(self(batch)), batch.y, self.level)
         if batch.y.numel() != prediction.numel():
             raise ValueError(
                 f"network: got an output {tuple(prediction.shape)}, expected as many numbers as "
                 f"the targets {tuple(batch.y.shape)}; set num_classes to the number of targets"
             )
-        y = batch.y.float().reshape(prediction.shape)
+        y = at_least_float32(batch.y).reshape(prediction.shape)
         mask = label_mask(batch, stage)
         return (prediction, y) if mask is None else (prediction[mask], y[mask])
 

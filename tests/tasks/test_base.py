@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from typing import get_type_hints
 
@@ -11,10 +12,13 @@ import torch
 from helpers.tasks import CLASSES, Batches, Linear, node_batch, trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch_geometric.data import Data
 
 from graphformer import tasks
-from graphformer.patterns import Causal
+from graphformer.data.loader import BatchLoader, BatchSampler
+from graphformer.patterns import Causal, Complete
 from graphformer.tasks import Classification, LanguageModeling, Task, TaskOptions
+from graphformer.tasks.base import convert_floats
 
 OF_SUBCLASSES = {
     "Classification": {"num_classes": 3},
@@ -103,3 +107,74 @@ def test_learning_rate_changes_with_every_step():
     batches = Batches([node_batch(7, seed) for seed in range(3)])
     trainer(max_epochs=2, callbacks=[Spy()]).fit(task, batches)
     assert rates == pytest.approx([0.05, 0.1, 0.1, 0.075, 0.05, 0.025])
+
+
+PRECISIONS = {"bf16-mixed": torch.float32, "bf16-true": torch.bfloat16, "64-true": torch.float64}
+
+
+@pytest.mark.parametrize(("precision", "dtype"), PRECISIONS.items())
+@pytest.mark.parametrize("task_type", [LanguageModeling, Classification])
+def test_gradients_are_clipped_in_every_precision(precision: str, dtype: torch.dtype, task_type):
+    options = {} if task_type is LanguageModeling else {"num_classes": CLASSES, "level": "node"}
+    task = task_type(Linear(), lr=0.1, **options)
+    norms: list[Tensor] = []
+
+    class Spy(pl.Callback):
+        def on_before_zero_grad(self, trainer, task, optimizer):
+            gradients = [p.grad.flatten() for p in task.parameters() if p.grad is not None]
+            norms.extend([torch.cat(gradients).norm()] if gradients else [])
+
+    batches = [node_batch(7, 0), node_batch(11, 1)]
+    clipped = trainer(precision=precision, gradient_clip_val=1e-3, callbacks=[Spy()])
+    clipped.fit(task, Batches(batches))
+    assert {p.dtype for p in task.parameters()} == {dtype}
+    assert norms
+    assert max(norms).item() == pytest.approx(1e-3, rel=0.02)
+    assert {batch.x.dtype for batch in batches} == {torch.float32}
+
+
+def test_double_precision_extends_to_the_loss():
+    batch = node_batch(7, 0)
+    task = Classification(Linear(), num_classes=CLASSES, level="node")
+    fitted = trainer(precision="64-true", max_steps=1, callbacks=[])
+    expected = F.cross_entropy(
+        copy.deepcopy(task.network).double()(
+            Data(x=batch.x.double(), lengths=(7,)), Complete()(batch)
+        ),
+        batch.y,
+    )
+    (result,) = fitted.validate(task, Batches([batch]), verbose=False)
+    assert result["val/loss"] == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_narrow_precision_keeps_the_labels():
+    y = torch.tensor([1.001, 2.003])
+    batch = convert_floats(Data(x=torch.ones(2, 3), y=y, pos=torch.arange(2)), torch.bfloat16)
+    assert (batch.x.dtype, batch.pos.dtype) == (torch.bfloat16, torch.int64)
+    assert torch.equal(batch.y, y)
+
+
+@pytest.mark.parametrize("num_batches", [None, 4])
+def test_overfitting_repeats_the_same_batches(num_batches: int | None):
+    class Nodes:
+        def __len__(self):
+            return 23
+
+        def __getitem__(self, index):
+            return node_batch(3, int(index[0]))
+
+    seen: list[list[float]] = []
+
+    class Spy(pl.Callback):
+        def on_train_batch_start(self, trainer, task, batch, batch_idx):
+            seen.append(batch.x.flatten().tolist())
+
+    loaders = [
+        BatchLoader(Nodes(), BatchSampler(23, 5, shuffle=shuffle, num_batches=num_batches))
+        for shuffle in (True, False)
+    ]
+    task = Classification(Linear(), num_classes=CLASSES, level="node")
+    fitted = trainer(overfit_batches=2, max_epochs=3, callbacks=[Spy()])
+    fitted.fit(task, *loaders)
+    assert seen[0] != seen[1]
+    assert seen == seen[:2] * 3

@@ -150,7 +150,7 @@ class NeighborhoodDataset:
         # One seed for each (run, epoch, batch); a batch is identified by its first item, which a
         # resumed run has too.
         first = int(index[0]) if len(index) else 0
-        seed = (self.order.seed * 1_000_003 + self.order.epoch) * len(self.nodes) + first
+        seed = (self.order.seed * 1_000_003 + self.order.order_epoch) * len(self.nodes) + first
         sample = sample_neighbors(
             self.adjacency,
             self.nodes[index],

@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 from graphformer.deprecated import renamed_keywords
 from graphformer.options import checked_options
 from graphformer.patterns import Edges, Pattern
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, at_least_float32
 from graphformer.tasks.classification import Classification, ClassificationOptions
 from graphformer.tasks.metrics import Mean
 
@@ -74,7 +74,7 @@ class LinkPrediction(Task):
 
     def scores(self, batch: BatchLike, pairs: Tensor) -> Tensor:
         """Return the logits [P] of edges between the pairs [2, P]: x_i . x_j."""
-        x = self(batch).float()
+        x = at_least_float32(self(batch))
         return (x[pairs[0]] * x[pairs[1]]).sum(1)
 
     def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
@@ -98,7 +98,7 @@ class LinkPrediction(Task):
         """Return the summed loss, and logits with labels of the stage's pairs for the metrics."""
         pairs, label = batch[f"{stage}_edge_label_index"], batch[f"{stage}_edge_label"]
         logits = self.scores(batch, pairs)
-        loss = F.binary_cross_entropy_with_logits(logits, label.float(), reduction="sum")
+        loss = F.binary_cross_entropy_with_logits(logits, label.to(logits), reduction="sum")
         updates = dict.fromkeys(self.metrics_of(stage), (logits, label))
         updates["loss"] = loss, label.new_tensor(len(label))
         return updates, len(label)

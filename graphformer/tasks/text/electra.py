@@ -13,7 +13,7 @@ from graphformer.batch_type import IGNORE_INDEX, BatchLike
 from graphformer.models.generation.sampling import draw_tokens
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, at_least_float32
 from graphformer.tasks.metrics import Mean
 from graphformer.tasks.seeding import batch_generator
 from graphformer.tasks.text.masked_language import Masking, logits_at, make_masking
@@ -92,7 +92,7 @@ class ReplacedTokenDetection(Task):
         filled.x = batch.x.masked_scatter(is_masked, _sample(predictions, random))
         # A sampled token that equals the original one does not count as replaced.
         replaced = (filled.x != batch.x).float()
-        logits = self.network(filled, adjacency).float().squeeze(-1)
+        logits = at_least_float32(self.network(filled, adjacency)).squeeze(-1)
         network_loss = F.binary_cross_entropy_with_logits(logits, replaced, reduction="sum")
         return generator_loss, is_masked.sum(), network_loss, (logits, replaced)
 

@@ -10,7 +10,7 @@ from graphformer.batch_type import IGNORE_INDEX, BatchLike
 from graphformer.nn import balance_loss
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, at_least_float32
 from graphformer.tasks.metrics import BitsPerByte, BitsPerCharacter, Mean, Perplexity
 
 BALANCE = 0.01
@@ -69,7 +69,9 @@ class LanguageModeling(Task):
 
     def _loss(self, batch: BatchLike) -> tuple[Tensor, Tensor]:
         logits = self(batch)
-        total = F.cross_entropy(logits.float(), batch.y, ignore_index=IGNORE_INDEX, reduction="sum")
+        total = F.cross_entropy(
+            at_least_float32(logits), batch.y, ignore_index=IGNORE_INDEX, reduction="sum"
+        )
         return total, (batch.y != IGNORE_INDEX).sum()
 
     def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:

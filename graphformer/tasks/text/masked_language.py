@@ -16,7 +16,14 @@ from graphformer.models import Model
 from graphformer.nn import Head
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, require_tokenizer
+from graphformer.tasks.base import (
+    Stage,
+    Task,
+    TaskOptions,
+    Updates,
+    at_least_float32,
+    require_tokenizer,
+)
 from graphformer.tasks.metrics import Mean, Perplexity
 from graphformer.tasks.seeding import batch_generator, sample_generators
 from graphformer.tasks.text.language import BALANCE, balanced
@@ -170,9 +177,9 @@ def logits_at(network: nn.Module, batch: BatchLike, adjacency: Adjacency, mask: 
         # The vocabulary is large, so the head is applied to these nodes only.
         positions = getattr(batch, "pos", None)
         nodes = network.transformer(network.embedding(batch), adjacency, positions)
-        return network.head(nodes[mask], batch).float()
+        return at_least_float32(network.head(nodes[mask], batch))
     logits: Tensor = network(batch, adjacency)
-    return logits[mask].float()
+    return at_least_float32(logits[mask])
 
 
 def make_masking(

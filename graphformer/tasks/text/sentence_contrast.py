@@ -10,7 +10,7 @@ from typing_extensions import Unpack
 from graphformer.batch_type import Batch, BatchLike
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, at_least_float32
 from graphformer.tasks.metrics import Mean
 
 
@@ -52,7 +52,7 @@ class SentenceContrast(Task):
 
     def _contrast(self, batch: BatchLike) -> tuple[Tensor, Tensor, Tensor]:
         """Return the sum of losses, the number of correct pairs and the number of sentences."""
-        first, second = F.normalize(self(both_views(batch)).float(), dim=-1).chunk(2)
+        first, second = F.normalize(at_least_float32(self(both_views(batch))), dim=-1).chunk(2)
         similarity = first @ second.T / self.temperature
         index = torch.arange(len(first), device=first.device)
         total = F.cross_entropy(similarity, index, reduction="sum")

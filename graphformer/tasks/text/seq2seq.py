@@ -13,7 +13,14 @@ from graphformer.batch_type import IGNORE_INDEX, BatchLike
 from graphformer.models import EncoderDecoder
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, require_tokenizer
+from graphformer.tasks.base import (
+    Stage,
+    Task,
+    TaskOptions,
+    Updates,
+    at_least_float32,
+    require_tokenizer,
+)
 from graphformer.tasks.metrics import Mean, Perplexity, bleu
 from graphformer.tasks.text.language import BALANCE, balanced
 
@@ -71,7 +78,7 @@ class SequenceToSequence(Task):
         """Return the mean loss over the target tokens of a batch, []."""
         pairs = self.prepare(batch, batch_idx, training=True)
         total = F.cross_entropy(
-            self(pairs).float(),
+            at_least_float32(self(pairs)),
             pairs.y,
             ignore_index=IGNORE_INDEX,
             reduction="sum",
@@ -111,7 +118,7 @@ class SequenceToSequence(Task):
     def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
         """Return the sums of losses and of correct tokens, and the number of correct targets."""
         pairs = self.prepare(batch, batch_idx, training=False)
-        logits, y = self(pairs).float(), pairs.y
+        logits, y = at_least_float32(self(pairs)), pairs.y
         wrong = (logits.argmax(-1) != y) & (y != IGNORE_INDEX)
         samples = [row.any() for row in wrong.split(list(lengths(pairs)))]
         count, incorrect = (y != IGNORE_INDEX).sum(), torch.stack(samples).sum()

@@ -12,7 +12,7 @@ from typing_extensions import Unpack
 from graphformer.batch_type import BatchLike
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, at_least_float32
 from graphformer.tasks.metrics import Mean
 from graphformer.tasks.seeding import batch_generator
 
@@ -72,7 +72,7 @@ class MaskedImageModeling(Task):
             )
         generator = batch_generator(self, self.seed, batch_idx, training=training)
         visible = sample_visible_mask(lengths(batch), self.mask_ratio, generator).to(batch.x.device)
-        patches = self.network(batch, self.adjacency(batch), visible).float()
+        patches = at_least_float32(self.network(batch, self.adjacency(batch), visible))
         target = normalize_patches(batch.x)[0] if self.normalize else batch.x
         total = (patches - target).square().mean(1)[~visible].sum()
         return total, (~visible).sum()
