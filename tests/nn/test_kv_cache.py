@@ -18,9 +18,9 @@ def randn(*shape):
     return torch.randn(shape, dtype=torch.float64)
 
 
-def rows(texts, places):
-    """The nodes at some places of each text, packed."""
-    return torch.cat([text[place] for text, place in zip(texts, places, strict=True)])
+def rows(texts, slices):
+    """The nodes in a slice of each text, packed."""
+    return torch.cat([text[part] for text, part in zip(texts, slices, strict=True)])
 
 
 def start_cache(prompts, steps, radius, biased):
@@ -70,12 +70,12 @@ def test_several_nodes_per_step_and_crop(prompts, radius, biased):
             break
         now = [slice(n + done, n + done + new) for n in prompts]
         other = [
-            torch.cat([x[place][: new - wrong], randn(wrong, *x.shape[1:])])
-            for x, place in zip(k, now, strict=True)
+            torch.cat([x[part][: new - wrong], randn(wrong, *x.shape[1:])])
+            for x, part in zip(k, now, strict=True)
         ]  # those to be taken back are not right
         out = cache.attend(rows(q, now), torch.cat(other), rows(v, now), gf.complete(1), bias=bias)
         got = torch.cat([part[: new - wrong] for part in out.split(new)])
-        right = [slice(place.start, place.stop - wrong) for place in now]
+        right = [slice(part.start, part.stop - wrong) for part in now]
         torch.testing.assert_close(got, rows(whole, right))
         cache.crop(wrong)
         done += new - wrong

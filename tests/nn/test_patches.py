@@ -1,4 +1,4 @@
-"""Patches and images, convolutions over packed images, places on grids."""
+"""Patches and images, convolutions over packed images, positions on grids."""
 
 from __future__ import annotations
 

@@ -11,15 +11,15 @@ from graphformer.nn import Positions, sinusoidal
 
 
 def test_sinusoidal_is_its_formula():
-    dim, places = 6, [0, 1, 7, 1009]
+    dim, pos = 6, [0, 1, 7, 1009]
     expected = [
         [
             (math.sin if c % 2 == 0 else math.cos)(p / 10_000 ** ((c - c % 2) / dim))
             for c in range(dim)
         ]
-        for p in places
+        for p in pos
     ]
-    torch.testing.assert_close(sinusoidal(torch.tensor(places), dim), torch.tensor(expected))
+    torch.testing.assert_close(sinusoidal(torch.tensor(pos), dim), torch.tensor(expected))
 
 
 @pytest.mark.parametrize("shift", [1, 5, -3])
@@ -37,19 +37,19 @@ def test_a_shift_of_positions_is_a_linear_map(shift):
 
 def test_positions_on_a_grid():
     fixed = Positions(12, axes=2, learned=False)
-    places = torch.tensor([[0, 3], [2, 3], [2, 0]])
-    out = fixed(places)
-    assert torch.equal(out[:, :6], sinusoidal(places[:, 0], 6))
-    assert torch.equal(out[:, 6:], sinusoidal(places[:, 1], 6))
+    pos = torch.tensor([[0, 3], [2, 3], [2, 0]])
+    out = fixed(pos)
+    assert torch.equal(out[:, :6], sinusoidal(pos[:, 0], 6))
+    assert torch.equal(out[:, 6:], sinusoidal(pos[:, 1], 6))
     learned = Positions(5, 7, axes=2)
     rows, columns = (table.weight for table in learned.tables)
-    assert torch.equal(learned(places), rows[places[:, 0]] + columns[places[:, 1]])
+    assert torch.equal(learned(pos), rows[pos[:, 0]] + columns[pos[:, 1]])
 
 
 def test_learned_positions_in_a_sequence():
     positions = Positions(5, 7)
-    places = torch.tensor([6, 0, 6])
-    assert torch.equal(positions(places), positions.tables[0].weight[places])
+    pos = torch.tensor([6, 0, 6])
+    assert torch.equal(positions(pos), positions.tables[0].weight[pos])
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,14 @@ def test_an_offset_skips_the_first_rows():
     positions = Positions(5, 7, offset=2)
     (table,) = positions.tables
     assert table.weight.shape == (9, 5)
-    places = torch.tensor([6, 0])
-    assert torch.equal(positions(places), table.weight[places + 2])
+    pos = torch.tensor([6, 0])
+    assert torch.equal(positions(pos), table.weight[pos + 2])
 
 
 def test_another_base_and_no_nodes():
-    places = torch.tensor([3, 11])
-    angle = places.double() * 500.0 ** (-2 / 4)
-    torch.testing.assert_close(sinusoidal(places, 4, base=500.0)[:, 2], angle.sin().float())
+    pos = torch.tensor([3, 11])
+    angle = pos.double() * 500.0 ** (-2 / 4)
+    torch.testing.assert_close(sinusoidal(pos, 4, base=500.0)[:, 2], angle.sin().float())
     for module in (Positions(6, 7), Positions(6, learned=False)):
         assert module(torch.empty(0, dtype=torch.int64)).shape == (0, 6)
 

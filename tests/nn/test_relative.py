@@ -27,8 +27,8 @@ def dense(module, count, positions=None):
     ],
 )
 def test_alibi_falls_with_distance(heads, slopes):
-    places = torch.arange(13.0)
-    distance = (places - places.unsqueeze(1)).abs()
+    pos = torch.arange(13.0)
+    distance = (pos - pos.unsqueeze(1)).abs()
     expected = -torch.tensor(slopes)[:, None, None] * distance
     torch.testing.assert_close(dense(ALiBi(heads), 13), expected)
 
@@ -76,10 +76,10 @@ def test_t5_bias_is_looked_up_for_each_pair_and_learned():
 
 @pytest.mark.parametrize("module", [ALiBi(3), RelativeBias(3)], ids=["alibi", "t5"])
 def test_positions_are_relative_within_a_sample(module):
-    """Packed samples are as each alone; places that are given are used."""
+    """Packed samples are as each alone; given positions are used."""
     adjacency = gf.causal([5, 3])
-    places = torch.tensor([0, 1, 2, 3, 4, 0, 1, 2])
-    rule = module(places, adjacency)["bias"]
+    pos = torch.tensor([0, 1, 2, 3, 4, 0, 1, 2])
+    rule = module(pos, adjacency)["bias"]
     assert rule.positions is None  # one table for all samples
     alone = torch.cat([module(None, gf.causal(n))["bias"].on_edges(gf.causal(n)) for n in (5, 3)])
     torch.testing.assert_close(rule.on_edges(adjacency), alone)

@@ -53,11 +53,11 @@ def test_products_depend_on_the_offset_only(first, second, shift):
 
 
 def test_two_axes_are_two_rotaries_side_by_side():
-    places = torch.tensor([[0, 3], [2, 5], [7, 1]])
+    pos = torch.tensor([[0, 3], [2, 5], [7, 1]])
     adjacency = gf.complete(3)
-    cos, sin = Rotary(12, axes=2)(places, adjacency)["rotary"]
+    cos, sin = Rotary(12, axes=2)(pos, adjacency)["rotary"]
     for axis in (0, 1):
-        part = rotation(Rotary(6), places[:, axis].tolist())
+        part = rotation(Rotary(6), pos[:, axis].tolist())
         for got, want in ((cos, part[0]), (sin, part[1])):
             torch.testing.assert_close(got[..., 3 * axis : 3 * axis + 3], want[..., :3])
             torch.testing.assert_close(got[..., 6 + 3 * axis : 9 + 3 * axis], want[..., 3:])

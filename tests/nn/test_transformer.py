@@ -108,16 +108,16 @@ def test_positions_reach_every_attention(name, rule):
     for p in model.parameters():
         nn.init.normal_(p, std=0.5)
     x = torch.randn(14, 10, dtype=torch.float64)
-    places = torch.cat([torch.arange(n) for n in lengths])
+    pos = torch.cat([torch.arange(n) for n in lengths])
     adjacency = rule(lengths)
     out = model(x, adjacency)
-    torch.testing.assert_close(model(x, adjacency, places), out)
-    torch.testing.assert_close(model(x, adjacency, places + 101), out, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model(x, adjacency, pos), out)
+    torch.testing.assert_close(model(x, adjacency, pos + 101), out, rtol=1e-4, atol=1e-5)
     alone = torch.cat([model(part, rule([len(part)])) for part in x.split(lengths)])
     torch.testing.assert_close(alone, out)
-    torch.testing.assert_close(model(x, adjacency.to_csr(), places), out)
+    torch.testing.assert_close(model(x, adjacency.to_csr(), pos), out)
     torch.testing.assert_close(model(x, adjacency.to_csr()), out, rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(model(x, adjacency, places.flip(0)), out)
+    assert not torch.allclose(model(x, adjacency, pos.flip(0)), out)
 
 
 def test_a_bias_is_refused_with_a_position_bias():
