@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from helpers.images import patch_batch, random_images
@@ -10,11 +11,14 @@ from graphformer import models, patterns
 from graphformer.cli.errors import UsageError
 from graphformer.cli.plots.vision import (
     CORRECT,
+    HIDDEN_GREY,
     WRONG,
     attention_maps,
     default_figure,
     draw_attention,
+    draw_reconstructions,
     draw_retrieval,
+    draw_word_attention,
     figure_functions,
     image_pixels,
     word_attention_maps,
@@ -22,7 +26,12 @@ from graphformer.cli.plots.vision import (
 from graphformer.data import Digits, Scenes
 from graphformer.nn import record_attention
 from graphformer.nn.rollout import attention_from, dense_attention, rollout, rollout_from
-from graphformer.tasks import Classification, ImageTextContrast
+from graphformer.tasks import (
+    Classification,
+    ImageTextContrast,
+    MaskedImageModeling,
+    SequenceToSequence,
+)
 
 
 def recorded(model: models.ViT, batch, adjacency) -> list[torch.Tensor]:
@@ -148,3 +157,63 @@ def test_what_has_no_attention_over_images_is_refused():
         task = Classification(network, patterns.Complete(), num_classes=10, level="graph")
         with pytest.raises(UsageError, match=message):
             draw_attention(task, data, 2)
+
+
+def panels_of(figure) -> list[list[np.ndarray]]:
+    """The arrays that each panel shows, image first."""
+    return [[np.asarray(image.get_array()) for image in axes.images] for axes in figure.axes]
+
+
+def test_attention_is_drawn_over_images():
+    data = Digits(2, 5)
+    data.setup()
+    network = models.vit(10, 12, 1, 3, channels=1, patch_size=2)
+    task = Classification(network, patterns.Complete(), num_classes=10, level="graph").eval()
+    panels = panels_of(draw_attention(task, data, 4))
+    assert [len(arrays) for arrays in panels] == [1] * 4 + [2] * 8
+    assert all(arrays[1].shape == (4, 4) for arrays in panels[4:])
+    assert all(np.array_equal(panels[i][0], panels[i + 4][0]) for i in range(8))
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_reconstruction_keeps_the_visible_patches(normalize):
+    data = Digits(2, 5)
+    data.setup()
+    network = models.mae(12, 1, 3, channels=1, patch_size=2)
+    task = MaskedImageModeling(network, mask_ratio=0.5, normalize=normalize).eval()
+    figure = draw_reconstructions(task, data, 3)
+    assert figure.axes[3].get_ylabel() == "50% hidden"
+    panels = [arrays[0] for arrays in panels_of(figure)]
+    for image, masked, completed in zip(panels[:3], panels[3:6], panels[6:], strict=True):
+        is_hidden = masked == HIDDEN_GREY
+        assert 30 <= is_hidden.sum() <= 34  # 8 of 16 patches of 4 pixels
+        np.testing.assert_allclose(completed[~is_hidden], image[~is_hidden], atol=1e-6)
+        assert not np.allclose(completed[is_hidden], image[is_hidden], atol=1e-3)
+
+
+@pytest.mark.parametrize("build", [models.captioner, models.recurrent_captioner])
+def test_each_word_of_a_caption_is_drawn(build):
+    data = Scenes("digits", 40, val_size=3, test_size=7, patch_size=16, batch_size=5)
+    data.setup()
+    torch.manual_seed(0)
+    network = build(data.vocab_size, channels=3, patch_size=16, dim=12)
+    figure = draw_word_attention(SequenceToSequence(network).eval(), data, 2)
+    panels = panels_of(figure)
+    assert len([arrays for arrays in panels if len(arrays) == 1]) == 2  # the images themselves
+    titled = [axes for axes in figure.axes if len(axes.images) == 2]
+    assert titled
+    assert all(axes.get_title().strip() for axes in titled)
+
+
+def test_figures_of_another_network_are_refused():
+    data = Digits(2, 5)
+    data.setup()
+    network = models.vit(10, 12, 1, 3, channels=1, patch_size=2)
+    task = Classification(network, patterns.Complete(), num_classes=10, level="graph")
+    for draw, message in (
+        (draw_reconstructions, "of a masked autoencoder's run"),
+        (draw_word_attention, "of a captioner's run"),
+        (draw_retrieval, "of a CLIP's run"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            draw(task, data, 2)

@@ -74,3 +74,19 @@ def test_images_of_mixed_sizes_go_through_any_adjacency(pattern):
         for samples in ((0, 1, 2, 3), (2,))
     )
     torch.testing.assert_close(together[2:3], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_the_forward_pass_gives_both_embeddings():
+    model, batch = towers().eval(), random_captions()
+    image, text = model(batch, patterns.Causal()(batch))
+    assert torch.equal(image, model.encode_image(source_batch(batch)))
+    assert text.shape == image.shape == (4, 128)
+
+
+def test_no_class_and_a_model_without_a_checkpoint_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="prompts: got no class"):
+        towers().class_vectors([])
+    with pytest.raises(ValueError, match="save_pretrained: got a model that is not from"):
+        towers().save_pretrained(tmp_path)
+    with pytest.warns(FutureWarning, match="said of .*class_vectors is now called prompts"):
+        towers().class_vectors(said=[[[1]]])

@@ -100,3 +100,36 @@ def test_a_classifier_starts_from_the_encoder(tmp_path):
 def test_an_unknown_pool_is_refused():
     with pytest.raises(ValueError, match="pool: got 'klass', expected 'mean' or 'cls'"):
         models.mae(8, channels=3, patch_size=2, pool="klass")
+
+
+def test_all_patches_are_visible_by_default():
+    torch.manual_seed(0)
+    model = models.mae(12, 1, 3, channels=3, patch_size=2).eval()
+    batch = patch_batch(random_images())
+    visible = torch.ones(len(batch.x), dtype=torch.bool)
+    adjacency = gf.complete(batch.lengths)
+    assert torch.equal(model(batch, adjacency), model(batch, adjacency, visible))
+
+
+def test_learned_positions_are_those_of_whole_images():
+    torch.manual_seed(0)
+    model = models.mae(12, 1, 3, channels=3, patch_size=2, positions="learned", shape=(3, 5))
+    images = random_images()
+    batch = patch_batch(images)
+    visible = visible_of(batch)
+    together = model.eval()(batch, gf.complete(batch.lengths), visible)
+    first, rows = patch_batch(images[:1]), batch.lengths[0]
+    alone = model(first, gf.complete(first.lengths), visible[:rows])
+    torch.testing.assert_close(together[:rows], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_edges_of_each_head_are_induced():
+    near, loops = gf.grid([(2, 3)]), gf.window(6, 0)
+    keep = torch.tensor([True, False, True, True, True, False])
+    part = induced_adjacency(gf.adjacency.HeadEdges.of(near, loops), keep, (4,))
+    expected = [a.to_mask()[keep][:, keep] for a in (near, loops)]
+    source, target = part.edge_index
+    for mask, in_head in zip(expected, part.heads.T, strict=True):
+        found = torch.zeros(4, 4, dtype=torch.bool)
+        found[target[in_head], source[in_head]] = True
+        assert torch.equal(found, mask)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import lightning.pytorch as pl
 import pytest
 import torch
 from helpers.images import random_captions
 
 from graphformer import models
+from graphformer.data import Scenes
 from graphformer.data.batch import source_batch
-from graphformer.models.vision.clip import caption_batch
+from graphformer.models.vision.clip import MAX_LOG_SCALE, caption_batch
 from graphformer.tasks.vision.image_text import (
     ImageTextContrast,
     contrast,
@@ -102,3 +106,60 @@ def test_a_scale_beyond_its_limit_can_come_back():
 def test_wrong_options_are_named(options, error, message):
     with pytest.raises(error, match=message):
         ImageTextContrast(towers(), **options)
+
+
+def trainer(**options) -> pl.Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    return pl.Trainer(accelerator="cpu", enable_checkpointing=False, **quiet, **options)
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Scenes:
+    return Scenes("digits", 40, val_size=7, test_size=11, patch_size=16, batch_size=8)
+
+
+@pytest.fixture
+def task(scenes) -> ImageTextContrast:
+    scenes.setup()
+    torch.manual_seed(0)
+    network = models.clip(scenes.vocab_size, channels=3, patch_size=16, dim=12, num_heads=3)
+    return ImageTextContrast(network, micro_batch_size=3)
+
+
+def test_recall_is_that_of_the_whole_split(scenes, task):
+    (results,) = trainer().test(task, scenes, verbose=False)
+    batches = list(scenes.test_dataloader())
+    with torch.no_grad():
+        image, text = (torch.cat(side) for side in zip(*map(task.vectors, batches), strict=True))
+        losses = [contrast(*task.vectors(batch), task.network.scale) for batch in batches]
+    for k in (1, 5, 10):
+        assert results[f"test/image_recall@{k}"] == pytest.approx(float(recall(text @ image.T, k)))
+        assert results[f"test/text_recall@{k}"] == pytest.approx(float(recall(image @ text.T, k)))
+    assert results["test/loss"] == pytest.approx(float(sum(losses)) / len(image), rel=1e-5)
+
+
+def test_zero_shot_finds_the_nearest_class(scenes, task):
+    task.trainer = SimpleNamespace(datamodule=scenes)
+    images, prompts = scenes.zero_shot_set(13)
+    classes = task.class_vectors(prompts)
+    assert classes.shape == (10, 128)
+    batch = images[torch.arange(13)]
+    nearest = (task.network.encode_image(batch) @ classes.T).argmax(1)
+    expected = float((nearest == batch.y).float().mean())
+    assert task.zero_shot(images, prompts) == pytest.approx(expected)
+
+
+def test_training_clamps_the_scale_and_logs_recall(scenes, task):
+    task.network.log_scale.data.fill_(9.0)
+    run = trainer(max_epochs=1, limit_train_batches=2, limit_val_batches=1)
+    run.fit(task, scenes)
+    assert task.network.log_scale <= MAX_LOG_SCALE
+    assert 0 <= run.callback_metrics["val/text_recall@10"] <= 1
+    predictions = run.predict(task, scenes)
+    assert sum(map(len, predictions)) == 11
+    assert predictions[0].shape[1] == 2 * 128
+
+
+def test_accumulated_gradients_are_refused(scenes, task):
+    with pytest.raises(ValueError, match="accumulate_grad_batches: got 2, expected 1"):
+        trainer(max_steps=2, accumulate_grad_batches=2).fit(task, scenes)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
 from helpers.images import patch_batch, random_images
 
-from graphformer import models
+from graphformer import models, patterns
+from graphformer.data import Digits
+from graphformer.data.batch import pack_tokens
+from graphformer.tasks.seeding import batch_generator
 from graphformer.tasks.vision.masked_image import (
     MaskedImageModeling,
     normalize_patches,
@@ -71,3 +75,44 @@ def test_a_misspelt_option_is_refused_by_name():
     network = models.mae(8, channels=3, patch_size=2)
     with pytest.raises(TypeError, match="'mask_ration': did you mean 'mask_ratio'"):
         MaskedImageModeling(network, mask_ration=0.5)
+
+
+def trainer(**options) -> pl.Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    return pl.Trainer(accelerator="cpu", enable_checkpointing=False, **quiet, **options)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_the_loss_is_that_of_hidden_patches(normalize):
+    data = Digits(2, 64)
+    data.setup()
+    torch.manual_seed(0)
+    network = models.mae(8, 1, 2, channels=1, patch_size=2, decoder_heads=2)
+    task = MaskedImageModeling(network, mask_ratio=0.6, normalize=normalize, seed=3)
+    batch = next(iter(data.val_dataloader()))
+    (results,) = trainer(limit_val_batches=1).validate(task, data, verbose=False)
+    visible = sample_visible_mask(batch.lengths, 0.6, batch_generator(task, 3, 0, training=False))
+    target = normalize_patches(batch.x)[0] if normalize else batch.x
+    with torch.no_grad():
+        predicted = network(batch, patterns.Complete()(batch), visible)
+    expected = (predicted - target)[~visible].square().mean()
+    assert results["val/loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_training_lowers_the_loss_and_evaluation_repeats_itself():
+    data = Digits(2, 256)
+    torch.manual_seed(0)
+    network = models.mae(16, 1, 2, channels=1, patch_size=2, decoder_heads=2)
+    task = MaskedImageModeling(network, normalize=False, lr=1e-2)
+    run = trainer(max_epochs=3, limit_val_batches=2)
+    before, again = (run.validate(task, data, verbose=False)[0]["val/loss"] for _ in range(2))
+    assert before == again
+    run.fit(task, data)
+    assert run.validate(task, data, verbose=False)[0]["val/loss"] < 0.8 * before
+
+
+def test_batches_of_tokens_are_refused():
+    task = MaskedImageModeling(models.mae(8, channels=1, patch_size=2))
+    batch = pack_tokens([[1, 2, 3]])
+    with pytest.raises(ValueError, match=r"batch.x: got torch.int64, expected patches \[N, F\]"):
+        task.training_step(batch, 0)
