@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from graphformer.cli.config.renamed import report_renamed
 from graphformer.cli.config.sizes import fill_sizes
 from graphformer.cli.errors import UsageError, plain_errors
 from graphformer.cli.plots.tensorboard import LogFigures
+from graphformer.cli.predictions import GatherPredictions
 from graphformer.cli.run_dir import make_loggers, make_run_folder
 from graphformer.tasks import Task
 
@@ -151,10 +153,16 @@ class CLI(LightningCLI):
         """Write the network's outputs for the test split."""
         path = Path(self.config.predict.output)
         console.check_format(path)
-        outputs = self.trainer.predict(
-            model, datamodule=datamodule, ckpt_path=self.ckpt, weights_only=True
+        # The process that predicts writes the file, because `ddp_spawn` predicts in others.
+        write = GatherPredictions(partial(console.write_predictions, path=path))
+        self.trainer.callbacks.append(write)  # type: ignore[attr-defined]
+        self.trainer.predict(
+            model,
+            datamodule=datamodule,
+            ckpt_path=self.ckpt,
+            weights_only=True,
+            return_predictions=False,
         )
-        console.write_predictions(outputs or [], path)
 
     def _evaluate(self, method: Any, model: Task, datamodule: pl.LightningDataModule) -> None:
         results = method(

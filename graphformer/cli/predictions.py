@@ -1,0 +1,94 @@
+"""`GatherPredictions`, which collects the outputs of all processes in the order of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from graphformer.batch_type import BatchLike
+from graphformer.data.loader import BatchLoader
+
+Key = tuple[int, int]
+"""Loader and index of a sample."""
+
+
+class GatherPredictions(Callback):
+    """Collects the outputs of all processes, each sample once, in the order of the data.
+
+    Args:
+        write: called with the outputs in the first process, at the end.
+    """
+
+    def __init__(self, write: Callable[[list[Tensor]], None]) -> None:
+        self.write = write
+        self._rows: list[Tensor] = []
+        self._by_sample: list[tuple[Key, Tensor]] = []
+        self._indices: dict[int, Iterator[Tensor]] = {}
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: BatchLike,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the rows of each sample of the batch."""
+        output = outputs.detach().cpu()
+        if trainer.world_size == 1:
+            self._rows.append(output)
+            return
+        if dataloader_idx not in self._indices:
+            loader = tree_leaves(trainer.predict_dataloaders)[dataloader_idx]
+            self._indices[dataloader_idx] = _sample_indices(loader, trainer)
+        samples = next(self._indices[dataloader_idx]).tolist()
+        parts = split_rows(output, batch, len(samples))
+        # Rows that cannot be assigned to samples stay together, at the first sample.
+        for sample, part in zip(samples if len(parts) > 1 else samples[:1], parts, strict=True):
+            self._by_sample.append(((dataloader_idx, sample), part))
+
+    def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Collect the rows of all processes and write them."""
+        if trainer.world_size > 1:
+            gathered: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(gathered, self._by_sample)
+            self._rows = in_data_order(gathered)
+        if trainer.is_global_zero:
+            self.write(self._rows)
+
+
+def split_rows(output: Tensor, batch: BatchLike, samples: int) -> list[Tensor]:
+    """Return the rows of each sample: one row, or one row per node; else all rows together."""
+    if output.shape[0] == samples:
+        return list(output.split(1))
+    lengths = getattr(batch, "lengths", None)
+    if lengths is None and getattr(batch, "ptr", None) is not None:
+        lengths = batch.ptr.diff().tolist()
+    if lengths is not None and len(lengths) == samples and sum(lengths) == output.shape[0]:
+        return list(output.split(list(lengths)))
+    return [output]
+
+
+def in_data_order(gathered: list[list[tuple[Key, Tensor]]]) -> list[Tensor]:
+    """Return the rows of all samples by loader and index, without those of a repeated sample."""
+    rows = {key: part for process in reversed(gathered) for key, part in process}
+    return [rows[key] for key in sorted(rows)]
+
+
+def _sample_indices(loader: Any, trainer: pl.Trainer) -> Iterator[Tensor]:
+    """Yield the sample indices of each batch of this process."""
+    if isinstance(loader, BatchLoader):
+        yield from loader.sampler
+        return
+    # Lightning distributes the samples of a torch DataLoader in turn.
+    size, first = loader.batch_size or 1, trainer.global_rank
+    while True:
+        yield torch.arange(first, first + size * trainer.world_size, trainer.world_size)
+        first += size * trainer.world_size
