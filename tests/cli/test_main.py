@@ -38,3 +38,9 @@ def test_ctrl_c_is_code_130(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr("graphformer.cli.commands.list.main", interrupted)
     assert main(["list"]) == 130
+
+
+def test_the_package_is_a_command() -> None:
+    command = [sys.executable, "-m", "graphformer", "--version"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown.startswith("graphformer ")
