@@ -44,8 +44,8 @@ MANY_RUNS_OPTIONS = ("--folds", "--seeds", "--jobs")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    The code is 0, 2 after a usage error, 130 after Ctrl-C, and 141 if the reader of a pipe has
-    closed it, as in `graphformer generate ... | head`.
+    The code is 0, 2 after a usage error or an error of the system such as a full disk, 130 after
+    Ctrl-C, and 141 if the reader of a pipe has closed it, as in `graphformer generate ... | head`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -60,6 +60,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
         return 141
+    except OSError as error:
+        if error.errno is None:  # not raised by the system
+            raise
+        print(f"graphformer: {_system_error(error)}", file=sys.stderr)
+        return 2
+
+
+def _system_error(error: OSError) -> str:
+    """Return a sentence such as "runs/a: No space left on device"."""
+    names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return ": ".join([" -> ".join(names), error.strerror or str(error)] if names else [str(error)])
 
 
 def _dispatch(arguments: list[str]) -> int:

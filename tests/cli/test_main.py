@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -44,3 +46,24 @@ def test_the_package_is_a_command() -> None:
     command = [sys.executable, "-m", "graphformer", "--version"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert shown.startswith("graphformer ")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EISDIR])
+def test_errors_of_the_system_are_one_sentence(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def failing(argv: list[str]) -> int:
+        raise OSError(number, os.strerror(number), "runs/a")
+
+    monkeypatch.setattr("graphformer.cli.commands.list.main", failing)
+    assert main(["list"]) == 2
+    assert capsys.readouterr().err == f"graphformer: runs/a: {os.strerror(number)}\n"
+
+
+def test_an_os_error_without_a_number_is_a_bug(monkeypatch: pytest.MonkeyPatch):
+    def failing(argv: list[str]) -> int:
+        raise OSError("unexpected")
+
+    monkeypatch.setattr("graphformer.cli.commands.list.main", failing)
+    with pytest.raises(OSError, match="unexpected"):
+        main(["list"])
