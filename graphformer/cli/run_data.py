@@ -68,7 +68,7 @@ def restore_data(
     if label_fraction is not None:
         path = parsed.data.class_path
         if "label_fraction" not in inspect.signature(import_object(path)).parameters:
-            raise UsageError(f"data: got {path.rpartition('.')[2]}, which takes no label_fraction")
+            raise UsageError(f"data: got {path.rpartition('.')[2]}, which has no label_fraction")
         parsed.data.init_args["label_fraction"] = label_fraction
     module = parser.instantiate_classes(parsed).data
     _restore_state(module, ckpt, statistics_only=config is not None)

@@ -32,13 +32,19 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
     """
     b, c, height, width = images.shape
     p = patch_size
-    if p < 1 or height % p or width % p:
-        raise ValueError(
-            f"patch_size: got {p}, expected a divisor of the height and width of the images, "
-            f"{height} x {width}"
-        )
+    check_divides(p, (height, width))
     parts = images.reshape(b, c, height // p, p, width // p, p)
     return parts.permute(0, 2, 4, 1, 3, 5).reshape(b, height // p, width // p, c * p * p)
+
+
+def check_divides(patch_size: int, size: tuple[int, int]) -> None:
+    """Raise ValueError when patches do not tile images of a size (height, width)."""
+    height, width = size
+    if patch_size < 1 or height % patch_size or width % patch_size:
+        raise ValueError(
+            f"patch_size: got {patch_size}, expected a divisor of the height and width of the "
+            f"images, {height} x {width}"
+        )
 
 
 def unpatchify(patches: Tensor, patch_size: int) -> Tensor:

@@ -105,7 +105,7 @@ def test_data_of_a_run_is_scaled_as_in_training(tmp_path: Path) -> None:
         ("data: {class_path: Digitz}", "unknown name 'Digitz': did you mean 'Digits'"),
         (
             "data: {class_path: Scenes, init_args: {source: digits}}",
-            "got Scenes, which takes no label_fraction",
+            "got Scenes, which has no label_fraction",
         ),
     ],
 )

@@ -36,8 +36,8 @@ def dense_attention(model: models.Model, one: Batch) -> torch.Tensor:
     mask = adjacency.to_mask()
     for block in model.transformer.blocks:
         attention = block.attention
-        q, k, _ = attention._project(
-            block.norm1(x), None, model.transformer.position_encoding(one.pos, adjacency)["rotary"]
+        q, k, _ = attention._queries_keys_and_values(
+            block.norm1(x), model.transformer.position_encoding(one.pos, adjacency)["rotary"]
         )
         logits = torch.einsum("ihd,jhd->hij", q, k) * attention.head_dim**-0.5
         found.append(logits.masked_fill(~mask, -torch.inf).softmax(-1))
@@ -104,7 +104,7 @@ def test_a_model_over_what_was_learned_is_the_masked_one(model):
     adjacency = Complete()(one)
     for block, edges in zip(model.transformer.blocks, pattern(one), strict=True):
         rotary = model.transformer.position_encoding(one.pos, adjacency)["rotary"]
-        q, k, v = block.attention._project(block.norm1(x), None, rotary)
+        q, k, v = block.attention._queries_keys_and_values(block.norm1(x), rotary)
         logits = torch.einsum("ihd,jhd->hij", q, k) * block.attention.head_dim**-0.5
         mask = torch.zeros(HEADS, 20, 20, dtype=torch.bool)
         source, target = edges.edge_index

@@ -82,7 +82,7 @@ def _definitions(folder: Path) -> Iterator[_Definition]:
 
 def _returns_network(node: ast.FunctionDef) -> bool:
     returned = "" if node.returns is None else ast.unparse(node.returns)
-    return returned not in ("Any", "Tensor") and not returned.startswith("tuple")
+    return returned not in ("Any", "Tensor") and not returned.startswith(("tuple", "list"))
 
 
 def _exported_names(init: Path) -> set[str]:

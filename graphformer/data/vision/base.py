@@ -16,6 +16,7 @@ from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.data.vision.augment import Augmentation
 from graphformer.data.vision.samples import ImageSamples, common_size, select_images
 from graphformer.data.vision.statistics import denormalize, pixel_statistics
+from graphformer.nn.patches import check_divides
 
 ImagesAndLabels = tuple[Any, Tensor]
 """Images, [B, C, height, width] or a sequence of [C, height, width], and labels [B]."""
@@ -63,6 +64,7 @@ class ScaledImages(DataModule):
         self.shape = None
         size = common_size(images)
         if size is not None:
+            check_divides(self.patch_size, size)
             self.shape = (size[0] // self.patch_size, size[1] // self.patch_size)
 
     def scaled_samples(

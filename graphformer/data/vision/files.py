@@ -32,7 +32,7 @@ SYSTEM_NAMES = frozenset(
 )
 """Files and folders that operating systems and network drives add, in lower case."""
 NARROW_RANGE = 2**12
-"""A 16-bit picture whose values stay below this one was taken with at most 12 bits."""
+"""A 16-bit picture whose values stay below this one has at most 12 bits of content."""
 
 
 class ImageFiles(Sequence[Tensor]):
@@ -84,7 +84,7 @@ class ImageFiles(Sequence[Tensor]):
     def readable(self) -> list[int]:
         """Return the indices of the files that can be read and are not too small; reads them all.
 
-        A warning gives the number of the others.
+        A warning states the number of the others.
         """
         good, first = [], ""
         for i, file in enumerate(self.files):

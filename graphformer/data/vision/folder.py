@@ -188,7 +188,9 @@ def split_folders(folder: Path) -> dict[str, Path]:
             "train, with a folder per class"
         )
     if others:
-        warnings.warn(f"{folder}: left out {', '.join(others)} beside the splits", stacklevel=2)
+        warnings.warn(
+            f"{folder}: left out {', '.join(others)} next to the folders of splits", stacklevel=2
+        )
     return {split: found[split] for split in SPLIT_FOLDERS if split in found}
 
 
@@ -219,7 +221,7 @@ def class_folders(folder: Path) -> dict[str, list[Path]]:
 def class_files(folder: Path, classes: Sequence[str]) -> LabelledFiles:
     """Return the image files of every class that has a folder, and the class of each.
 
-    A warning gives the number of other files.
+    A warning states the number of other files.
 
     Raises:
         ValueError: when a folder has no images, or is none of the classes.

@@ -41,8 +41,8 @@ class ImageTextContrast(Task):
 
     With `micro_batch_size`, the encoders run over slices of a batch, of which only the embeddings
     are stored, and run again for the gradient. The gradient is that of the whole batch, with the
-    memory of a small one. `accumulate_grad_batches` does not give that: it contrasts each batch
-    within itself, and is refused.
+    memory of a small one. `accumulate_grad_batches` contrasts each batch within itself, and
+    is refused.
 
     Args:
         network: a `CLIP`.

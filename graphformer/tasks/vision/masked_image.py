@@ -32,7 +32,7 @@ class MaskedImageModeling(Task):
         options: those of `Task`.
 
     Raises:
-        ValueError: when the network takes no `visible`, or mask_ratio is out of range.
+        ValueError: when the network's forward has no argument `visible`, or mask_ratio is out of range.
 
     Source: He et al., 2022, section 3.
     """
@@ -51,7 +51,7 @@ class MaskedImageModeling(Task):
         super().__init__(network, adjacency, **options)
         if "visible" not in signature(network.forward).parameters:
             raise ValueError(
-                f"network: got {type(network).__name__}, expected one whose forward takes "
+                f"network: got {type(network).__name__}, expected one whose forward has the argument "
                 "`visible`; choose graphformer.models.mae"
             )
         if not 0 < mask_ratio < 1:

@@ -110,8 +110,8 @@ def test_the_picture_is_logged_to_tensorboard(run_of):
         (["probe", "-c", "other.yaml"], "unknown name 'Digitz': did you mean 'Digits'"),
         (["probe", "-c", "list.yaml"], "list.yaml has no section data"),
         (["probe", "-c", "torn.yaml"], "torn.yaml is no YAML"),
-        (["probe", "-c", "small.yaml"], "network reads patches [N, 16]: choose images with"),
-        (["draw", "-c", "small.yaml"], "network reads patches [N, 16]: choose images with"),
+        (["probe", "-c", "small.yaml"], "expected patches [N, 16]; use images with the patch_size"),
+        (["draw", "-c", "small.yaml"], "expected patches [N, 16]; use images with the patch_size"),
     ],
 )
 def test_wrong_use_is_one_line(arguments, message, trained, workplace, capsys):

@@ -77,5 +77,5 @@ def test_bad_folders_are_one_line(pets: Path, capsys: pytest.CaptureFixture[str]
         file.write_bytes(b"no image")
     assert main(["fit", "-c", "pets.yaml"]) == 2
     error = capsys.readouterr().err
-    assert "is no image that can be read" in error
+    assert "got no image that can be read" in error
     assert error.count("\n") == 1

@@ -81,7 +81,7 @@ def test_several_prompts_and_stop_strings(checkpoint, capsys):
         (["--prompt", ""], "--prompt: got no tokens"),
         (["--prompt", "to", "--stop", ""], "--stop: got an empty string"),
         (["--prompt", "to", "--seed", "-3"], "seed: got -3, expected 0 or more"),
-        (["--prompt", "to", "--top-p", "3"], "top_p must be above 0"),
+        (["--prompt", "to", "--top-p", "3"], "top_p: got 3.0, expected 0 < top_p <= 1"),
         (["--prompt", "to", "--max-new-tokens", "x"], "--max-new-tokens"),
         ([], "--prompt"),
         (["--prompt", "to", "--num-beams", "2", "--top-k", "3"], "num_beams"),

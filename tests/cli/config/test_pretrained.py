@@ -116,7 +116,7 @@ def test_loading_says_what_does_not_fit(folder: Path):
 
 
 def test_other_heads_are_refused_by_name(folder: Path):
-    with pytest.raises(ValueError, match="no head for 'causal_lm'"):
+    with pytest.raises(ValueError, match="has no 'causal_lm' head"):
         decoder(SETTINGS)
 
 

@@ -220,7 +220,7 @@ def test_folders_beside_the_splits_are_reported(tmp_path: Path) -> None:
     for name in ("train/a", "train/b", "unlabelled/c"):
         for i in range(7):
             write_image(tmp_path / name / f"{i}.png", (8, 8), i)
-    with pytest.warns(UserWarning, match="left out unlabelled beside the splits"):
+    with pytest.warns(UserWarning, match="left out unlabelled next to the folders of splits"):
         assert read(tmp_path).classes == ["a", "b"]
 
 

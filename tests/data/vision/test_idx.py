@@ -66,7 +66,10 @@ def test_missing_set_without_network_or_address_is_explained(tmp_path: Path) -> 
         (b"no gzip", "damaged gzip"),
         (gzipped_idx(np.zeros((3, 5), np.uint8))[:-9], "damaged gzip"),
         (gzip.compress(b"abcdefgh", mtime=0), "expected an idx file"),
-        (gzip.compress(b"\0\0\x08\x01" + b"\0\0\0\x05" + b"abc", mtime=0), "got 3 bytes, expected 5"),
+        (
+            gzip.compress(b"\0\0\x08\x01" + b"\0\0\0\x05" + b"abc", mtime=0),
+            "got 3 bytes, expected 5",
+        ),
     ],
     ids=["no gzip", "cut off", "other content", "too short"],  # gzip writes the time
 )

@@ -272,7 +272,7 @@ def test_weights_start_small_and_smaller_where_they_add_up(options):
 
 def test_texts_longer_than_the_learned_positions():
     model = models.language_model(VOCAB, max_length=6, **SIZES)
-    with pytest.raises(ValueError, match="max_length 6"):
+    with pytest.raises(ValueError, match="positions: got 6, expected at most 5"):
         model(batch(), CAUSAL)
 
 
