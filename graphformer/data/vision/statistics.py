@@ -19,8 +19,8 @@ CHUNK = 2**21
 def pixel_statistics(images: Tensor | Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and standard deviation of each channel over some of the images, [C] each.
 
-    The standard deviation of a constant channel is replaced by 1. Memory is bounded by one image, or
-    by `CHUNK` pixels of a tensor.
+    The standard deviation of a constant channel is replaced by 1. Memory is bounded by one image,
+    or by `CHUNK` pixels of a tensor.
 
     Args:
         images: [B, C, height, width], or a sequence of [C, height, width].

@@ -32,7 +32,8 @@ class MaskedImageModeling(Task):
         options: those of `Task`.
 
     Raises:
-        ValueError: when the network's forward has no argument `visible`, or mask_ratio is out of range.
+        ValueError: when the network's forward has no argument `visible`, or mask_ratio is out of
+            range.
 
     Source: He et al., 2022, section 3.
     """
@@ -51,8 +52,8 @@ class MaskedImageModeling(Task):
         super().__init__(network, adjacency, **options)
         if "visible" not in signature(network.forward).parameters:
             raise ValueError(
-                f"network: got {type(network).__name__}, expected one whose forward has the argument "
-                "`visible`; choose graphformer.models.mae"
+                f"network: got {type(network).__name__}, expected one whose forward has the "
+                "argument `visible`; choose graphformer.models.mae"
             )
         if not 0 < mask_ratio < 1:
             raise ValueError(f"mask_ratio: got {mask_ratio}, expected a share between 0 and 1")
