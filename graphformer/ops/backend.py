@@ -26,6 +26,8 @@ class Backend(Protocol):
 
     APPLIES_OFFSET_BIAS: bool
     """Whether it is an `OffsetBiasBackend`; others are passed the value on each edge."""
+    HAS_CUSTOM_OPERATORS: bool
+    """Whether it runs custom operators, which do not support `torch.func` and forward mode."""
 
     def attention(
         self,

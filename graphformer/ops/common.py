@@ -62,6 +62,11 @@ def drop_weights(weights: Tensor, dropout: float, seed: Tensor | None) -> Tensor
     return weights / (1 - dropout) if dropout < 1 else weights
 
 
+def keep_scale(dropout: float) -> float:
+    """The factor of the elements that dropout keeps; 0 if it keeps none."""
+    return 1 / (1 - dropout) if dropout < 1 else 0.0
+
+
 def _logical_shift(z: Tensor, bits: int) -> Tensor:
     """Shift int64 right and fill with zeros; torch's `>>` repeats the sign bit."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)

@@ -8,7 +8,7 @@ kernels run depends on the degrees.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, get_type_hints
+from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
@@ -16,104 +16,17 @@ from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.ops.common import AttentionOptions, Result
-
-DOT, ADDITIVE, GATV2 = range(3)
-"""Kinds of scores: scale * q.k; leaky_relu(q + k) of width 1; vector . leaky_relu(q + k)."""
-
-Outputs = tuple[Tensor, Tensor, Tensor, Tensor]
-"""out [M, H, Dv], z [M, H, F], log-sum-exp [M, H], weights [E, H]; z = sum_j p_ij e_ij.
-
-z has no columns without edge features, weights no rows if they are not returned.
-"""
-
-
-class Inputs(NamedTuple):
-    """The tensors of a call, in the order of the operators' schema; None for what is not in use."""
-
-    q: Tensor
-    """Queries [M, H, D]; target scores for additive scores, [M, H] or [M, H, 1] by backend."""
-    k: Tensor
-    """Keys [N, Hkv, D]; source scores for additive scores."""
-    v: Tensor
-    """Values [N, Hkv, Dv]."""
-    vector: Tensor | None
-    """The weight of GATv2's scores, [H, D]."""
-    u: Tensor | None
-    """Queries of the edge features, [M, H, F]."""
-    edge: Tensor | None
-    """Edge values in the caller's order: features [E, F] for dot products; a score [E, H] or a key
-    [E, H, D], added inside the LeakyReLU, for additive scores and GATv2."""
-    bias: Tensor | None
-    edge_weight: Tensor | None
-    indptr: Tensor
-    indices: Tensor
-    edge_ids: Tensor | None
-    source_indptr: Tensor | None
-    """With the next two, the edges by source, for the backward pass: see `CSR.by_source`."""
-    source_targets: Tensor | None
-    source_slots: Tensor | None
-    seed: Tensor | None
-
-    @property
-    def by_source(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        """The edges by source (indptr, targets, slots); None if the backward pass computes it."""
-        if self.source_indptr is None or self.source_targets is None or self.source_slots is None:
-            return None
-        return self.source_indptr, self.source_targets, self.source_slots
-
-
-class Gradients(NamedTuple):
-    """The gradients of the inputs that have one, in the order of `Inputs`; empty if not needed."""
-
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    vector: Tensor
-    u: Tensor
-    edge: Tensor
-    bias: Tensor
-    edge_weight: Tensor
-    """[E, H], even if the input is [E, 1]."""
-
-
-class Settings(NamedTuple):
-    """The scalars of a call."""
-
-    kind: int
-    scale: float
-    slope: float
-    dropout: float
-
-
-class Cotangents(NamedTuple):
-    """The gradients of the outputs, and what the backward pass needs of the forward pass."""
-
-    dout: Tensor
-    dz: Tensor | None
-    dweights: Tensor | None
-    out: Tensor | None
-    """None for a backend that does not read it."""
-    lse: Tensor
-
-
-class EdgeGradients(NamedTuple):
-    """Which gradients of edge values are needed."""
-
-    edge: bool
-    bias: bool
-    edge_weight: bool
-
-
-class Driver(Protocol):
-    """A module that runs the kernels of a backend on plain tensors."""
-
-    def forward(self, x: Inputs, settings: Settings, return_weights: bool) -> Outputs:
-        """Return the outputs."""
-
-    def backward(
-        self, x: Inputs, settings: Settings, cotangents: Cotangents, needed: EdgeGradients
-    ) -> Gradients:
-        """Return the gradients of the inputs."""
+from graphformer.ops.double_backward import double_backward
+from graphformer.ops.operands import (
+    DOT,
+    Cotangents,
+    Driver,
+    EdgeGradients,
+    Gradients,
+    Inputs,
+    Outputs,
+    Settings,
+)
 
 
 def make_operator(
@@ -186,15 +99,21 @@ def make_operator(
         needed = (g if needs[name] else None for name, g in grads._asdict().items())
         return *needed, *(None,) * (len(ctx.needs_input_grad) - len(grads))
 
-    def no_double_backward(ctx: Any, *grads: Any) -> None:
-        raise NotImplementedError(
-            f"backend: got {backend!r}, which has no second derivatives; use backend='reference'"
-        )
+    def save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        cotangents, x, ctx.settings, _ = _fields(inputs, Cotangents, Inputs, Settings, None)
+        ctx.save_for_backward(*cotangents, *x)
+        ctx.set_materialize_grads(False)
+
+    def backward_of_backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        cotangents, x = _fields(ctx.saved_tensors, Cotangents, Inputs)
+        found = double_backward(x, ctx.settings, cotangents, grads)
+        second = [found.get(name) for name in (*Cotangents._fields, *Inputs._fields)]
+        return *second, *(None,) * (len(ctx.needs_input_grad) - len(second))
 
     attend.register_fake(_fake)
     attend_backward.register_fake(_fake_backward)
     attend.register_autograd(backward, setup_context=setup_context)
-    attend_backward.register_autograd(no_double_backward)
+    attend_backward.register_autograd(backward_of_backward, setup_context=save_backward)
     return attend
 
 

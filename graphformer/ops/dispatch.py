@@ -101,8 +101,15 @@ def attention(
     )
     q, scale = _scaled(q, scale)
     width = min(q.shape[2], v.shape[2])
+    bias_tensors = () if offset_bias is None else (offset_bias.table, offset_bias.slope)
     run = select_backend(
-        "attention", backend, v, adjacency, options, offset_bias=offset_bias, width=width
+        "attention",
+        backend,
+        (q, k, v, *bias_tensors),
+        adjacency,
+        options,
+        offset_bias=offset_bias,
+        width=width,
     )
     if offset_bias is not None:
         heads = offset_bias.table.shape[1]
@@ -196,7 +203,8 @@ def additive_attention(
     if edge_score is not None:
         edge_score = check_edge_values("edge_score", edge_score, adjacency, target_score)
         edge_score = edge_score.expand(-1, target_score.shape[1])
-    run = select_edge_backend("additive_attention", backend, v, adjacency, options)
+    inputs = (target_score, source_score, v, edge_score)
+    run = select_edge_backend("additive_attention", backend, inputs, adjacency, options)
     result = run.additive_attention(
         target_score,
         source_score,
@@ -290,7 +298,8 @@ def gatv2_attention(
             raise ValueError(
                 f"edge_key: got {list(edge_key.shape)}, expected [E, {q.shape[1]}, {q.shape[2]}]"
             )
-    run = select_edge_backend("gatv2_attention", backend, v, adjacency, options)
+    inputs = (q, k, v, weight, edge_key)
+    run = select_edge_backend("gatv2_attention", backend, inputs, adjacency, options)
     result = run.gatv2_attention(
         q, k, v, weight, adjacency, negative_slope=negative_slope, edge_key=edge_key, **options
     )
@@ -384,7 +393,8 @@ def edge_feature_attention(
         return_weights=return_weights,
     )
     q, scale = _scaled(q, scale)
-    run = select_edge_backend("edge_feature_attention", backend, v, adjacency, options)
+    inputs = (q, k, v, edge_attr, key_map, value_map)
+    run = select_edge_backend("edge_feature_attention", backend, inputs, adjacency, options)
     key_map, value_map = key_map.to(q.dtype), value_map.to(q.dtype)
     result = run.edge_feature_attention(
         q, k, v, edge_attr, key_map, value_map, adjacency, scale=scale, **options

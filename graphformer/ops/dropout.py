@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from graphformer.ops.cpu import load_driver
+from graphformer.ops.transforms import has_tangent, is_transformed
 
 MIN_ELEMENTS = 1 << 14
 """Smaller tensors run torch's dropout, which is then faster than launching the kernel."""
@@ -30,7 +31,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
         ValueError: when the probability is outside [0, 1].
     """
     fused = x.device.type == "cpu" and x.numel() >= MIN_ELEMENTS and x.is_floating_point()
-    if not (training and fused and 0 < p < 1):
+    if not (training and fused and 0 < p < 1) or is_transformed() or has_tangent([x]):
         return F.dropout(x, p, training)
     return drop(x, torch.randint(2**63 - 1, ()), p)
 

@@ -26,6 +26,7 @@ BLOCK = 128
 MIN_WIDTH = 16
 """The smallest head width that FlexAttention's CUDA kernels support."""
 APPLIES_OFFSET_BIAS = True
+HAS_CUSTOM_OPERATORS = False
 _MAX_COUNTS = 1 << 24  # numbers in memory at a time while edges per block are counted
 
 

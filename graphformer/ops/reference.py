@@ -15,6 +15,7 @@ from graphformer.adjacency import CSR, Adjacency
 from graphformer.ops.common import AttentionOptions, Result, drop_weights, per_head, upcast
 
 APPLIES_OFFSET_BIAS = False
+HAS_CUSTOM_OPERATORS = False
 
 
 def attention(
@@ -30,7 +31,7 @@ def attention(
     csr = adjacency.to_csr()
     wide_q, wide_k, wide_v = upcast(q, per_head(k, q.shape[1]), per_head(v, q.shape[1]))
     logits = scale * (wide_q[csr.target] * wide_k[csr.indices]).sum(-1)
-    return _weighted_sum(logits, wide_v[csr.indices], csr, v.dtype, **options)
+    return weighted_sum(logits, wide_v[csr.indices], csr, v.dtype, **options)
 
 
 def additive_attention(
@@ -48,9 +49,9 @@ def additive_attention(
     target_score, source_score, wide_v = upcast(target_score, source_score, v)
     score = target_score[csr.target] + source_score[csr.indices]
     if edge_score is not None:
-        score = score + _by_slot(edge_score, csr)
+        score = score + by_slot(edge_score, csr)
     logits = F.leaky_relu(score, negative_slope)
-    return _weighted_sum(logits, wide_v[csr.indices], csr, v.dtype, **options)
+    return weighted_sum(logits, wide_v[csr.indices], csr, v.dtype, **options)
 
 
 def gatv2_attention(
@@ -70,9 +71,9 @@ def gatv2_attention(
     (weight,) = upcast(weight)
     hidden = q[csr.target] + k[csr.indices]
     if edge_key is not None:
-        hidden = hidden + _by_slot(edge_key, csr)
+        hidden = hidden + by_slot(edge_key, csr)
     logits = (weight * F.leaky_relu(hidden, negative_slope)).sum(-1)
-    return _weighted_sum(logits, wide_v[csr.indices], csr, v.dtype, **options)
+    return weighted_sum(logits, wide_v[csr.indices], csr, v.dtype, **options)
 
 
 def edge_feature_attention(
@@ -89,15 +90,15 @@ def edge_feature_attention(
 ) -> Result:
     """logit_ij = scale * q_i . (k_j + key_map e_ij); the values are v_j + value_map e_ij."""
     csr = adjacency.to_csr()
-    e, key_map, value_map = upcast(_by_slot(edge_attr, csr), key_map, value_map)
+    e, key_map, value_map = upcast(by_slot(edge_attr, csr), key_map, value_map)
     q, k, wide_v = upcast(q, per_head(k, q.shape[1]), per_head(v, q.shape[1]))
     keys = k[csr.indices] + torch.einsum("hde,ne->nhd", key_map, e)
     values = wide_v[csr.indices] + torch.einsum("hde,ne->nhd", value_map, e)
     logits = scale * (q[csr.target] * keys).sum(-1)
-    return _weighted_sum(logits, values, csr, v.dtype, **options)
+    return weighted_sum(logits, values, csr, v.dtype, **options)
 
 
-def _weighted_sum(
+def weighted_sum(
     logits: Tensor,
     values: Tensor,
     csr: CSR,
@@ -111,9 +112,9 @@ def _weighted_sum(
 ) -> Result:
     """y_i = sum_j softmax_j(w_ij logit_ij + b_ij) v_ij, for logits [E, H] and values [E, H, Dv]."""
     if edge_weight is not None:
-        logits = logits * _by_slot(edge_weight, csr)
+        logits = logits * by_slot(edge_weight, csr)
     if bias is not None:
-        logits = logits + _by_slot(bias, csr)
+        logits = logits + by_slot(bias, csr)
     weights = segment_softmax(logits, csr.target, csr.shape[0])
     weights = drop_weights(weights, dropout, seed)
     out = values.new_zeros(csr.shape[0], *values.shape[1:])
@@ -121,7 +122,7 @@ def _weighted_sum(
     return out.to(dtype), weights[csr.slots].to(dtype) if return_weights else None
 
 
-def _by_slot(values: Tensor, csr: CSR) -> Tensor:
+def by_slot(values: Tensor, csr: CSR) -> Tensor:
     """Edge-aligned values, given in the caller's order, in the order of the CSR's slots."""
     return values if csr.edge_ids is None else values[csr.edge_ids]
 

@@ -17,6 +17,7 @@ from graphformer.adjacency import CSR, Adjacency
 from graphformer.ops.common import AttentionOptions, Result, drop_weights, per_head, upcast
 
 APPLIES_OFFSET_BIAS = False
+HAS_CUSTOM_OPERATORS = False
 _TORCH_SCATTER = find_spec("torch_scatter") is not None
 
 

@@ -18,6 +18,7 @@ from graphformer.ops.common import AttentionOptions
 from graphformer.ops.offset_bias import OffsetBias
 
 APPLIES_OFFSET_BIAS = True
+HAS_CUSTOM_OPERATORS = False
 
 
 class _Settings(TypedDict):

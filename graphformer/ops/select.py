@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TypeGuard, cast
 
@@ -19,6 +20,7 @@ from graphformer.ops.backend import (
 )
 from graphformer.ops.common import AttentionOptions
 from graphformer.ops.offset_bias import OffsetBias
+from graphformer.ops.transforms import has_tangent, is_transformed
 
 BACKENDS: dict[str, Backend] = {
     "reference": reference,
@@ -60,8 +62,8 @@ second, for width 64. `make bench-gpu` measures both (suites `window` and `cross
 
 def select_backend(
     function: FunctionName,
-    name: str,
-    v: Tensor,
+    name: BackendName,
+    tensors: Sequence[Tensor | None],
     adjacency: Adjacency,
     options: AttentionOptions,
     *,
@@ -70,25 +72,41 @@ def select_backend(
 ) -> Backend:
     """Return the named backend; for "auto", the one that `auto_backend` chooses.
 
+    In a transform of `torch.func` and for forward-mode derivatives, "auto" is a backend of torch's
+    own operators.
+
     Args:
         function: the attention function that it must have.
-        name: a `BackendName`.
-        v: the values, for their dtype.
+        name: of the backend.
+        tensors: the inputs, of which the first has their dtype.
         adjacency, options: of the call.
         offset_bias: a bias that is given as a rule.
         width: the smallest head width.
 
     Raises:
         ValueError: when the name is unknown or the backend lacks the function.
+        NotImplementedError: when the named backend does not support the transform.
     """
+    chosen: str = name
     if name == "auto":
-        name = auto_backend(
-            function, adjacency, options, v.dtype, offset_bias=offset_bias, width=width
+        dtype = torch.float32 if tensors[0] is None else tensors[0].dtype
+        chosen = auto_backend(
+            function, adjacency, options, dtype, offset_bias=offset_bias, width=width
         )
-    if name not in BACKENDS and name not in LAZY:
+    if chosen not in BACKENDS and chosen not in LAZY:
         names = ", ".join(["auto", *BACKENDS, *LAZY])
         raise ValueError(f"backend: got {name!r}, expected one of {names}")
-    backend = _import(name)
+    backend = _import(chosen)
+    forward_mode = has_tangent([*tensors, options["bias"], options["edge_weight"]])
+    if name == "auto" and forward_mode:
+        return scatter
+    if backend.HAS_CUSTOM_OPERATORS and (forward_mode or is_transformed()):
+        if name == "auto":
+            return scatter
+        raise NotImplementedError(
+            f"backend: got {name!r}, which supports neither torch.func nor forward-mode "
+            "derivatives; choose 'scatter' or 'auto'"
+        )
     if not hasattr(backend, function):
         raise ValueError(
             f"backend: got {name!r}, which has no {function}; choose another, or 'auto'"
@@ -99,12 +117,12 @@ def select_backend(
 def select_edge_backend(
     function: FunctionName,
     name: BackendName,
-    v: Tensor,
+    tensors: Sequence[Tensor | None],
     adjacency: Adjacency,
     options: AttentionOptions,
 ) -> EdgeBackend:
-    """`select_backend` for the functions that only an `EdgeBackend` has."""
-    return cast(EdgeBackend, select_backend(function, name, v, adjacency, options))
+    """Return what `select_backend` does, for the functions that only an `EdgeBackend` has."""
+    return cast(EdgeBackend, select_backend(function, name, tensors, adjacency, options))
 
 
 def applies_offset_bias(backend: Backend) -> TypeGuard[OffsetBiasBackend]:

@@ -124,6 +124,38 @@ def test_places(name):
         ]
 
 
+@pytest.mark.parametrize("passed", [False, True], ids=["default", "passed"])
+@pytest.mark.parametrize(
+    "adjacency",
+    [
+        gf.complete([5, 3, 5]),
+        gf.complete([3, 2, 3], [5, 7, 5]),
+        gf.causal([2, 3, 2], [7, 3, 7]),
+        gf.window([7, 3], 2),
+        gf.from_edge_index(random_edges(11, 11, 37), 11),
+    ],
+    ids=str,
+)
+def test_dense_biases_of_a_bucket_are_those_of_its_edges(adjacency, passed):
+    """`on_block` against `on_edges`, sample by sample."""
+    m, n = adjacency.shape
+    generator = torch.Generator().manual_seed(3)
+    positions = [torch.randint(-5, 6, (size,), generator=generator) for size in (m, n)]
+    bias = OffsetBias(TABLE, *(positions if passed else []), slope=SLOPE)
+    values = bias.on_edges(adjacency)
+    for index, bucket in enumerate(adjacency.buckets):
+        dense = bias.on_block(adjacency, bucket)
+        shared = not passed and isinstance(adjacency, Implicit)
+        assert dense.shape == (1 if shared else bucket.count, HEADS, *bucket.shape)
+        dense = dense.expand(bucket.count, -1, -1, -1)
+        edges = values if bucket.edges is None else values[bucket.edges]
+        expected = edges.unflatten(0, (bucket.count, bucket.num_edges))
+        present = adjacency.bucket_mask(index)
+        if adjacency.to_csr().edge_ids is not None:  # explicit edges in the order of the mask
+            expected = expected[:, adjacency.to_csr().edge_ids]
+        torch.testing.assert_close(dense[:, :, present].transpose(1, 2), expected)
+
+
 @pytest.mark.parametrize(("m", "n", "shift"), [(5, 7, 2), (7, 5, -2), (3, 11, 0), (1, 13, 12)])
 def test_windows_of_one_vector(m, n, shift):
     offsets = torch.arange(n) - (torch.arange(m) + shift).unsqueeze(1)

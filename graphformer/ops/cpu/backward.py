@@ -60,7 +60,7 @@ from graphformer.ops.cpu.tile_ops import (
     softmax_of_target,
     sum_of_products,
 )
-from graphformer.ops.custom_op import ADDITIVE, DOT, GATV2
+from graphformer.ops.operands import ADDITIVE, DOT, GATV2
 
 # By target --------------------------------------------------------------------------------------
 

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graphformer.ops.common import keep_scale
 from graphformer.ops.cpu.argument_table import CHUNK
 from graphformer.ops.cpu.dropout_kernel import SPAN
 from graphformer.ops.cpu.kernel_cache import kernel, shape_constants, step
 from graphformer.ops.cpu.launch import WorkItems, run
-from graphformer.ops.custom_op import (
+from graphformer.ops.operands import (
     ADDITIVE,
     DOT,
     GATV2,
@@ -213,7 +214,7 @@ def _rows_table(
 def _dropout_table(dropout: float, seed: Tensor) -> dict[str, Any]:
     """The entries of dropout: an element is kept if its 24 random bits reach the threshold."""
     threshold = round(dropout * 2**24)
-    return {"dropout": threshold, "keep_scale": 1 / (1 - dropout), "seed": int(seed)}
+    return {"dropout": threshold, "keep_scale": keep_scale(dropout), "seed": int(seed)}
 
 
 # Inputs -----------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from graphformer.ops.cpu.logits import drop, logits_of_target, scale_queries, we
 from graphformer.ops.cpu.row_ops import add_weighted_rows, fill, scale_row, whole_lines
 from graphformer.ops.cpu.simd import inlined, pointer, shift, zeros
 from graphformer.ops.cpu.tile_ops import finish_row, online_softmax, softmax_of_target
-from graphformer.ops.custom_op import DOT
+from graphformer.ops.operands import DOT
 
 
 def make_forward(

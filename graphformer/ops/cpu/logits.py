@@ -17,7 +17,7 @@ from graphformer.ops.cpu.row_ops import (
 )
 from graphformer.ops.cpu.simd import as_float, inlined, pointer, shift
 from graphformer.ops.cpu.tile_ops import add, additive_scores, apply_leaky_relu
-from graphformer.ops.custom_op import ADDITIVE, DOT, GATV2
+from graphformer.ops.operands import ADDITIVE, DOT, GATV2
 
 
 @inlined

@@ -16,18 +16,12 @@ from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.ops.common import AttentionOptions, Result
-from graphformer.ops.custom_op import (
-    ADDITIVE,
-    DOT,
-    GATV2,
-    Driver,
-    call,
-    call_with_features,
-    make_operator,
-)
+from graphformer.ops.custom_op import call, call_with_features, make_operator
+from graphformer.ops.operands import ADDITIVE, DOT, GATV2, Driver
 
 __all__ = [
     "APPLIES_OFFSET_BIAS",
+    "HAS_CUSTOM_OPERATORS",
     "additive_attention",
     "attention",
     "edge_feature_attention",
@@ -35,6 +29,7 @@ __all__ = [
 ]
 
 APPLIES_OFFSET_BIAS = False
+HAS_CUSTOM_OPERATORS = True
 
 
 def load_driver() -> Driver:

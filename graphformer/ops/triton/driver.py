@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from graphformer.ops.custom_op import (
+from graphformer.ops.common import keep_scale
+from graphformer.ops.operands import (
     DOT,
     Cotangents,
     EdgeGradients,
@@ -244,7 +245,7 @@ def _arguments(x: Inputs, settings: Settings) -> dict[str, Any]:
         "weight_stride": 0 if weight is None else weight.stride(0),
         "weight_head": 0 if weight is None or weight.shape[1] == 1 else weight.stride(1),
         "scale": settings.scale, "slope": settings.slope,
-        "threshold": round(settings.dropout * 2**24), "keep_scale": 1 / (1 - settings.dropout),
+        "threshold": round(settings.dropout * 2**24), "keep_scale": keep_scale(settings.dropout),
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The CPU kernels as a citizen of processes: kept code, forked workers, a numba that is missing."""
+"""The cache of compiled kernels on disk: names, outdated and damaged files, many processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from graphformer.ops import cpu
 
@@ -29,32 +28,6 @@ def attend(threads):
     q = torch.randn(3_001, 2, 7)
     return gf.attention(q, q, q, adjacency, backend="cpu")
 """
-WORKERS = """
-from torch.utils.data import DataLoader, Dataset
-
-class Items(Dataset):
-    def __len__(self):
-        return 5
-
-    def __getitem__(self, index):
-        return attend(2)
-
-expected = attend(2)
-for out in DataLoader(Items(), batch_size=None, num_workers=2, multiprocessing_context="fork"):
-    assert torch.equal(out, expected)
-assert torch.equal(attend(2), expected)
-"""
-
-
-def _python(code: str, **environment: str) -> None:
-    subprocess.run(
-        [sys.executable, "-c", code], check=True, timeout=240, env={**os.environ, **environment}
-    )
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork")
-def test_forked_workers_with_several_threads_do_not_hang() -> None:
-    _python(ATTEND + WORKERS)
 
 
 @pytest.mark.slow
@@ -126,12 +99,54 @@ def test_without_a_folder_to_write_kernels_are_compiled_anyway(
     assert "set NUMBA_CACHE_DIR" in caplog.text
 
 
-def test_a_numba_that_does_not_load_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    import graphformer as gf
+IDENTITY = """
+import sys
+from numba import njit
+from graphformer.ops.cpu.kernel_cache import compile_cached
 
-    monkeypatch.delattr(cpu, "driver", raising=False)
-    monkeypatch.setitem(sys.modules, "graphformer.ops.cpu.driver", None)
-    score, v = torch.ones(5, 2), torch.ones(5, 2, 3)
-    for backend in ("cpu", "auto"):
-        with pytest.raises(ImportError, match=r"cpu backend needs numba.*pip install"):
-            gf.additive_attention(score, score, v, gf.window(5, 1), backend=backend)
+def double(x):
+    return 2 * x
+
+double.__module__ = "doubled"
+print(compile_cached(njit, "int64(int64)", double)(21))
+"""
+
+
+@pytest.mark.parametrize("damage", [b"", b"no pickle", None], ids=["empty", "text", "cut"])
+def test_a_damaged_file_is_replaced(damage: bytes | None, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(IDENTITY, encoding="utf-8")
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def run() -> str:
+        return subprocess.run(
+            [sys.executable, str(script)],
+            check=True, timeout=240, env=environment, capture_output=True, text=True,
+        ).stdout  # fmt: skip
+
+    assert run() == "42\n"
+    files = sorted((tmp_path / "cache").rglob("*double*.nb[ic]"))
+    assert len(files) == 2
+    for file in files:
+        file.write_bytes(file.read_bytes()[:20] if damage is None else damage)
+    assert run() == "42\n"
+    assert all(file.stat().st_size > 100 for file in files)
+
+
+@pytest.mark.parametrize(
+    ("double", "widths", "expected"),
+    [
+        (False, (16, 16), (16, 16, 16)),
+        (False, (8, 8), (8, 8, 8)),
+        (False, (64, 64), (16, 64, 64)),
+        (True, (64, 64), (8, 64, 64)),
+        (False, (0, 32), (16, 0, 32)),
+        (False, (16, 32), (8, 0, 0)),
+        (False, (5, 5), (8, 0, 0)),
+        (True, (7, 16), (8, 0, 0)),
+    ],
+)
+def test_common_widths_are_compiled_in(double, widths, expected) -> None:
+    from graphformer.ops.cpu.kernel_cache import shape_constants
+
+    assert shape_constants(double, *widths) == expected
