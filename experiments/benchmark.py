@@ -1,8 +1,8 @@
-"""Measure the attention against its peers: `python experiments/benchmark.py --suite NAME ...`.
+"""Benchmark attention against other libraries: `python experiments/benchmark.py --suite NAME ...`.
 
-Each figure is a ratio within one run; see bench/suites.py for what is measured on a CPU and
-bench/cuda.py for a CUDA device. The peers that are no dependencies (torch-scatter, dgl==1.1.3,
-anemoi-models) take part if they are installed.
+Each figure is a ratio within one run. bench/suites.py has the suites for a CPU, bench/cuda.py those
+for a CUDA device. Peers that are not dependencies (torch-scatter, dgl==1.1.3, anemoi-models) are
+measured if they are installed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from types import ModuleType
 
 sys.path.insert(0, str(Path(__file__).parent))
-# Threads that wait by spinning lose whole time slices wherever something else wants a core: on a
-# busy machine torch's small operations then took 20 times as long, all peers' more than ours.
+# Threads that wait by spinning lose whole time slices to other processes: on a busy machine torch's
+# small operations took 20 times as long, those of peers more than ours.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
@@ -30,11 +30,10 @@ DEFAULT = Path(__file__).parent / "results" / "benchmark"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the suites; 1 if a target was missed, with everything written all the same.
+    """Run the suites and write their results; return 1 if a target was missed, else 0.
 
-    Suites that an earlier run of the same day and machine left in the folder stay there. Each suite
-    has a process of its own: what one leaves of the allocator's and the kernel's memory made a
-    peer twice as fast in the next.
+    Results of other suites from the same day and machine stay in the folder. Each suite runs in its
+    own process: memory that one suite left allocated made a peer twice as fast in the next.
     """
     options = parse(argv)
     if len(options.suite) > 1:
@@ -48,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     about["quick"] = options.quick
     about["absent"] = peers.absent(options.device)
     if peers.HAS_SCATTER:
-        about["calls of torch-scatter"] = suites.check_roads()
+        about["calls of torch-scatter"] = suites.check_scatter_calls()
     for peer, why in about["absent"].items():
         console.print(f"absent: [bold]{peer}[/]: {why}")
     chosen = cases.Options(quick=options.quick, device=options.device)
@@ -57,19 +56,19 @@ def main(argv: list[str] | None = None) -> int:
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(suite)
         results[suite] = []
-        for case in measured(options.device).SUITES[suite](chosen):
+        for case in suites_of(options.device).SUITES[suite](chosen):
             case.facts["load average"] = os.getloadavg()[0]
             results[suite].append(case)
-            say(console, suite, case)
+            print_case(console, suite, case)
             progress.update(task, description=f"{suite}: after {case.name}")
-            report.write(options.out, about, results)  # so that an interrupted run has left it
+            report.write(options.out, about, results)  # after each case, in case of an interruption
     console.print(f"written to {options.out}")
     targets = [target for case in results[suite] for target in case.targets]
     return int(any(target.met is False for target in targets))
 
 
 def one_suite(options: argparse.Namespace, suite: str) -> int:
-    """Run one suite in a new process; its exit status."""
+    """Run one suite in a new process and return its exit status."""
     command = [sys.executable, __file__, "--suite", suite, "--out", str(options.out)]
     command += ["--device", options.device]
     command += ["--quick"] if options.quick else []
@@ -77,13 +76,13 @@ def one_suite(options: argparse.Namespace, suite: str) -> int:
     return subprocess.run(command, check=False).returncode
 
 
-def measured(device: str) -> ModuleType:
-    """The module with the suites for a device."""
+def suites_of(device: str) -> ModuleType:
+    """Return the module with the suites for a device."""
     return suites if device == "cpu" else cuda
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     names = ["targets", "sweeps", *(suites.SUITES | cuda.SUITES)]
     listed = f"any of {', '.join(names)}; all by default"
@@ -94,11 +93,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=None, help="folder for the results")
     parser.add_argument("--quick", action="store_true", help="fewer cases and rounds: 3 minutes")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--threads", type=int, default=None, help="that torch may use")
+    parser.add_argument(
+        "--threads", type=int, default=None, help="number of threads that torch uses"
+    )
     options = parser.parse_args(argv)
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.exit(2, "benchmark.py: --device cuda needs a CUDA device and a torch built for it\n")
-    module = measured(options.device)
+    module = suites_of(options.device)
     groups = {"targets": list(module.TARGETS), "sweeps": list(module.SWEEPS)}
     options.suite = list(
         dict.fromkeys(suite for name in options.suite for suite in groups.get(name, [name]))
@@ -115,20 +116,20 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def say(console: Console, suite: str, case: cases.Case) -> None:
-    """One line a case: ratios, and targets that it carries."""
-    found = {
+def print_case(console: Console, suite: str, case: cases.Case) -> None:
+    """Print the ratios of a case and its targets."""
+    ratios = {
         peer: f"{entry['both ratio']['median']:.2f}"
         for peer, entry in case.peers.items()
         if "both ratio" in entry
     }
     console.print(
-        f"[bold]{suite}[/] {case.name}: " + ", ".join(f"{p} {r}" for p, r in found.items())
+        f"[bold]{suite}[/] {case.name}: " + ", ".join(f"{p} {r}" for p, r in ratios.items())
     )
     for target in case.targets:
-        _, wanted, measured, _, note = report.target_line(target)
+        _, goal, measured, _, note = report.target_line(target)
         style = {True: "green", False: "red", None: "yellow"}[target.met]
-        console.print(f"  [{style}]{target.work}: {measured} ({wanted}) {note}[/]")
+        console.print(f"  [{style}]{target.work}: {measured} ({goal}) {note}[/]")
     for peer, why in case.refused.items():
         console.print(f"  [yellow]{peer}: {why}[/]")
 

@@ -49,9 +49,9 @@ def test_all_peers_compute_the_same(kind):
             timing.check(make(work()), inputs, gradient, expected)
 
 
-def test_pyg_takes_torch_scatters_road_only_where_it_says_so():
+def test_pyg_calls_torch_scatter_in_its_row_only():
     pytest.importorskip("torch_scatter")
-    assert list(suites.check_roads().values())[::2] == [0, 0]
+    assert list(suites.check_scatter_calls().values())[::2] == [0, 0]
 
 
 def test_a_wrong_kernel_is_not_timed(monkeypatch):

@@ -1,4 +1,4 @@
-"""One piece of work: what each peer takes for it, and what was promised."""
+"""Cases of the benchmark: the time of each peer for one piece of work, and targets."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ GIB = 2**30
 
 @dataclass
 class Options:
-    """How much to measure, and where."""
+    """How long to measure, and on which device."""
 
     quick: bool = False
     device: str = "cpu"
 
     @property
     def seconds(self) -> float:
-        """For one case."""
+        """Time to measure one case."""
         return 2.0 if self.quick else 20.0
 
     @property
@@ -33,7 +33,7 @@ class Options:
 
 @dataclass
 class Target:
-    """A promise: `measured` is to be at least (or, with `below`, at most) `wanted`."""
+    """A goal: `measured` is at least (or, with `below`, at most) `wanted`."""
 
     work: str
     wanted: float
@@ -51,7 +51,7 @@ class Target:
 
 @dataclass
 class Case:
-    """One piece of work and what each peer took for it."""
+    """One piece of work and the measurements of each peer."""
 
     name: str
     work: dict[str, Any]
@@ -61,12 +61,12 @@ class Case:
     targets: list[Target] = field(default_factory=list)
 
     def ratio(self, peer: str) -> float | None:
-        """How many times ours the peer takes, forward and backward; None if it was not timed."""
+        """The peer's time over ours, forward and backward; None if it was not timed."""
         return self.peers[peer]["both ratio"]["median"] if peer in self.peers else None
 
 
 def compare(name: str, work: Work, kind: str, names: list[str], options: Options) -> Case:
-    """Check, then time, the peers on one piece of work."""
+    """Compare the results of the peers on one piece of work, then time them."""
     builders = peers.ADDITIVE
     if kind == "attention":
         builders = peers.ATTENTION if work.device == "cpu" else peers.ON_CUDA
@@ -79,7 +79,9 @@ def compare(name: str, work: Work, kind: str, names: list[str], options: Options
     if work.dtype != torch.float32:
         wide = [x.detach().float().requires_grad_() for x in inputs]
         expected = check(builders[PLAIN](work), wide, gradient.float(), None)
-    for peer in sorted(names, key=lambda peer: peer != PLAIN):  # the definition comes first
+    for peer in sorted(
+        names, key=lambda peer: peer != PLAIN
+    ):  # the definition is first: the others are compared with it
         if peer in missing:
             case.refused[peer] = missing[peer]
             continue

@@ -1,4 +1,4 @@
-"""What is measured on a CUDA device: suites as in suites.py, with the targets for one H100."""
+"""Suites for a CUDA device, as in suites.py, with targets for one H100."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SHORT = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
 def attention(options: Options) -> Iterator[Case]:
-    """Attention over a random graph, in two precisions, against everybody."""
+    """Attention over a random graph in two precisions, against all peers."""
     nodes = 10_000 if options.quick else 100_000
     edges = graphs.uniform(nodes, 16)
     for dtype in SHORT:
@@ -53,7 +53,7 @@ def attention(options: Options) -> Iterator[Case]:
 
 
 def additive(options: Options) -> Iterator[Case]:
-    """Additive attention against the core of GATConv."""
+    """Additive attention against the attention of GATConv on a CUDA device."""
     nodes = 10_000 if options.quick else 100_000
     work = Work(graphs.uniform(nodes, 16), nodes, 8, 16, "cuda")
     names = [OURS, PYG, PYG_SCATTER, PLAIN]
@@ -61,7 +61,7 @@ def additive(options: Options) -> Iterator[Case]:
 
 
 def hub(options: Options) -> Iterator[Case]:
-    """A power-law graph with a hub of a sixteenth of all edges, against edges spread evenly."""
+    """A power-law graph with a hub of a sixteenth of all edges, against an even graph."""
     nodes, degree = (65_536 if options.quick else 1_048_576), 16
     inputs = Work(torch.empty(2, 0), nodes, 8, 16, "cuda").inputs("attention")
     gradient = torch.randn_like(inputs[0])
@@ -81,7 +81,7 @@ def hub(options: Options) -> Iterator[Case]:
 
 
 def bandwidth(options: Options) -> Iterator[Case]:
-    """Bytes of the forward pass, each gathered row once an edge, against those of a large copy."""
+    """Bytes per second of the forward pass, one gathered row per edge, relative to a large copy."""
     copy = _copied_a_second()
     nodes, degree, heads, width = (20_000 if options.quick else 100_000), 16, 8, 64
     for dtype in SHORT:
@@ -101,7 +101,7 @@ def bandwidth(options: Options) -> Iterator[Case]:
 
 
 def window(options: Options) -> Iterator[Case]:
-    """A band against FlexAttention with a mask of its own."""
+    """A band against FlexAttention with a mask made for it."""
     length, radius = (4096 if options.quick else 32_768), 256
     case, _ = _band(length, radius, options, [OURS, FLEX])
     what = f"window, {case.name}, against FlexAttention"
@@ -110,7 +110,7 @@ def window(options: Options) -> Iterator[Case]:
 
 
 def crossover(options: Options) -> Iterator[Case]:
-    """Bands from thin to wide: what `auto` chooses from, for the table in ops/choice.py."""
+    """Bands of growing width on each backend, for the thresholds of ops/select.py."""
     length = 4096 if options.quick else 16_384
     for radius in (0, 1, 4, 16, 64, 256, 1024):
         case, adjacency = _band(length, radius, options, [OURS, TRITON, FLEX])
@@ -119,7 +119,7 @@ def crossover(options: Options) -> Iterator[Case]:
 
 
 def lengths(options: Options) -> Iterator[Case]:
-    """Ragged batches of more and more lengths: a call each through SDPA, one through flex."""
+    """Ragged batches of growing numbers of lengths: one SDPA call per length, one of flex."""
     for sizes in (1, 2, 4, 8, 16):
         adjacency = gf.causal([512 + 8 * (i % sizes) for i in range(32)]).to("cuda")
         nodes = adjacency.shape[0]
@@ -129,7 +129,7 @@ def lengths(options: Options) -> Iterator[Case]:
 
 
 def memory(options: Options) -> Iterator[Case]:
-    """Peak memory of forward and backward over inputs, outputs and gradients, of PyG's."""
+    """Peak memory beyond inputs, outputs and gradients, relative to PyG."""
     nodes = 10_000 if options.quick else 100_000
     for width in (16, 64):
         work = Work(graphs.uniform(nodes, 16), nodes, 8, width, "cuda")
@@ -147,7 +147,7 @@ def memory(options: Options) -> Iterator[Case]:
 
 
 def large(options: Options) -> Iterator[Case]:
-    """Ten million nodes and 160 million edges, forward and backward."""
+    """Ten million nodes and 160 million edges, forward and backward, on one device."""
     nodes, degree = (100_000 if options.quick else 10_000_000), 16
     generator = torch.Generator("cuda").manual_seed(0)
     edges = torch.randint(nodes, (2, nodes * degree), generator=generator, device="cuda")
@@ -175,7 +175,7 @@ def large(options: Options) -> Iterator[Case]:
 
 
 def _band(length: int, radius: int, options: Options, names: list[str]) -> tuple[Case, Any]:
-    """Time a band in bfloat16, 8 heads of 64; the case and the adjacency."""
+    """Time a band in bfloat16 with 8 heads of 64; return the case and the adjacency."""
     adjacency = gf.window(length, radius).to("cuda")
     work = Work(torch.empty(2, 0), length, 8, 64, "cuda", torch.bfloat16)
     every = {OURS: _on(adjacency, "auto"), TRITON: _on(adjacency, "triton")}
@@ -202,10 +202,10 @@ def _on(adjacency: gf.Adjacency, backend: Any) -> peers.Call:
 
 
 def _peak(call: peers.Call, work: Work) -> dict[str, int]:
-    """Bytes of forward and backward, over those of outputs and gradients."""
+    """Bytes of forward and backward beyond outputs and gradients."""
     inputs = work.inputs("attention")
     gradient = torch.ones_like(inputs[0])
-    call(*inputs).backward(gradient)  # loads and tunes kernels
+    call(*inputs).backward(gradient)  # compiles and tunes kernels
     for x in inputs:
         x.grad = None
     torch.cuda.empty_cache()
@@ -218,7 +218,7 @@ def _peak(call: peers.Call, work: Work) -> dict[str, int]:
 
 
 def _copied_a_second() -> float:
-    """Bytes read and written by a large copy."""
+    """Bytes read and written per second by a large copy on the device."""
     source = torch.ones(2**28, device="cuda")
     sink = torch.empty_like(source)
     return 2 * source.nbytes / _seconds(lambda: sink.copy_(source))

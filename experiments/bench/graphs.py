@@ -1,4 +1,4 @@
-"""Edges of the graphs that are measured: distinct, int64 [2, E], in random order."""
+"""Random graphs for the benchmark: distinct edges, int64 [2, E], in random order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def uniform(nodes: int, degree: int, seed: int = 0) -> Tensor:
-    """E = nodes * degree distinct edges, drawn uniformly."""
+    """Return nodes * degree distinct edges, drawn uniformly."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(count: int) -> tuple[Tensor, Tensor]:
@@ -20,18 +20,25 @@ def uniform(nodes: int, degree: int, seed: int = 0) -> Tensor:
 
 
 def power_law(nodes: int, degree: int, seed: int = 0, hub_share: float = 0.0) -> Tensor:
-    """As many edges, both ends drawn with probability ~ 1 / rank^0.8; node 0 holds `hub_share`.
+    """Return nodes * degree edges with both ends drawn with probability ~ 1 / rank^0.8.
 
-    The hub attends to that share of all edges' sources.
+    Node 0 is the target of the share `hub_share` of all edges.
+
+    Raises:
+        ValueError: when the hub would have more edges than there are nodes.
     """
     generator = torch.Generator().manual_seed(seed)
     total = nodes * degree
     hub_edges = round(hub_share * total)
     if hub_edges > nodes:
-        raise ValueError(f"a hub can hold {nodes} edges, not {hub_edges}: use more nodes")
+        raise ValueError(
+            f"hub_share: got {hub_edges} edges, expected at most {nodes}; use more nodes"
+        )
     chance = 1 / torch.arange(1, nodes + 1, dtype=torch.float64).pow(0.8)
     limits = (chance / chance.sum()).cumsum(0)
-    names = torch.randperm(nodes, generator=generator)  # so that rank says nothing about memory
+    names = torch.randperm(
+        nodes, generator=generator
+    )  # so that neighbours in rank are not neighbours in memory
 
     def end(count: int) -> Tensor:
         drawn = torch.rand(count, generator=generator, dtype=torch.float64)

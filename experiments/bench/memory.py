@@ -1,6 +1,6 @@
-"""Peak memory of a peer: how far the resident set of a fresh process grows, measured by the kernel.
+"""Peak memory of a peer: growth of the resident set of a new process, as counted by Linux.
 
-Nothing a library allocates by itself escapes this count, unlike that of torch's profiler.
+Unlike torch's profiler, this includes memory that a library allocates by itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ EXPERIMENTS = Path(__file__).parent.parent
 
 
 def peak(job: dict[str, Any], timeout: float = 600) -> dict[str, Any]:
-    """Run `job` in a fresh process; raises RuntimeError with what it wrote if it fails."""
+    """Run `job` in a new process and return its measurements.
+
+    Raises:
+        RuntimeError: when the process fails; with the last line that it wrote.
+    """
     paths = [str(EXPERIMENTS), str(EXPERIMENTS.parent), os.environ.get("PYTHONPATH", "")]
     result = subprocess.run(
         [sys.executable, "-c", "from bench.memory import child; child()", json.dumps(job)],
@@ -34,13 +38,13 @@ def peak(job: dict[str, Any], timeout: float = 600) -> dict[str, Any]:
 
 
 def child() -> None:
-    """Measure the job in sys.argv and print the result as JSON."""
+    """Run the job in sys.argv and print its measurements as JSON."""
     job = json.loads(sys.argv[1])
     print(json.dumps(_million(job) if job["task"] == "million" else _peer(job)))
 
 
 def _peer(job: dict[str, Any]) -> dict[str, Any]:
-    """Bytes of a forward and backward pass over those of inputs, outputs and their gradients."""
+    """Bytes of a forward and backward pass beyond inputs, outputs and their gradients."""
     import torch
 
     from bench import graphs, peers
@@ -48,7 +52,7 @@ def _peer(job: dict[str, Any]) -> dict[str, Any]:
     kinds = {"attention": peers.ATTENTION, "additive": peers.ADDITIVE}
     make = kinds[job["kind"]][job["peer"]]
     small = peers.Work(graphs.uniform(101, 5), 101, job["heads"], job["width"])
-    _run(make(small), small.inputs(job["kind"]))  # loads libraries and kernels
+    _run(make(small), small.inputs(job["kind"]))  # loads libraries and compiles kernels
     edge_index = graphs.LAWS["uniform"](job["nodes"], job["degree"])
     work = peers.Work(edge_index, job["nodes"], job["heads"], job["width"])
     call, inputs = make(work), work.inputs(job["kind"])
@@ -62,7 +66,7 @@ def _peer(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _million(job: dict[str, Any]) -> dict[str, Any]:
-    """The peak of the whole process, from the edges on, and the time of the passes."""
+    """Peak memory of the whole process after the edges were drawn, and the time of the passes."""
     from bench import graphs, peers
 
     work = peers.Work(
@@ -87,7 +91,7 @@ def _run(call: Any, inputs: list[Any]) -> None:
 
 
 def _reset() -> int:
-    """Forget the peak so far; returns the resident bytes now."""
+    """Reset the peak and return the resident bytes."""
     import ctypes
     import gc
 

@@ -1,7 +1,7 @@
-"""The same attention in other people's hands: one builder a peer, `make(work) -> call`.
+"""The same attention in other libraries: one builder per peer, `make(work) -> call`.
 
-`call(*inputs)` is the forward pass; what belongs to the graph alone (sorting, masks, the CSR) is
-made by the builder and not timed, for every peer alike.
+`call(*inputs)` is the forward pass. What depends on the graph only (sorting, masks, the CSR) is
+computed by the builder and not timed, for all peers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Work:
         self.edge_index = self.edge_index.to(self.device)
 
     def inputs(self, kind: str) -> list[Tensor]:
-        """Queries, keys and values, or the two scores and the values; with gradients."""
+        """Queries, keys and values, or two scores and values; they require gradients."""
         generator = torch.Generator().manual_seed(1)
         wide, flat = (self.nodes, self.heads, self.width), (self.nodes, self.heads)
         shapes = [wide] * 3 if kind == "attention" else [flat, flat, wide]
@@ -59,7 +59,7 @@ class Work:
 
 @contextmanager
 def scatter_flag(on: bool) -> Iterator[None]:
-    """PyG with or without torch-scatter: it asks this flag at every call."""
+    """Run PyG with or without torch-scatter: it reads this flag at every call."""
     before = torch_geometric.typing.WITH_TORCH_SCATTER
     torch_geometric.typing.WITH_TORCH_SCATTER = on
     try:
@@ -69,9 +69,9 @@ def scatter_flag(on: bool) -> Iterator[None]:
 
 
 def _sorted_edges(work: Work) -> EdgeIndex:
-    """Edges sorted by target that know it: the form on which PyG takes torch-scatter's kernels.
+    """Edges sorted by target as an `EdgeIndex`, for which PyG runs torch-scatter's kernels.
 
-    On a plain edge_index and a CPU, PyG runs torch's scatter whether torch-scatter is there or not.
+    For a plain edge_index on a CPU, PyG runs torch's scatter even if torch-scatter is installed.
     """
     size = work.nodes, work.nodes
     edges = EdgeIndex(work.edge_index, sparse_size=size).sort_by("col").values
@@ -84,7 +84,7 @@ def _sorted_edges(work: Work) -> EdgeIndex:
 
 def ours(work: Work) -> Call:
     adjacency = gf.from_edge_index(work.edge_index, work.nodes)
-    adjacency.by_source  # noqa: B018 - made here, so that it is not timed
+    adjacency.by_source  # noqa: B018 - cached here, so that it is not timed
     return lambda q, k, v: gf.attention(q, k, v, adjacency)
 
 
@@ -153,12 +153,12 @@ def sdpa_mask(work: Work) -> Call:
     return call
 
 
-def compiled(work: Work) -> Call:
+def compiled_plain(work: Work) -> Call:
     return torch.compile(plain(work))
 
 
 def anemoi(work: Work) -> Call:
-    """Its Triton graph transformer, which always reads an edge's own keys [E, H, D]: zeros here."""
+    """Anemoi's Triton graph transformer, which always adds edge keys [E, H, D]: zeros here."""
     from anemoi.models.triton.gt import graph_transformer_attention
     from anemoi.models.triton.utils import edge_index_to_csc
 
@@ -176,7 +176,7 @@ def anemoi(work: Work) -> Call:
 
 
 def flex_window(length: int, radius: int) -> Call:
-    """FlexAttention as its documentation shows it for a band, on CUDA."""
+    """FlexAttention with a band as in its documentation, on CUDA."""
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     def near(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
@@ -246,7 +246,7 @@ ATTENTION: dict[str, Callable[[Work], Call]] = {
     DGL: dgl,
     MASK: sdpa_mask,
 }
-ON_CUDA = ATTENTION | {COMPILED: compiled, ANEMOI: anemoi}
+ON_CUDA = ATTENTION | {COMPILED: compiled_plain, ANEMOI: anemoi}
 ADDITIVE: dict[str, Callable[[Work], Call]] = {
     OURS: ours_additive,
     PYG: pyg_additive,
@@ -257,21 +257,21 @@ ADDITIVE: dict[str, Callable[[Work], Call]] = {
 
 
 def absent(device: str = "cpu") -> dict[str, str]:
-    """The peers that can't run here, and why."""
+    """Return the peers that cannot run here, with the reason."""
     missing = {}
     if not HAS_SCATTER:
         missing |= dict.fromkeys((PYG_SCATTER, SEGMENT), "torch-scatter is not installed")
     if find_spec("dgl") is None:
-        missing[DGL] = "dgl is not installed; dgl==1.1.3 runs beside this torch on a CPU"
+        missing[DGL] = "dgl is not installed; dgl==1.1.3 works with this torch on a CPU"
     elif device != "cpu":
-        missing[DGL] = "the dgl that runs beside this torch is for CPUs"
+        missing[DGL] = "the dgl that works with this torch is for CPUs"
     if device != "cpu" and find_spec("anemoi") is None:
         missing[ANEMOI] = "anemoi-models is not installed: pip install --no-deps anemoi-models"
     return missing
 
 
 def scatter_calls(call: Call, inputs: list[Tensor]) -> int:
-    """How often a call of a peer enters torch-scatter: the proof that the flag has its effect."""
+    """Count the calls of torch-scatter in a call of a peer, to verify the effect of the flag."""
     import torch_scatter
 
     count, plain_segment = 0, torch_scatter.segment_csr

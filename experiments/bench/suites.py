@@ -1,4 +1,4 @@
-"""What is measured: a suite is a function that yields cases; some carry targets to be met."""
+"""Suites for a CPU: functions that yield cases, some of which have targets."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ from bench.peers import DGL, MASK, OURS, PLAIN, PYG, PYG_SCATTER, SDPA, SEGMENT,
 from bench.timing import check, forward_backward, interleaved, ratios
 
 
-def check_roads() -> dict[str, int]:
-    """That PyG really enters torch-scatter in one of its two rows, and not in the other."""
+def check_scatter_calls() -> dict[str, int]:
+    """Return the calls of torch-scatter by PyG in its two rows.
+
+    Raises:
+        RuntimeError: when the row with torch-scatter does not call it, or the other one does.
+    """
     work = Work(graphs.uniform(101, 5), 101, 4, 8)
     calls = {}
     for kind, builders in (("attention", peers.ATTENTION), ("additive", peers.ADDITIVE)):
@@ -27,7 +31,9 @@ def check_roads() -> dict[str, int]:
             call = builders[name](work)
             calls[f"{kind}, {name}"] = peers.scatter_calls(call, work.inputs(kind))
     if [bool(count) for count in calls.values()] != [False, True] * 2:
-        raise RuntimeError(f"PyG's roads are not what they should be: segment_csr calls {calls}")
+        raise RuntimeError(
+            f"PyG: got calls of segment_csr {calls}, expected them with torch-scatter"
+        )
     return calls
 
 
@@ -37,7 +43,7 @@ EVERYONE = [OURS, PYG, PYG_SCATTER, PLAIN, SEGMENT, DGL]
 
 
 def attention(options: Options) -> Iterator[Case]:
-    """Attention over random graphs, against everybody."""
+    """Attention over random graphs, against all peers."""
     rows = [(4000, 16, 12.0), (4000, 64, 20.0), (20000, 16, 8.0)]
     for nodes, width, wanted in rows:
         work = Work(graphs.uniform(nodes, 20), nodes, 8, width, options.device)
@@ -56,7 +62,7 @@ def attention(options: Options) -> Iterator[Case]:
 
 
 def additive(options: Options) -> Iterator[Case]:
-    """Additive attention against the core of GATConv."""
+    """Additive attention against the attention of GATConv."""
     for nodes, width in [(4000, 16), (20000, 16)]:
         edges = graphs.uniform(nodes, 20).to(options.device)
         work = Work(edges, nodes, 8, width, options.device)
@@ -68,7 +74,7 @@ def additive(options: Options) -> Iterator[Case]:
 
 
 def hub(options: Options) -> Iterator[Case]:
-    """A power-law graph with a hub of 5 % of all edges, against edges spread evenly."""
+    """A power-law graph with a hub of 5 % of all edges, against an even graph."""
     nodes, degree = 40000, 16
     inputs = Work(torch.empty(2, 0), nodes, 8, 16, options.device).inputs("attention")
     gradient = torch.randn_like(inputs[0])
@@ -115,7 +121,7 @@ def accelerate(options: Options) -> Iterator[Case]:
 
 
 def peak_memory(options: Options) -> Iterator[Case]:
-    """Peak memory over inputs and outputs, each peer in a process of its own."""
+    """Peak memory beyond inputs and outputs, each peer in its own process."""
     for nodes, width in [(4000, 64), (20000, 16)]:
         job = {"task": "peer", "kind": "attention", "nodes": nodes, "degree": 20, "heads": 8,
                "width": width}  # fmt: skip
@@ -135,7 +141,7 @@ def peak_memory(options: Options) -> Iterator[Case]:
 
 
 def window(options: Options) -> Iterator[Case]:
-    """A band of radius 64 against SDPA with the mask, and twice the length."""
+    """A band of radius 64 against SDPA with a mask, and twice the length."""
     length, heads, width, radius = 8192, 4, 32, 64
     steps, expected = {}, None
     case = Case(f"length {length:,}, radius {radius}", {"heads": heads, "width": width})
@@ -188,13 +194,13 @@ def complete(options: Options) -> Iterator[Case]:
 
 
 def million(options: Options) -> Iterator[Case]:
-    """A million nodes and 16 million edges, forward and backward, in a process of its own."""
+    """A million nodes and 16 million edges, forward and backward, in its own process."""
     nodes, degree, heads, width = (100_000 if options.quick else 1_000_000), 16, 4, 16
     job = {"task": "million", "nodes": nodes, "degree": degree, "heads": heads, "width": width}
     found = memory.peak(job)
     case = Case(f"{nodes:,} nodes, {nodes * degree:,} edges, {heads} x {width}", job, facts=found)
     tensor = nodes * degree * heads * width * 4 / GIB
-    case.refused[PYG] = f"not run: it makes several E x H x D tensors, {tensor:.1f} GiB each"
+    case.refused[PYG] = f"not run: it allocates several E x H x D tensors of {tensor:.1f} GiB"
     what = f"{case.name}, forward and backward: peak memory of the process"
     note = f"{found['seconds']:.2f} s; the adjacency takes {found['adjacency']:.2f} s once"
     case.targets = [Target(what, 6.0, found["peak"] / GIB, below=True, unit=" GiB", note=note)]
@@ -202,7 +208,7 @@ def million(options: Options) -> Iterator[Case]:
 
 
 def roofline(options: Options) -> Iterator[Case]:
-    """The bytes that the passes must move without a cache, against the machine's bandwidth."""
+    """Bytes that the passes move without a cache, relative to the machine's bandwidth."""
     copy = _copy_bandwidth()
     cases = [(4000, 20, 8, 16), (20000, 20, 8, 16), (20000, 20, 8, 64), (100000, 16, 8, 16)]
     for nodes, degree, heads, width in cases[: 2 if options.quick else None]:
@@ -232,7 +238,7 @@ def roofline(options: Options) -> Iterator[Case]:
 
 
 def nodes(options: Options) -> Iterator[Case]:
-    """Degree 16 on more and more nodes."""
+    """Growing numbers of nodes of degree 16."""
     counts = [1000, 4000, 16000, 64000, 250_000, 1_000_000]
     for count in counts[: 3 if options.quick else None]:
         work = Work(graphs.uniform(count, 16), count, 4, 16, options.device)
@@ -241,7 +247,7 @@ def nodes(options: Options) -> Iterator[Case]:
 
 
 def degree(options: Options) -> Iterator[Case]:
-    """10,000 nodes with more and more edges."""
+    """10,000 nodes with growing numbers of edges."""
     degrees = [4, 16, 64, 256]
     for count in degrees[: 3 if options.quick else None]:
         work = Work(graphs.uniform(10000, count), 10000, 4, 16, options.device)
@@ -250,7 +256,7 @@ def degree(options: Options) -> Iterator[Case]:
 
 
 def shape(options: Options) -> Iterator[Case]:
-    """Heads and widths on 4,000 nodes of degree 20."""
+    """Numbers of heads and widths, on 4,000 nodes of degree 20."""
     shapes = [(1, 16), (1, 128), (4, 32), (8, 8), (8, 64), (16, 16), (5, 13)]
     for heads, width in shapes[: 3 if options.quick else None]:
         work = Work(graphs.uniform(4000, 20), 4000, heads, width, options.device)
@@ -265,7 +271,7 @@ def law(options: Options) -> Iterator[Case]:
 
 
 def length(options: Options) -> Iterator[Case]:
-    """A window of radius 64 on longer and longer sequences, against the mask while it fits."""
+    """A window of radius 64 on sequences of growing length, against a mask up to 8,192."""
     heads, width, radius = 4, 32, 64
     for size in [2**n for n in range(9, 13 if options.quick else 17)]:
         inputs = Work(torch.empty(2, 0), size, heads, width, options.device).inputs("attention")
@@ -327,8 +333,8 @@ def _ours_window(length: int, radius: int, device: str) -> peers.Call:
 
 
 def _masked_window(length: int, radius: int, device: str) -> peers.Call:
-    place = torch.arange(length, device=device)
-    mask = (place.unsqueeze(1) - place).abs() <= radius
+    position = torch.arange(length, device=device)
+    mask = (position.unsqueeze(1) - position).abs() <= radius
 
     def call(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
@@ -338,22 +344,22 @@ def _masked_window(length: int, radius: int, device: str) -> peers.Call:
 
 
 def _copy_bandwidth() -> float:
-    """Bytes a second, read and written, of a large copy."""
+    """Bytes read and written per second by a large copy."""
     source = torch.ones(2**26)
     sink = torch.empty_like(source)
-    return 2 * source.nbytes / _best(lambda: sink.copy_(source))
+    return 2 * source.nbytes / _median_seconds(lambda: sink.copy_(source))
 
 
 def _gather_bandwidth(work: Work) -> float:
-    """Bytes a second that torch reads when it sums the rows that each target's edges name."""
+    """Bytes read per second when torch sums the feature rows of each target's sources."""
     csr = gf.from_edge_index(work.edge_index, work.nodes)
     table = torch.randn(work.nodes, work.heads * work.width)
     indices, starts = csr.indices.long(), csr.indptr[:-1].long()
-    seconds = _best(lambda: F.embedding_bag(indices, table, starts, mode="sum"))
+    seconds = _median_seconds(lambda: F.embedding_bag(indices, table, starts, mode="sum"))
     return len(indices) * table.shape[1] * 4 / seconds
 
 
-def _best(run: Callable[[], Any], rounds: int = 7) -> float:
+def _median_seconds(run: Callable[[], Any], rounds: int = 7) -> float:
     run()
     times = []
     for _ in range(rounds):

@@ -1,4 +1,4 @@
-"""Timing peers in turn, after each has been shown to be right."""
+"""Comparison of the peers' results, and timing of the peers in interleaved rounds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Step = Callable[[], tuple[float, float]]
 
 
 class WrongResultError(Exception):
-    """A peer's outputs or gradients are not those of the first."""
+    """A peer's outputs or gradients differ from the expected ones."""
 
 
 def summary(values: list[float]) -> dict[str, float]:
@@ -27,7 +27,7 @@ def summary(values: list[float]) -> dict[str, float]:
 
 
 def forward_backward(call: Callable[..., Tensor], inputs: list[Tensor], gradient: Tensor) -> Step:
-    """A step that returns the seconds of its forward pass and of both passes."""
+    """Return a step that returns the seconds of its forward pass and of both passes."""
     synchronize = torch.cuda.synchronize if gradient.is_cuda else (lambda: None)
 
     def step() -> tuple[float, float]:
@@ -48,7 +48,11 @@ def forward_backward(call: Callable[..., Tensor], inputs: list[Tensor], gradient
 def check(
     call: Callable[..., Tensor], inputs: list[Tensor], gradient: Tensor, expected: Any
 ) -> Any:
-    """Outputs and gradients of a call, compared with `expected` if that is given."""
+    """Return output and gradients of a call, compared with `expected` unless that is None.
+
+    Raises:
+        WrongResultError: when they differ.
+    """
     for x in inputs:
         x.grad = None
     out = call(*inputs)
@@ -65,9 +69,9 @@ def check(
 def interleaved(
     steps: dict[str, Step], seconds: float, most: int = 25, least: int = 5
 ) -> dict[str, list[tuple[float, float]]]:
-    """Run the steps in turn, each round in another order, for about `seconds`; a first one apart.
+    """Run the steps in rounds of changing order for about `seconds`, after one round to warm up.
 
-    Interleaved, because a machine's speed drifts: ratios are taken within rounds.
+    Interleaved because a machine's speed drifts; ratios are taken within rounds.
     """
     names = list(steps)
     once = 0.0
@@ -87,7 +91,7 @@ def interleaved(
 
 
 def ratios(times: dict[str, list[tuple[float, float]]], ours: str) -> dict[str, Any]:
-    """For each peer: seconds forward and of both passes, and as multiples of ours."""
+    """Return each peer's seconds, forward and both passes, and their ratios to ours."""
     result = {}
     for name, pairs in times.items():
         entry: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Whole training steps of PyG's 2-layer GAT, accelerated and not."""
+"""Training steps of PyG's 2-layer GAT, with and without gf.accelerate."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from graphformer.data import HeterophilousGraph, Planetoid
 
 
 class GAT2(nn.Module):
-    """Two GATConv layers; the second averages its heads and gives the classes."""
+    """Two GATConv layers; the second averages its heads, one output per class."""
 
     def __init__(self, features: int, classes: int, width: int, heads: int, out_heads: int,
                  dropout: float, loops: bool = True) -> None:  # fmt: skip
@@ -39,7 +39,7 @@ class GAT2(nn.Module):
 
 
 class Wide(nn.Module):
-    """Two GATConv layers of `heads` heads of `width`, joined, and a linear map to the classes."""
+    """Two GATConv layers of `heads` concatenated heads of `width`, and a linear classifier."""
 
     def __init__(self, features: int, classes: int, width: int, heads: int, out_heads: int,
                  dropout: float, loops: bool = True) -> None:  # fmt: skip
@@ -55,9 +55,9 @@ class Wide(nn.Module):
 
 
 def steps(name: str) -> tuple[dict[str, Step], dict[str, Any]]:
-    """Training steps of each peer on Cora or tolokers, checked; and what the work is.
+    """Return training steps of each peer on Cora or tolokers, and a description of the work.
 
-    "no edges" is a step on nodes alone: what it takes less is the share of the attention.
+    "no edges" is a step without edges; the difference to its time is the share of attention.
     """
     beside = Path(__file__).parents[3] / "shared" / "data"
     root = None if "GRAPHFORMER_DATA" in os.environ or not beside.exists() else str(beside)
@@ -95,7 +95,7 @@ def steps(name: str) -> tuple[dict[str, Step], dict[str, Any]]:
 
 
 def _check(models: dict[str, tuple[nn.Module, Tensor, bool]], x: Tensor) -> None:
-    """Outputs and all gradients of the models are the same in evaluation mode."""
+    """Compare outputs and gradients of the models in evaluation mode."""
     expected = None
     for name in sorted(models, key=lambda name: name != peers.PYG):
         model, edge_index, scatter = models[name]

@@ -86,7 +86,7 @@ def _attend_bucket(
     k = k.unflatten(0, (bucket.count, n)).transpose(1, 2)
     v = v.unflatten(0, (bucket.count, n)).transpose(1, 2)
     dense_bias = _dense_bias(bias, offset_bias, adjacency, index, q.dtype)
-    grouped = k.shape[1] != q.shape[1]
+    grouped = bool(k.shape[1] != q.shape[1])  # shapes are tensors in torch.jit.trace
     if dense_bias is None and _is_maskless(bucket):
         out = F.scaled_dot_product_attention(
             q, k, v, is_causal=bucket.kernel == "causal", enable_gqa=grouped, **settings

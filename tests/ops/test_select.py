@@ -1,4 +1,4 @@
-"""Which backend is taken, and that one that is asked for never gives way to another."""
+"""Selection of backends: the choices of "auto", and that named backends never fall back."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from graphformer import ops
 from graphformer.ops.select import auto_backend, is_ragged
 
 
-def test_auto_takes_the_road_that_suits():
+def test_auto_selects_by_density_and_sample_sizes():
     plain = {"edge_weight": None, "return_weights": False}
     assert auto_backend("attention", gf.complete(101), plain) == "sdpa"
-    assert auto_backend("attention", gf.causal([7, 401]), plain) == "sdpa", (
-        "pairs repay a call a size"
-    )
+    assert auto_backend("attention", gf.causal([7, 401]), plain) == "sdpa", "enough pairs per size"
     assert auto_backend("attention", gf.causal([7, 101]), plain) == "cpu"
     assert auto_backend("attention", gf.complete([101, 101]), plain) == "sdpa"
     assert auto_backend("attention", gf.window([7, 11], 5), plain) == "cpu"
@@ -42,5 +40,5 @@ def test_is_ragged():
     assert not is_ragged(gf.complete(3)), "one size"
     assert not is_ragged(gf.complete([5] * 7)), "one size"
     assert is_ragged(gf.complete([2, 3, 5, 7]))
-    assert not is_ragged(gf.complete([2, 3] + [1009] * 3)), "few sizes for so many pairs"
-    assert is_ragged(gf.causal([2, 3], [3, 2])), "blocks are of other sizes if sources differ"
+    assert not is_ragged(gf.complete([2, 3] + [1009] * 3)), "enough pairs per size"
+    assert is_ragged(gf.causal([2, 3], [3, 2])), "sizes are pairs of targets and sources"

@@ -89,7 +89,7 @@ def test_half_precision_key_gradient_has_no_offset() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, 2], ids=["q", "k", "v"])
-def test_nan_goes_where_it_is_seen_and_nowhere_else(number: int) -> None:
+def test_nan_reaches_the_targets_of_its_node_only(number: int) -> None:
     tensors = inputs("attention", BIPARTITE)
     tensors[number][4, 1, 2] = torch.nan
     clean = [x.nan_to_num() for x in tensors]
@@ -102,7 +102,7 @@ def test_nan_goes_where_it_is_seen_and_nowhere_else(number: int) -> None:
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_a_bias_that_is_no_number_propagates(value: float) -> None:
+def test_a_bias_that_is_not_finite_propagates(value: float) -> None:
     options = attention_options(BIPARTITE, {"bias"})
     assert options["bias"] is not None
     options["bias"][7, 1] = value
@@ -113,7 +113,7 @@ def test_a_bias_that_is_no_number_propagates(value: float) -> None:
     assert torch.equal(out.isnan(), expected)
 
 
-def test_strided_inputs_are_taken_as_they_are() -> None:
+def test_strided_inputs_give_equal_bits() -> None:
     torch.manual_seed(3)
     adjacency = AWKWARD["duplicates"]()
     q, k, v = torch.randn(7, 3, 2, 7).unbind(1)
@@ -124,7 +124,7 @@ def test_strided_inputs_are_taken_as_they_are() -> None:
         assert torch.equal(out, dense)
 
 
-def test_dropout_is_the_shared_one() -> None:
+def test_dropout_is_that_of_all_backends() -> None:
     options = attention_options(HUB, {"dropout", "weights"})
     _, weights = cpu.attention(*inputs("attention", HUB), HUB, scale=0.37, **options)
     assert weights is not None
