@@ -11,7 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 
 CONFIG_KEY = "graphformer_config"
 
@@ -60,6 +60,7 @@ class ExactResume(Callback):
     def __init__(self) -> None:
         self._random_states: dict[str, Any] | None = None
         self._loader_states: list[dict[str, Any]] = []
+        self._strict: list[EarlyStopping] = []
 
     def state_dict(self) -> dict[str, Any]:
         """Return the random states as plain types and tensors, which load with weights_only."""
@@ -85,6 +86,8 @@ class ExactResume(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore both; nothing between here and the first batch draws a number."""
+        if trainer.ckpt_path is not None:
+            self._tolerate_missing_metrics(trainer)
         if self._loader_states and trainer.train_dataloader is not None:
             trainer.train_dataloader.load_state_dict(self._loader_states[0])
         if self._random_states is None:
@@ -98,30 +101,87 @@ class ExactResume(Callback):
         version, internal, gauss = state["python"]
         random.setstate((version, tuple(internal), gauss))
 
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Require the monitored metrics again."""
+        for callback in self._strict:
+            callback.strict = True
+        self._strict.clear()
+
+    def _tolerate_missing_metrics(self, trainer: pl.Trainer) -> None:
+        """Let early stopping skip checks until the first validation.
+
+        A run that is resumed at the end of an epoch calls `on_train_epoch_end` first, without
+        metrics.
+        """
+        for callback in trainer.early_stopping_callbacks:
+            if callback is not None and callback.strict:
+                callback.strict = False
+                self._strict.append(callback)
+
 
 class TrainingStopped(Exception):  # noqa: N818 - not an error
-    """Training has stopped on Ctrl-C, between two batches, after writing a checkpoint."""
+    """Training has stopped on a signal, after an optimiser step and with a checkpoint.
+
+    Attributes:
+        path: the checkpoint.
+        signal_number: the signal.
+    """
+
+    def __init__(self, path: Path, signal_number: int) -> None:
+        super().__init__(path, signal_number)
+        self.path, self.signal_number = path, signal_number
 
 
-class StopOnSignal(Callback):
-    """On Ctrl-C, finishes the batch, writes `checkpoints/last.ckpt` and stops.
+class SaveLast(Checkpoint):
+    """Writes `checkpoints/last.ckpt` after every epoch and every validation within an epoch.
 
-    A second Ctrl-C stops at once, without a checkpoint.
+    As a `Checkpoint`, it runs after all other callbacks, so that their states are up to date.
+    Nothing is written between the batches of one accumulation: the partial gradient is not part of
+    a checkpoint.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "checkpoints" / "last.ckpt"
-        self._requested = False
-        self._previous: Any = None
+        self.path = last_checkpoint(folder)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the checkpoint after a validation within an epoch."""
+        is_in_fit = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if is_in_fit and not trainer.is_last_batch and is_after_step(trainer):
+            trainer.save_checkpoint(self.path)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the checkpoint after an epoch and its validation."""
+        trainer.save_checkpoint(self.path)
+
+
+class StopOnSignal(Callback):
+    """On Ctrl-C or SIGTERM, writes `checkpoints/last.ckpt` after the optimiser step and stops.
+
+    A second signal stops at once, without a checkpoint. In a distributed run, one process that
+    receives the signal stops all of them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = last_checkpoint(folder)
+        self._requested = 0  # number of the signal
+        self._previous: dict[int, Any] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Install the signal handler."""
-        self._previous = signal.signal(signal.SIGINT, self._request)
+        """Install the handler of Ctrl-C."""
+        self._install(signal.SIGINT)
+
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Install the handler of SIGTERM instead of Lightning's, which stops without checkpoint."""
+        self._install(signal.SIGTERM)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Install the handler of SIGTERM if there was no sanity check."""
+        self._install(signal.SIGTERM)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Restore the previous signal handler."""
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
+        """Restore the previous handler of Ctrl-C; Lightning restores that of SIGTERM."""
+        if signal.SIGINT in self._previous:
+            signal.signal(signal.SIGINT, self._previous[signal.SIGINT])
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         """Stop after a training batch if requested."""
@@ -132,25 +192,40 @@ class StopOnSignal(Callback):
         if not trainer.sanity_checking:
             self._stop_if_requested(trainer)
 
+    def _install(self, number: signal.Signals) -> None:
+        previous = signal.signal(number, self._request)
+        if previous != self._request:
+            self._previous.setdefault(number, previous)
+
     def _request(self, number: int, frame: FrameType | None) -> None:
         if self._requested:
             raise KeyboardInterrupt
-        self._requested = True
+        self._requested = number
 
     def _stop_if_requested(self, trainer: pl.Trainer) -> None:
-        # The signal may reach the processes of a distributed run at different batches.
-        if trainer.strategy.reduce_boolean_decision(self._requested, all=False):
+        if not is_after_step(trainer):
+            return
+        # The signal may reach the processes of a distributed run at different batches, or one only.
+        if trainer.strategy.reduce_boolean_decision(bool(self._requested), all=False):
             trainer.save_checkpoint(self.path)
-            raise TrainingStopped(self.path)
+            raise TrainingStopped(self.path, self._requested or signal.SIGINT)
 
 
-def make_checkpoint_callback(folder: Path, *, keep_best: bool) -> ModelCheckpoint:
-    """Return a callback that keeps the last checkpoint and, optionally, that of least val/loss."""
-    monitor: dict[str, Any] = {"monitor": "val/loss"} if keep_best else {"save_top_k": 0}
+def is_after_step(trainer: pl.Trainer) -> bool:
+    """Whether the last training batch ended with an optimiser step, without a partial gradient."""
+    return not trainer.fit_loop._should_accumulate()
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """Return the path of the last checkpoint in the folder of a run."""
+    return folder / "checkpoints" / "last.ckpt"
+
+
+def keep_best(folder: Path) -> ModelCheckpoint:
+    """Return a callback that keeps the checkpoint of lowest `val/loss` as `best.ckpt`."""
     return ModelCheckpoint(
         folder / "checkpoints",
         filename="best",
-        save_last=True,
         enable_version_counter=False,
-        **monitor,
+        monitor="val/loss",
     )

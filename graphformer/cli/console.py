@@ -34,6 +34,7 @@ _HIDDEN_WARNINGS = (
     r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
     r"`ModelCheckpoint\(monitor='val/loss'\)` could not find the monitored key",
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r"Early stopping conditioned on metric .* which is not available",
 )
 _LOGGERS = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed")
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from typing import Any, BinaryIO
 
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 _INHERITED = "GRAPHFORMER_RUN_FOLDER"
@@ -43,8 +48,42 @@ def make_loggers(folder: Path) -> list[Logger]:
     return loggers
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file such that a reader never sees a part of it."""
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to write that replaces `path` at the end, or leaves it unchanged on an error.
+
+    The data is written to a file in the same folder, because renaming is atomic only within a file
+    system.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file by `atomic_file`."""
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints by `atomic_file`.
+
+    Lightning (2.6) writes to the system's temporary folder and copies to the target, which leaves
+    a part of the file there if the disk is full or the process is killed.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint; `storage_options` are not supported, as in the base class."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(target) as file:
+            torch.save(checkpoint, file)

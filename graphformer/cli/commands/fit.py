@@ -17,11 +17,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from graphformer.cli import console
 from graphformer.cli.callbacks import (
     ExactResume,
+    SaveLast,
     StopOnSignal,
     StoreConfig,
     StoreTokenizer,
     TrainingStopped,
-    make_checkpoint_callback,
+    keep_best,
 )
 from graphformer.cli.checkpoints import check_resumable, stored_config
 from graphformer.cli.config.arguments import Command, find_checkpoint, read_command
@@ -33,7 +34,7 @@ from graphformer.cli.config.sizes import fill_sizes
 from graphformer.cli.errors import UsageError, plain_errors
 from graphformer.cli.plots.tensorboard import LogFigures
 from graphformer.cli.predictions import GatherPredictions
-from graphformer.cli.run_dir import make_loggers, make_run_folder
+from graphformer.cli.run_dir import AtomicCheckpointIO, make_loggers, make_run_folder
 from graphformer.tasks import Task
 
 # Lightning calls deprecated functions of jsonargparse.
@@ -122,6 +123,8 @@ class CLI(LightningCLI):
                 self.folder = make_run_folder(settings.default_root_dir, self._experiment())
             callbacks = self._callbacks(settings)
             kwargs["default_root_dir"] = str(self.folder)
+            if settings.plugins is None:
+                kwargs["plugins"] = AtomicCheckpointIO()
             if settings.logger in (None, True):
                 kwargs.setdefault("logger", make_loggers(self.folder))
         elif settings.logger is None:
@@ -189,8 +192,9 @@ class CLI(LightningCLI):
         own = settings.callbacks if isinstance(settings.callbacks, list) else [settings.callbacks]
         has_own = any(isinstance(callback, ModelCheckpoint) for callback in own)
         if settings.enable_checkpointing is not False:
-            keep_best = not has_own and settings.limit_val_batches != 0
-            callbacks.append(make_checkpoint_callback(self.folder, keep_best=keep_best))
+            if not has_own and settings.limit_val_batches != 0:
+                callbacks.append(keep_best(self.folder))
+            callbacks.append(SaveLast(self.folder))
         return callbacks
 
     def _resolved(self) -> str:
@@ -214,8 +218,8 @@ def run(argv: list[str]) -> int:
         with console.quiet(), plain_errors():
             CLI(command, ckpt)
     except TrainingStopped as stop:
-        print(f"\nstopped; resume with: graphformer fit --ckpt {stop}")
-        return 130
+        print(f"\nstopped; resume with: graphformer fit --ckpt {stop.path}")
+        return 128 + stop.signal_number
     except SystemExit as end:  # 0 after --help; Lightning exits with 1 on the second Ctrl-C
         return 130 if end.code == 1 else int(end.code or 0)
     finally:

@@ -17,10 +17,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 
 from graphformer.cli import console
-from graphformer.cli.callbacks import StopOnSignal
+from graphformer.cli.callbacks import SaveLast, StopOnSignal
 from graphformer.cli.commands.fit import CLI
 from graphformer.cli.config.arguments import Command, find_checkpoint
 from graphformer.cli.config.parser import import_object
@@ -135,17 +135,11 @@ class _Run(CLI):
 
     def _callbacks(self, settings: Any) -> list[Callback]:
         """Return the callbacks of a single run; a best checkpoint replaces the last one."""
-        callbacks = [c for c in super()._callbacks(settings) if not isinstance(c, StopOnSignal)]
+        excluded: tuple[type[Callback], ...] = (StopOnSignal,)
         if settings.limit_val_batches != 0:
-            callbacks = [c for c in callbacks if not _keeps_last_only(c)]
-            for callback in callbacks:
-                if isinstance(callback, ModelCheckpoint):
-                    callback.save_last = None
+            excluded = (StopOnSignal, SaveLast)
+        callbacks = [c for c in super()._callbacks(settings) if not isinstance(c, excluded)]
         return [*callbacks, _Report(self.connection)]
-
-
-def _keeps_last_only(callback: Callback) -> bool:
-    return isinstance(callback, ModelCheckpoint) and callback.monitor is None
 
 
 class _Report(Callback):
