@@ -147,11 +147,11 @@ class SaveLast(Checkpoint):
         """Write the checkpoint after a validation within an epoch."""
         is_in_fit = trainer.state.fn == "fit" and not trainer.sanity_checking
         if is_in_fit and not trainer.is_last_batch and is_after_step(trainer):
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, weights_only=False)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the checkpoint after an epoch and its validation."""
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)
 
 
 class StopOnSignal(Callback):
@@ -207,7 +207,7 @@ class StopOnSignal(Callback):
             return
         # The signal may reach the processes of a distributed run at different batches, or one only.
         if trainer.strategy.reduce_boolean_decision(bool(self._requested), all=False):
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, weights_only=False)
             raise TrainingStopped(self.path, self._requested or signal.SIGINT)
 
 

@@ -17,6 +17,8 @@ from graphformer.cli import main
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Run on one thread: faster for small models, and sums have the same order in every test."""
+    from graphformer.ops.cpu import launch  # noqa: F401 - numba resets the number at its import
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

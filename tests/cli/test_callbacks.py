@@ -14,6 +14,7 @@ from graphformer.cli import main
 from graphformer.cli.checkpoints import restore_task, restore_text_tokenizer
 from graphformer.data import load_tokenizer
 from graphformer.tasks import Classification
+from graphformer.tasks.metrics import Mean
 
 
 def press_ctrl_c(monkeypatch: pytest.MonkeyPatch, method: str, call: int) -> None:
@@ -81,3 +82,86 @@ def test_a_run_keeps_its_vocabulary_beside_the_checkpoint(text_folder: Path) -> 
     assert main(["test", "--ckpt", str(run)]) == 0
     again = fit_language_model("--data.vocabulary", str(run), "--model.pretrained", str(run))
     assert (again / "tokenizer.json").read_text() == (run / "tokenizer.json").read_text()
+
+
+def send(number: int, monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+    """Send a signal during the given training step, counted from 1."""
+    original, calls = Classification.training_step, 0
+
+    def signalled(self, batch, batch_idx):
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            os.kill(os.getpid(), number)
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(Classification, "training_step", signalled)
+
+
+def last_of(folder: Path) -> dict:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def test_sigterm_stops_with_a_checkpoint_and_code_143(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before = signal.getsignal(signal.SIGTERM)
+    send(signal.SIGTERM, monkeypatch, 3)
+    assert main(["fit", "-c", "tiny.yaml"]) == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    (folder,) = (workplace / "runs" / "tiny").iterdir()
+    assert last_of(folder)["global_step"] == 3
+
+
+@pytest.mark.parametrize("call", [2, 7])
+def test_a_partial_gradient_is_finished_before_the_stop(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, call: int
+):
+    accumulate = ["--trainer.accumulate_grad_batches", "3"]
+    assert main(["fit", "-c", "tiny.yaml", *accumulate]) == 0
+    (whole,) = (workplace / "runs" / "tiny").iterdir()
+    with monkeypatch.context() as patch:
+        send(signal.SIGINT, patch, call)
+        assert main(["fit", "-c", "tiny.yaml", *accumulate]) == 130
+    (stopped,) = set((workplace / "runs" / "tiny").iterdir()) - {whole}
+    assert last_of(stopped)["global_step"] == 1 if call == 2 else 3
+    assert main(["fit", "--ckpt", str(stopped)]) == 0
+    (resumed,) = set((workplace / "runs" / "tiny").iterdir()) - {whole, stopped}
+    expected, got = last_of(whole)["state_dict"], last_of(resumed)["state_dict"]
+    assert all(torch.equal(got[name], expected[name]) for name in expected)
+
+
+def test_last_is_the_last_state_after_a_worse_validation(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+):
+    values = iter([1.0, 2.0, 3.0])
+    monkeypatch.setattr(
+        "graphformer.tasks.metrics.Mean.compute", lambda self: torch.tensor(next(values))
+    )
+    arguments = ["--trainer.max_epochs", "3", "--trainer.num_sanity_val_steps", "0"]
+    assert main(["fit", "-c", "tiny.yaml", *arguments]) == 0
+    (folder,) = (workplace / "runs" / "tiny").iterdir()
+    assert last_of(folder)["global_step"] == 21
+    best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["global_step"] == 7
+
+
+def test_last_is_written_beside_own_checkpoints_and_resumed_exactly(workplace: Path):
+    """Early stopping counts on from its stored state, though nothing was measured since."""
+    (workplace / "own.yaml").write_text(
+        "trainer:\n  val_check_interval: 3\n  callbacks:\n"
+        "  - {class_path: EarlyStopping, init_args: {monitor: val/loss, patience: 99}}\n"
+    )
+    files = ["-c", "tiny.yaml", "-c", "own.yaml"]
+    assert main(["fit", *files]) == 0
+    (whole,) = (workplace / "runs" / "tiny").iterdir()
+    assert main(["fit", *files, "--trainer.max_epochs", "1"]) == 0
+    (half,) = set((workplace / "runs" / "tiny").iterdir()) - {whole}
+    assert last_of(half)["global_step"] == 7
+    assert main(["fit", "--ckpt", str(half), "--trainer.max_epochs", "2"]) == 0
+    (resumed,) = set((workplace / "runs" / "tiny").iterdir()) - {whole, half}
+    expected, got = last_of(whole), last_of(resumed)
+    names = expected["state_dict"]
+    assert all(torch.equal(got["state_dict"][name], names[name]) for name in names)
+    (key,) = (key for key in expected["callbacks"] if key.startswith("EarlyStopping"))
+    assert got["callbacks"][key] == expected["callbacks"][key]
