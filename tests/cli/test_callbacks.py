@@ -124,7 +124,7 @@ def test_a_partial_gradient_is_finished_before_the_stop(
         send(signal.SIGINT, patch, call)
         assert main(["fit", "-c", "tiny.yaml", *accumulate]) == 130
     (stopped,) = set((workplace / "runs" / "tiny").iterdir()) - {whole}
-    assert last_of(stopped)["global_step"] == 1 if call == 2 else 3
+    assert last_of(stopped)["global_step"] == (1 if call == 2 else 3)
     assert main(["fit", "--ckpt", str(stopped)]) == 0
     (resumed,) = set((workplace / "runs" / "tiny").iterdir()) - {whole, stopped}
     expected, got = last_of(whole)["state_dict"], last_of(resumed)["state_dict"]
@@ -135,9 +135,7 @@ def test_last_is_the_last_state_after_a_worse_validation(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ):
     values = iter([1.0, 2.0, 3.0])
-    monkeypatch.setattr(
-        "graphformer.tasks.metrics.Mean.compute", lambda self: torch.tensor(next(values))
-    )
+    monkeypatch.setattr(Mean, "compute", lambda self: torch.tensor(next(values)))
     arguments = ["--trainer.max_epochs", "3", "--trainer.num_sanity_val_steps", "0"]
     assert main(["fit", "-c", "tiny.yaml", *arguments]) == 0
     (folder,) = (workplace / "runs" / "tiny").iterdir()
