@@ -150,7 +150,7 @@ def test_last_is_written_beside_own_checkpoints_and_resumed_exactly(workplace: P
         "trainer:\n  val_check_interval: 3\n  callbacks:\n"
         "  - {class_path: EarlyStopping, init_args: {monitor: val/loss, patience: 99}}\n"
     )
-    files = ["-c", "tiny.yaml", "-c", "own.yaml"]
+    files = ["-c", "tiny.yaml", "-c", "own.yaml", "--model.schedule", "constant"]
     assert main(["fit", *files]) == 0
     (whole,) = (workplace / "runs" / "tiny").iterdir()
     assert main(["fit", *files, "--trainer.max_epochs", "1"]) == 0
