@@ -101,6 +101,17 @@ def renamed_exports(module: str, new_names: dict[str, str]) -> Callable[[str], A
     return look_up
 
 
+def renamed_function(old_name: str, function: _F) -> _F:
+    """Return a function under its old name, `same = renamed_function("same", matching_pairs)`."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        _warn(f"{function.__module__}.{old_name}", function.__name__)
+        return function(*args, **kwargs)
+
+    return wrapper  # type: ignore[return-value]
+
+
 class renamed_attribute:  # noqa: N801 - used like `property`
     """The old name of an attribute or method, `kinds = renamed_attribute("part_mask")`."""
 

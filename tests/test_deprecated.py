@@ -12,6 +12,7 @@ from graphformer.deprecated import (
     converted_arguments,
     renamed_attribute,
     renamed_exports,
+    renamed_function,
     renamed_keywords,
     upgrade_settings,
 )
@@ -84,3 +85,8 @@ def test_old_attribute_warns_and_works():
     with pytest.warns(FutureWarning, match=r"Counter\.old is now called Counter\.count"):
         assert Counter(7).old == 7
     assert isinstance(Counter.old, renamed_attribute), "reading it from the class does not warn"
+
+
+def test_old_function_name_warns_and_works():
+    with pytest.warns(FutureWarning, match=r"make is now called build; change it"):
+        assert renamed_function("make", build)(dim=7) == 7

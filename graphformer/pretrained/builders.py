@@ -14,9 +14,9 @@ from graphformer.models import Model
 from graphformer.models.text.trunk import token_embedding
 from graphformer.nn import Head
 from graphformer.nn.head import Pool
-from graphformer.pretrained.config import Config
+from graphformer.pretrained.config import Config, set_num_classes
 from graphformer.pretrained.families import FAMILIES, Kind
-from graphformer.pretrained.loading import family_of, set_num_classes
+from graphformer.pretrained.loading import family_of
 from graphformer.pretrained.saving import save_pretrained
 
 

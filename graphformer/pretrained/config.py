@@ -112,3 +112,9 @@ class Config:
         """The number of classes: that of the class names, two by default."""
         names = self.values.get("id2label")
         return len(names) if names else int(self.values.get("num_labels") or 2)
+
+
+def set_num_classes(config: Config, num_classes: int) -> None:
+    """Replace the class names of a config by `num_classes` generic ones."""
+    config.values["id2label"] = {str(i): f"LABEL_{i}" for i in range(num_classes)}
+    config.values["label2id"] = {f"LABEL_{i}": i for i in range(num_classes)}

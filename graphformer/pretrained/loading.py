@@ -19,7 +19,7 @@ from graphformer.pretrained.checkpoint_io import (
     TensorReader,
     read_json,
 )
-from graphformer.pretrained.config import Config
+from graphformer.pretrained.config import Config, set_num_classes
 from graphformer.pretrained.families import FAMILIES, Family, Kind
 from graphformer.pretrained.key_mapping import (
     ParameterMap,
@@ -145,12 +145,6 @@ def family_of(config: Config) -> Family:
             "is not quantized"
         )
     return FAMILIES[name]
-
-
-def set_num_classes(config: Config, num_classes: int) -> None:
-    """Replace the class names of a config by `num_classes` generic ones."""
-    config.values["id2label"] = {str(i): f"LABEL_{i}" for i in range(num_classes)}
-    config.values["label2id"] = {f"LABEL_{i}": i for i in range(num_classes)}
 
 
 def _generation_config(config: Config, family: Family, source: Path | object) -> GenerateOptions:

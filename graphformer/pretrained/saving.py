@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from torch import Tensor
 
 from graphformer.models import Model
 from graphformer.models.vision.clip import CLIP
-from graphformer.nn import Pooling
+from graphformer.nn import Head, Pooling
 from graphformer.pretrained.checkpoint_io import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
-from graphformer.pretrained.config import Config
+from graphformer.pretrained.config import Config, set_num_classes
 from graphformer.pretrained.families import FAMILIES
 from graphformer.pretrained.key_mapping import map_parameters
 from graphformer.pretrained.sentence import sentence_files
@@ -53,7 +54,7 @@ def save_pretrained(model: Model | CLIP, path: str | os.PathLike[str]) -> None:
 
 def state_for_transformers(model: Model | CLIP) -> dict[str, Tensor]:
     """Return the tensors of a model from a checkpoint by their keys in `transformers`."""
-    config = Config(dict(model.config or {}), "model.config")
+    config = Config(_own_config(model), "model.config")
     family = FAMILIES[config.require("model_type")]
     kind = family.kind(config.require("architectures")[0]) or "none"
     shapes = {} if family.stored_shapes is None else family.stored_shapes(config)
@@ -73,8 +74,9 @@ def _write(model: Model | CLIP, folder: Path) -> None:
 
     tensors = state_for_transformers(model)
     save_file(tensors, folder / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
-    config = dict(model.config or {})
+    config = _own_config(model)
     _set_tied(config, model)
+    _warn_of_pooling(config)
     config["dtype"] = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     config.pop("torch_dtype", None)  # the old name of dtype
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -86,6 +88,41 @@ def _write(model: Model | CLIP, folder: Path) -> None:
         (folder / name).write_text(text, encoding="utf-8")
     if model.tokenizer is not None:
         model.tokenizer.save(folder / "tokenizer.json")
+
+
+def _own_config(model: Model | CLIP) -> dict[str, Any]:
+    """Return the config of a model, corrected where its head was replaced by a `Head` of classes.
+
+    A head that pools becomes that of a classifier, and one that does not that of a tagger. The key
+    "classifier_pooling" is that of ModernBERT in `transformers`.
+    """
+    config = dict(model.config or {})
+    head, family = getattr(model, "head", None), FAMILIES[config["model_type"]]
+    kind = family.kind(config["architectures"][0])
+    if type(head) is not Head or (kind in ("masked_lm", "causal_lm") and head.pool is None):
+        return config
+    count = head.linear.out_features
+    if head.pool is not None:
+        kind = "classification"
+        if head.transform is None and "head.transform" in " ".join(family.heads[kind]):
+            config["classifier_pooling"] = head.pool
+    elif kind not in ("tagging", "answers"):
+        kind = "tagging"
+    config["architectures"] = [family.architectures[kind]]
+    if kind != "answers" and len(config.get("id2label") or ()) != count:
+        set_num_classes(Config(config, "model.config"), count)
+    return config
+
+
+def _warn_of_pooling(config: dict[str, Any]) -> None:
+    pooling = config.get("classifier_pooling")
+    if pooling is not None:
+        warnings.warn(
+            f"{config['architectures'][0]} of transformers has no pooling {pooling!r} before its "
+            "linear layer, so that there the outputs differ; load the folder by "
+            "gf.from_pretrained, or train the head of from_pretrained(..., head='classification')",
+            stacklevel=4,
+        )
 
 
 def _set_tied(config: dict[str, Any], model: Model | CLIP) -> None:

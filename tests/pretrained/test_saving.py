@@ -120,8 +120,32 @@ def test_adapters_merged_into_a_tied_head(make, transformers, tmp_path):
     torch.testing.assert_close(library(ids).logits[0], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_replaced_head_is_refused(folder, tmp_path):
+def test_a_head_of_another_pooling_is_saved_with_a_warning(folder, transformers, tmp_path):
     model = gf.from_pretrained(folder)
     model.head = Head(10, 3, pool="mean")
-    with pytest.raises(ValueError, match=r"got the parameter head\.linear\.weight, which its arch"):
+    with pytest.warns(UserWarning, match="no pooling 'mean' before its linear layer"):
+        model.save_pretrained(tmp_path / "x")
+    again = gf.from_pretrained(tmp_path / "x")
+    batch = gf.data.pack_tokens([[3, 5, 7], [11, 2]])
+    torch.testing.assert_close(again(batch), model(batch))
+    library = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "x")
+    assert torch.equal(library.classifier.weight, model.head.linear.weight)
+
+
+def test_a_new_head_for_tokens_is_that_of_a_tagger(folder, transformers, tmp_path):
+    model = gf.from_pretrained(folder)
+    model.head = Head(10, 5)
+    model.save_pretrained(tmp_path / "x")
+    library = transformers.AutoModelForTokenClassification.from_pretrained(tmp_path / "x").eval()
+    expected = model(gf.data.pack_tokens([[3, 5, 7]]))
+    torch.testing.assert_close(library(torch.tensor([[3, 5, 7]])).logits[0], expected)
+    torch.testing.assert_close(
+        gf.from_pretrained(tmp_path / "x")(gf.data.pack_tokens([[3, 5, 7]])), expected
+    )
+
+
+def test_a_head_that_the_architecture_lacks_is_refused(folder, tmp_path):
+    model = gf.from_pretrained(folder)
+    model.head = Head(10, 3, pool="cls", transform=torch.nn.Linear(10, 10))
+    with pytest.raises(ValueError, match=r"got the parameter head\.transform\.weight, which its"):
         model.save_pretrained(tmp_path / "x")

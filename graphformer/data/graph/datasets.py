@@ -24,6 +24,7 @@ from graphformer.data.graph.pyg_cache import collection_root, load_pyg
 from graphformer.data.graph.tu_format import check_tu_files
 from graphformer.data.io.cache import data_root
 from graphformer.data.loader import BatchLoader, BatchSampler
+from graphformer.deprecated import renamed_keywords
 
 Scale = Literal["standard", "quantile"]
 _MOLECULE_FILES = {
@@ -144,6 +145,7 @@ class GraphBatches(DataModule):
                 ]
             )
 
+    @renamed_keywords(part="split")
     def batches(self, split: str) -> BatchLoader:
         """Return the batches of a split, shuffled for training.
 

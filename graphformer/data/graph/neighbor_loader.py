@@ -14,6 +14,7 @@ from graphformer.data.base import DataModule
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.graph.sampling import extract_subgraph, induced_subgraph, sample_neighbors
 from graphformer.data.loader import BatchLoader, BatchSampler
+from graphformer.deprecated import renamed_keywords
 
 _SPLITS = ("train", "val", "test")
 
@@ -82,6 +83,7 @@ class NeighborNodes(DataModule):
         self.num_features, self.num_classes = self.source.num_features, self.source.num_classes
         self.adjacency = from_edge_index(graph.edge_index, graph.num_nodes, coalesce=False)
 
+    @renamed_keywords(part="split")
     def batches(self, split: str) -> BatchLoader:
         """Return sampled neighbourhoods of the nodes of a split, or clusters for training.
 

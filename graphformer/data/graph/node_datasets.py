@@ -21,6 +21,7 @@ from graphformer.data.graph.sparse_features import SparseFeatures
 from graphformer.data.io.cache import data_root
 from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.data.vision.datasets import read_digits
+from graphformer.deprecated import renamed_keywords
 
 
 class FullGraph(DataModule):
@@ -55,6 +56,7 @@ class FullGraph(DataModule):
         if "y" in self.graph:
             self.num_classes = count_classes(type(self).__name__, self.graph.y)
 
+    @renamed_keywords(part="split")
     def batches(self, split: str) -> BatchLoader:
         """Return the whole graph for any split; its masks mark the nodes of each.
 

@@ -10,6 +10,7 @@ from graphformer.batch_type import IGNORE_INDEX
 from graphformer.data.base import DataModule
 from graphformer.data.graph.datasets import GraphDataset
 from graphformer.data.loader import BatchLoader, BatchSampler
+from graphformer.deprecated import renamed_keywords
 
 
 class RingTransfer(DataModule):
@@ -58,6 +59,7 @@ class RingTransfer(DataModule):
         self.seed = seed
         self.num_features = num_classes + 2
 
+    @renamed_keywords(part="split")
     def batches(self, split: str) -> BatchLoader:
         """Return batches of the rings of a split, which depend on the seed and the split only."""
         number = list(self.sizes).index(split)

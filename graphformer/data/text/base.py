@@ -16,6 +16,7 @@ from graphformer.data.splits import split_samples
 from graphformer.data.text.tokenizer import Tokenizer
 from graphformer.data.text.tokenizer_training import make_tokenizer, restore_tokenizer
 from graphformer.data.token_budget import SizedSamples, budget_loader
+from graphformer.deprecated import renamed_keywords
 
 _Sample = TypeVar("_Sample")
 FilePath = str | os.PathLike[str]
@@ -153,6 +154,7 @@ class SampleFiles(DataModule, Generic[_Sample]):
             read = {split: self.read(path) for split, path in self.paths.items()}
             self.splits = split_samples(read, self.fractions, self.seed)
 
+    @renamed_keywords(part="split")
     def batches(self, split: str) -> BatchLoader:
         """Return the batches of a split within the budget, the training split's shuffled."""
         return budget_loader(

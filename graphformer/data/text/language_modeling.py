@@ -23,6 +23,7 @@ from graphformer.data.text.base import TokenizedData
 from graphformer.data.text.blocks import PackedBlocks
 from graphformer.data.text.token_cache import TokenStream, encode_in_memory, encode_on_disk
 from graphformer.data.text.tokenizer_training import ReiterableTexts, make_tokenizer
+from graphformer.deprecated import renamed_keywords
 
 _IN_MEMORY = 4 << 20  # bytes of text; a longer one is tokenized into a file once
 
@@ -121,6 +122,7 @@ class TextBlocks(TokenizedData):
         predicted = max(1, len(stream.tokens) - len(firsts))
         return characters / predicted, size / predicted
 
+    @renamed_keywords(part="split")
     def batches(self, split: str) -> BatchLoader:
         """Return random blocks for training, and blocks that cover the split otherwise."""
         if split != "train":

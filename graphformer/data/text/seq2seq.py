@@ -12,6 +12,7 @@ from graphformer.data.loader import BatchLoader
 from graphformer.data.ragged import RaggedPairs
 from graphformer.data.text.base import FilePath, TokenizedFiles
 from graphformer.data.token_budget import budget_loader
+from graphformer.deprecated import renamed_keywords
 
 
 class TextPairs(TokenizedFiles[tuple[str, str]]):
@@ -159,6 +160,7 @@ class SymbolPairs(DataModule):
         train, val = rows[2 * tenth :], rows[:tenth]
         self.splits = {"train": train, "val": val, "test": rows[tenth : 2 * tenth]}
 
+    @renamed_keywords(part="split")
     def batches(self, split: str) -> BatchLoader:
         """Return pairs of a sequence and its reversed or sorted form, within the budget."""
         rows = self.splits[split]

@@ -16,6 +16,7 @@ from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.data.vision.augment import Augmentation
 from graphformer.data.vision.samples import ImageSamples, common_size, select_images
 from graphformer.data.vision.statistics import denormalize, pixel_statistics
+from graphformer.deprecated import renamed_keywords
 from graphformer.nn.patches import check_divides
 
 ImagesAndLabels = tuple[Any, Tensor]
@@ -170,6 +171,7 @@ class PatchImages(ScaledImages):
         """Return the samples of "train" (augmented), "val" or "test"."""
         return self.scaled_samples(split, *self.splits[split])
 
+    @renamed_keywords(part="split")
     def batches(self, split: str) -> BatchLoader:
         """Return the batches of "train" (shuffled), "val" or "test"."""
         samples, shuffle = self.samples(split), split == "train"

@@ -25,6 +25,7 @@ from graphformer.data.vision.base import ScaledImages
 from graphformer.data.vision.caption_files import read_captions
 from graphformer.data.vision.files import ImageFiles, find_folder
 from graphformer.data.vision.samples import ImageSamples
+from graphformer.deprecated import renamed_keywords
 
 ImagesAndCaptions = tuple[Any, Sequence[str]]
 """Images, [B, C, height, width] or a sequence of [C, height, width], and the caption of each."""
@@ -116,6 +117,7 @@ class CaptionedImages(TokenizedData, ScaledImages):
         if self.tokenizer is None:
             self.tokenizer = make_tokenizer(self.vocabulary, self.splits["train"][1])
 
+    @renamed_keywords(part="split")
     def batches(self, split: str) -> BatchLoader:
         """Return the batches of "train" (shuffled), "val" or "test"."""
         tokenizer = self.need_tokenizer()

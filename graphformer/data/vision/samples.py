@@ -12,6 +12,7 @@ from torch import Tensor
 from graphformer.batch_type import Batch
 from graphformer.data.batch import pack_images
 from graphformer.data.vision.augment import Augmentation, mixup
+from graphformer.deprecated import renamed_function
 from graphformer.nn.patches import patchify
 
 
@@ -71,7 +72,7 @@ class ImageSamples:
                     )
                 groups[0], other, share = mixup(groups[0], generator, self.augmentation.alpha)
                 mixed = {"y_other": self.labels[index][other], "share": share}
-        batch = pack_images(_in_order(groups, order), self.patch_size)
+        batch = pack_groups(groups, order, self.patch_size)
         batch.y = self.labels[index]
         batch.update(mixed)
         return batch
@@ -94,7 +95,21 @@ class ImageSamples:
         return torch.from_numpy(scaled)
 
 
-def _in_order(groups: list[Tensor], order: list[list[int]]) -> Tensor | list[Tensor]:
+def pack_groups(groups: Sequence[Tensor], order: Sequence[Sequence[int]], patch_size: int) -> Batch:
+    """Pack images of several sizes into one batch of patches, see `pack_images`.
+
+    Args:
+        groups: images [b, C, height, width] of one size each.
+        order: positions of each group's images in the batch.
+        patch_size: side of a patch.
+    """
+    return pack_images(_in_order(groups, order), patch_size)
+
+
+pack = renamed_function("pack", pack_groups)
+
+
+def _in_order(groups: Sequence[Tensor], order: Sequence[Sequence[int]]) -> Tensor | list[Tensor]:
     """The images of all groups in the order of the batch; one tensor if they have one size."""
     if len(groups) == 1:
         return groups[0]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
+from graphformer.deprecated import renamed_keywords
 from graphformer.models.base import LayerSequence, NodeLayer
 from graphformer.models.model import Model
 from graphformer.nn import Transformer
@@ -34,6 +35,7 @@ class GraphModel(Model):
         local_edge_dim: width of `batch.edge_attr` in these messages; 0 for none.
     """
 
+    @renamed_keywords(local_attr="local_edge_dim")
     def __init__(
         self,
         embedding: nn.Module,

@@ -92,11 +92,16 @@ def model_with_head(
     """
     embedding, transformer = parts
     dim, count = token_embedding(embedding).embedding_dim, config.num_labels
+    own_pool = config.get("classifier_pooling", None)  # of a head that replaced the architecture's
     heads: dict[Kind, Callable[[], nn.Module | None]] = {
         "none": lambda: None,
         "embedding": lambda: Pooling("mean"),
         "masked_lm": lambda: token_head(embedding, tied=tied, bias=True, transform=transform),
-        "classification": lambda: Head(dim, count, pool="cls", transform=pooler),
+        "classification": lambda: (
+            Head(dim, count, pool=own_pool)
+            if own_pool
+            else Head(dim, count, pool="cls", transform=pooler)
+        ),
         "tagging": lambda: Head(dim, count, transform=Dropout(dropout)),
         "answers": lambda: Head(dim, count),
     }

@@ -11,6 +11,7 @@ from typing_extensions import Unpack
 
 from graphformer.batch_type import IGNORE_INDEX, BatchLike
 from graphformer.models import EncoderDecoder
+from graphformer.models.generation import max_length
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
 from graphformer.tasks.base import (
@@ -104,9 +105,11 @@ class SequenceToSequence(Task):
     def _generate(self, batch: BatchLike) -> None:
         tokenizer = require_tokenizer(self)
         targets = batch.y.split(list(lengths(batch)))
-        generated = cast(EncoderDecoder, self.network).generate(
+        network = cast(EncoderDecoder, self.network)
+        count, limit = max(map(len, targets)) + 8, max_length(network.decoder)
+        generated = network.generate(
             batch,
-            max_new_tokens=max(map(len, targets)) + 8,
+            max_new_tokens=count if limit is None else min(count, limit),
             start_id=tokenizer.need("bos"),
             eos_token_id=tokenizer.need("eos"),
             temperature=0.0,

@@ -14,6 +14,7 @@ from typing_extensions import Unpack
 
 from graphformer.batch_type import Batch, BatchLike
 from graphformer.data.batch import slice_batch, source_batch
+from graphformer.deprecated import renamed_function, renamed_keywords
 from graphformer.models.vision.clip import CLIP, MAX_LOG_SCALE, caption_batch
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
@@ -124,6 +125,7 @@ class ImageTextContrast(Task):
         return image, self._encode(encode_text, caption_batch(batch))
 
     @torch.no_grad()
+    @renamed_keywords(said="prompts")
     def zero_shot(self, images: LabelledBatches, prompts: list[list[str]]) -> float:
         """Return the share of images whose nearest class embedding is that of their class.
 
@@ -139,6 +141,7 @@ class ImageTextContrast(Task):
             correct += int((probabilities.argmax(1) == batch.y).sum())
         return correct / len(images)
 
+    @renamed_keywords(said="prompts")
     def class_vectors(self, prompts: list[list[str]]) -> Tensor:
         """Return the mean embedding of the prompts of each class, [K, C].
 
@@ -228,3 +231,6 @@ def matching_pairs(images: Sequence[int], texts: Sequence[int]) -> Tensor:
     joined = torch.zeros(int(text.max()) + 1, int(image.max()) + 1, dtype=torch.bool)
     joined[text, image] = True
     return joined[text][:, image]
+
+
+same = renamed_function("same", matching_pairs)

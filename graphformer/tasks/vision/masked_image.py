@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from graphformer.batch_type import BatchLike
+from graphformer.deprecated import renamed_function
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
 from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, at_least_float32
@@ -127,3 +128,6 @@ def normalize_patches(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     mean, variance = x.mean(1, keepdim=True), x.var(1, keepdim=True)
     deviation = (variance + 1e-6).sqrt()
     return (x - mean) / deviation, mean, deviation
+
+
+choose_visible = renamed_function("choose_visible", sample_visible_mask)

@@ -134,6 +134,17 @@ def test_bleu_of_generated_answers(tmp_path: Path) -> None:
     assert result["test/bleu"] == pytest.approx(100)
 
 
+def test_bleu_generates_no_more_tokens_than_there_are_positions(tmp_path: Path) -> None:
+    pytest.importorskip("sacrebleu")
+    (tmp_path / "pairs.tsv").write_text("\n".join(f"a{i}\tb{i}{i + 1}" for i in range(20)))
+    data = TextPairs(str(tmp_path / "pairs.tsv"), vocabulary="characters", max_tokens=200)
+    data.setup()
+    network = models.encoder_decoder(data.vocab_size, **{**SIZES, "max_length": 7})
+    task = SequenceToSequence(network, bleu=True)
+    (result,) = trainer(tmp_path).test(task, data, verbose=False)
+    assert "test/bleu" in result
+
+
 def test_unknown_options_are_refused_by_name(data: SymbolPairs) -> None:
     for task in (SequenceToSequence, Denoising):
         with pytest.raises(TypeError, match="'label_smooth': did you mean 'label_smoothing'"):
