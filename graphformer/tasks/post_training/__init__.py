@@ -1,0 +1,1 @@
+"""Post-training: instruction tuning, reward models, preference and policy optimisation."""
