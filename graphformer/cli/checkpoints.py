@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
+from torch import nn
 
 from graphformer.cli.callbacks import CONFIG_KEY
+from graphformer.cli.config.arguments import find_checkpoint
 from graphformer.cli.config.parser import Parser
 from graphformer.cli.config.renamed import report_renamed
 from graphformer.cli.errors import UsageError
 from graphformer.data import Tokenizer
 from graphformer.data.text.tokenizer_training import restore_tokenizer
+from graphformer.patterns import Pattern
+from graphformer.pretrained import PretrainedTokenizer, from_pretrained
 from graphformer.tasks import Task
+from graphformer.tasks.warm_start import is_hf_folder
 
 # Settings that a resumed run may change; all others of model and data are part of its state.
 _CHANGEABLE_MODEL = ("model.adjacency",)
@@ -103,6 +108,46 @@ def restore_text_tokenizer(path: Path) -> Tokenizer:
         if isinstance(state, dict) and isinstance(state.get("tokenizer"), dict):
             return restore_tokenizer(state["tokenizer"])
     raise UsageError(f"{path} contains no tokenizer: it was not trained on text")
+
+
+class TextModel(NamedTuple):
+    """A trained model of texts."""
+
+    network: nn.Module
+    adjacency: Pattern
+    tokenizer: Tokenizer
+
+
+def load_text_model(name: str, command: str) -> TextModel:
+    """Return the model of a Hugging Face folder, a checkpoint or a run.
+
+    Args:
+        name: of the folder or file.
+        command: that asks for it, for messages.
+
+    Raises:
+        UsageError: when there is none, or it has no tokenizer.
+    """
+    if not is_hf_folder(name):
+        ckpt = find_checkpoint(name, command)
+        task, tokenizer = restore_task(ckpt), restore_text_tokenizer(ckpt)
+        return TextModel(task.network, task.adjacency, tokenizer)
+    model = from_pretrained(name)
+    if model.tokenizer is None:
+        raise UsageError(f"{command}: {name} has no tokenizer.json")
+    assert model.adjacency is not None  # every family has one
+    return TextModel(model, model.adjacency, model.tokenizer)
+
+
+def chat_tokenizer(tokenizer: Tokenizer) -> PretrainedTokenizer:
+    """Return a tokenizer with a chat template.
+
+    Raises:
+        UsageError: when it has none.
+    """
+    if not isinstance(tokenizer, PretrainedTokenizer) or tokenizer.chat_template is None:
+        raise UsageError("--chat: got a model without a chat template; leave --chat out")
+    return tokenizer
 
 
 def _load(path: Path, *, mmap: bool = False) -> dict[str, Any]:

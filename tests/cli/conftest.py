@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import torch
 from helpers.runs import EXPERIMENT, TEXT, Run
 
 from graphformer.cli import main
+from graphformer.data.text.tokenizer import Bytes
 
 
 @contextmanager
@@ -61,3 +63,30 @@ def text_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text(TEXT)
     return tmp_path
+
+
+CHATML = (
+    "{% for m in messages %}{{ '<s>' + m['role'] + ': ' + m['content'] + '</s>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<s>assistant:' }}{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def chat_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random Llama of bytes in a Hugging Face folder, with a chat template."""
+    transformers = pytest.importorskip("transformers", reason="needs the extra `hf`")
+    folder = tmp_path_factory.mktemp("chat")
+    tokenizer = Bytes(["<s>", "</s>"])
+    sizes = {"hidden_size": 28, "intermediate_size": 31, "num_attention_heads": 2}
+    config = transformers.LlamaConfig(
+        vocab_size=tokenizer.vocab_size,
+        num_hidden_layers=1,
+        max_position_embeddings=97,
+        eos_token_id=tokenizer.backend.token_to_id("</s>"),
+        **sizes,
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save(folder / "tokenizer.json")
+    settings = {"eos_token": "</s>", "bos_token": "<s>", "chat_template": CHATML}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder

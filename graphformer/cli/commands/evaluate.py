@@ -21,7 +21,6 @@ def main(argv: Sequence[str]) -> int:
         UsageError: when the arguments, the file or the checkpoint are wrong.
     """
     arguments = _parse(argv)
-    from graphformer.cli.config.arguments import find_checkpoint
     from graphformer.cli.console import print_metrics
     from graphformer.cli.errors import plain_errors
     from graphformer.data.io.tabular import find_file
@@ -29,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     with plain_errors():
         path = find_file(arguments.tasks, arguments.root)
         questions = _prompted_questions(path, arguments)
-        scores = _scores(find_checkpoint(arguments.ckpt, "evaluate"), questions, arguments)
+        scores = _scores(questions, arguments)
     print_metrics([scores], f"{path.name}, {len(questions)} questions, {arguments.shots} shots")
     return 0
 
@@ -52,33 +51,38 @@ def _prompted_questions(path: Path, arguments: argparse.Namespace) -> list[Quest
     return with_shots(questions, examples, arguments.shots, seed=arguments.seed)
 
 
-def _scores(
-    ckpt: Path, questions: list[Question], arguments: argparse.Namespace
-) -> dict[str, float]:
+def _scores(questions: list[Question], arguments: argparse.Namespace) -> dict[str, float]:
     """Score options where `--options` is given, otherwise generated answers."""
-    from graphformer.cli.checkpoints import restore_task, restore_text_tokenizer
+    from graphformer.cli.checkpoints import chat_tokenizer, load_text_model
     from graphformer.models import EncoderDecoder, Model
     from graphformer.models.text.recurrent import RecurrentModel
-    from graphformer.tasks.text.few_shot import evaluate_options, generate_answers, grade
+    from graphformer.tasks.text.few_shot import (
+        ReadingOptions,
+        evaluate_options,
+        generate_answers,
+        grade,
+    )
 
-    task, tokenizer = restore_task(ckpt), restore_text_tokenizer(ckpt)
+    network, adjacency, tokenizer = load_text_model(arguments.ckpt, "evaluate")
+    if arguments.chat:
+        tokenizer = chat_tokenizer(tokenizer)
+    options: ReadingOptions = {"max_length": arguments.max_length, "chat": arguments.chat}
     if arguments.options is not None:
-        length = arguments.max_length
-        return evaluate_options(
-            task.network, task.adjacency, tokenizer, questions, max_length=length
+        return evaluate_options(network, adjacency, tokenizer, questions, **options)
+    if not isinstance(network, EncoderDecoder | Model | RecurrentModel):
+        raise UsageError(
+            f"evaluate: the network of {arguments.ckpt} does not generate text: set --options"
         )
-    if not isinstance(task.network, EncoderDecoder | Model | RecurrentModel):
-        raise UsageError(f"evaluate: the network of {ckpt} does not generate text: set --options")
     answers = generate_answers(
-        task.network,
-        task.adjacency,
+        network,
+        adjacency,
         tokenizer,
         [question.prompt for question in questions],
         max_new_tokens=arguments.max_new_tokens,
-        max_length=arguments.max_length,
         temperature=arguments.temperature,
         stop=arguments.stop.replace("\\n", "\n"),
         seed=arguments.seed,
+        **options,
     )
     if arguments.show:
         for question, answer in zip(questions, answers, strict=True):
@@ -91,7 +95,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "evaluate", "Evaluate a language model on the questions of a JSON-lines, .tsv or .csv file."
     )
     add = parser.add_argument
-    add("--ckpt", required=True, help="a checkpoint, or the folder of a run")
+    add("--ckpt", required=True, help="a checkpoint, a run's or a Hugging Face folder")
     add("--tasks", required=True, help="the file, one question per record")
     add("--template", required=True, help="the prompt, with fields in braces")
     add("--answer", default="answer", help="field of the right answer")
@@ -103,6 +107,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--max-new-tokens", type=int, default=64, help="maximum number of tokens of an answer")
     add("--temperature", type=float, default=0.0, help="0: the most likely token")
     add("--max-length", type=whole_number(1), help="number of last tokens that the network reads")
+    add("--chat", action="store_true", help="ask each question by the model's chat template")
     add("--stop", default="\\n\\n", help="ends an answer")
     add("--show", action="store_true", help="print the answers")
     add("--seed", type=int, default=0, help="of the choice of examples")

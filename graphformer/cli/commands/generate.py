@@ -18,31 +18,53 @@ def main(argv: Sequence[str]) -> int:
         UsageError: when the arguments or the checkpoint are wrong.
     """
     arguments = _parse(argv)
-    from graphformer.cli.checkpoints import restore_task, restore_text_tokenizer
-    from graphformer.cli.config.arguments import find_checkpoint
+    from graphformer.cli.checkpoints import load_text_model
     from graphformer.cli.errors import plain_errors
     from graphformer.models import EncoderDecoder, Model
     from graphformer.models.generation import decoding_options
     from graphformer.models.text.recurrent import RecurrentModel
 
     with plain_errors():
-        ckpt = find_checkpoint(arguments.ckpt, "generate")
-        task, tokenizer = restore_task(ckpt), restore_text_tokenizer(ckpt)
-        if not isinstance(task.network, EncoderDecoder | Model | RecurrentModel):
-            raise UsageError(f"generate: the network of {ckpt} does not generate text")
-        prompts = [tokenizer.encode(prompt).tolist() for prompt in arguments.prompt]
-        if not all(prompts):
-            raise UsageError("generate: --prompt: got no tokens, expected at least one")
-        options = _decoding_options(arguments, tokenizer)
-        if isinstance(task.network, EncoderDecoder):
-            _print_answers(task.network, prompts, tokenizer, arguments.stop, options)
+        network, adjacency, tokenizer = load_text_model(arguments.ckpt, "generate")
+        if not isinstance(network, EncoderDecoder | Model | RecurrentModel):
+            raise UsageError(f"generate: the network of {arguments.ckpt} does not generate text")
+        is_source = isinstance(network, EncoderDecoder)
+        prompts = _encode_prompts(arguments, tokenizer, is_source=is_source)
+        options = _sampling_options(arguments, network, tokenizer)
+        if isinstance(network, EncoderDecoder):
+            options |= decoding_options(network.decoder, adjacency)
+            _print_answers(network, prompts, tokenizer, arguments.stop, options)
         else:
-            options |= decoding_options(task.network, task.adjacency)
-            _print_continuations(task.network, prompts, tokenizer, arguments, options)
+            options |= decoding_options(network, adjacency)
+            _print_continuations(network, prompts, tokenizer, arguments, options)
     return 0
 
 
-def _decoding_options(arguments: argparse.Namespace, tokenizer: Any) -> dict[str, Any]:
+def _encode_prompts(
+    arguments: argparse.Namespace, tokenizer: Any, *, is_source: bool
+) -> list[list[int]]:
+    """Return the ids of each prompt: a text to continue, a message, or an encoder's source."""
+    from graphformer.cli.checkpoints import chat_tokenizer
+
+    if arguments.chat:
+        chat = chat_tokenizer(tokenizer)
+        system = [] if arguments.system is None else [("system", arguments.system)]
+        conversations = [[*system, ("user", prompt)] for prompt in arguments.prompt]
+        return [
+            chat.encode_chat([{"role": role, "content": text} for role, text in messages]).tolist()
+            for messages in conversations
+        ]
+    encode = tokenizer.encode if is_source else tokenizer.encode_prompt
+    prompts = [encode(prompt).tolist() for prompt in arguments.prompt]
+    if not all(prompts):
+        raise UsageError("generate: --prompt: got no tokens, expected at least one")
+    return prompts
+
+
+def _sampling_options(
+    arguments: argparse.Namespace, network: Any, tokenizer: Any
+) -> dict[str, Any]:
+    stated = getattr(network, "generation_config", {})
     return {
         "max_new_tokens": arguments.max_new_tokens,
         "temperature": arguments.temperature,
@@ -50,7 +72,7 @@ def _decoding_options(arguments: argparse.Namespace, tokenizer: Any) -> dict[str
         "top_p": arguments.top_p,
         "repetition_penalty": arguments.repetition_penalty,
         "num_beams": arguments.num_beams,
-        "eos_token_id": tokenizer.eos_id,
+        "eos_token_id": stated.get("eos_token_id", tokenizer.eos_id),
         "seed": arguments.seed,
     }
 
@@ -67,8 +89,9 @@ def _print_continuations(
 
     is_single = len(prompts) == 1 and arguments.num_beams == 1
     show = _write if is_single else _discard
+    end = "\n" if arguments.chat else ""  # between a question and its answer
     streamers = [
-        TextStreamer(tokenizer, ids, prompt, arguments.stop, show)
+        TextStreamer(tokenizer, ids, prompt + end, arguments.stop, show)
         for ids, prompt in zip(prompts, arguments.prompt, strict=True)
     ]
     if arguments.num_beams > 1:
@@ -173,7 +196,7 @@ def _discard(text: str) -> None:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = CommandParser("generate", "Continue texts with a trained language model.")
     add = parser.add_argument
-    add("--ckpt", required=True, help="a checkpoint, or the folder of a run")
+    add("--ckpt", required=True, help="a checkpoint, a run's or a Hugging Face folder")
     add("--prompt", required=True, action="append", help="the text to continue; may be repeated")
     add("--max-new-tokens", type=int, default=200, help="the maximum number of new tokens")
     add("--temperature", type=float, default=0.8, help="0: the most likely token")
@@ -182,6 +205,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--repetition-penalty", type=float, default=1.0)
     add("--num-beams", type=int, default=1, help="above 1: beam search")
     add("--stop", action="append", default=[], help="ends a text; may be repeated")
+    add("--chat", action="store_true", help="answer each prompt by the model's chat template")
+    add("--system", help="--chat: the system's message")
     add("--seed", type=int, help="of the samples")
     arguments = parser.parse_args(list(argv))
     if not all(arguments.stop):

@@ -67,29 +67,17 @@ def main(argv: Sequence[str]) -> int:
 
 def _load_model(name: str) -> tuple[Any, Pattern, Encoder]:
     """Return the network, the adjacency and the encoder of texts of a folder or a run."""
-    from graphformer.cli.checkpoints import restore_task, restore_text_tokenizer
-    from graphformer.cli.config.arguments import find_checkpoint
-    from graphformer.pretrained import from_pretrained
-    from graphformer.tasks.warm_start import is_hf_folder
+    from graphformer.cli.checkpoints import load_text_model
+    from graphformer.pretrained import PretrainedTokenizer
 
-    if is_hf_folder(name):
-        model: Any = from_pretrained(name)
-        tokenizer = model.tokenizer
-        if tokenizer is None:
-            raise UsageError(f"sparsify: {name} has no tokenizer.json")
-
-        def encode_by_folder(texts: list[str], size: int) -> list[list[int]]:
-            ids: list[list[int]] = tokenizer.ids(texts, max_length=size)
-            return ids
-
-        return model, model.adjacency, encode_by_folder
-    ckpt = find_checkpoint(name, "sparsify")
-    task, text_tokenizer = restore_task(ckpt), restore_text_tokenizer(ckpt)
+    network, adjacency, tokenizer = load_text_model(name, "sparsify")
 
     def encode(texts: list[str], size: int) -> list[list[int]]:
-        return [ids[:size].tolist() for ids in text_tokenizer.encode_batch(texts)]
+        if isinstance(tokenizer, PretrainedTokenizer):  # keeps the special token at the end
+            return tokenizer.ids(texts, max_length=size)
+        return [ids[:size].tolist() for ids in tokenizer.encode_batch(texts)]
 
-    return task.network, task.adjacency, encode
+    return network, adjacency, encode
 
 
 def _load_texts(arguments: argparse.Namespace) -> tuple[list[str], list[int] | None]:

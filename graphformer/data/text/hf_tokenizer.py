@@ -12,6 +12,7 @@ import tokenizers
 import torch
 from torch import Tensor
 
+from graphformer.data.text.chat import Message, render_chat
 from graphformer.data.text.tokenizer import Tokenizer
 
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
@@ -28,6 +29,7 @@ class PretrainedTokenizer(Tokenizer):
         backend: the library's tokenizer, from tokenizer.json.
         roles: the token of each role: "mask", "cls" and so on.
         max_length: number of positions of the checkpoint; None: unlimited.
+        chat_template: Jinja template of conversations; None for a model without one.
     """
 
     def __init__(
@@ -36,12 +38,14 @@ class PretrainedTokenizer(Tokenizer):
         roles: Mapping[str, str],
         *,
         max_length: int | None = None,
+        chat_template: str | None = None,
     ) -> None:
         super().__init__(backend)
         backend.encode_special_tokens = False
         backend.no_padding()
         backend.no_truncation()
         self.roles, self.max_length = dict(roles), max_length
+        self.chat_template = chat_template
 
     def encode(self, text: str, pair: str | None = None) -> Tensor:
         """Return the ids of a text, or of a pair of texts, with special tokens, int64 [N]."""
@@ -77,9 +81,39 @@ class PretrainedTokenizer(Tokenizer):
         encoded = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [torch.tensor(one.ids).long() for one in encoded]
 
+    def apply_chat_template(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = True
+    ) -> str:
+        """Return the text of a conversation, with its special tokens written in it.
+
+        Args:
+            messages: each with "role" ("system", "user" or "assistant") and "content".
+            add_generation_prompt: whether the text ends with the beginning of the model's answer.
+
+        Raises:
+            ValueError: when the checkpoint has no chat template, or it refuses the messages.
+        """
+        if self.chat_template is None:
+            raise ValueError(
+                "chat_template: got a checkpoint without one, expected a chat model; use plain "
+                "prompts"
+            )
+        tokens = {f"{role}_token": token for role, token in self.roles.items()}
+        return render_chat(
+            self.chat_template, messages, tokens, add_generation_prompt=add_generation_prompt
+        )
+
+    def encode_chat(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = True
+    ) -> Tensor:
+        """Return the ids of a conversation, int64 [N]; see `apply_chat_template`."""
+        text = self.apply_chat_template(messages, add_generation_prompt=add_generation_prompt)
+        return self.encode_plain([text])[0]
+
     def state(self) -> dict[str, Any]:
-        """Return the state of `Tokenizer`, with the roles and the number of positions."""
-        return {**super().state(), "roles": self.roles, "max_length": self.max_length}
+        """Return the state of `Tokenizer`, with what a checkpoint adds to it."""
+        own = {"roles": self.roles, "max_length": self.max_length}
+        return {**super().state(), **own, "chat_template": self.chat_template}
 
 
 def read_pretrained_tokenizer(folder: str | os.PathLike[str]) -> PretrainedTokenizer | None:
@@ -109,7 +143,17 @@ def read_pretrained_tokenizer(folder: str | os.PathLike[str]) -> PretrainedToken
         backend,
         {role: token for role, token in roles.items() if token is not None},
         max_length=limit if is_limited else None,
+        chat_template=_chat_template(folder, settings.get("chat_template")),
     )
+
+
+def _chat_template(folder: Path, setting: Any) -> str | None:
+    """Return the template of a folder, or of tokenizer_config.json, which may name several."""
+    if (folder / "chat_template.jinja").is_file():
+        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    if isinstance(setting, list):
+        setting = {each["name"]: each["template"] for each in setting}.get("default")
+    return setting
 
 
 def _content(token: Any) -> str | None:

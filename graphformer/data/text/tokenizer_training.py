@@ -147,7 +147,12 @@ def restore_tokenizer(state: dict[str, Any]) -> Tokenizer:
         return Bytes() if state["kind"] == "bytes" else Characters(state["characters"])
     if "roles" in state:
         backend = tokenizers.Tokenizer.from_str(state["json"])
-        return PretrainedTokenizer(backend, state["roles"], max_length=state["max_length"])
+        return PretrainedTokenizer(
+            backend,
+            state["roles"],
+            max_length=state["max_length"],
+            chat_template=state.get("chat_template"),
+        )
     spec = json.loads(state["json"])
     vocabulary = spec["model"]["vocab"]
     special = [token["content"] for token in spec["added_tokens"] if token["special"]]

@@ -6,14 +6,16 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from graphformer.data.batch import pack_tokens
 from graphformer.data.io.tabular import get_field, get_text, read_records
+from graphformer.data.text.hf_tokenizer import PretrainedTokenizer
 from graphformer.data.text.records import fill
 from graphformer.models import EncoderDecoder, generate
 from graphformer.models.generation import decoding_options
@@ -26,6 +28,13 @@ if TYPE_CHECKING:
 
 
 _PROMPTS_PER_BATCH = 64
+
+
+class ReadingOptions(TypedDict, total=False):
+    """Keyword arguments of how a network reads prompts, see `score_options`."""
+
+    max_length: int | None
+    chat: bool
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,7 @@ def score_options(
     question: Question,
     *,
     max_length: int | None = None,
+    chat: bool = False,
 ) -> Tensor:
     """Return log P(option | prompt) of each option, in nats, [options].
 
@@ -128,12 +138,14 @@ def score_options(
         question: with options.
         max_length: maximum number of tokens of the network's input, by default its number of
             positions; a longer prompt is cut at its beginning.
+        chat: whether the prompt is a user's message in the chat template of the tokenizer.
 
     Raises:
-        ValueError: when the prompt or an option has no tokens.
+        ValueError: when the prompt or an option has no tokens, or there is no chat template.
     """
-    prompt = tokenizer.encode_prompt(question.prompt).numpy()
-    options = [ids.numpy() for ids in tokenizer.encode_plain([f" {o}" for o in question.options])]
+    prompt = np.array(_prompt_ids(tokenizer, question.prompt, chat), np.int64)
+    texts = [option if chat else f" {option}" for option in question.options]
+    options = [ids.numpy() for ids in tokenizer.encode_plain(texts)]
     if not len(prompt) or not all(map(len, options)):
         raise ValueError(
             f"question: got a prompt or an option without tokens, {question.prompt!r} with options "
@@ -155,8 +167,7 @@ def evaluate_options(
     pattern: Pattern,
     tokenizer: Tokenizer,
     questions: Iterable[Question],
-    *,
-    max_length: int | None = None,
+    **reading: Unpack[ReadingOptions],
 ) -> dict[str, float]:
     """Return the share of questions whose likeliest option is the reference answer.
 
@@ -167,7 +178,7 @@ def evaluate_options(
     """
     correct, correct_per_byte, count = 0, 0, 0
     for question in questions:
-        scores = score_options(network, pattern, tokenizer, question, max_length=max_length)
+        scores = score_options(network, pattern, tokenizer, question, **reading)
         sizes = torch.tensor([max(1, len(option.encode())) for option in question.options])
         reference = question.options.index(question.answer)
         correct += int(scores.argmax()) == reference
@@ -185,6 +196,7 @@ def generate_answers(
     *,
     max_new_tokens: int,
     max_length: int | None = None,
+    chat: bool = False,
     temperature: float = 0.0,
     stop: str = "\n\n",
     seed: int = 0,
@@ -197,7 +209,7 @@ def generate_answers(
         tokenizer: of the network.
         prompts: none of them empty.
         max_new_tokens: maximum number of tokens of an answer.
-        max_length: as for `score_options`.
+        max_length, chat: as for `score_options`.
         temperature: of sampling; 0 selects the likeliest tokens.
         stop: text at which an answer ends; empty: none.
         seed: of sampling.
@@ -205,15 +217,18 @@ def generate_answers(
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
-        "eos_token_id": tokenizer.eos_id,
+        "eos_token_id": getattr(network, "generation_config", {}).get(
+            "eos_token_id", tokenizer.eos_id
+        ),
         "seed": seed,
     }
     has_decoder = isinstance(network, EncoderDecoder)
     if has_decoder:  # the prompt is a complete source
         ids = [row.tolist() for row in tokenizer.encode_batch(list(prompts))]
-        options |= {"start_id": tokenizer.need("bos"), "adjacency": pattern}
+        options["start_id"] = tokenizer.need("bos")
+        options |= decoding_options(cast(EncoderDecoder, network).decoder, pattern)
     else:
-        ids = [tokenizer.encode_prompt(prompt).tolist() for prompt in prompts]
+        ids = [_prompt_ids(tokenizer, prompt, chat) for prompt in prompts]
         options |= decoding_options(network, pattern)
         options["context"] = max_length or options["context"]
     texts = []
@@ -227,6 +242,14 @@ def generate_answers(
             new = [out[len(row) :] for out, row in zip(outputs, rows, strict=True)]
             texts += [tokenizer.decode(out) for out in new]
     return [text.split(stop)[0].strip() if stop else text.strip() for text in texts]
+
+
+def _prompt_ids(tokenizer: Tokenizer, prompt: str, chat: bool) -> list[int]:
+    if not chat:
+        return tokenizer.encode_prompt(prompt).tolist()
+    if not isinstance(tokenizer, PretrainedTokenizer):
+        raise ValueError("chat: got True for a tokenizer without a chat template; set it to False")
+    return tokenizer.encode_chat([{"role": "user", "content": prompt}]).tolist()
 
 
 def grade(

@@ -63,3 +63,18 @@ def test_wrong_usage_of_evaluate_is_one_line(
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+def test_folders_of_hugging_face(
+    chat_folder: Path, text_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sacrebleu")
+    (text_folder / "b.jsonl").write_text('{"q": "one", "o": ["two", "ten"], "answer": "two"}\n')
+    asked = ["evaluate", "--ckpt", str(chat_folder), "--tasks", "b.jsonl", "--template", "{q}"]
+    for chat in ([], ["--chat"]):
+        assert main([*asked, *chat, "--options", "o"]) == 0
+        assert "accuracy_per_byte" in capsys.readouterr().out
+        assert main([*asked, *chat, "--max-new-tokens", "5"]) == 0
+        assert "exact_match" in capsys.readouterr().out
+    assert main([*asked, "--ckpt", str(fit_language_model()), "--chat"]) == 2
+    assert "--chat: got a model without a chat template" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import graphformer as gf
 from graphformer.cli import main
 from graphformer.cli.commands.generate import TextStreamer
 from graphformer.data.text.tokenizer import Bytes, Characters
@@ -138,3 +139,26 @@ def test_what_is_shown_is_certain():
     assert after == ["ä", "äö", "äö", "äöü"]
     assert not any(ended)
     assert torch.equal(Bytes().encode("ö"), torch.tensor([195, 182]))
+
+
+def test_folders_of_hugging_face_and_their_chat_templates(chat_folder, capsys):
+    options = ["--max-new-tokens", "7", "--temperature", "0"]
+    out = run(capsys, chat_folder, "--prompt", "to be", *options)
+    model = gf.from_pretrained(chat_folder)
+    assert model.tokenizer is not None
+    ids = model.tokenizer.encode("to be").tolist()
+    new = model.generate(ids, max_new_tokens=7, temperature=0)[len(ids) :]
+    assert out == f"to be{model.tokenizer.decode(new)}\n"
+    out = run(capsys, chat_folder, "--prompt", "to be", "--chat", "--system", "Be.", *options)
+    text = "<s>system: Be.</s><s>user: to be</s><s>assistant:"
+    messages = [{"role": "system", "content": "Be."}, {"role": "user", "content": "to be"}]
+    assert model.tokenizer.apply_chat_template(messages) == text
+    ids = model.tokenizer.encode_chat(messages).tolist()
+    assert model.tokenizer.backend.decode(ids, skip_special_tokens=False) == text
+    new = model.generate(ids, max_new_tokens=7, temperature=0)[len(ids) :]
+    assert out == f"to be\n{model.tokenizer.decode(new)}\n"
+
+
+def test_chat_needs_a_template(checkpoint, capsys):
+    assert main(["generate", "--ckpt", str(checkpoint), "--prompt", "to", "--chat"]) == 2
+    assert "--chat: got a model without a chat template" in capsys.readouterr().err
