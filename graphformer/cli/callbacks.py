@@ -119,6 +119,31 @@ class ExactResume(Callback):
                 self._strict.append(callback)
 
 
+class ResetLearningRate(Callback):
+    """Lets a resumed run continue at the learning rate of its settings, not the checkpoint's.
+
+    The schedule goes on at the step of the checkpoint; the moments of the optimiser are kept.
+    """
+
+    def __init__(self) -> None:
+        self._base_lrs: list[list[float]] = []
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the rates of the settings, before the checkpoint's state replaces them."""
+        self._base_lrs = [list(each.scheduler.base_lrs) for each in trainer.lr_scheduler_configs]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Set the rates of the settings, at the schedule's factor of the current step."""
+        for config, base_lrs in zip(trainer.lr_scheduler_configs, self._base_lrs, strict=True):
+            scheduler: Any = config.scheduler
+            scheduler.base_lrs = base_lrs
+            for group, base, factor in zip(
+                scheduler.optimizer.param_groups, base_lrs, scheduler.lr_lambdas, strict=True
+            ):
+                group["initial_lr"], group["lr"] = base, base * factor(scheduler.last_epoch)
+            scheduler._last_lr = [group["lr"] for group in scheduler.optimizer.param_groups]
+
+
 class TrainingStopped(Exception):  # noqa: N818 - not an error
     """Training has stopped on a signal, after an optimiser step and with a checkpoint.
 

@@ -24,6 +24,7 @@ from graphformer.tasks.warm_start import is_hf_folder
 
 # Settings that a resumed run may change; all others of model and data are part of its state.
 _CHANGEABLE_MODEL = ("model.adjacency",)
+_LEARNING_RATE = ("model.lr", "model.schedule", "model.warmup_steps", "model.min_lr_ratio")
 _CHANGEABLE_DATA = ("root", "path", "num_workers", "base_url")
 
 
@@ -47,26 +48,32 @@ def stored_config(path: Path, *, whole: bool) -> str:
     return str(yaml.safe_dump({key: config[key] for key in ("seed_everything", "model", "data")}))
 
 
-def check_resumable(stored: dict[str, Any], requested: dict[str, Any], path: Path) -> None:
+def check_resumable(
+    stored: dict[str, Any], requested: dict[str, Any], path: Path, *, reset_lr: bool = False
+) -> None:
     """Refuse settings that differ from the checkpoint's and would have no effect.
 
     Args:
         stored: the checkpoint's settings, flat: "model.init_args.lr" and so on.
         requested: the settings of the resumed run, flat.
         path: the checkpoint.
+        reset_lr: whether the learning rate and its schedule may change.
 
     Raises:
         UsageError: when a setting differs that cannot change; the message names all of them.
     """
+    also_changeable = _LEARNING_RATE if reset_lr else ()
     changed = [
         f"{_short(key)} is {stored.get(key)!r} in the checkpoint, not {requested.get(key)!r}"
         for key in sorted({*stored, *requested})
-        if stored.get(key) != requested.get(key) and not _is_changeable(_short(key))
+        if stored.get(key) != requested.get(key)
+        and not (_is_changeable(_short(key)) or _short(key) in also_changeable)
     ]
     if changed:
+        hint = "" if reset_lr else ", pass --reset lr for another learning rate or schedule"
         raise UsageError(
             f"a run resumed from {path} cannot change its settings: {'; '.join(changed)}. "
-            "Drop the flags, or start a new run without --ckpt"
+            f"Drop the flags{hint}, or start a new run without --ckpt"
         )
 
 

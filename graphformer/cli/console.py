@@ -96,16 +96,29 @@ def check_format(path: Path) -> None:
         raise UsageError(f"--output {path}: there is no folder {path.parent}")
 
 
-def write_predictions(outputs: Sequence[Any], path: Path) -> None:
-    """Write outputs [rows, K] to a .pt or .csv file, atomically."""
+def write_predictions(
+    outputs: Sequence[Any], path: Path, names: Sequence[str] | None = None
+) -> None:
+    """Write outputs [rows, K] to a .pt or .csv file, atomically.
+
+    Args:
+        outputs: of each batch.
+        path: of the file.
+        names: of the samples, which a .csv file has in its first column if there is one per row.
+    """
     rows = torch.cat([output.detach().cpu().float() for output in outputs])
+    table: list[list[Any]] = []
+    if path.suffix == ".csv":
+        table = rows.flatten(1).tolist()
+        if names is not None and len(names) == len(table):
+            table = [[name, *row] for name, row in zip(names, table, strict=True)]
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb" if path.suffix == ".pt" else "w", newline=None) as file:
             if path.suffix == ".pt":
                 torch.save(rows, file)
             else:
-                csv.writer(file, lineterminator="\n").writerows(rows.flatten(1).tolist())
+                csv.writer(file, lineterminator="\n").writerows(table)
         Path(name).chmod(0o644)
         os.replace(name, path)
     finally:

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from graphformer import pretrained
+from graphformer.nn import Positions
 from graphformer.nn.patches import GridPositions, resize_table
 
 SUBNETWORKS = ("encoder.", "image.", "text.")
@@ -21,7 +23,8 @@ def load_pretrained(network: nn.Module, run: str | os.PathLike[str]) -> list[str
     """Load the weights of another network, except for a head that does not fit.
 
     If the network is a part of the stored one, such as its `encoder`, it gets the weights of that
-    part. Learned positions on a grid of another shape are interpolated.
+    part. Learned positions on a grid of another shape are interpolated, and so are those of a
+    sequence if the network has more of them; if it has fewer, the first ones are taken.
 
     Args:
         network: its weights are replaced.
@@ -127,14 +130,32 @@ def _select_subnetwork(stored: dict[str, Tensor], own: dict[str, Tensor]) -> dic
 
 
 def _resize_positions(stored: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Return the weights with learned positions interpolated to the network's grids."""
+    """Return the weights with learned positions adapted to the network's lengths and grids."""
     resized = dict(stored)
     for name, module in network.named_modules():
         table = stored.get(f"{name}.table")
         if isinstance(module, GridPositions) and table is not None:
             rows, columns, _ = module.table.shape
             resized[f"{name}.table"] = resize_table(table, (rows, columns))
+        if isinstance(module, Positions) and module.tables is not None:
+            for number in range(module.axes):
+                key = f"{name}.tables.{number}.weight"
+                if key in stored:
+                    rows = module.max_length + module.offset
+                    resized[key] = _resize_rows(stored[key], rows, module.offset)
     return resized
+
+
+def _resize_rows(table: Tensor, rows: int, offset: int) -> Tensor:
+    """Return learned positions [n, C] cut or linearly interpolated to [rows, C].
+
+    The first `offset` rows, before that of position 0, are kept.
+    """
+    if rows <= len(table):
+        return table[:rows]
+    positions = table[offset:].T.unsqueeze(0)
+    longer = F.interpolate(positions, size=rows - offset, mode="linear", align_corners=True)
+    return torch.cat([table[:offset], longer[0].T])
 
 
 def _is_head(name: str) -> bool:

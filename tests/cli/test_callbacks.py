@@ -163,3 +163,24 @@ def test_last_is_written_beside_own_checkpoints_and_resumed_exactly(workplace: P
     assert all(torch.equal(got["state_dict"][name], names[name]) for name in names)
     (key,) = (key for key in expected["callbacks"] if key.startswith("EarlyStopping"))
     assert got["callbacks"][key] == expected["callbacks"][key]
+
+
+def test_another_learning_rate_on_request(trained: Run, workplace: Path, capsys, monkeypatch):
+    resumed = ["fit", "--ckpt", str(trained.folder), "--trainer.max_epochs", "4"]
+    resumed += ["--model.lr", "3e-3", "--model.schedule", "linear"]
+    assert main(resumed) == 2
+    assert "model.lr is 0.01 in the checkpoint, not 0.003" in capsys.readouterr().err
+    rates = []
+    original = Classification.training_step
+
+    def watched(self, batch, batch_idx):
+        rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(Classification, "training_step", watched)
+    assert main([*resumed, "--reset", "lr"]) == 0
+    # Two steps of warm-up, then linear to 0 at step 28; the run goes on at step 14.
+    expected = [3e-3 * (28 - step) / 26 for step in range(14, 28)]
+    assert rates == pytest.approx(expected)
+    assert main(["fit", "-c", "tiny.yaml", "--reset", "lr"]) == 2
+    assert "--reset: got lr without fit --ckpt" in capsys.readouterr().err

@@ -56,3 +56,19 @@ def test_architectures_without_a_head():
         pretrained.decoder(CONFIG)
     with pytest.raises(ValueError, match="'model_type': 't5', expected one of"):
         pretrained.tagger({"model_type": "t5"}, 3)
+
+
+def test_other_numbers_of_positions(tmp_path):
+    roberta = CONFIG | {"model_type": "roberta", "pad_token_id": 1, "type_vocab_size": 1}
+    for settings, build in ((CONFIG, pretrained.tagger), (roberta, pretrained.tagger)):
+        model = build(settings, 7, max_length=17)
+        assert model.embedding.positions.max_length == 17
+        model.save_pretrained(tmp_path / settings["model_type"])
+        again = gf.from_pretrained(tmp_path / settings["model_type"])
+        assert again.embedding.positions.max_length == 17
+    assert pretrained.decoder(GPT2, max_length=3).embedding.positions.max_length == 3
+    llama = {"model_type": "llama", "num_key_value_heads": 5, "hidden_size": 20}
+    with pytest.raises(ValueError, match="max_length: got 17, expected None for positions without"):
+        pretrained.decoder(CONFIG | llama, max_length=17)
+    with pytest.raises(ValueError, match="max_length: got 0, expected 1 or more"):
+        pretrained.decoder(GPT2, max_length=0)

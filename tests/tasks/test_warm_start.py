@@ -66,3 +66,20 @@ def test_a_task_starts_from_pretrained_weights(tmp_path: Path) -> None:
     assert not torch.equal(task.network.embedding.features.weight, expected)
     task.setup("fit")
     assert torch.equal(task.network.embedding.features.weight, expected)
+
+
+@pytest.mark.parametrize("length", [5, 11, 23])
+def test_other_numbers_of_learned_positions(tmp_path: Path, length: int) -> None:
+    pretrained = models.language_model(29, max_length=11, **SIZES)
+    network = models.language_model(29, max_length=length, **SIZES)
+    load_pretrained(network, checkpoint(tmp_path, pretrained))
+    name = "embedding.positions.tables.0.weight"
+    stored, own = pretrained.state_dict()[name], network.state_dict()[name]
+    if length <= 11:
+        assert torch.equal(own, stored[:length])
+        return
+    for row in range(length):
+        place = row * 10 / 22
+        low = min(int(place), 9)
+        expected = torch.lerp(stored[low], stored[low + 1], place - low)
+        torch.testing.assert_close(own[row], expected)

@@ -6,17 +6,20 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from graphformer.cli import console
 from graphformer.cli.callbacks import (
     ExactResume,
+    ResetLearningRate,
     SaveLast,
     StopOnSignal,
     StoreConfig,
@@ -35,11 +38,13 @@ from graphformer.cli.errors import UsageError, plain_errors
 from graphformer.cli.plots.tensorboard import LogFigures
 from graphformer.cli.predictions import GatherPredictions
 from graphformer.cli.run_dir import AtomicCheckpointIO, make_loggers, make_run_folder
+from graphformer.data import ImageFolder
 from graphformer.tasks import Task
 
 # Lightning calls deprecated functions of jsonargparse.
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 DEFAULT_SEED = 42
+_NOT_STORED = ("config", "ckpt", "output", "reset")
 
 
 class CLI(LightningCLI):
@@ -79,8 +84,13 @@ class CLI(LightningCLI):
         return dict.fromkeys(("fit", "validate", "test", "predict"), hidden)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add `--ckpt` and `--output`, and set the folder of runs."""
+        """Add `--ckpt`, `--reset` and `--output`, and set the folder of runs."""
         parser.add_argument("--ckpt", type=str, help="a checkpoint, or the folder of a run")
+        parser.add_argument(
+            "--reset",
+            type=Literal["lr"] | None,
+            help="fit --ckpt: take the learning rate and its schedule from the command line",
+        )
         parser.add_argument(
             "--output", type=str, default="predictions.pt", help="predict: a .pt or .csv file"
         )
@@ -93,10 +103,17 @@ class CLI(LightningCLI):
             self.config = parser.parse_args([name, *self.stored, *self.command.arguments])
             if name == "fit" and self.ckpt is not None:
                 stored = parser.parse_args([name, *self.stored])
-                check_resumable(_flat(stored.fit), _flat(self.config.fit), self.ckpt)
+                check_resumable(
+                    _flat(stored.fit),
+                    _flat(self.config.fit),
+                    self.ckpt,
+                    reset_lr=self.config.fit.reset == "lr",
+                )
         except argparse.ArgumentError as error:
             options = [action.dest for action in self._parser(name)._actions]
             raise UsageError(describe_error(str(error), options)) from error
+        if self.config[name].reset is not None and (name != "fit" or self.ckpt is None):
+            raise UsageError("--reset: got lr without fit --ckpt, expected a run to resume")
         report_renamed()
 
     def _parse_ckpt_path(self) -> None:
@@ -157,7 +174,7 @@ class CLI(LightningCLI):
         path = Path(self.config.predict.output)
         console.check_format(path)
         # The process that predicts writes the file, because `ddp_spawn` predicts in others.
-        write = GatherPredictions(partial(console.write_predictions, path=path))
+        write = GatherPredictions(partial(_write_predictions, datamodule, path))
         self.trainer.callbacks.append(write)  # type: ignore[attr-defined]
         self.trainer.predict(
             model,
@@ -189,6 +206,8 @@ class CLI(LightningCLI):
             StoreTokenizer(self.folder),
             LogFigures(),
         ]
+        if self.config.fit.reset == "lr":
+            callbacks.append(ResetLearningRate())
         own = settings.callbacks if isinstance(settings.callbacks, list) else [settings.callbacks]
         has_own = any(isinstance(callback, ModelCheckpoint) for callback in own)
         if settings.enable_checkpointing is not False:
@@ -200,7 +219,7 @@ class CLI(LightningCLI):
     def _resolved(self) -> str:
         """Return all settings of this run as YAML, sizes included."""
         config = self.config.fit.clone()
-        for key in ("config", "ckpt", "output"):
+        for key in _NOT_STORED:
             config.pop(key, None)
         return str(self._parser("fit").dump(config, skip_validation=True, skip_unset=False))
 
@@ -227,5 +246,13 @@ def run(argv: list[str]) -> int:
     return 0
 
 
+def _write_predictions(
+    data: pl.LightningDataModule, path: Path, outputs: Sequence[torch.Tensor]
+) -> None:
+    """Write the outputs for the test split, with the names of its samples if they have some."""
+    names = data.sample_names("test") if isinstance(data, ImageFolder) else None
+    console.write_predictions(outputs, path, names)
+
+
 def _flat(config: Any) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in ("config", "ckpt", "output")}
+    return {key: value for key, value in config.items() if key not in _NOT_STORED}

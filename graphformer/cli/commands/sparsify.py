@@ -108,12 +108,14 @@ def _read_texts(name: str, arguments: argparse.Namespace) -> Iterator[tuple[str,
 
     if name.removesuffix(".gz").endswith(TABLES):
         file = find_file(name, arguments.root)
-        rows = read_text_pairs(file, arguments.text, arguments.label or arguments.text)
+        rows = read_text_pairs(
+            file, arguments.text, arguments.label or arguments.text, arguments.encoding
+        )
         yield from ((text, label) for _, text, label in rows)
         return
     if arguments.label is not None:
         raise UsageError(f"sparsify: --label: got {name}, expected a .jsonl, .tsv or .csv file")
-    sources = find_sources(name, "**/*.txt", arguments.root)
+    sources = find_sources(name, "**/*.txt", arguments.root, arguments.encoding)
     kind: Any = arguments.documents or ("line" if sources[0].path.suffix == ".txt" else "file")
     text = ""
     for piece, is_end in read_pieces(sources, 0, total_size(sources), documents=kind):
@@ -272,6 +274,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--clock", choices=list(CLOCKS), default="wall", help="cpu: for a machine with other load")
     add("--name", help="of the model, for the figure")
     add("--out", type=Path, default=Path("sparsify"), help="folder of the results and the figure")
+    add("--encoding", default="utf-8", help="of the texts, such as utf-16")
     add("--root", help="the data root")
     add("--seed", type=int, default=0, help="of the choice of texts")
     return parser.parse_args(list(argv))

@@ -51,10 +51,11 @@ def _texts(arguments: argparse.Namespace) -> Iterator[str]:
     from graphformer.data.text.records import fill
 
     for name in arguments.files:
-        sources = find_sources(name, arguments.glob, arguments.root)
+        sources = find_sources(name, arguments.glob, arguments.root, arguments.encoding)
         if arguments.template is not None:
             for path in (source.path for source in sources):
-                yield from (fill(arguments.template, r, path, n) for n, r in read_records(path))
+                records = read_records(path, encoding=arguments.encoding)
+                yield from (fill(arguments.template, r, path, n) for n, r in records)
             continue
         size, num_read = total_size(sources), 0
         for text, _ in read_pieces(sources, 0, size, raw=arguments.kind == "bytes"):
@@ -77,6 +78,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--lowercase", action="store_true", help="wordpiece: ignore case")
     add("--glob", default="**/*.txt", help="which files of a folder or archive to read")
     add("--template", help="the text of a record, with fields in braces")
+    add("--encoding", default="utf-8", help="of the files, such as utf-16")
     add("--root", help="the data root")
     arguments = parser.parse_args(list(argv))
     if arguments.out.suffix != ".json":

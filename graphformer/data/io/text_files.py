@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
+import io
 import os
 import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -32,12 +34,14 @@ class TextSource:
     Attributes:
         path: of the file or the archive.
         member: name in the archive; None for a file.
-        size: number of bytes, decompressed.
+        size: number of bytes, decompressed and in UTF-8.
+        encoding: of the text; one other than UTF-8 is converted, all of it in memory.
     """
 
     path: Path
     member: str | None
     size: int
+    encoding: str = "utf-8"
 
     @classmethod
     def of_file(cls, file: Path) -> TextSource:
@@ -72,9 +76,24 @@ class TextSource:
                     archive = stack.enter_context(zipfile.ZipFile(self.path))
                 raw = stack.enter_context(archive.open(self.member))
             try:
-                yield cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if self._is_gzip else raw
+                file = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if self._is_gzip else raw
+                yield file if self.encoding == "utf-8" else self._in_utf8(file.read())
             except (gzip.BadGzipFile, EOFError, zlib.error) as error:
                 raise ValueError(f"{self.name}: not a complete gzip file ({error})") from None
+
+    def with_encoding(self, encoding: str) -> TextSource:
+        """Return the source with its text in an encoding."""
+        source = replace(self, encoding=encoding)
+        return source if encoding == "utf-8" else replace(source, size=_read_size(source))
+
+    def _in_utf8(self, raw: bytes) -> io.BytesIO:
+        try:
+            text = raw.decode(self.encoding)
+        except UnicodeError as error:
+            raise ValueError(
+                f"{self.name} is not {self.encoding} text ({error}); set another encoding"
+            ) from None
+        return io.BytesIO(text.removeprefix("\ufeff").encode("utf-8"))
 
     @property
     def _is_gzip(self) -> bool:
@@ -90,7 +109,10 @@ def open_archives(sources: Sequence[TextSource]) -> Iterator[Archives]:
 
 
 def find_sources(
-    path: str | os.PathLike[str], glob: str, root: str | os.PathLike[str] | None
+    path: str | os.PathLike[str],
+    glob: str,
+    root: str | os.PathLike[str] | None,
+    encoding: str = "utf-8",
 ) -> list[TextSource]:
     """Return the file `path`, or the files in a folder or zip archive that match `glob`, sorted.
 
@@ -101,18 +123,21 @@ def find_sources(
         path: as it is, else under the data root.
         glob: as in `Path.glob`: `*` within a name, `**` for any number of folders.
         root: the data root.
+        encoding: of the texts, a name that Python knows.
 
     Raises:
         MissingDataError: when there is no such file, or when no file matches.
-        ValueError: when an archive or a gzip file is broken.
+        ValueError: when an archive or a gzip file is broken, a text has another encoding, or
+            Python does not know it.
     """
+    encoding = codec_name(encoding)
     under_root = data_root(root) / path
     found = Path(path).expanduser()
     found = found if found.exists() else under_root
     if found.suffix == ".zip" and found.is_file():
         sources = _members(found, glob)
     elif found.is_file():
-        return [TextSource.of_file(found)]
+        return [TextSource.of_file(found).with_encoding(encoding)]
     else:
         files = sorted(file for file in found.glob(glob) if file.is_file())
         sources = [
@@ -126,7 +151,21 @@ def find_sources(
             f"{under_root.absolute()} is a text file or a folder or zip archive with files "
             f"{glob!r}; put the text there, or set root or the variable GRAPHFORMER_DATA"
         )
-    return sources
+    return [source.with_encoding(encoding) for source in sources]
+
+
+def codec_name(encoding: str) -> str:
+    """Return Python's name of an encoding; "utf-8-sig" is "utf-8", which ignores the mark anyway.
+
+    Raises:
+        ValueError: when Python does not know it.
+    """
+    try:
+        return codecs.lookup(encoding).name.removesuffix("-sig")
+    except LookupError:
+        raise ValueError(
+            f"encoding: got {encoding!r}, expected a name that Python knows, such as 'utf-16'"
+        ) from None
 
 
 def total_size(sources: Sequence[TextSource]) -> int:
@@ -257,8 +296,8 @@ def _decode(data: bytes, sources: Sequence[TextSource], position: int, raw: bool
                 break
             offset -= source.size + 1
         raise ValueError(
-            f"{source.name} is not UTF-8 text (byte {offset}); convert it, or use vocabulary "
-            "'bytes'"
+            f"{source.name} is not UTF-8 text (byte {offset}); set the data's encoding, convert "
+            "it, or use vocabulary 'bytes'"
         ) from None
 
 

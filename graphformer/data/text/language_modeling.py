@@ -167,6 +167,7 @@ class TextFile(TextBlocks):
         across_documents: whether samples contain several documents, among which the pattern
             `Documents` prevents attention.
         glob: which files of a folder or archive.
+        encoding: of the files, such as "utf-16".
         val_fraction, test_fraction: of the text.
         root: the data root.
         seed: of the random positions of blocks.
@@ -174,7 +175,7 @@ class TextFile(TextBlocks):
 
     Raises:
         MissingDataError: when there is no such file or folder, or when no file matches `glob`.
-        ValueError: when a fraction leaves a split empty, when a file is not UTF-8 and the
+        ValueError: when a fraction leaves a split empty, when a file is not in the encoding and the
             vocabulary is not "bytes", or when the text is too short.
     """
 
@@ -191,6 +192,7 @@ class TextFile(TextBlocks):
         documents: DocumentUnit | None = None,
         across_documents: bool = False,
         glob: str = "**/*.txt",
+        encoding: str = "utf-8",
         val_fraction: float = 0.1,
         test_fraction: float = 0.0,
         root: str | None = None,
@@ -214,6 +216,7 @@ class TextFile(TextBlocks):
             )
         self.save_hyperparameters(logger=False)
         self.path, self.root, self.glob, self.documents = path, root, glob, documents
+        self.encoding = encoding
         self.val_fraction, self.test_fraction, self.on_disk = val_fraction, test_fraction, stream
 
     def prepare_data(self) -> None:
@@ -249,4 +252,4 @@ class TextFile(TextBlocks):
         return (test, val) if split == "test" and self.test_fraction else (val, size)
 
     def _sources(self) -> list[TextSource]:
-        return find_sources(self.path, self.glob, self.root)
+        return find_sources(self.path, self.glob, self.root, self.encoding)

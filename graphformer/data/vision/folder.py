@@ -19,6 +19,7 @@ from graphformer.data.vision.files import (
     image_suffixes,
     is_ignored,
 )
+from graphformer.data.vision.samples import Subset
 
 SPLIT_FOLDERS = {
     "train": ("train", "training"),
@@ -132,6 +133,15 @@ class ImageFolder(PatchImages):
         if "classes" in state_dict:
             found, self.classes = self.classes, list(state_dict["classes"])
             self._renumber(found)
+
+    def sample_names(self, split: str) -> list[str]:
+        """Return the file of each image of a split, relative to the folder."""
+        images, rows = self.splits[split][0], None
+        if isinstance(images, Subset):
+            images, rows = images.images, images.rows
+        folder = find_folder(self.path, self.root)
+        names = [file.relative_to(folder).as_posix() for file in images.files]
+        return names if rows is None else [names[row] for row in rows]
 
     def _renumber(self, found: list[str]) -> None:
         """Change the labels from positions in `found` to positions in `self.classes`."""

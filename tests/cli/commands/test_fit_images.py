@@ -79,3 +79,17 @@ def test_bad_folders_are_one_line(pets: Path, capsys: pytest.CaptureFixture[str]
     error = capsys.readouterr().err
     assert "got no image that can be read" in error
     assert error.count("\n") == 1
+
+
+def test_predictions_name_the_files(pets: Path):
+    assert main(["fit", "-c", "pets.yaml"]) == 0
+    (run,) = (pets / "runs" / "pets").iterdir()
+    assert main(["predict", "--ckpt", str(run), "--output", "a.csv"]) == 0
+    assert main(["predict", "--ckpt", str(run), "--output", "a.pt"]) == 0
+    lines = [line.split(",") for line in (pets / "a.csv").read_text().splitlines()]
+    rows = torch.load(pets / "a.pt", weights_only=True)
+    assert len(lines) == len(rows)
+    for (name, *values), row in zip(lines, rows, strict=True):
+        assert (pets / "pets" / name).is_file()
+        assert [float(value) for value in values] == pytest.approx(row.tolist())
+    assert len({name for name, *_ in lines}) == len(lines)

@@ -160,3 +160,29 @@ def test_a_missing_text_is_named_with_both_paths(tmp_path: Path) -> None:
     sources = find_sources(tmp_path, "*.txt", None)
     with pytest.raises(ValueError, match=r"b.txt is not UTF-8 text \(byte 1\)"):
         list(read_pieces(sources, 0, total_size(sources)))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "UTF-32-BE", "latin-1"])
+def test_texts_in_other_encodings(tmp_path: Path, encoding: str):
+    texts = {"a.txt": "größer\nals", "b.txt.gz": "zwölf", "c.txt": "é"}
+    for name, text in texts.items():
+        raw = text.encode(encoding)
+        (tmp_path / name).write_bytes(gzip.compress(raw) if name.endswith("gz") else raw)
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name in texts:
+            archive.write(tmp_path / name, name)
+    joined = "\n".join(texts.values())
+    for path, glob in ((tmp_path, "*.txt*"), (tmp_path / "all.zip", "*")):
+        sources = find_sources(path, glob, None, encoding)
+        size = total_size(sources)
+        assert size == len(joined.encode())
+        assert b"".join(read_bytes(sources, 3, size)) == joined.encode()[3:]
+        assert "".join(text for text, _ in read_pieces(sources, 0, size)) == joined
+
+
+def test_a_wrong_encoding_is_named(tmp_path: Path):
+    (tmp_path / "a.txt").write_bytes("größer".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"a\.txt is not utf-16 text .*; set another encoding"):
+        find_sources(tmp_path / "a.txt", "*", None, "utf-16")
+    with pytest.raises(ValueError, match="encoding: got 'utf-17', expected a name that Python"):
+        find_sources(tmp_path / "a.txt", "*", None, "utf-17")
