@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
+from graphformer.batch_type import IGNORE_INDEX
 from graphformer.data.base import DataModule
 from graphformer.data.loader import BatchLoader
 from graphformer.data.splits import split_samples
@@ -89,6 +90,21 @@ class LabelledData(DataModule):
         """Set the class names found in the data, unless a checkpoint had some."""
         if not self._has_restored_labels:
             self.labels = labels
+
+    def number_labels(self, labels: Sequence[Sequence[str]]) -> list[list[int]]:
+        """Return the class of each label of each sample; -100 for "_" and for unknown labels.
+
+        Raises:
+            ValueError: when there are labels, none of which is a class.
+        """
+        numbers = {label: i for i, label in enumerate(self.labels)}
+        found = {label for sample in labels for label in sample} - {"_"}
+        if found and not found & numbers.keys():
+            raise ValueError(
+                f"labels: got {', '.join(sorted(found)[:10])}, none of which is a class of the "
+                f"run, expected some of {', '.join(self.labels)}; choose another column or file"
+            )
+        return [[numbers.get(label, IGNORE_INDEX) for label in sample] for sample in labels]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the class names, for a checkpoint."""

@@ -10,7 +10,6 @@ from zlib import crc32
 
 import numpy as np
 
-from graphformer.data.batch import IGNORE_INDEX
 from graphformer.data.io.tabular import decoded_lines, find_file
 from graphformer.data.ragged import Ragged
 from graphformer.data.text.base import FilePath, LabelledData, SampleFiles
@@ -148,11 +147,11 @@ class DependencyTrees(SampleFiles[Sentence], LabelledData):
 
     def samples(self, split: str) -> Ragged:
         """Return the word features of a split's sentences, their tags and their trees."""
-        numbers = {label: i for i, label in enumerate(self.labels)}
         sentences = self.splits[split]
+        labels = self.number_labels([sentence.labels for sentence in sentences])
         return Ragged(
             [np.array([word_features(w, self.vocab_size) for w in s.forms]) for s in sentences],
-            [np.array([numbers.get(tag, IGNORE_INDEX) for tag in s.labels]) for s in sentences],
+            [np.array(row) for row in labels],
             [_edges(sentence.heads) for sentence in sentences],
         )
 

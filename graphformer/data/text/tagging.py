@@ -86,12 +86,9 @@ class TaggedText(TokenizedFiles[Sentence], LabelledData):
         backend.no_truncation()
         rows = [np.array(one.ids, np.int64) for one in encoded]
         self.check_tokens(split, rows, [" ".join(sentence.forms) for sentence in sentences])
-        numbers = {label: i for i, label in enumerate(self.labels)}
+        labels = self.number_labels([sentence.labels for sentence in sentences])
         tags = [
-            _at_first_tokens(
-                one.word_ids, [numbers.get(label, IGNORE_INDEX) for label in sentence.labels]
-            )
-            for one, sentence in zip(encoded, sentences, strict=True)
+            _at_first_tokens(one.word_ids, row) for one, row in zip(encoded, labels, strict=True)
         ]
         return Ragged(rows, tags)
 

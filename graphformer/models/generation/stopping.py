@@ -28,6 +28,12 @@ class StoppingCriteria:
     ) -> None:
         if isinstance(stop, str):
             stop = [stop]
+        single = [sequence for sequence in stop if isinstance(sequence, int)]
+        if single:
+            raise TypeError(
+                f"stop: got the token id {single[0]}, expected sequences of ids or strings; pass "
+                f"stop=[[{single[0]}]], or eos_token_id"
+            )
         if any(len(sequence) == 0 for sequence in stop):
             raise ValueError(
                 "stop: got an empty sequence, expected sequences of one token or more; leave it out"

@@ -86,3 +86,25 @@ def test_a_run_keeps_its_tags(tmp_path: Path, kind: type):
     assert data.labels == run.labels == ["ADJ", "NOUN"]
     (batch,) = list(data.val_dataloader())
     assert sorted(set(batch.y.tolist())) == [-100, 1]
+
+
+@pytest.mark.parametrize("kind", [TaggedText, DependencyTrees])
+def test_other_data_of_a_run_keeps_its_classes(tmp_path: Path, kind: type) -> None:
+    def write(name: str, tags: str) -> str:
+        rows = [f"{i}\tw\t_\t{tag}\t_\t_\t{i - 1}\tx\t_\t_" for i, tag in enumerate(tags, 1)]
+        (tmp_path / name).write_text(("\n".join(rows) + "\n\n") * 20)
+        return str(tmp_path / name)
+
+    run = {"labels": ["A", "B", "C", "D"]}
+    options = {} if kind is DependencyTrees else {"vocabulary": "wordpiece"}
+    data = kind(write("a.conllu", "DBD"), **options)
+    data.setup()
+    assert data.labels == ["B", "D"]
+    data.load_state_dict(run)
+    assert next(iter(data.batches("test"))).y[:3].tolist() == [3, 1, 3]
+    assert data.num_classes == 4
+    other = kind(write("b.conllu", "XY"), **options)
+    other.load_state_dict(run)
+    other.setup()
+    with pytest.raises(ValueError, match="labels: got X, Y, none of which is a class of the run"):
+        other.batches("test")

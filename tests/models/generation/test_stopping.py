@@ -79,3 +79,8 @@ def test_generation_with_a_stop_string():
     model.tokenizer = tokenizer
     stopped = model.generate([1, 2, 3], max_new_tokens=17, temperature=0, stop=[stop])
     assert tokenizer.decode(stopped[3:]) == text[: text.index(stop) + 2]
+
+
+def test_a_token_id_is_no_sequence():
+    with pytest.raises(TypeError, match=r"stop: got the token id 5, .*pass stop=\[\[5\]\]"):
+        StoppingCriteria(None, [5], 13)
