@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from graphformer.data.text.conllu import DependencyTrees
     from graphformer.data.text.language_modeling import TextFile
     from graphformer.data.text.listops import ListOps
+    from graphformer.data.text.post_training.chat import ChatFile
     from graphformer.data.text.records import TextRecords
     from graphformer.data.text.seq2seq import SymbolPairs, TextPairs
     from graphformer.data.text.stdlib import StandardLibrary
@@ -52,6 +53,7 @@ _EXPORTS = {
     "text.conllu": ("DependencyTrees",),
     "text.language_modeling": ("TextFile",),
     "text.listops": ("ListOps",),
+    "text.post_training.chat": ("ChatFile",),
     "text.records": ("TextRecords",),
     "text.seq2seq": ("SymbolPairs", "TextPairs"),
     "text.stdlib": ("StandardLibrary",),
@@ -72,6 +74,7 @@ __all__ = [
     "Bytes",
     "CaptionFile",
     "Characters",
+    "ChatFile",
     "DependencyTrees",
     "Digits",
     "DigitsGraph",

@@ -3,6 +3,7 @@
 from graphformer.tasks.base import Task, TaskOptions
 from graphformer.tasks.classification import Classification
 from graphformer.tasks.graph.link import EdgeClassification, LinkPrediction
+from graphformer.tasks.post_training.sft import SupervisedFineTuning
 from graphformer.tasks.regression import Regression
 from graphformer.tasks.text.denoising import Denoising
 from graphformer.tasks.text.electra import ReplacedTokenDetection
@@ -26,6 +27,7 @@ __all__ = [
     "ReplacedTokenDetection",
     "SentenceContrast",
     "SequenceToSequence",
+    "SupervisedFineTuning",
     "Task",
     "TaskOptions",
 ]

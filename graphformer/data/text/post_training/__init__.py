@@ -1,0 +1,1 @@
+"""Data of post-training: conversations, preferences and prompts, written by chat templates."""
