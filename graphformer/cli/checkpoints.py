@@ -16,9 +16,10 @@ from graphformer.cli.config.parser import Parser
 from graphformer.cli.config.renamed import report_renamed
 from graphformer.cli.errors import UsageError
 from graphformer.data import Tokenizer
+from graphformer.data.text.post_training.chat_encoder import ChatEncoder
 from graphformer.data.text.tokenizer_training import restore_tokenizer
 from graphformer.patterns import Pattern
-from graphformer.pretrained import PretrainedTokenizer, from_pretrained
+from graphformer.pretrained import from_pretrained
 from graphformer.tasks import Task
 from graphformer.tasks.warm_start import is_hf_folder
 
@@ -146,15 +147,15 @@ def load_text_model(name: str, command: str) -> TextModel:
     return TextModel(model, model.adjacency, model.tokenizer)
 
 
-def chat_tokenizer(tokenizer: Tokenizer) -> PretrainedTokenizer:
-    """Return a tokenizer with a chat template.
+def chat_encoder(tokenizer: Tokenizer) -> ChatEncoder:
+    """Return a tokenizer with its chat template.
 
     Raises:
         UsageError: when it has none.
     """
-    if not isinstance(tokenizer, PretrainedTokenizer) or tokenizer.chat_template is None:
+    if tokenizer.chat_template is None:
         raise UsageError("--chat: got a model without a chat template; leave --chat out")
-    return tokenizer
+    return ChatEncoder.of_tokenizer(tokenizer)
 
 
 def _load(path: Path, *, mmap: bool = False) -> dict[str, Any]:

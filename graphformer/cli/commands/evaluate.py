@@ -53,7 +53,7 @@ def _prompted_questions(path: Path, arguments: argparse.Namespace) -> list[Quest
 
 def _scores(questions: list[Question], arguments: argparse.Namespace) -> dict[str, float]:
     """Score options where `--options` is given, otherwise generated answers."""
-    from graphformer.cli.checkpoints import chat_tokenizer, load_text_model
+    from graphformer.cli.checkpoints import chat_encoder, load_text_model
     from graphformer.models import EncoderDecoder, Model
     from graphformer.models.text.recurrent import RecurrentModel
     from graphformer.tasks.text.few_shot import (
@@ -65,7 +65,7 @@ def _scores(questions: list[Question], arguments: argparse.Namespace) -> dict[st
 
     network, adjacency, tokenizer = load_text_model(arguments.ckpt, "evaluate")
     if arguments.chat:
-        tokenizer = chat_tokenizer(tokenizer)
+        chat_encoder(tokenizer)
     options: ReadingOptions = {"max_length": arguments.max_length, "chat": arguments.chat}
     if arguments.options is not None:
         return evaluate_options(network, adjacency, tokenizer, questions, **options)

@@ -44,14 +44,14 @@ def _encode_prompts(
     arguments: argparse.Namespace, tokenizer: Any, *, is_source: bool
 ) -> list[list[int]]:
     """Return the ids of each prompt: a text to continue, a message, or an encoder's source."""
-    from graphformer.cli.checkpoints import chat_tokenizer
+    from graphformer.cli.checkpoints import chat_encoder
 
     if arguments.chat:
-        chat = chat_tokenizer(tokenizer)
+        chat = chat_encoder(tokenizer)
         system = [] if arguments.system is None else [("system", arguments.system)]
         conversations = [[*system, ("user", prompt)] for prompt in arguments.prompt]
         return [
-            chat.encode_chat([{"role": role, "content": text} for role, text in messages]).tolist()
+            chat.prompt([{"role": role, "content": text} for role, text in messages]).tolist()
             for messages in conversations
         ]
     encode = tokenizer.encode if is_source else tokenizer.encode_prompt

@@ -27,7 +27,12 @@ class Tokenizer:
 
     Args:
         backend: the library's tokenizer.
+
+    Attributes:
+        chat_template: Jinja template of conversations; None without one.
     """
+
+    chat_template: str | None = None
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         backend.encode_special_tokens = True
@@ -151,7 +156,9 @@ class Tokenizer:
 
     def state(self) -> dict[str, Any]:
         """Return the state for checkpoints, in plain types; see `restore_tokenizer`."""
-        return {"json": self.backend.to_str()}
+        state = {"json": self.backend.to_str()}
+        has_template = self.chat_template is not None
+        return {**state, "chat_template": self.chat_template} if has_template else state
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the tokenizer as JSON of the `tokenizers` library, by renaming a complete file."""

@@ -143,6 +143,12 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
 
 def restore_tokenizer(state: dict[str, Any]) -> Tokenizer:
     """Return the tokenizer of a `Tokenizer.state`, as checkpoints contain it."""
+    tokenizer = _restore_without_template(state)
+    tokenizer.chat_template = state.get("chat_template")
+    return tokenizer
+
+
+def _restore_without_template(state: dict[str, Any]) -> Tokenizer:
     if "json" not in state:  # checkpoints of version 0.1
         return Bytes() if state["kind"] == "bytes" else Characters(state["characters"])
     if "roles" in state:

@@ -15,7 +15,7 @@ from typing_extensions import Unpack
 
 from graphformer.data.batch import pack_tokens
 from graphformer.data.io.tabular import get_field, get_text, read_records
-from graphformer.data.text.hf_tokenizer import PretrainedTokenizer
+from graphformer.data.text.post_training.chat_encoder import ChatEncoder
 from graphformer.data.text.records import fill
 from graphformer.models import EncoderDecoder, generate
 from graphformer.models.generation import decoding_options
@@ -247,9 +247,8 @@ def generate_answers(
 def _prompt_ids(tokenizer: Tokenizer, prompt: str, chat: bool) -> list[int]:
     if not chat:
         return tokenizer.encode_prompt(prompt).tolist()
-    if not isinstance(tokenizer, PretrainedTokenizer):
-        raise ValueError("chat: got True for a tokenizer without a chat template; set it to False")
-    return tokenizer.encode_chat([{"role": "user", "content": prompt}]).tolist()
+    encoder = ChatEncoder.of_tokenizer(tokenizer)
+    return encoder.prompt([{"role": "user", "content": prompt}]).tolist()
 
 
 def grade(

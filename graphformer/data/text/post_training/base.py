@@ -1,20 +1,16 @@
-"""`ChatData`, the base of data that a chat template writes; the template is in checkpoints."""
+"""`ChatData`, the base of data that a chat template writes; the tokenizer keeps the template."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from graphformer.data.text.base import FilePath, TokenizedFiles
+from graphformer.data.text.chat import Message
 from graphformer.data.text.post_training.chat_encoder import ChatEncoder
-from graphformer.data.text.post_training.chat_template import (
-    SHIPPED,
-    ChatTemplate,
-    Message,
-    read_chat_template,
-)
+from graphformer.data.text.post_training.chat_template import SHIPPED, ChatTemplate
 
 _Sample = TypeVar("_Sample")
 
@@ -55,43 +51,38 @@ class ChatData(TokenizedFiles[_Sample]):
             seed=seed,
         )
         self.template = template
-        self._stored_template: str | None = None
 
     @abstractmethod
     def conversations(self, split: str) -> list[Sequence[Message]]:
         """Return the conversations of a split, on which a tokenizer is trained."""
 
+    def setup(self, stage: str | None = None) -> None:
+        """Read and split the samples; make tokenizer and template unless a checkpoint had them."""
+        is_new = self.tokenizer is None
+        super().setup(stage)
+        if is_new:
+            self.need_tokenizer().chat_template = self._source()
+
     def chat_encoder(self) -> ChatEncoder:
-        """Return the template with the tokenizer.
+        """Return the tokenizer with its chat template.
 
         Raises:
             RuntimeError: when called before `setup`.
             ValueError: when the template is not valid.
         """
-        return ChatEncoder(ChatTemplate(self._source()), self.need_tokenizer())
+        return ChatEncoder.of_tokenizer(self.need_tokenizer())
 
     def training_texts(self) -> list[str]:
         """Return the conversations of the training split as text."""
         template = ChatTemplate(self._source())
         return [template.plain_text(messages) for messages in self.conversations("train")]
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the tokenizer and the chat template, for a checkpoint."""
-        return {**super().state_dict(), "chat_template": self._source()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the tokenizer and the chat template of a checkpoint."""
-        super().load_state_dict(state_dict)
-        self._stored_template = state_dict.get("chat_template", self._stored_template)
-
     def _source(self) -> str:
-        """Return the template's text."""
-        if self._stored_template is not None:
-            return self._stored_template
+        """Return the text of the template that the settings name."""
         if self.template == "auto":
-            folder = Path(self.vocabulary).expanduser()
-            found = read_chat_template(folder) if folder.is_dir() else None
-            return found or SHIPPED["turns"]
+            own = None if self.tokenizer is None else self.tokenizer.chat_template
+            return own or SHIPPED["turns"]
         path = Path(self.template).expanduser()
         is_file = self.template not in SHIPPED and len(self.template) < 256 and path.is_file()
-        return path.read_text(encoding="utf-8") if is_file else self.template
+        text = path.read_text(encoding="utf-8") if is_file else self.template
+        return SHIPPED.get(text, text)

@@ -9,9 +9,9 @@ import numpy as np
 from graphformer.data.io.tabular import find_file
 from graphformer.data.ragged import Ragged
 from graphformer.data.text.base import FilePath
+from graphformer.data.text.chat import Message
 from graphformer.data.text.post_training.base import ChatData
 from graphformer.data.text.post_training.chat_encoder import LossOn
-from graphformer.data.text.post_training.chat_template import Message
 from graphformer.data.text.post_training.conversations import Conversation, read_conversations
 
 

@@ -9,8 +9,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from graphformer.batch_type import IGNORE_INDEX
+from graphformer.data.text.chat import Message
 from graphformer.data.text.hf_tokenizer import ROLES, PretrainedTokenizer
-from graphformer.data.text.post_training.chat_template import ChatTemplate, Message
+from graphformer.data.text.post_training.chat_template import ChatTemplate
 from graphformer.data.text.tokenizer import Tokenizer
 
 LossOn = Literal["all", "last"]
@@ -58,6 +59,20 @@ class ChatEncoder:
                 self._placeholders[text] = placeholder
                 self._placeholder_ids[placeholder] = number
                 self._special[role] = placeholder
+
+    @classmethod
+    def of_tokenizer(cls, tokenizer: Tokenizer) -> ChatEncoder:
+        """Return a tokenizer with its own chat template.
+
+        Raises:
+            ValueError: when it has none.
+        """
+        if tokenizer.chat_template is None:
+            raise ValueError(
+                "chat_template: got None, expected a model that was trained on conversations or a "
+                "checkpoint with a chat template; use plain prompts"
+            )
+        return cls(ChatTemplate(tokenizer.chat_template), tokenizer)
 
     def encode(self, messages: Sequence[Message], *, loss_on: LossOn = "all") -> EncodedChat:
         """Return the ids of a conversation, and which of them belong to answers.
@@ -112,9 +127,7 @@ class ChatEncoder:
         """Return the ids of tokens that end an answer: the template's, and the tokenizer's."""
         found = {self.tokenizer.eos_id} - {None}
         if self.template.has_marks:
-            dummy: list[Message] = [
-                {"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}
-            ]  # fmt: skip
+            dummy = [{"role": role, "content": "a"} for role in ("user", "assistant")]
             ids, is_answer = self.encode(dummy)
             last = int(ids[is_answer][-1])
             found |= {last} & set(self.tokenizer.special_ids)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from graphformer.data.io.tabular import get_text, read_records
-from graphformer.data.text.post_training.chat_template import Message
+from graphformer.data.text.chat import Message
 
 ROLE_NAMES = {"prompter": "user", "human": "user", "gpt": "assistant"}
 """Names of roles in some data sets, and the usual ones."""

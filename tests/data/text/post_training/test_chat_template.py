@@ -1,18 +1,11 @@
-"""Chat templates: marks, shipped templates, errors, the templates of folders."""
+"""Chat templates: marks, shipped templates, errors."""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
 
 import pytest
 from helpers.chat import ANSWER, QUESTION
 
-from graphformer.data.text.post_training.chat_template import (
-    SHIPPED,
-    ChatTemplate,
-    read_chat_template,
-)
+from graphformer.data.text.post_training.chat_template import SHIPPED, ChatTemplate
 
 SPECIAL = {"bos_token": "<b>", "eos_token": "<e>"}
 
@@ -53,7 +46,7 @@ def test_errors() -> None:
     with pytest.raises(ValueError, match="template: got one that is not valid Jinja"):
         ChatTemplate("{% for %}")
     refusing = ChatTemplate("{{ raise_exception('roles must alternate') }}")
-    with pytest.raises(ValueError, match=r"refuses \(roles must alternate\)"):
+    with pytest.raises(ValueError, match=r"refuses them \(roles must alternate\)"):
         refusing.render([QUESTION], {})
     with pytest.raises(ValueError, match=r"messages: got the character U\+FDD0"):
         ChatTemplate("plain").render([{"role": "user", "content": "a\ufdd0"}], SPECIAL)
@@ -61,19 +54,3 @@ def test_errors() -> None:
         ChatTemplate("{{ messages.__class__.__mro__ }}{{ messages.append(1) }}").render(
             [QUESTION], {}
         )
-
-
-def test_the_template_of_a_folder(tmp_path: Path) -> None:
-    assert read_chat_template(tmp_path) is None
-    config = tmp_path / "tokenizer_config.json"
-    config.write_text(json.dumps({"chat_template": "one"}))
-    assert read_chat_template(tmp_path) == "one"
-    named = [{"name": "tool", "template": "a"}, {"name": "default", "template": "two"}]
-    config.write_text(json.dumps({"chat_template": named}))
-    assert read_chat_template(tmp_path) == "two"
-    (tmp_path / "chat_template.jinja").write_text("three")
-    assert read_chat_template(tmp_path) == "three"
-    (tmp_path / "chat_template.jinja").unlink()
-    config.write_text("{")
-    with pytest.raises(ValueError, match="not valid JSON"):
-        read_chat_template(tmp_path)
