@@ -27,6 +27,8 @@ class Embedding(nn.Module):
             a batch without them has type 0 everywhere.
         norm: normalisation of the sum.
         dropout: probability of dropping a unit of the output.
+        scale: factor of the embedded features, in their dtype; 1 by default.
+        projection: maps the result to another width.
     """
 
     def __init__(
@@ -37,11 +39,14 @@ class Embedding(nn.Module):
         types: nn.Embedding | None = None,
         norm: nn.Module | None = None,
         dropout: float = 0.0,
+        scale: float | None = None,
+        projection: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.features, self.positions = features, positions
         self.types, self.norm = types, norm
         self.dropout = Dropout(dropout)
+        self.scale, self.projection = scale, projection
 
     def forward(self, batch: BatchLike) -> Tensor:
         """Return the embedding [N, C] of `batch.x`, with `batch.pos` and `batch.token_types`.
@@ -50,12 +55,15 @@ class Embedding(nn.Module):
             ValueError: when the model embeds positions and `batch.pos` is absent.
         """
         x = self.features(batch.x)
+        if self.scale is not None:
+            x = x * torch.tensor(self.scale, dtype=x.dtype, device=x.device)
         if self.positions is not None:
             x = x + self.positions(require_tensor(batch, "pos", "the model embeds positions"))
         if self.types is not None:
             x = x + _type_embedding(self.types, batch)
         x = x if self.norm is None else self.norm(x)
-        return self.dropout(x)
+        x = self.dropout(x)
+        return x if self.projection is None else self.projection(x)
 
 
 def _type_embedding(table: nn.Embedding, batch: BatchLike) -> Tensor:

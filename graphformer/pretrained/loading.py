@@ -41,6 +41,10 @@ HeadChoice: TypeAlias = Literal[
     "answers",
     "embedding",
     "distilled",
+    "detection",
+    "seq2seq",
+    "encoder",
+    "pixels",
 ]
 
 

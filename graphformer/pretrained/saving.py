@@ -106,10 +106,11 @@ def _own_config(model: Model | CLIP) -> dict[str, Any]:
         kind = "classification"
         if head.transform is None and "head.transform" in " ".join(family.heads[kind]):
             config["classifier_pooling"] = head.pool
-    elif kind not in ("tagging", "answers"):
+    elif kind in ("none", "embedding", "classification"):
         kind = "tagging"
     config["architectures"] = [family.architectures[kind]]
-    if kind != "answers" and len(config.get("id2label") or ()) != count:
+    labelled = kind in ("classification", "tagging")
+    if labelled and len(config.get("id2label") or ()) != count:
         set_num_classes(Config(config, "model.config"), count)
     return config
 

@@ -93,16 +93,23 @@ def compare(theirs: Any, ours: Any, *, pad: int, tolerance: float) -> None:
     """Compare outputs and gradients of a padded batch in theirs and a packed one in ours."""
     batch, nodes = padded(TEXTS, pad), gf.data.pack_tokens(TEXTS)
     output = theirs(**batch)
-    expected = unpadded(
-        output[0] if output.get("loss") is None else output[1], batch["attention_mask"]
-    )
+    expected = output[0] if output.get("loss") is None else output[1]
     found = ours(nodes)
+    if "end_logits" in output:
+        expected = torch.stack([output["start_logits"], output["end_logits"]], dim=-1)
+        found = found[:, :2]
+    elif expected.shape == batch["input_ids"].shape:  # one number per token
+        expected = expected.unsqueeze(-1)
+    expected = unpadded(expected, batch["attention_mask"])
     close = functools.partial(torch.testing.assert_close, rtol=tolerance, atol=tolerance)
     close(found, expected)
     weight = torch.randn_like(expected)
     (expected * weight).sum().backward()
     (found * weight).sum().backward()
-    reference = {n: p.grad for n, p in theirs.named_parameters() if p.grad is not None}
-    own = gradients(ours)
-    for name, grad in reference.items():
-        close(own[name], grad, msg=lambda text, name=name: f"{name}: {text}")
+    own, compared = gradients(ours), set()
+    for name, parameter in theirs.named_parameters(remove_duplicate=False):
+        if name in own and parameter.grad is not None:  # a tied one has several names
+            close(own[name], parameter.grad, msg=lambda text, name=name: f"{name}: {text}")
+            compared.add(parameter)
+    left_out = [n for n, p in theirs.named_parameters() if p.grad is not None and p not in compared]
+    assert not left_out

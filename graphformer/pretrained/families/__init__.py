@@ -2,21 +2,26 @@
 
 from graphformer.pretrained.families.bert import BERT
 from graphformer.pretrained.families.clip import CLIP
+from graphformer.pretrained.families.decoders.gpt2 import GPT2
+from graphformer.pretrained.families.decoders.llama import LLAMA, MISTRAL, QWEN2, QWEN3
 from graphformer.pretrained.families.distilbert import DISTILBERT
+from graphformer.pretrained.families.electra import ELECTRA
 from graphformer.pretrained.families.family import Family, Kind, Table
-from graphformer.pretrained.families.gpt2 import GPT2
-from graphformer.pretrained.families.llama import LLAMA, MISTRAL, QWEN2, QWEN3
-from graphformer.pretrained.families.roberta import ROBERTA, XLM_ROBERTA
+from graphformer.pretrained.families.mpnet import MPNET
+from graphformer.pretrained.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 from graphformer.pretrained.families.vit import DEIT, VIT
 
 FAMILIES: dict[str, Family] = {
     "bert": BERT,
+    "camembert": CAMEMBERT,
     "clip": CLIP,
     "deit": DEIT,
     "distilbert": DISTILBERT,
+    "electra": ELECTRA,
     "gpt2": GPT2,
     "llama": LLAMA,
     "mistral": MISTRAL,
+    "mpnet": MPNET,
     "qwen2": QWEN2,
     "qwen3": QWEN3,
     "roberta": ROBERTA,

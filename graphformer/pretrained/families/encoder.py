@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from graphformer.models import Model
-from graphformer.models.text.trunk import token_embedding, token_head
+from graphformer.models.text.trunk import token_head
 from graphformer.nn import (
     Dropout,
     Embedding,
@@ -36,6 +36,8 @@ def encoder_parts(
     attention_dropout: float,
     position_offset: int = 0,
     token_types: bool = True,
+    embedding_dim: int | None = None,
+    position_encoding: nn.Module | None = None,
 ) -> tuple[Embedding, Transformer]:
     """Build the embedding and the post-norm Transformer of BERT and similar models.
 
@@ -47,14 +49,19 @@ def encoder_parts(
         attention_dropout: dropout probability of attention weights.
         position_offset: rows of the position table before the first position.
         token_types: whether there is an embedding of token types.
+        embedding_dim: width of the embedding tables, from which a linear map leads to `dim`; `dim`
+            by default, without such a map.
+        position_encoding: positions that act within attention.
     """
+    width = embedding_dim or dim
     num_positions = config.size("max_position_embeddings") - position_offset
     embedding = Embedding(
-        nn.Embedding(config.size("vocab_size"), dim),
-        Positions(dim, num_positions, offset=position_offset),
-        types=nn.Embedding(config.size("type_vocab_size"), dim) if token_types else None,
-        norm=nn.LayerNorm(dim, eps=eps),
+        nn.Embedding(config.size("vocab_size"), width),
+        Positions(width, num_positions, offset=position_offset),
+        types=nn.Embedding(config.size("type_vocab_size"), width) if token_types else None,
+        norm=nn.LayerNorm(width, eps=eps),
         dropout=dropout,
+        projection=None if width == dim else nn.Linear(width, dim),
     )
     transformer = Transformer(
         dim,
@@ -65,6 +72,7 @@ def encoder_parts(
         dropout=dropout,
         attention=lambda _: MultiHeadAttention(dim, num_heads, dropout=attention_dropout),
         mlp=lambda _: FeedForward(dim, hidden_dim, activation=activation),
+        position_encoding=position_encoding,
     )
     return embedding, transformer
 
@@ -78,6 +86,7 @@ def model_with_head(
     transform: nn.Module,
     pooler: nn.Module,
     dropout: float,
+    detector: nn.Module | None = None,
 ) -> Model:
     """Build a model with a kind of head.
 
@@ -89,9 +98,10 @@ def model_with_head(
         transform: layers before the masked LM head.
         pooler: layers before the classification head.
         dropout: dropout probability before the tagging head.
+        detector: layers before the head that detects replaced tokens.
     """
     embedding, transformer = parts
-    dim, count = token_embedding(embedding).embedding_dim, config.num_labels
+    dim, count = transformer.dim, config.num_labels
     own_pool = config.get("classifier_pooling", None)  # of a head that replaced the architecture's
     heads: dict[Kind, Callable[[], nn.Module | None]] = {
         "none": lambda: None,
@@ -104,5 +114,6 @@ def model_with_head(
         ),
         "tagging": lambda: Head(dim, count, transform=Dropout(dropout)),
         "answers": lambda: Head(dim, count),
+        "detection": lambda: Head(dim, 1, transform=detector),
     }
     return Model(embedding, transformer, heads[kind](), adjacency=Complete())

@@ -18,10 +18,16 @@ Kind: TypeAlias = Literal[
     "answers",
     "embedding",
     "distilled",
+    "detection",
+    "seq2seq",
+    "encoder",
+    "pixels",
 ]
 """The head of a model: none, tokens (two), classes of samples, classes of nodes, spans, vectors.
 
 "distilled" is DeiT's head, the mean of the outputs of its class token and its distillation token.
+"detection" is the logit of each token of being replaced, "seq2seq" tokens of a decoder with an
+encoder, "encoder" the nodes of such an encoder alone, and "pixels" those of masked patches.
 """
 
 Table: TypeAlias = Mapping[str, str]

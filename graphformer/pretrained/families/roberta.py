@@ -69,6 +69,11 @@ ROBERTA = Family(
     ignored_keys=("embeddings.position_ids",),
     tie_word_embeddings=True,
 )
+CAMEMBERT = ROBERTA._replace(
+    architectures={
+        kind: name.replace("Roberta", "Camembert") for kind, name in ROBERTA.architectures.items()
+    }
+)
 XLM_ROBERTA = ROBERTA._replace(
     architectures={kind: f"XLM{name}" for kind, name in ROBERTA.architectures.items()}
 )

@@ -20,8 +20,8 @@ from graphformer.nn import (
 )
 from graphformer.patterns import Causal, Pattern, Window
 from graphformer.pretrained.config import Config
+from graphformer.pretrained.families.decoders.gpt2 import decoder_head
 from graphformer.pretrained.families.family import Family, Kind
-from graphformer.pretrained.families.gpt2 import decoder_head
 
 TRUNK = {
     "embedding.features.weight": "embed_tokens.weight",

@@ -1,0 +1,1 @@
+"""Families of decoders: language models over causal patterns."""

@@ -1,0 +1,56 @@
+"""Small configurations of model families, each with its classes in `transformers`, for tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from helpers.checkpoints import VOCAB
+
+
+@dataclass(frozen=True)
+class Case:
+    """A configuration of a family.
+
+    Attributes:
+        config: name of the class of the config.
+        models: names of the classes of models, with each head.
+        sizes: of the config.
+        pad: the padding token.
+    """
+
+    config: str
+    models: tuple[str, ...]
+    sizes: dict[str, Any] = field(default_factory=dict)
+    pad: int = 0
+
+
+def encoder(name: str, heads: tuple[str, ...], sizes: dict[str, Any], pad: int = 0) -> Case:
+    """A case of a bidirectional encoder."""
+    return Case(f"{name}Config", tuple(f"{name}{head}" for head in heads), sizes, pad)
+
+
+ENCODER = {
+    "vocab_size": VOCAB,
+    "hidden_size": 26,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 37,
+    "max_position_embeddings": 19,
+    "num_labels": 5,
+    "layer_norm_eps": 1e-5,
+}
+HEADS = ("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")
+ELECTRA = ENCODER | {"type_vocab_size": 2, "embedding_size": 14, "hidden_act": "gelu_new"}
+
+ENCODERS: dict[str, Case] = {
+    "electra": encoder("Electra", (*HEADS, "ForPreTraining"), ELECTRA),
+    "electra-square": encoder("Electra", HEADS[:2], ELECTRA | {"embedding_size": 26}),
+    "camembert": encoder(
+        "Camembert", HEADS, ENCODER | {"type_vocab_size": 1, "pad_token_id": 1}, pad=1
+    ),
+    "xlm-roberta": encoder(
+        "XLMRoberta", HEADS, ENCODER | {"type_vocab_size": 1, "pad_token_id": 1}, pad=1
+    ),
+    "mpnet": encoder("MPNet", HEADS, ENCODER | {"pad_token_id": 1}, pad=1),
+}
