@@ -52,6 +52,10 @@ class Batch(Data):
         edge_label_index, edge_label: node pairs to classify, int64 [2, P], and their labels, [P];
             of a split with its name as a prefix, such as train_edge_label_index.
 
+    In a distributed run:
+        is_padding: whether the batch repeats samples of another rank, because this one has none
+            left; it has no weight in losses and metrics.
+
     Source of an encoder-decoder, with the same meaning as the fields without the prefix:
         source, source_pos, source_lengths, source_shapes.
     """
@@ -86,6 +90,7 @@ class Batch(Data):
         test_mask: Tensor
         edge_label_index: Tensor
         edge_label: Tensor
+        is_padding: bool
         source: Tensor
         source_pos: Tensor
         source_lengths: tuple[int, ...]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 
-from graphformer.data.loader import BatchLoader
+from graphformer.data.loader import BatchLoader, process_ranks
 
 SPLITS = ("train", "val", "test")
 
@@ -32,19 +32,33 @@ class DataModule(pl.LightningDataModule, ABC):
 
     def train_dataloader(self) -> BatchLoader:
         """Return the batches of the training split."""
-        return self.batches("train")
+        return self._shard(self.batches("train"))
 
     def val_dataloader(self) -> BatchLoader:
         """Return the batches of the validation split."""
-        return self.batches("val")
+        return self._shard(self.batches("val"))
 
     def test_dataloader(self) -> BatchLoader:
         """Return the batches of the test split."""
-        return self.batches("test")
+        return self._shard(self.batches("test"))
 
     def predict_dataloader(self) -> BatchLoader:
         """Return the batches to predict, those of the test split."""
-        return self.batches("test")
+        return self._shard(self.batches("test"))
+
+    def _shard(self, loader: BatchLoader) -> BatchLoader:
+        """Give a loader the share of this rank."""
+        loader.sampler.shard(*self._ranks())
+        return loader
+
+    def _ranks(self) -> tuple[int, int]:
+        """Return the rank among those that train on different batches, and their number.
+
+        They are fewer than all where several processes share one model, as in tensor parallelism.
+        """
+        strategy = None if self.trainer is None else self.trainer.strategy
+        ranks = getattr(strategy, "distributed_sampler_kwargs", None)
+        return process_ranks() if ranks is None else (ranks["rank"], ranks["num_replicas"])
 
     def _set_hparams(self, hp: Any) -> None:
         # Called by Lightning's save_hyperparameters with the constructor's arguments.

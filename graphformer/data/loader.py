@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -24,8 +25,9 @@ class BatchSampler(SequentialSampler):  # a sampler that `overfit_batches` of Li
     """Yields index tensors [B] of one epoch; the order depends on (seed, epoch) only.
 
     An epoch contains every item once, in order or shuffled; with `num_batches` it is that many
-    batches drawn with replacement. In a distributed run each rank yields its own share of the
-    items; with `shuffle` or `num_batches` all ranks yield equally many batches.
+    batches drawn with replacement. In a distributed run of W ranks, batch k of all ranks together
+    is batch k of one process with `batch_size` * W, and all ranks yield equally many batches. A
+    rank without an item left yields one of another rank as padding; see `num_filled`.
 
     Args:
         num_items: number of items n; indices are 0 to n - 1.
@@ -57,9 +59,11 @@ class BatchSampler(SequentialSampler):  # a sampler that `overfit_batches` of Li
         self.fixed = False
         """Whether every epoch has the order of the first, as for `overfit_batches`."""
         self._skip = (0, 0)  # (epoch, number of its first batches to skip)
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        self.rank = torch.distributed.get_rank() if distributed else 0
-        self.world_size = torch.distributed.get_world_size() if distributed else 1
+        self.rank, self.world_size = process_ranks()
+
+    def shard(self, rank: int, world_size: int) -> None:
+        """Set the rank and the number of ranks; by default they are those of the process group."""
+        self.rank, self.world_size = rank, world_size
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next iteration; Lightning calls this before each epoch."""
@@ -77,12 +81,21 @@ class BatchSampler(SequentialSampler):  # a sampler that `overfit_batches` of Li
     def __len__(self) -> int:
         if self.num_batches is not None:
             return self.num_batches
-        return -(-len(self._share(np.arange(self.num_items))) // self.batch_size)
+        return -(-self.num_items // (self.batch_size * self.world_size))
+
+    @property
+    def num_filled(self) -> int:
+        """Number of batches with items of this rank's share; the batches after them are padding."""
+        if self.num_batches is not None:
+            return self.num_batches
+        return -(-len(range(self.rank, self.num_items, self.world_size)) // self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]  # batches of indices
-        order = torch.from_numpy(self._share(self._order()))
+        order = torch.from_numpy(self._order())
+        share = order[self.rank :: self.world_size]
         for batch in range(self.pop_skip(), len(self)):
-            yield order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            index = share[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield index if len(index) else order[-1:]
 
     def pop_skip(self) -> int:
         """Return the number of batches of this epoch to skip, and reset it to 0."""
@@ -99,12 +112,6 @@ class BatchSampler(SequentialSampler):  # a sampler that `overfit_batches` of Li
         if self.shuffle:
             return generator.permutation(self.num_items)
         return np.arange(self.num_items)
-
-    def _share(self, order: np.ndarray) -> np.ndarray:
-        """Return this rank's entries: every `world_size`-th one."""
-        if self.shuffle:  # ranks that train must take equally many steps
-            order = order[: len(order) - len(order) % self.world_size]
-        return order[self.rank :: self.world_size]
 
 
 class BatchLoader:
@@ -145,7 +152,7 @@ class BatchLoader:
         for batch in self._batches():
             done += 1
             self._progress = (epoch, done)
-            yield batch
+            yield batch if done <= self.sampler.num_filled else as_padding(batch)
 
     def _batches(self) -> Iterator[Data]:
         if self.num_workers == 0:
@@ -173,6 +180,25 @@ class BatchLoader:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Resume after the batches that `state` counts."""
         self.sampler.skip(state["epoch"], state["batches"])
+
+
+def process_ranks() -> tuple[int, int]:
+    """Return the rank of this process in the process group, and its size; (0, 1) without one."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def as_padding(batch: Data) -> Data:
+    """Return a copy of a batch that is marked as padding: its samples count nowhere."""
+    marked = copy.copy(batch)
+    marked.is_padding = True
+    return marked
+
+
+def is_padding(batch: Any) -> bool:
+    """Return whether a batch repeats samples of another rank, which count once only."""
+    return bool(getattr(batch, "is_padding", False))
 
 
 class _WorkerDataset(Dataset[Any]):

@@ -16,9 +16,11 @@ from graphformer.data.loader import BatchLoader, BatchSampler
 class TokenBudgetSampler(BatchSampler):
     """Yields index tensors [B] whose samples fit a budget of tokens and of edges.
 
-    Each sample appears once per epoch, and the order depends on (seed, epoch) only. All epochs and
-    all ranks have the same number of batches: if it is not divisible by the world size, batches are
-    split, not dropped. Shuffling swaps samples of equal size and permutes the batches.
+    Each sample appears once per epoch, and the order depends on (seed, epoch) only. The batches do
+    not depend on the number of ranks: W ranks take the next W of them, so that a step of W ranks is
+    one of a process that accumulates W batches. If their number is not divisible by W, ranks
+    without a batch left yield one of another rank as padding. Shuffling swaps samples of equal size
+    and permutes the batches.
 
     Args:
         sizes: tokens of each sample, [n].
@@ -54,16 +56,27 @@ class TokenBudgetSampler(BatchSampler):
         self.bounds = self._cut_batches()
 
     def __len__(self) -> int:
-        return len(self._share(self.bounds[:-1]))
+        return -(-self._total // self.world_size)
+
+    @property
+    def num_filled(self) -> int:
+        """Number of batches of this rank's share; the batches after them are padding."""
+        return len(range(self.rank, self._total, self.world_size))
 
     def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]
         items, batches = self._permuted()
-        for batch in self._share(batches)[self.pop_skip() :]:
+        for number in range(self.pop_skip(), len(self)):
+            batch = batches[min(number * self.world_size + self.rank, self._total - 1)]
             yield torch.from_numpy(items[self.bounds[batch] : self.bounds[batch + 1]])
+
+    @property
+    def _total(self) -> int:
+        """Number of batches of all ranks together."""
+        return len(self.bounds) - 1
 
     def _permuted(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the sample in each slot [n] and the order of the batches in this epoch."""
-        batches = np.arange(len(self.bounds) - 1)
+        batches = np.arange(self._total)
         if not self.shuffle:
             return self.slots, batches
         generator = np.random.default_rng((self.seed, self.order_epoch))
@@ -75,22 +88,14 @@ class TokenBudgetSampler(BatchSampler):
         return items, generator.permutation(batches)
 
     def _cut_batches(self) -> np.ndarray:
-        """Return the first slot of each batch and the end, [batches + 1].
-
-        Batches are filled greedily in the order of the slots. Then the batch with most samples is
-        halved until the number of batches is divisible by the world size.
-        """
+        """Return the first slot of each batch and the end, [batches + 1]; filled greedily."""
         firsts, filled = [0], np.zeros(2, np.int64)
         for slot, size in enumerate(self.sizes[self.slots]):
             if slot > firsts[-1] and (filled + size > self.budget).any():
                 firsts.append(slot)
                 filled = np.zeros(2, np.int64)
             filled = filled + size
-        bounds = np.array([*firsts, len(self.slots)])
-        while (len(bounds) - 1) % self.world_size and np.diff(bounds).max() > 1:
-            largest = int(np.diff(bounds).argmax())
-            bounds = np.insert(bounds, largest + 1, (bounds[largest] + bounds[largest + 1]) // 2)
-        return bounds
+        return np.array([*firsts, len(self.slots)])
 
     def _check(self) -> None:
         if not len(self.sizes):

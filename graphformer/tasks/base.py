@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils._pytree import tree_leaves
@@ -19,9 +20,11 @@ from torch_geometric.data import Data
 from torchmetrics import Metric
 
 from graphformer.batch_type import BatchLike
-from graphformer.data.loader import BatchLoader
+from graphformer.data.loader import BatchLoader, is_padding
+from graphformer.distributed import data_parallel
 from graphformer.patterns import Pattern
 from graphformer.tasks.finetuning import add_lora, freeze, layer_lr_factors, merge_lora
+from graphformer.tasks.metrics import update_uncounted
 from graphformer.tasks.optimization import lr_factor, make_optimizer
 from graphformer.tasks.warm_start import load_pretrained
 
@@ -59,9 +62,9 @@ class Task(pl.LightningModule):
     A subclass calls `add_metrics` in its constructor and defines `training_step`, which returns
     `training_loss`, and `evaluate`.
 
-    `task.adjacency` may be replaced at any time; the weights do not depend on it. With
-    `accumulate_grad_batches`, the gradient is that of one mean over all labels of the accumulated
-    batches, even if the batches have different numbers of labels (for each process separately).
+    `task.adjacency` may be replaced at any time; the weights do not depend on it. The gradient of a
+    step is that of one mean over all labels of its batches, those of all ranks and all that
+    `accumulate_grad_batches` accumulates, even if the batches have different numbers of labels.
 
     Args:
         network: `network(batch, adjacency)` returns one row per node or per sample.
@@ -127,6 +130,7 @@ class Task(pl.LightningModule):
             layer_lr_factors(network, layer_decay)  # raises early if the network has no blocks
         self._adapter: tuple[Any, ...] = ()  # in a tuple, so that it is not a submodule
         self._label_counts: list[Tensor] = []
+        self._is_padding = False
 
     def setup(self, stage: str) -> None:
         """Load pretrained weights, if any, before those of a checkpoint to resume from."""
@@ -177,6 +181,11 @@ class Task(pl.LightningModule):
                 if isinstance(loader, BatchLoader):
                     loader.sampler.fixed = True
 
+    def on_train_batch_start(self, batch: BatchLike, batch_idx: int) -> int | None:
+        """Note whether the batch is padding, which has no weight in the loss."""
+        self._is_padding = is_padding(batch)
+        return None
+
     def _apply_batch_transfer_handler(
         self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0
     ) -> Any:
@@ -218,25 +227,33 @@ class Task(pl.LightningModule):
         updates, rows = self.evaluate(batch, batch_idx, stage)
         metrics = self.metrics_of(stage)
         for name, arguments in updates.items():
-            metrics[name].update(*arguments)
+            if is_padding(batch):
+                update_uncounted(metrics[name], arguments)
+            else:
+                metrics[name].update(*arguments)
             self.log(f"{stage}/{name}", metrics[name], prog_bar=True, batch_size=rows)
 
     def training_loss(self, total: Tensor, count: Tensor, *, rows: int) -> Tensor:
-        """Log and return the mean loss of a batch, [].
+        """Return the loss of a batch, [], and log its mean over the batches of all ranks.
 
-        All batches of one accumulation are divided by the first one's number of labels;
-        `on_before_optimizer_step` corrects the gradient to that of the mean over all of them.
+        The gradients of a step add up to that of one mean over all labels of its batches, by all
+        ranks: all of them are divided by the number of labels of the first batches of all ranks,
+        which `on_before_optimizer_step` corrects.
 
         Args:
             total: sum of the loss over labels, [].
             count: number of labels, [].
             rows: weight of the batch where Lightning averages over batches.
         """
-        self.log(
-            "train/loss", (total / count.clamp(min=1)).detach(), prog_bar=True, batch_size=rows
-        )
-        self._label_counts.append(count)
-        return total / self._label_counts[0].clamp(min=1)
+        ranks = data_parallel(self)
+        if self._is_padding:
+            total, count = 0 * total, torch.zeros_like(count)
+        all_total, all_count = ranks.sum(total, count)
+        mean = all_total / all_count.clamp(min=1)
+        self.log("train/loss", mean, prog_bar=True, batch_size=rows)
+        self._label_counts.append(all_count)
+        loss = total / self._label_counts[0].clamp(min=1)
+        return loss if ranks.size == 1 else loss * ranks.size  # the ranks' gradients are averaged
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Rescale the accumulated gradient to that of one mean over all accumulated labels."""
@@ -247,7 +264,9 @@ class Task(pl.LightningModule):
             factor = accumulated * first / torch.stack(self._label_counts).sum().clamp(min=1)
             for parameter in self.parameters():
                 if parameter.grad is not None:
-                    parameter.grad.mul_(factor.to(parameter.grad))
+                    gradient = parameter.grad
+                    local = gradient.to_local() if isinstance(gradient, DTensor) else gradient
+                    local.mul_(factor.to(local))
         self._label_counts.clear()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

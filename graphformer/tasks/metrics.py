@@ -76,6 +76,25 @@ class BitsPerByte(Mean):
         return super().compute() / (math.log(2) * (self.bytes_per_token or math.nan))
 
 
+def update_uncounted(metric: Metric, arguments: tuple[Tensor, ...]) -> None:
+    """Update a metric with samples that do not count, as those of a batch that is padding.
+
+    Its states get the dtypes that an update gives them, and those that are lists of tensors one
+    without rows: torchmetrics (1.9) cannot gather states of other types or numbers of dimensions.
+    """
+    before = {
+        name: list(state) if isinstance(state, list) else state.clone()
+        for name, state in metric.metric_state.items()
+    }
+    metric.update(*arguments)
+    for name, state in before.items():
+        updated = getattr(metric, name)
+        if isinstance(state, list):
+            setattr(metric, name, state + [rows[:0] for rows in updated[len(state) :]])
+        else:
+            setattr(metric, name, state.to(updated.dtype))
+
+
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _IN_NUMBERS = r"(?<=\d)[-.,:/^*](?=\d)|(?<![\w.])\.(?=\d)|(?<![\w)])-(?=\$?\.?\d)"

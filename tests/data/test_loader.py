@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphformer.data.loader import BatchLoader, BatchSampler
+from graphformer.data.loader import BatchLoader, BatchSampler, is_padding
 
 
 class Numbers:
@@ -102,14 +102,44 @@ def test_drawing_gives_the_asked_number_of_full_batches() -> None:
     assert indices(order, 0) != indices(order, 1)
 
 
-def test_distributed_shares_are_disjoint_and_equally_long() -> None:
+@given(st.integers(1, 60), st.integers(1, 5), st.integers(1, 4), st.booleans())
+def test_ranks_share_the_batches_of_one_process(
+    items: int, size: int, world: int, shuffle: bool
+) -> None:
+    """All ranks take equally many steps; what is left over once is padding, which is marked."""
+    one = [b.tolist() for b in BatchSampler(items, size * world, shuffle=shuffle, seed=7)]
+    steps: list[list[int]] = [[] for _ in one]
+    for rank in range(world):
+        order = BatchSampler(items, size, shuffle=shuffle, seed=7)
+        order.shard(rank, world)
+        batches = list(BatchLoader(Numbers(items), order))
+        assert len(batches) == len(order) == len(one)
+        for step, batch in enumerate(batches):
+            assert len(batch.x)
+            assert is_padding(batch) == (step >= order.num_filled)
+            steps[step] += [] if is_padding(batch) else batch.x.tolist()
+    assert [sorted(step) for step in steps] == [sorted(batch) for batch in one]
+
+
+def test_an_odd_item_does_not_stop_other_ranks() -> None:
+    """4,097 items on 2 ranks."""
+    lengths = set()
+    for rank in range(2):
+        order = BatchSampler(4097, 16, shuffle=True)
+        order.shard(rank, 2)
+        lengths.add((len(order), len(list(order)), order.num_filled))
+    assert lengths == {(129, 129, 129), (129, 129, 128)}
+
+
+def test_ranks_draw_what_one_process_draws() -> None:
+    one = list(BatchSampler(11, 6, num_batches=7, seed=3))
     shares = []
-    for rank in range(3):
-        order = BatchSampler(23, 5, shuffle=True)
-        order.rank, order.world_size = rank, 3
-        shares.append(indices(order, 2))
-    assert [len(share) for share in shares] == [7, 7, 7]
-    assert len(set().union(*shares)) == 21
+    for rank in range(2):
+        order = BatchSampler(11, 3, num_batches=7, seed=3)
+        order.shard(rank, 2)
+        shares.append(list(order))
+    for batch, *parts in zip(one, *shares, strict=True):
+        assert torch.equal(torch.stack(parts, dim=1).flatten(), batch)
 
 
 @pytest.mark.parametrize(("size", "batches"), [(0, None), (-1, None), (5, 0)])

@@ -36,28 +36,17 @@ def test_every_sample_comes_once_within_the_budget(
 
 
 @given(SIZES, st.integers(1, 5))
-def test_every_rank_gets_as_many_batches(sizes: list[int], world: int) -> None:
+def test_ranks_share_the_batches_of_one_process(sizes: list[int], world: int) -> None:
     lengths = np.array(sizes)
-    shares = []
+    one = epoch(TokenBudgetSampler(lengths, max_tokens=61, shuffle=True), 1)
+    seen = {}
     for rank in range(world):
         order = TokenBudgetSampler(lengths, max_tokens=61, shuffle=True)
-        order.rank, order.world_size = rank, world
-        order.bounds = order._cut_batches()  # as __init__ does within a process group
-        shares.append(epoch(order, 1))
-        assert len(order) == len(shares[-1])
-    assert len({len(share) for share in shares}) == 1
-    seen = list(chain.from_iterable(chain.from_iterable(shares)))
-    assert len(seen) == len(set(seen))
-    if len(sizes) >= world and len(sizes) % world == 0:
-        assert sorted(seen) == list(range(len(sizes)))
-
-
-def test_nothing_is_left_out_where_batches_can_be_cut() -> None:
-    order = TokenBudgetSampler(np.full(23, 5), max_tokens=35, shuffle=True)
-    assert len(order) == 4
-    order.world_size = 3
-    order.bounds = order._cut_batches()
-    assert len(order.bounds) - 1 == 6
+        order.shard(rank, world)
+        batches = epoch(order, 1)
+        assert len(order) == len(batches) == -(-len(one) // world)
+        seen |= {step * world + rank: b for step, b in enumerate(batches[: order.num_filled])}
+    assert [seen[number] for number in range(len(one))] == one
 
 
 def test_order_depends_on_seed_and_epoch_only() -> None:

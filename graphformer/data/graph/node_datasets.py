@@ -65,8 +65,7 @@ class FullGraph(DataModule):
         """
         if self.graph is None:
             raise RuntimeError(f"{type(self).__name__} has no graph yet; call setup() first")
-        # num_batches=1 draws the graph in every process of a distributed run.
-        return BatchLoader(_SingleGraph(self.graph), BatchSampler(1, 1, num_batches=1))
+        return BatchLoader(_SingleGraph(self.graph), BatchSampler(1, 1))
 
 
 class _SingleGraph:

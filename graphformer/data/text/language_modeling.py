@@ -130,7 +130,8 @@ class TextBlocks(TokenizedData):
             return BatchLoader(blocks, BatchSampler(len(blocks), self.batch_size))
         blocks, steps = self._blocks(split, 1), self.steps_per_epoch
         if steps is None:
-            steps = max(1, len(blocks.tokens) // (self.block_size * self.batch_size))
+            world_size = self._ranks()[1]
+            steps = max(1, len(blocks.tokens) // (self.block_size * self.batch_size * world_size))
         sampler = BatchSampler(len(blocks), self.batch_size, num_batches=steps, seed=self.seed)
         return BatchLoader(blocks, sampler)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric
 from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision
+from torchmetrics.utilities import dim_zero_cat
 from typing_extensions import Unpack
 
 from graphformer.deprecated import renamed_keywords
@@ -172,7 +173,8 @@ class HitsAtK(Metric):
 
     def compute(self) -> Tensor:
         """Return the fraction, []; 1 with fewer than K negatives."""
-        scores, labels = torch.cat(list(self.scores)), torch.cat(list(self.labels)).bool()  # type: ignore[arg-type]
+        # Lists of tensors, or tensors after those of all ranks are gathered.
+        scores, labels = dim_zero_cat(self.scores), dim_zero_cat(self.labels).bool()  # type: ignore[arg-type]
         negative = scores[~labels]
         if len(negative) < self.k:
             return scores.new_ones(())

@@ -10,6 +10,8 @@ from torchmetrics.classification import BinaryF1Score
 from typing_extensions import Unpack
 
 from graphformer.batch_type import IGNORE_INDEX, BatchLike
+from graphformer.data.loader import is_padding
+from graphformer.distributed import data_parallel
 from graphformer.models.generation.sampling import draw_tokens
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern
@@ -67,10 +69,13 @@ class ReplacedTokenDetection(Task):
     def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
         """Return the weighted sum of both mean losses, []."""
         generator_loss, num_masked, network_loss, _ = self._losses(batch, batch_idx, training=True)
-        # Each is a mean over its own labels; gradient accumulation weights by the network's labels.
-        rows = len(batch.x)
-        total = rows * generator_loss / num_masked.clamp(min=1) + self.weight * network_loss
-        return self.training_loss(total, num_masked.new_tensor(rows), rows=rows)
+        # Each is a mean over its own labels of all ranks; gradient accumulation weights by the
+        # network's labels.
+        rows = num_masked.new_tensor(len(batch.x))
+        is_counted = int(not is_padding(batch))
+        all_rows, all_masked = data_parallel(self).sum(rows * is_counted, num_masked * is_counted)
+        total = all_rows * generator_loss / all_masked.clamp(min=1) + self.weight * network_loss
+        return self.training_loss(total, rows, rows=len(batch.x))
 
     def _losses(
         self, batch: BatchLike, batch_idx: int, *, training: bool

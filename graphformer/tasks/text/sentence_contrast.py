@@ -8,6 +8,8 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from graphformer.batch_type import Batch, BatchLike
+from graphformer.data.loader import is_padding
+from graphformer.distributed import data_parallel
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
 from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, at_least_float32
@@ -15,7 +17,7 @@ from graphformer.tasks.metrics import Mean
 
 
 class SentenceContrast(Task):
-    """SimCSE: two embeddings of each sentence are classified as a pair within the batch.
+    """SimCSE: two embeddings of a sentence are classified as a pair within the batch of all ranks.
 
     The two views of a sentence are the same tokens under different dropout masks, or the two texts
     of a pair where the batch has pairs (`source`, as in `TextPairs`). Both views pass through the
@@ -52,9 +54,11 @@ class SentenceContrast(Task):
 
     def _contrast(self, batch: BatchLike) -> tuple[Tensor, Tensor, Tensor]:
         """Return the sum of losses, the number of correct pairs and the number of sentences."""
-        first, second = F.normalize(at_least_float32(self(both_views(batch))), dim=-1).chunk(2)
-        similarity = first @ second.T / self.temperature
-        index = torch.arange(len(first), device=first.device)
+        views = F.normalize(at_least_float32(self(both_views(batch))), dim=-1).chunk(2)
+        ranks = data_parallel(self)
+        first, second = (view[:0] if is_padding(batch) else view for view in views)
+        similarity = first @ ranks.gather_rows(second).T / self.temperature
+        index = torch.arange(len(first), device=first.device) + ranks.count_before(len(first))
         total = F.cross_entropy(similarity, index, reduction="sum")
         return total, (similarity.argmax(-1) == index).sum(), index.new_tensor(len(index))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import cast
 
 import torch
@@ -10,6 +11,8 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from graphformer.batch_type import IGNORE_INDEX, BatchLike
+from graphformer.data.loader import is_padding
+from graphformer.distributed import data_parallel
 from graphformer.models import EncoderDecoder
 from graphformer.models.generation import max_length
 from graphformer.options import checked_options
@@ -92,13 +95,14 @@ class SequenceToSequence(Task):
     def test_step(self, batch: BatchLike, batch_idx: int) -> None:
         """Update the test metrics, and generate targets for the BLEU score."""
         super().test_step(batch, batch_idx)
-        if self.bleu:
+        if self.bleu and not is_padding(batch):
             self._generate(batch)
 
     def on_test_epoch_end(self) -> None:
-        """Log the BLEU score of the targets that this process generated."""
-        if self._generated:
-            answers, references = zip(*self._generated, strict=True)
+        """Log the BLEU score of the targets that all ranks generated."""
+        generated = list(chain.from_iterable(data_parallel(self).gather_objects(self._generated)))
+        if generated:
+            answers, references = zip(*generated, strict=True)
             self.log("test/bleu", bleu(answers, references))
             self._generated.clear()
 

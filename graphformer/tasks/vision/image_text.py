@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from itertools import chain
 from typing import Any, Protocol
 
@@ -14,7 +15,9 @@ from typing_extensions import Unpack
 
 from graphformer.batch_type import Batch, BatchLike
 from graphformer.data.batch import slice_batch, source_batch
+from graphformer.data.loader import is_padding
 from graphformer.deprecated import renamed_function, renamed_keywords
+from graphformer.distributed import data_parallel
 from graphformer.models.vision.clip import CLIP, MAX_LOG_SCALE, caption_batch
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
@@ -35,10 +38,11 @@ class LabelledBatches(Protocol):
 class ImageTextContrast(Task):
     """CLIP's symmetric cross-entropy, with recall at 1, 5 and 10 of retrieval in both directions.
 
-    Recall is computed over a whole split: the share of texts with one of their images among the k
-    nearest, and of images with one of their texts. An image and a text belong together if any
-    pair of the split joins them. If the data has a `zero_shot_set`, as `Scenes`, the test also
-    classifies it without training, by the nearest mean embedding of the prompts of each class.
+    The pairs of a batch are contrasted with those of all ranks. Recall is computed over a whole
+    split: the share of texts with one of their images among the k nearest, and of images with one
+    of their texts. An image and a text belong together if any pair of the split joins them. If the
+    data has a `zero_shot_set`, as `Scenes`, the test also classifies it without training, by the
+    nearest mean embedding of the prompts of each class.
 
     With `micro_batch_size`, the encoders run over slices of a batch, of which only the embeddings
     are stored, and run again for the gradient. The gradient is that of the whole batch, with the
@@ -92,9 +96,17 @@ class ImageTextContrast(Task):
 
     def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
         """Return the mean loss over the pairs, []."""
-        image, text = self.vectors(batch)
-        total = contrast(image, text, self.network.scale)
+        image, text = self._counted_vectors(batch)
+        total = self._contrast(image, text)
         return self.training_loss(total, torch.tensor(len(image)), rows=len(image))
+
+    def _contrast(self, image: Tensor, text: Tensor) -> Tensor:
+        """Return the loss of this rank's pairs, summed; their negatives are those of all ranks."""
+        ranks = data_parallel(self)
+        first = ranks.count_before(len(image))
+        own = slice(first, first + len(image))
+        image, text = ranks.gather_rows(image), ranks.gather_rows(text)
+        return contrast(image, text, self.network.scale, own)
 
     def on_train_batch_end(self, outputs: Any, batch: BatchLike, batch_idx: int) -> None:
         """Clamp the learned scale: above its maximum its gradient is zero."""
@@ -123,6 +135,11 @@ class ImageTextContrast(Task):
 
         image = self._encode(self.network.encode_image, source_batch(batch))
         return image, self._encode(encode_text, caption_batch(batch))
+
+    def _counted_vectors(self, batch: BatchLike) -> tuple[Tensor, Tensor]:
+        """Return the same, without a row if the batch is padding."""
+        image, text = self.vectors(batch)
+        return (image[:0], text[:0]) if is_padding(batch) else (image, text)
 
     @torch.no_grad()
     @renamed_keywords(said="prompts")
@@ -162,16 +179,21 @@ class ImageTextContrast(Task):
 
     def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
         """Return the loss summed over pairs; store the embeddings for the recall of the split."""
-        image, text = self.vectors(batch)
-        total = contrast(image, text, self.network.scale)
+        image, text = self._counted_vectors(batch)
+        total = self._contrast(image, text)
         self._embeddings.append((image, text))
         images, texts = source_batch(batch), caption_batch(batch)
-        self._hashes.append((sample_hashes(images), sample_hashes(texts)))
+        hashes = sample_hashes(images)[: len(image)], sample_hashes(texts)[: len(text)]
+        self._hashes.append(hashes)
         return {"loss": (total, torch.tensor(len(image)))}, len(image)
 
     def _log_recall(self, stage: Stage) -> None:
-        image, text = (torch.cat(side) for side in zip(*self._embeddings, strict=True))
-        images, texts = (list(chain(*side)) for side in zip(*self._hashes, strict=True))
+        ranks = data_parallel(self)
+        image, text = (
+            ranks.gather_rows(torch.cat(side)) for side in zip(*self._embeddings, strict=True)
+        )
+        hashes = chain.from_iterable(ranks.gather_objects(self._hashes))
+        images, texts = (list(chain(*side)) for side in zip(*hashes, strict=True))
         matches = matching_pairs(images, texts).to(image.device)
         self._embeddings.clear()
         self._hashes.clear()
@@ -182,17 +204,18 @@ class ImageTextContrast(Task):
                 self.log(f"{stage}/{name}_recall@{k}", recall(scores, k, correct), prog_bar=k == 1)
 
 
-def contrast(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
+def contrast(image: Tensor, text: Tensor, scale: Tensor, pairs: slice = slice(None)) -> Tensor:
     """Return the symmetric cross-entropy, summed over pairs, [].
 
     Args:
         image, text: embeddings of length one, [B, C] each; row i of both is a pair.
         scale: factor of the similarities, [].
+        pairs: the pairs whose losses are summed; the others are negatives only.
     """
     logits = scale * image @ text.T
-    target = torch.arange(len(image), device=image.device)
-    by_image = F.cross_entropy(logits, target, reduction="sum")
-    by_text = F.cross_entropy(logits.T, target, reduction="sum")
+    target = torch.arange(len(image), device=image.device)[pairs]
+    by_image = F.cross_entropy(logits[pairs], target, reduction="sum")
+    by_text = F.cross_entropy(logits.T[pairs], target, reduction="sum")
     return (by_image + by_text) / 2
 
 
@@ -214,9 +237,10 @@ def recall(scores: Tensor, k: int, correct: Tensor | None = None) -> Tensor:
 
 
 def sample_hashes(batch: BatchLike) -> list[int]:
-    """Return a hash of the content of each image or text of a batch, B ints."""
+    """Return a hash of the content of each image or text of a batch, the same in all processes."""
     samples = batch.x.detach().cpu().double().split(list(lengths(batch)))
-    return [hash(sample.numpy().tobytes()) for sample in samples]
+    digests = (blake2b(sample.numpy().tobytes(), digest_size=8) for sample in samples)
+    return [int.from_bytes(digest.digest(), "big", signed=True) for digest in digests]
 
 
 def matching_pairs(images: Sequence[int], texts: Sequence[int]) -> Tensor:
