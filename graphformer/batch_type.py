@@ -48,6 +48,8 @@ class Batch(Data):
         y: labels by node [N] or by sample [B]; `IGNORE_INDEX` marks a missing label.
         share: weight of the label `y` where samples are mixed (mixup), a float.
         y_other: the label of the other sample of the mixture, [B].
+        margin: by how much the first of each two samples, a pair, should be better, [P].
+        length_difference: characters of the first answer minus those of the second, int64 [P].
         train_mask, val_mask, test_mask: the labelled nodes of a split, bool [N].
         edge_label_index, edge_label: node pairs to classify, int64 [2, P], and their labels, [P];
             of a split with its name as a prefix, such as train_edge_label_index.
@@ -85,6 +87,8 @@ class Batch(Data):
         y: Tensor
         share: float
         y_other: Tensor
+        margin: Tensor
+        length_difference: Tensor
         train_mask: Tensor
         val_mask: Tensor
         test_mask: Tensor

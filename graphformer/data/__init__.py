@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from graphformer.data.text.language_modeling import TextFile
     from graphformer.data.text.listops import ListOps
     from graphformer.data.text.post_training.chat import ChatFile
+    from graphformer.data.text.post_training.preferences import PreferenceFile
     from graphformer.data.text.records import TextRecords
     from graphformer.data.text.seq2seq import SymbolPairs, TextPairs
     from graphformer.data.text.stdlib import StandardLibrary
@@ -54,6 +55,7 @@ _EXPORTS = {
     "text.language_modeling": ("TextFile",),
     "text.listops": ("ListOps",),
     "text.post_training.chat": ("ChatFile",),
+    "text.post_training.preferences": ("PreferenceFile",),
     "text.records": ("TextRecords",),
     "text.seq2seq": ("SymbolPairs", "TextPairs"),
     "text.stdlib": ("StandardLibrary",),
@@ -89,6 +91,7 @@ __all__ = [
     "NeighborNodes",
     "Planetoid",
     "PlanetoidLinks",
+    "PreferenceFile",
     "Ragged",
     "RaggedPairs",
     "RingTransfer",

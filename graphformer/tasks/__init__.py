@@ -3,6 +3,8 @@
 from graphformer.tasks.base import Task, TaskOptions
 from graphformer.tasks.classification import Classification
 from graphformer.tasks.graph.link import EdgeClassification, LinkPrediction
+from graphformer.tasks.post_training.direct_preference import DirectPreference
+from graphformer.tasks.post_training.reward_modeling import RewardModeling
 from graphformer.tasks.post_training.sft import SupervisedFineTuning
 from graphformer.tasks.regression import Regression
 from graphformer.tasks.text.denoising import Denoising
@@ -17,6 +19,7 @@ from graphformer.tasks.vision.masked_image import MaskedImageModeling
 __all__ = [
     "Classification",
     "Denoising",
+    "DirectPreference",
     "EdgeClassification",
     "ImageTextContrast",
     "LanguageModeling",
@@ -25,6 +28,7 @@ __all__ = [
     "MaskedLanguageModeling",
     "Regression",
     "ReplacedTokenDetection",
+    "RewardModeling",
     "SentenceContrast",
     "SequenceToSequence",
     "SupervisedFineTuning",

@@ -92,6 +92,24 @@ def llama(
     return Model(embedding, transformer, token_head(embedding, tied=tied))
 
 
+@checked_options
+def reward_model(vocab_size: int, **options: Unpack[TrunkOptions]) -> Model:
+    """Build a model of the reward of a text, read at its last token; for causal adjacencies.
+
+    Args:
+        vocab_size: number of tokens.
+        options: `dim`, `depth`, `num_heads` and the other options of `text_trunk`.
+
+    Returns:
+        A model from token ids [N] to rewards [B, 1].
+
+    Source: Stiennon et al., 2020, section 3.4.
+    """
+    embedding, transformer = text_trunk(vocab_size, **options)
+    head = Head(token_embedding(embedding).embedding_dim, 1, pool="last")
+    return Model(embedding, transformer, head)
+
+
 @renamed_keywords(**RENAMED)
 @checked_options
 def bert(

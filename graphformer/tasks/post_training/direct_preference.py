@@ -1,0 +1,196 @@
+"""`DirectPreference`: preference optimisation without a reward model: DPO and its relatives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Unpack
+
+from graphformer.batch_type import BatchLike
+from graphformer.options import checked_options
+from graphformer.patterns import Causal, Pattern, lengths
+from graphformer.tasks.base import Stage, Task, TaskOptions, Updates
+from graphformer.tasks.metrics import Mean
+from graphformer.tasks.post_training import preference_losses as losses
+from graphformer.tasks.post_training.log_probs import (
+    answer_samples,
+    mean_by_sample,
+    sum_by_sample,
+)
+from graphformer.tasks.post_training.mismatched import rotate_answers
+from graphformer.tasks.post_training.reference import (
+    CachedReference,
+    FrozenReference,
+    Reference,
+    answer_log_probs,
+    cache_key,
+)
+
+Loss = Literal["sigmoid", "hinge", "ipo", "length_normalized", "simpo", "orpo", "kto"]
+REFERENCE_FREE = ("simpo", "orpo")
+PER_TOKEN = ("ipo", "length_normalized", "simpo", "orpo")
+"""Losses of means over the tokens of an answer, not of sums."""
+METRICS = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies",
+           "logps/chosen", "logps/rejected")  # fmt: skip
+
+
+class DirectPreference(Task):
+    """The mean of a preference loss over pairs; see `preference_losses` for the formulas.
+
+    The batches are those of `PreferenceFile`. Policy and reference are evaluated without dropout.
+    Logged by pair: implicit rewards beta (log pi - log pi0), their margins and accuracies, and log
+    pi of the answers (`logps`), as sums or means over tokens as in the loss.
+
+    Args:
+        network: computes logits over the vocabulary, [N, K].
+        adjacency: pattern of the edges of attention; causal.
+        loss: "sigmoid" (DPO), "hinge", "ipo", "length_normalized", or without a reference "simpo"
+            or "orpo"; or "kto", to which chosen answers are desirable and rejected ones are not.
+        beta: inverse strength of the constraint to the reference.
+        label_smoothing: of "sigmoid" and "length_normalized": share of pairs that are swapped.
+        target_margin: gamma of "simpo".
+        reference_cache: folder of log-probabilities of the reference, computed before training;
+            None keeps a frozen copy of the trained weights instead.
+        options: those of `Task`.
+
+    Raises:
+        ValueError: when the loss is unknown, or beta is not positive.
+    """
+
+    @checked_options
+    def __init__(
+        self,
+        network: nn.Module,
+        adjacency: Pattern = Causal(),
+        *,
+        loss: Loss = "sigmoid",
+        beta: float = 0.1,
+        label_smoothing: float = 0.0,
+        target_margin: float = 0.5,
+        reference_cache: str | None = None,
+        **options: Unpack[TaskOptions],
+    ) -> None:
+        super().__init__(network, adjacency, **options)
+        if loss not in get_args(Loss):
+            raise ValueError(f"loss: got {loss!r}, expected one of {', '.join(get_args(Loss))}")
+        if not beta > 0:
+            raise ValueError(f"beta: got {beta}, expected a number above 0")
+        if loss == "kto" and reference_cache is not None:
+            raise ValueError(
+                "reference_cache: got a folder for loss 'kto', expected None; the mismatched "
+                "answers of KTO differ from batch to batch"
+            )
+        self.loss, self.beta = loss, beta
+        self.label_smoothing, self.target_margin = label_smoothing, target_margin
+        self.reference_cache = reference_cache
+        self.reference: Reference | None = None
+        self._cache_key: str | None = None
+        self.add_metrics({name: Mean() for name in ("loss", *METRICS)})
+
+    def configure_model(self) -> None:
+        """Add adapters, if any, and keep the reference, before the weights of a checkpoint."""
+        super().configure_model()
+        needs_copy = self.loss not in REFERENCE_FREE and self.reference_cache is None
+        if needs_copy and self.reference is None:
+            self.reference = FrozenReference(self.network)
+
+    def on_fit_start(self) -> None:
+        """Compute the cached log-probabilities of the reference, if asked for."""
+        if self.reference_cache is None or self.loss in REFERENCE_FREE:
+            return
+        key = self._cache_key or cache_key(self.network, self.adjacency)
+        cache = CachedReference(os.fspath(self.reference_cache), key)
+        if self._cache_key is None:  # a resumed run has other weights
+            cache.fill(self.network, self._all_batches(), self.adjacency)
+        self.reference, self._cache_key = cache, key
+
+    def _all_batches(self) -> Iterator[BatchLike]:
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        return chain(data.train_dataloader(), data.val_dataloader())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the name of the cache of the reference."""
+        checkpoint["reference_cache_key"] = self._cache_key
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the name of the cache of the reference."""
+        self._cache_key = checkpoint.get("reference_cache_key")
+
+    def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
+        """Return the mean loss over pairs, []."""
+        values, metrics = self._values(batch)
+        rows = len(lengths(batch)) // 2
+        for name, value in metrics.items():
+            self.log(f"train/{name}", value.mean().detach(), batch_size=rows)
+        count = torch.tensor(len(values), device=values.device)
+        return self.training_loss(values.sum(), count, rows=rows)
+
+    def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
+        """Return sums over the pairs, and their number."""
+        values, metrics = self._values(batch)
+        results = {"loss": values, **metrics}
+        counts = {name: torch.tensor(len(v), device=v.device) for name, v in results.items()}
+        return {n: (v.sum(), counts[n]) for n, v in results.items()}, len(lengths(batch)) // 2
+
+    def _values(self, batch: BatchLike) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the losses, and the metrics of each pair, [P]."""
+        log_p = answer_log_probs(self.network, batch, self.adjacency)
+        policy = self._by_answer(log_p, batch)
+        reference = torch.zeros_like(policy)
+        if self.loss not in REFERENCE_FREE:
+            reference = self._by_answer(self._reference_log_probs(batch), batch)
+        ratios = policy - reference
+        chosen, rejected = (self.beta * ratios.detach()).unbind(1)
+        metrics = {
+            "rewards/chosen": chosen,
+            "rewards/rejected": rejected,
+            "rewards/margins": chosen - rejected,
+            "rewards/accuracies": (chosen > rejected).float(),
+            "logps/chosen": policy.detach()[:, 0],
+            "logps/rejected": policy.detach()[:, 1],
+        }
+        return self._losses(policy, ratios, batch), metrics
+
+    def _losses(self, policy: Tensor, ratios: Tensor, batch: BatchLike) -> Tensor:
+        """Return the loss of each pair, [P], for "kto" of each answer, [2 P].
+
+        Args:
+            policy: log pi of chosen and rejected answers, [P, 2].
+            ratios: log pi - log pi0, [P, 2].
+            batch: of the answers.
+        """
+        margin, beta = ratios[:, 0] - ratios[:, 1], self.beta
+        if self.loss == "hinge":
+            return losses.hinge_loss(margin, beta=beta)
+        if self.loss == "ipo":
+            return losses.ipo_loss(margin, beta=beta)
+        if self.loss == "simpo":
+            return losses.simpo_loss(*policy.T, beta=beta, target_margin=self.target_margin)
+        if self.loss == "orpo":
+            return losses.orpo_loss(*policy.T, beta=beta)
+        if self.loss == "kto":
+            desirable = torch.tensor([True, False], device=ratios.device).repeat(len(ratios))
+            return losses.kto_loss(ratios.flatten(), desirable, self._kto_kl(batch), beta=beta)
+        return losses.dpo_loss(margin, beta=beta, label_smoothing=self.label_smoothing)
+
+    def _by_answer(self, log_p: Tensor, batch: BatchLike) -> Tensor:
+        """Return sums, or means, of chosen and rejected answers, [P, 2], from tokens [T]."""
+        reduce = mean_by_sample if self.loss in PER_TOKEN else sum_by_sample
+        return reduce(log_p, answer_samples(batch), len(lengths(batch))).view(-1, 2)
+
+    def _reference_log_probs(self, batch: BatchLike) -> Tensor:
+        assert self.reference is not None  # configure_model or on_fit_start has set it
+        return self.reference.log_probs(self.network, batch, self.adjacency)
+
+    @torch.no_grad()
+    def _kto_kl(self, batch: BatchLike) -> Tensor:
+        """Return the reference point of KTO, [], from answers to other prompts."""
+        other = rotate_answers(batch)
+        log_p = answer_log_probs(self.network, other, self.adjacency)
+        ratios = self._by_answer(log_p - self._reference_log_probs(other), other)
+        return losses.kto_kl(ratios.flatten())

@@ -1,0 +1,77 @@
+"""References: frozen copies of trained weights, of adapters, and cached log-probabilities."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.preferences import PAIRS, pair_batch, policy
+
+from graphformer.patterns import Causal, Window
+from graphformer.tasks.finetuning import add_lora
+from graphformer.tasks.post_training.reference import (
+    CachedReference,
+    FrozenReference,
+    answer_log_probs,
+    cache_key,
+)
+
+
+def test_a_frozen_copy_does_not_change_and_has_no_gradient() -> None:
+    network, batch = policy(dropout=0.5), pair_batch(PAIRS)
+    before = answer_log_probs(network, batch, Causal())
+    reference = FrozenReference(network)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.3)
+    after = answer_log_probs(network, batch, Causal())
+    found = reference.log_probs(network, batch, Causal())
+    assert torch.equal(found, before)
+    assert not torch.equal(after, before)
+    assert not found.requires_grad
+    assert network.training
+    assert list(reference.parameters()) == []
+
+
+def test_the_temperature_is_that_of_the_policy() -> None:
+    network, batch = policy(), pair_batch(PAIRS)
+    reference = FrozenReference(network)
+    found = reference.log_probs(network, batch, Causal(), temperature=0.7)
+    assert torch.equal(found, answer_log_probs(network, batch, Causal(), temperature=0.7))
+    assert not torch.equal(found, answer_log_probs(network, batch, Causal()))
+
+
+def test_the_reference_of_a_trained_adapter_is_that_adapter() -> None:
+    pytest.importorskip("peft")
+    network, batch = policy(), pair_batch(PAIRS)
+    without = answer_log_probs(network, batch, Causal())
+    add_lora(network, {"r": 2, "init_lora_weights": False})
+    before = answer_log_probs(network, batch, Causal())
+    assert not torch.allclose(before, without)
+    reference = FrozenReference(network)
+    trained = [p for p in network.parameters() if p.requires_grad]
+    size = sum(weight.numel() for weight in reference.buffers())
+    assert size == sum(p.numel() for p in trained) < sum(p.numel() for p in network.parameters())
+    with torch.no_grad():
+        for parameter in trained:
+            parameter.add_(0.3)
+    assert torch.equal(reference.log_probs(network, batch, Causal()), before)
+
+
+def test_cached_log_probabilities(tmp_path: Path) -> None:
+    network = policy().double()
+    batches = [pair_batch(PAIRS[:2]), pair_batch(PAIRS[2:])]
+    key = cache_key(network, Causal())
+    cache = CachedReference(tmp_path, key)
+    cache.fill(network, batches, Causal())
+    again = CachedReference(tmp_path, key)
+    both = pair_batch(PAIRS[2:] + PAIRS[:2])  # other batches of the same samples
+    expected = answer_log_probs(network, both, Causal())
+    torch.testing.assert_close(again.log_probs(network, both, Causal()), expected)
+    with pytest.raises(ValueError, match="reference_cache: got 1 samples that are not in"):
+        again.log_probs(network, pair_batch([([1, 2], [3, 4, 6]), PAIRS[1]]), Causal())
+    assert key != cache_key(network, Window(2, causal=True))
+    assert key != cache_key(network, Causal(), temperature=0.5)
+    assert key != cache_key(policy(2).double(), Causal())
+    assert key == cache_key(policy().double(), Causal())
