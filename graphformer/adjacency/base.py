@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from graphformer.adjacency.csr import CSR
 
 
+_computed_eagerly = torch.compiler.disable(
+    reason="set operations of adjacencies have results of data-dependent size; make the adjacency "
+    "outside of the compiled function, or compile without fullgraph=True"
+)
+"""Runs a function outside of the graph of torch.compile, in one break of it."""
+
+
 class Adjacency:
     """Which of N sources each of M targets attends to.
 
@@ -125,8 +132,6 @@ class Adjacency:
         return self.to_csr()._find_edges(target, source)
 
     def _check_nodes(self, target: Tensor, source: Tensor) -> None:
-        if torch.compiler.is_compiling():  # the check would break the graph
-            return
         check_range("target", target, self.shape[0])
         check_range("source", source, self.shape[1])
 
@@ -191,6 +196,7 @@ class Adjacency:
             networkx.set_edge_attributes(graph, _by_key(name, values, arcs), name)
         return graph
 
+    @_computed_eagerly
     def with_self_loops(self) -> Adjacency:
         """Add the missing edges i -> i, after all others in the edge order.
 
@@ -207,6 +213,7 @@ class Adjacency:
         missing = nodes[~self._contains(nodes, nodes)]
         return self.to_csr().append(missing, missing) if len(missing) else self
 
+    @_computed_eagerly
     def __or__(self, other: Adjacency) -> Adjacency:
         """The edges of either; `a | b | c` is `graphformer.adjacency.union([a, b, c])`."""
         merged = _merge((self, other))
@@ -216,6 +223,7 @@ class Adjacency:
             merged = replace(merged.to_csr(), is_union_of_parts=False)
         return merged
 
+    @_computed_eagerly
     @outside_inference_mode
     def __and__(self, other: Adjacency) -> Adjacency:
         """The edges of both; ordered by target, then source, unless one contains the other.
@@ -258,6 +266,10 @@ def check_range(name: str, nodes: Tensor, size: int) -> None:
     Raises:
         IndexError: when one is below 0 or at least `size`.
     """
+    if torch.compiler.is_compiling():  # an assertion in the graph, which needs no break of it
+        in_range = ((nodes >= 0) & (nodes < size)).all()
+        torch._assert_async(in_range, f"edge_index: expected {name}s from 0 to num_nodes - 1")
+        return
     if nodes.is_meta or not nodes.numel():
         return
     lowest, highest = int(nodes.min()), int(nodes.max())
@@ -309,6 +321,7 @@ class Bucket:
         return consecutive_rows(self.first_edges, self.num_edges)
 
 
+@_computed_eagerly
 def union(adjacencies: Sequence[Adjacency]) -> Adjacency:
     """Return the edges of any of the adjacencies; `part_mask` says in which each edge is.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import torch
@@ -36,6 +37,20 @@ class cached_property(Generic[T]):  # noqa: N801 - a decorator, as functools.cac
 def compute_uncached(instance: Any, name: str) -> Any:
     """Return the value of a cached property, computed now."""
     return outside_inference_mode(getattr(type(instance), name).compute)(instance)
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Compute constants of `torch.jit.trace`, which are not operations of the traced program."""
+    state = torch._C._get_tracing_state()
+    if state is None:
+        yield
+        return
+    torch._C._set_tracing_state(None)
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)
 
 
 def outside_inference_mode(function: Callable[P, T]) -> Callable[P, T]:

@@ -117,7 +117,9 @@ def from_edge_index(
         ValueError: when its shape is not [2, E], or a number of nodes is invalid or given twice.
         IndexError: when a node is out of range.
     """
-    edges = torch.as_tensor(edge_index).as_subclass(Tensor)
+    edges = edge_index
+    if not torch.compiler.is_compiling():  # tracers have subclasses of their own
+        edges = torch.as_tensor(edge_index).as_subclass(Tensor)
     if edges.dtype.is_floating_point or edges.dtype.is_complex or edges.dtype is torch.bool:
         raise TypeError(
             f"edge_index: got dtype {edges.dtype}, expected integers; convert it with .long()"
@@ -279,13 +281,16 @@ def _blocks(lengths: Lengths, source_lengths: Lengths | None) -> tuple[tuple[int
 def _sizes(name: str, lengths: Lengths) -> list[int]:
     if isinstance(lengths, Tensor) and lengths.ndim > 1:
         raise ValueError(f"{name}: got shape {tuple(lengths.shape)}, expected 1-D; flatten it")
-    numbers = lengths.tolist() if hasattr(lengths, "tolist") else lengths
+    is_plain = isinstance(lengths, int | Sequence)  # the first test, as symbols lack hasattr
+    numbers = lengths.tolist() if not is_plain and hasattr(lengths, "tolist") else lengths
     sizes = numbers if isinstance(numbers, Sequence) else [numbers]
     return [_count(name, size) for size in sizes]
 
 
 def _count(name: str, value: object) -> int:
     """Convert an integer of Python, numpy or torch from 0 up to 2^62; bools are refused."""
+    if isinstance(value, torch.SymInt):  # of torch.export with a dynamic size
+        return value  # type: ignore[return-value]
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:

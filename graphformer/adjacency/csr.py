@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from graphformer.adjacency.base import Adjacency, transposed_parts
-from graphformer.adjacency.cached_property import cached_property, outside_inference_mode
+from graphformer.adjacency.cached_property import (
+    cached_property,
+    outside_inference_mode,
+    untraced,
+)
 from graphformer.deprecated import renamed_attribute
 
 
@@ -48,6 +53,10 @@ class CSR(Adjacency):
 
     given = renamed_attribute("inverse_index")
 
+    def __post_init__(self) -> None:
+        if torch.jit.is_tracing():  # type: ignore[attr-defined]
+            self.__dict__["_is_traced"] = True
+
     @classmethod
     @outside_inference_mode
     def from_edges(
@@ -59,23 +68,25 @@ class CSR(Adjacency):
         """
         source, target = edge_index
         keys, order = (target * max(shape[1], 1) + source).sort(stable=True)
-        first = torch.ones_like(keys, dtype=torch.bool)
-        first[1:] = keys[1:] != keys[:-1]
-        is_coalesced = coalesce or bool(first.all())
+        first = keys != keys.roll(1)
+        first[:1] = True
+        # Numbers that depend on the data break the graph of a compiler, so there are fewer then.
+        is_traced = torch.compiler.is_compiling()
+        is_coalesced = coalesce or (not is_traced and bool(first.all()))
         # `slots[s]` is the column in the caller's list of the edge in slot s.
         slots, inverse_index = order[first] if coalesce else order, None
         edge_ids = slots
-        if len(slots) < len(order):
+        if coalesce and (is_traced or len(slots) < len(order)):
             # Number the remaining edges by their first occurrence in the caller's list.
             is_first = torch.zeros_like(first)
             is_first[slots] = True
             edge_ids = (is_first.cumsum(0) - 1)[slots]
             inverse_index = torch.empty_like(order)
             inverse_index[order] = edge_ids[first.cumsum(0) - 1]
-        if torch.equal(edge_ids, torch.arange(len(edge_ids), device=edge_ids.device)):
+        if not is_traced and _is_arange(edge_ids):
             edge_ids = None
         indptr = _indptr(target[slots], shape[0])
-        dtype = _index_dtype(len(slots), *shape)
+        dtype = torch.int64 if is_traced else _index_dtype(len(slots), *shape)
         indices = source[slots].to(dtype)
         return cls(indptr.to(dtype), indices, shape, edge_ids, inverse_index, is_coalesced)
 
@@ -173,6 +184,26 @@ class CSR(Adjacency):
             is_union_of_parts=self.is_union_of_parts,
         )
 
+    def with_self_loops(self) -> Adjacency:
+        """Add the missing edges i -> i, after all others in the edge order."""
+        targets, sources = self.shape
+        if not (torch.compiler.is_compiling() and self.is_coalesced and targets == sources):
+            return super().with_self_loops()
+        # Loops that are present already are coalesced: nothing branches on their number.
+        nodes = torch.arange(targets, device=self.device).expand(2, -1)
+        longer = CSR.from_edges(torch.cat([self.edge_index, nodes], dim=1), self.shape)
+        given = self.inverse_index
+        if given is None:
+            given = torch.arange(self.num_edges, device=self.device)
+        assert longer.inverse_index is not None
+        inverse_index = longer.inverse_index[given]
+        return replace(
+            longer,
+            inverse_index=inverse_index,
+            parts=self.parts,
+            is_union_of_parts=not self.parts,
+        )
+
     @outside_inference_mode
     def append(self, target: Tensor, source: Tensor) -> CSR:
         """Return a CSR with new edges after the present ones in the edge order."""
@@ -184,12 +215,17 @@ class CSR(Adjacency):
         new = torch.arange(self.num_edges, longer.num_edges, device=self.device)
         return replace(longer, inverse_index=torch.cat([self.inverse_index, new]))
 
+    def _compute(self, name: str) -> Any:
+        # In torch.jit.trace, what an adjacency from outside caches is a constant too.
+        with nullcontext() if "_is_traced" in self.__dict__ else untraced():
+            return super()._compute(name)
+
     def _contains(self, target: Tensor, source: Tensor) -> Tensor:
         return self._find_edges(target, source) >= 0
 
     def _find_edges(self, target: Tensor, source: Tensor) -> Tensor:
         """`find_edges` for nodes that are known to be in range."""
-        if not self.num_edges:
+        if not torch.compiler.is_compiling() and not self.num_edges:
             return torch.full_like(target, -1)
         # Slots are ordered by the key of their edge, so that a binary search finds it.
         keys = self.target * self.shape[1] + self.indices
@@ -202,6 +238,11 @@ class CSR(Adjacency):
 def _indptr(rows: Tensor, num_rows: int) -> Tensor:
     """The first index of each row among sorted row numbers, int64 [num_rows + 1]."""
     return torch.searchsorted(rows, torch.arange(num_rows + 1, device=rows.device))
+
+
+def _is_arange(numbers: Tensor) -> bool:
+    """Whether the numbers are 0, 1, 2, ..."""
+    return torch.equal(numbers, torch.arange(len(numbers), device=numbers.device))
 
 
 def _index_dtype(*sizes: int) -> torch.dtype:

@@ -40,6 +40,8 @@ def as_adjacency(edges: Adjacency | Tensor, num_nodes: int | tuple[int, int]) ->
             "edge_index [2, E]; make one with graphformer.from_edge_index, from_mask or "
             "from_networkx"
         )
+    if torch.compiler.is_exporting():  # its tensors and sizes are symbols
+        return _from_tensor(edges, num_nodes)
     return cached_by_tensor(edges, ("as", num_nodes), lambda: _from_tensor(edges, num_nodes))
 
 

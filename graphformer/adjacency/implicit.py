@@ -8,7 +8,9 @@ of rows and columns. Counting and listing the edges of all rules therefore take 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import accumulate
+from operator import index
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -18,7 +20,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from typing_extensions import Self
 
 from graphformer.adjacency.base import Adjacency, Bucket, consecutive_rows, transposed_parts
-from graphformer.adjacency.cached_property import cached_property, compute_uncached
+from graphformer.adjacency.cached_property import cached_property, compute_uncached, untraced
 from graphformer.adjacency.csr import CSR, _index_dtype
 
 
@@ -42,6 +44,8 @@ class Implicit(Adjacency):
 
     kernel: ClassVar[Literal["complete", "causal"] | None] = None
     """The name of the rule in dense attention kernels, None if they do not have it."""
+    setting_names: ClassVar[tuple[str, ...]] = ()
+    """The fields of the rule, in addition to those of all rules."""
 
     # Implemented by the subclasses ---------------------------------------------------------------
 
@@ -69,7 +73,8 @@ class Implicit(Adjacency):
     @cached_property
     def num_edges(self) -> int:
         """The number of edges E, counted without listing them."""
-        _, height, width, _ = self.boxes()
+        rule = self.to("cpu") if self.device.type == "meta" else self
+        _, height, width, _ = rule.boxes()
         return int((height * width).sum())
 
     @cached_property
@@ -106,6 +111,13 @@ class Implicit(Adjacency):
         """Return the edges, ordered by target, then source; cached."""
         return self._csr
 
+    def to_mask(self) -> Tensor:
+        """Return the dense bool mask [M, N], true where target i attends to source j."""
+        if not self.has_symbolic_sizes:
+            return super().to_mask()
+        target = torch.arange(self.shape[0], device=self.device).unsqueeze(1)
+        return self._contains(target, torch.arange(self.shape[1], device=self.device))
+
     @cached_property
     def _csr(self) -> CSR:
         first, height, width, stride = self.boxes()
@@ -131,27 +143,47 @@ class Implicit(Adjacency):
 
     # A rule is a constant of a compiled or exported program, guarded by its fields. Its cached
     # values are computed from real tensors while the program is traced, are stored in `_cache`,
-    # which is not guarded, and are constants too.
+    # which is not guarded, and are constants too. If a size is a symbol (torch.export with a
+    # dynamic number of nodes), they are computed by the program instead.
 
-    @torch.compiler.assume_constant_result
     def _compute(self, name: str) -> Any:
+        if self.has_symbolic_sizes:
+            return compute_uncached(self, name)
+        if not torch.compiler.is_dynamo_compiling():
+            return self._compute_cached(name)
+        if name == "T":  # a rule or a CSR, which cannot be a constant
+            return type(self).T.compute(self)  # type: ignore[attr-defined]
+        return _constant(type(self), self._settings(), name)
+
+    def _compute_cached(self, name: str) -> Any:
         values = self.__dict__.setdefault("_cache", {})
         if name not in values:
-            with _disable_current_modes():
+            with _disable_current_modes(), untraced():
                 values[name] = compute_uncached(self, name)
         return values[name]
 
+    def _settings(self) -> tuple[Any, ...]:
+        """The fields but for `parts`, which do not change the edges: blocks, device, others."""
+        # `index` makes constants of numbers that a compiler takes for variables.
+        blocks = tuple((index(first), index(second)) for first, second in self.blocks)
+        return (blocks, self.device, *(index(getattr(self, name)) for name in self.setting_names))
+
+    @property
+    def has_symbolic_sizes(self) -> bool:
+        """Whether a size is a symbol of torch.export, which has no number."""
+        return any(isinstance(size, torch.SymInt) for block in self.blocks for size in block)
+
     def bucket_mask(self, number: int) -> Tensor:
         """The dense mask of one sample of a bucket, bool [m, n]; cached, so it must not change."""
-        return self._bucket_mask(number)[0]
-
-    @torch.compiler.assume_constant_result
-    def _bucket_mask(self, number: int) -> list[Tensor]:
-        # In a list, as torch.compile mixes up constants that are single tensors.
-        return [self.buckets[number].block.dense_mask]
+        if torch.compiler.is_dynamo_compiling():
+            return _constant_mask(type(self), self._settings(), number)[0]
+        return self.buckets[number].block.dense_mask
 
     def _positions(self, lengths: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """The block of every target and its position in the block, int64 [M]."""
+        if len(lengths) == 1:  # its size may be a symbol
+            position = torch.arange(lengths[0], device=self.device)
+            return torch.zeros_like(position), position
         sizes = torch.tensor(lengths, dtype=torch.int64, device=self.device)
         numbers = torch.arange(len(lengths), device=self.device)
         block = numbers.repeat_interleave(sizes, output_size=sum(lengths))
@@ -160,7 +192,7 @@ class Implicit(Adjacency):
 
     def _offsets(self) -> tuple[Tensor, Tensor]:
         """The first source of every block and the number of its sources, int64 [B]."""
-        sizes = torch.tensor(self.source_lengths, dtype=torch.int64, device=self.device)
+        sizes = _as_tensor(self.source_lengths, self.device)
         return sizes.cumsum(0) - sizes, sizes
 
     def _runs(self, first: Tensor, width: Tensor) -> Boxes:
@@ -196,7 +228,7 @@ class Causal(Implicit):
         """Return the sources up to the target's position."""
         block, position = self._positions(self.lengths)
         offset, sources = self._offsets()
-        targets = torch.tensor(self.lengths, dtype=torch.int64, device=self.device)
+        targets = _as_tensor(self.lengths, self.device)
         width = (position + 1 + (sources - targets)[block]).clamp(min=0)
         return self._runs(offset[block], width)
 
@@ -204,6 +236,8 @@ class Causal(Implicit):
 @dataclass(frozen=True, repr=False)
 class Window(Implicit):
     """A node attends to nodes at most `radius` away; if `causal`, only to earlier ones."""
+
+    setting_names: ClassVar[tuple[str, ...]] = ("radius", "causal")
 
     radius: int = field(kw_only=True)
     causal: bool = field(default=False, kw_only=True)
@@ -229,6 +263,8 @@ class Window(Implicit):
 @dataclass(frozen=True, repr=False)
 class Grid(Implicit):
     """A node attends to nodes at most `radius` rows and columns away (Chebyshev distance)."""
+
+    setting_names: ClassVar[tuple[str, ...]] = ("radius",)
 
     radius: int = field(kw_only=True)
 
@@ -267,8 +303,43 @@ for _rule in (Complete, Causal, Window, Grid):
 torch.serialization.add_safe_globals([Complete, Causal, Window, Grid])
 
 
+@lru_cache(maxsize=64)
+def _rule(kind: type[Implicit], settings: tuple[Any, ...]) -> Implicit:
+    """The rule with these `_settings`, one object for all programs that have it as a constant."""
+    blocks, device, *others = settings
+    return kind(blocks, device=device, **dict(zip(kind.setting_names, others, strict=True)))
+
+
+@torch.compiler.assume_constant_result
+def _constant(kind: type[Implicit], settings: tuple[Any, ...], name: str) -> Any:
+    """A cached property of a rule that is made inside a compiled function."""
+    return _rule(kind, settings)._compute_cached(name)
+
+
+@torch.compiler.assume_constant_result
+def _constant_mask(kind: type[Implicit], settings: tuple[Any, ...], number: int) -> list[Tensor]:
+    """`bucket_mask`, in a list, as torch.compile mixes up constants that are single tensors."""
+    return [_rule(kind, settings).bucket_mask(number)]
+
+
+def _as_tensor(sizes: tuple[int, ...], device: torch.device) -> Tensor:
+    """The sizes as int64 [B]; a single one may be a symbol."""
+    if len(sizes) == 1:
+        return torch.full((1,), sizes[0], dtype=torch.int64, device=device)
+    return torch.tensor(sizes, dtype=torch.int64, device=device)
+
+
 def group_by_size(adjacency: Implicit) -> list[Bucket]:
     """Group the samples of an implicit adjacency by size, in order of first occurrence."""
+    if len(adjacency.blocks) == 1:
+        # Its edges are needed for values on edges only, which rules of symbolic size do not have.
+        count = 0 if adjacency.has_symbolic_sizes else adjacency.num_edges
+        return [Bucket(adjacency, 1, adjacency.shape, count, adjacency.kernel)]
+    if adjacency.has_symbolic_sizes:
+        raise ValueError(
+            "lengths: got several samples of symbolic length, expected a single one for a dynamic "
+            "number of nodes; export with fixed lengths, or with one sample"
+        )
     members: dict[tuple[int, int], list[int]] = {}
     for number, size in enumerate(adjacency.blocks):
         members.setdefault(size, []).append(number)

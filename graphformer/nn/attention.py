@@ -238,7 +238,7 @@ def split_inputs(
     check_nodes(x, "x")
     if source is not None:
         check_nodes(source, "source")
-    num_nodes = len(x), len(x if source is None else source)
+    num_nodes = x.shape[0], (x if source is None else source).shape[0]  # len() breaks symbols
     return x, source, resolve_single(adjacency, num_nodes=num_nodes, device=x.device)
 
 

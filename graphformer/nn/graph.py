@@ -103,7 +103,7 @@ class EdgeFeatureAttention(nn.Module):
             [N, C]; with `return_weights` also the weights, [E, H].
         """
         check_nodes(x, "x")
-        adjacency = resolve_single(adjacency, num_nodes=len(x), device=x.device)
+        adjacency = resolve_single(adjacency, num_nodes=x.shape[0], device=x.device)
         q, k, v = self.qkv(x).unflatten(1, (3, self.num_heads, -1)).unbind(1)
         result = edge_feature_attention(
             q,

@@ -56,7 +56,7 @@ def pool(x: Tensor, lengths: tuple[int, ...], how: Pool) -> Tensor:
         samples = x.unflatten(0, (len(lengths), lengths[0]))
         return samples.amax(1) if how == "max" else getattr(samples, how)(1)
     sample = torch.arange(len(lengths), device=x.device).repeat_interleave(
-        sizes, output_size=len(x)
+        sizes, output_size=x.shape[0]
     )
     if how == "max":
         index = sample.unsqueeze(1).expand_as(x)

@@ -67,7 +67,7 @@ def _record_weights(name: str, requested: list[bool], records: list[AttentionRec
         bound = signature(module.forward).bind(*args, **kwargs).arguments
         x, edges, source = bound["x"], bound["adjacency"], bound.get("source")
         source, x = x if isinstance(x, tuple) else (x if source is None else source, x)
-        edges = resolve_single(edges, num_nodes=(len(x), len(source)), device=x.device)
+        edges = resolve_single(edges, num_nodes=(x.shape[0], source.shape[0]), device=x.device)
         records.append(AttentionRecord(name, edges, result[1]))
         return result if requested.pop() else result[0]
 

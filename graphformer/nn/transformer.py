@@ -161,7 +161,7 @@ class Transformer(nn.Module):
         """Return each block with its positional inputs after x and its options."""
         check_options(options)
         check_nodes(x, "x")
-        per_block = resolve(adjacency, num_nodes=len(x), device=x.device)
+        per_block = resolve(adjacency, num_nodes=x.shape[0], device=x.device)
         if isinstance(per_block, Adjacency):
             per_block = [per_block] * len(self.blocks)
         if len(per_block) != len(self.blocks):

@@ -29,7 +29,7 @@ def check_inputs(adjacency: Adjacency | Tensor, **tensors: Tensor) -> Adjacency:
     if not (q.ndim == k.ndim == v.ndim == 3):
         raise ValueError(f"{names}: got {shapes(**tensors)}, expected [nodes, heads, width]")
     if isinstance(adjacency, Tensor):
-        adjacency = as_adjacency(adjacency, (len(q), len(k)))
+        adjacency = as_adjacency(adjacency, (q.shape[0], k.shape[0]))
     targets, sources = adjacency.shape
     if (q.shape[0], k.shape[0], v.shape[0]) != (targets, sources, sources):
         raise ValueError(
@@ -136,7 +136,7 @@ def check_edge_aligned(
     if values.dtype is torch.bool:
         raise TypeError(f"{name}: got bool, expected numbers; put a mask into the adjacency")
     inverse_index = adjacency.inverse_index if isinstance(adjacency, CSR) else None
-    if inverse_index is not None and values.ndim and len(values) == len(inverse_index):
+    if inverse_index is not None and values.ndim and values.shape[0] == inverse_index.shape[0]:
         values = _coalesced(name, values, inverse_index, num_edges)
     if not values.ndim or values.shape[0] != num_edges:
         raise ValueError(

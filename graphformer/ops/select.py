@@ -153,6 +153,8 @@ def auto_backend(
 ) -> str:
     """Return the name of the fastest backend for a call, by device and adjacency."""
     device = adjacency.device.type
+    if isinstance(adjacency, Implicit) and adjacency.has_symbolic_sizes:
+        return "sdpa"  # the edges of a symbolic number of nodes cannot be listed
     if device == "cuda":
         return auto_backend_on_cuda(
             function, adjacency, options, dtype, offset_bias=offset_bias, width=width

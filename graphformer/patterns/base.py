@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import lru_cache, partial, reduce
 from operator import and_, or_
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -122,7 +122,9 @@ def over_layout(
         make: makes the adjacency of samples with consecutive nodes.
         arguments: further arguments of `make`; hashable.
     """
-    adjacency = cached_adjacency(make, sizes, *arguments)
+    # Compilers cannot trace the cache, nor hash symbolic sizes.
+    cached = make if torch.compiler.is_compiling() else partial(cached_adjacency, make)
+    adjacency = cached(sizes, *arguments)
     if order is None:
         return adjacency
     edges = order[adjacency.edge_index.to(order.device)]
@@ -135,6 +137,7 @@ def cached_adjacency(make: Callable[..., Adjacency], *arguments: Any) -> Adjacen
     return make(*arguments)
 
 
+@torch.compiler.disable(reason="set operations of adjacencies are computed eagerly, and cached")
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)
 def _combine_cached(combine: Callable[..., Adjacency], *operands: Adjacency) -> Adjacency:

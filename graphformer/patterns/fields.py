@@ -53,7 +53,7 @@ def sample_layout(batch: BatchLike | Layout) -> tuple[tuple[int, ...], Tensor | 
     """
     sizes = getattr(batch, "lengths", None)
     if sizes is not None:
-        return tuple(map(int, sizes)), None
+        return tuple(n if isinstance(n, torch.SymInt) else int(n) for n in sizes), None
     ptr, sample = getattr(batch, "ptr", None), getattr(batch, "batch", None)
     if ptr is not None:
         borders = ptr.tolist()

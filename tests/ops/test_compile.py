@@ -99,3 +99,35 @@ def test_compile_with_relative_positions(relative):
     for positions in (places, None):
         out = compiled(x, adjacency, positions)
         torch.testing.assert_close(out, model(x, adjacency, positions))
+
+
+GIVEN = random_edges(21, 21, 31)
+MADE_INSIDE = {
+    "causal": lambda n: gf.causal(n),
+    "window": lambda n: gf.window([3, n - 3], 1),
+    "from_edge_index": lambda n: gf.from_edge_index(GIVEN, n),
+    "union": lambda n: gf.window(n, 2) | gf.complete([10, n - 10]),
+    "intersection": lambda n: gf.window(n, 2) & gf.causal(n),
+    "self-loops": lambda n: gf.from_edge_index(GIVEN, n).with_self_loops(),
+    "pattern": lambda n: gf.patterns.Window(2) | gf.patterns.Causal(),
+}
+SET_OPERATIONS = ("union", "intersection", "pattern")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[pytest.mark.slow] if n in ("intersection", "pattern") else [])
+        for n in MADE_INSIDE
+    ],
+)
+def test_an_adjacency_made_inside(name):
+    model, _, _ = setup("complete")
+
+    def forward(x):
+        return model(x, MADE_INSIDE[name](x.shape[0]))
+
+    compiled = torch.compile(forward, backend="aot_eager", fullgraph=name not in SET_OPERATIONS)
+    for x in (torch.randn(21, 10), torch.randn(23, 10)):
+        torch.testing.assert_close(compiled(x), forward(x))
+    compiled(x).sum().backward()
