@@ -62,6 +62,16 @@ def drop_weights(weights: Tensor, dropout: float, seed: Tensor | None) -> Tensor
     return weights / (1 - dropout) if dropout < 1 else weights
 
 
+def finite_nodes(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Replace the nodes of x [N, H, D] that are not finite by zeros; return which are not, [N].
+
+    A dense product multiplies the values of absent edges by zero, and zero times NaN is NaN. A
+    backend whose products cover several samples so keeps NaN and infinity within theirs.
+    """
+    invalid = ~x.isfinite().flatten(1).all(1)
+    return x.masked_fill(invalid[:, None, None], 0), invalid
+
+
 def keep_scale(dropout: float) -> float:
     """The factor of the elements that dropout keeps; 0 if it keeps none."""
     return 1 / (1 - dropout) if dropout < 1 else 0.0

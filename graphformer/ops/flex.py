@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import cache, lru_cache
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency, Grid, Implicit
-from graphformer.ops.common import AttentionOptions
+from graphformer.ops.common import AttentionOptions, finite_nodes
 from graphformer.ops.offset_bias import OffsetBias
 
 BLOCK = 128
@@ -72,6 +73,10 @@ def attention(
     if not adjacency.num_edges:
         zero = sum(x[:0].sum() for x in (q, k, v))  # keeps the output in the autograd graph
         return v.new_zeros(len(q), q.shape[1], v.shape[2]) + zero, None
+    invalid: Tensor | None = None
+    if any(len(rule.blocks) > 1 for rule in rules_of(adjacency)):
+        (q, invalid), (k, bad_keys), (v, bad_values) = map(finite_nodes, (q, k, v))
+        invalid = invalid | _reached(bad_keys | bad_values, *rules_of(adjacency))
     out = _kernel(q.is_cuda)(
         *(x.transpose(0, 1).unsqueeze(0) for x in (q, k, v)),
         score_mod=None if offset_bias is None else _score_mod(offset_bias, adjacency),
@@ -79,7 +84,36 @@ def attention(
         scale=scale,
         enable_gqa=k.shape[1] != q.shape[1],
     )
-    return out.squeeze(0).transpose(0, 1), None
+    out = out.squeeze(0).transpose(0, 1)
+    return out if invalid is None else out.masked_fill(invalid[:, None, None], torch.nan), None
+
+
+def _reached(invalid: Tensor, *rules: Implicit) -> Tensor:
+    """Which targets have an invalid source in a sample of theirs, bool [M]."""
+    reached = []
+    for ends, samples in zip(*_samples(*rules), strict=True):
+        count = torch.nn.functional.pad(invalid.cumsum(0), (1, 0))[ends].diff()
+        reached.append((count > 0)[samples])
+    return torch.stack(reached).any(0)
+
+
+@torch.compiler.assume_constant_result
+def _samples(*rules: Implicit) -> tuple[list[Tensor], list[Tensor]]:
+    """For each rule, the borders of samples among sources, [B + 1], and each target's sample."""
+    with _disable_current_modes(), torch.inference_mode(False):
+        return _cached_samples(*rules)
+
+
+@lru_cache(maxsize=32)
+def _cached_samples(*rules: Implicit) -> tuple[list[Tensor], list[Tensor]]:
+    borders, samples = [], []
+    for rule in rules:
+        ends = list(accumulate(rule.source_lengths, initial=0))
+        borders.append(torch.tensor(ends, device=rule.device))
+        lengths = torch.tensor(rule.lengths, dtype=torch.int64)
+        sample = torch.arange(len(lengths)).repeat_interleave(lengths)
+        samples.append(sample.to(rule.device))
+    return borders, samples
 
 
 def rules_of(adjacency: Adjacency) -> tuple[Implicit, ...]:

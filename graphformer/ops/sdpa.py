@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from graphformer.adjacency import CSR, Adjacency, Bucket
-from graphformer.ops.common import AttentionOptions
+from graphformer.ops.common import AttentionOptions, finite_nodes
 from graphformer.ops.offset_bias import OffsetBias
 
 APPLIES_OFFSET_BIAS = True
@@ -58,6 +58,12 @@ def attention(
         bias = bias[adjacency.edge_ids]
     settings = _Settings(scale=scale, dropout_p=options["dropout"])
     buckets = adjacency.buckets
+    if isinstance(adjacency, CSR):  # one product over all samples, which are not known
+        (q, bad_queries), (k, bad_keys), (v, bad_values) = map(finite_nodes, (q, k, v))
+        out = _attend_bucket(q, k, v, bias, offset_bias, adjacency, 0, **settings)
+        invalid = bad_queries.unsqueeze(1) | bad_keys | bad_values  # [M, N]
+        reached = (adjacency.dense_mask & invalid).any(1)
+        return out.masked_fill(reached[:, None, None], torch.nan), None
     if len(buckets) == 1:
         return _attend_bucket(q, k, v, bias, offset_bias, adjacency, 0, **settings), None
     outs = []
