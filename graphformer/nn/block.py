@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 from typing_extensions import Unpack
@@ -11,6 +12,9 @@ from graphformer.adjacency import Adjacency
 from graphformer.nn.dropout import Dropout
 from graphformer.nn.kv_cache import KVCache
 from graphformer.nn.options import BlockOptions, LayerOptions
+
+BlockLayout = Literal["sequential", "parallel", "parallel_shared_norm", "sandwich"]
+"""How the parts of a pre-norm block are connected, see `Block`."""
 
 
 class Block(nn.Module):
@@ -24,8 +28,16 @@ class Block(nn.Module):
         norm1, norm2: normalisation of the attention's and of the feed-forward net's input.
         norm_first: pre-norm, x + f(norm(x)); else post-norm, norm(x + f(x)).
         dropout: probability of dropping a unit before it is added to the residual stream.
+        layout: of a pre-norm block. "sequential": x + f(norm1(x)), then x + g(norm2(x)).
+            "parallel": x + f(norm1(x)) + g(norm2(x)), as in GPT-NeoX; "parallel_shared_norm" has
+            norm1 for both, as PaLM and Phi. "sandwich" also normalises what is added, as Gemma 2.
+        post_norms: the two further norms of a "sandwich".
 
-    Source: Vaswani et al., 2017, section 3.1; pre-norm: Xiong et al., 2020.
+    Raises:
+        ValueError: when the layout needs pre-norm or has other norms than those given.
+
+    Source: Vaswani et al., 2017, section 3.1; pre-norm: Xiong et al., 2020; parallel: Wang and
+    Komatsuzaki, 2021 (GPT-J).
     """
 
     def __init__(
@@ -33,24 +45,47 @@ class Block(nn.Module):
         attention: nn.Module,
         mlp: nn.Module,
         norm1: nn.Module,
-        norm2: nn.Module,
+        norm2: nn.Module | None,
         *,
         norm_first: bool = True,
         dropout: float = 0.0,
+        layout: BlockLayout = "sequential",
+        post_norms: tuple[nn.Module, nn.Module] | None = None,
     ) -> None:
         super().__init__()
+        if layout != "sequential" and not norm_first:
+            raise ValueError(f"layout: got {layout!r} for a post-norm block, expected 'sequential'")
+        if (norm2 is None) != (layout == "parallel_shared_norm"):
+            raise ValueError(f"norm2: got {norm2} for layout {layout!r}, which has another number")
+        if (post_norms is None) != (layout != "sandwich"):
+            raise ValueError(f"post_norms: got {post_norms} for layout {layout!r}")
         self.attention, self.mlp = attention, mlp
         self.norm1, self.norm2 = norm1, norm2
-        self.norm_first = norm_first
+        if post_norms is not None:
+            self.post_norm1, self.post_norm2 = post_norms
+        self.norm_first, self.layout = norm_first, layout
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, adjacency: Adjacency, **options: Unpack[BlockOptions]) -> Tensor:
         """Return [N, C] of x [N, C]; the options are those of the attention."""
+        if self.layout != "sequential":
+            return self._with_layout(x, adjacency, options)
+        assert self.norm2 is not None
         if self.norm_first:
             x = x + self.dropout(self.attention(self.norm1(x), adjacency, **options))
             return x + self.dropout(self.mlp(self.norm2(x)))
         x = self.norm1(x + self.dropout(self.attention(x, adjacency, **options)))
         return self.norm2(x + self.dropout(self.mlp(x)))
+
+    def _with_layout(self, x: Tensor, adjacency: Adjacency, options: BlockOptions) -> Tensor:
+        h = self.norm1(x)
+        attended = self.attention(h, adjacency, **options)
+        if self.layout == "sandwich":
+            assert self.norm2 is not None
+            x = x + self.dropout(self.post_norm1(attended))
+            return x + self.dropout(self.post_norm2(self.mlp(self.norm2(x))))
+        h = h if self.norm2 is None else self.norm2(x)
+        return x + self.dropout(attended) + self.dropout(self.mlp(h))
 
 
 class DecoderBlock(nn.Module):

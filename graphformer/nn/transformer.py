@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 import torch
@@ -13,7 +13,7 @@ from typing_extensions import Unpack
 from graphformer.adjacency import Adjacency
 from graphformer.deprecated import renamed_keywords
 from graphformer.nn.attention import MultiHeadAttention, check_nodes
-from graphformer.nn.block import Block, DecoderBlock
+from graphformer.nn.block import Block, BlockLayout, DecoderBlock
 from graphformer.nn.feedforward import FeedForward
 from graphformer.nn.options import LayerOptions, TransformerOptions, check_options
 from graphformer.patterns import AdjacencyLike, resolve
@@ -32,8 +32,10 @@ class TransformerArguments(TypedDict, total=False):
     attention_dropout: float
     attention: Callable[[int], nn.Module] | None
     mlp: Callable[[int], nn.Module] | None
-    position_encoding: nn.Module | None
+    position_encoding: nn.Module | Sequence[nn.Module] | None
     source_dim: int | None
+    cross_attention: Callable[[int], nn.Module] | None
+    layout: BlockLayout
     activation_checkpointing: bool
 
 
@@ -58,9 +60,12 @@ class Transformer(nn.Module):
             `MultiHeadAttention` of the sizes above.
         mlp: builds the feed-forward net of block i, `mlp(i)`; `FeedForward` by default.
         position_encoding: positions that act within attention, `Rotary`, `ALiBi` or
-            `RelativeBias`; all blocks share it.
+            `RelativeBias`; all blocks share it, unless there is one per block.
         source_dim: width of the sources of cross-attention in every block, as in a decoder; None
             for blocks without cross-attention.
+        cross_attention: builds the cross-attention of block i, `cross_attention(i)`; by default
+            `MultiHeadAttention` of the sizes above.
+        layout: how the parts of a block are connected, see `Block`.
         activation_checkpointing: whether to store only the input of each block in training, and
             recompute the rest in the backward pass.
 
@@ -84,8 +89,10 @@ class Transformer(nn.Module):
         attention_dropout: float = 0.0,
         attention: Callable[[int], nn.Module] | None = None,
         mlp: Callable[[int], nn.Module] | None = None,
-        position_encoding: nn.Module | None = None,
+        position_encoding: nn.Module | Sequence[nn.Module] | None = None,
         source_dim: int | None = None,
+        cross_attention: Callable[[int], nn.Module] | None = None,
+        layout: BlockLayout = "sequential",
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -108,19 +115,24 @@ class Transformer(nn.Module):
             net = feed_forward() if mlp is None else mlp(number)
             settings: dict[str, Any] = {"norm_first": norm_first, "dropout": dropout}
             if source_dim is None:
-                return Block(own, net, norm(dim), norm(dim), **settings)
+                norm2 = None if layout == "parallel_shared_norm" else norm(dim)
+                post = (norm(dim), norm(dim)) if layout == "sandwich" else None
+                return Block(own, net, norm(dim), norm2, layout=layout, post_norms=post, **settings)
+            across = multi_head(source_dim) if cross_attention is None else cross_attention(number)
             norms = norm(dim), norm(dim), norm(dim)
-            return DecoderBlock(own, multi_head(source_dim), net, *norms, **settings)
+            return DecoderBlock(own, across, net, *norms, **settings)
 
         self.blocks = nn.ModuleList(block(number) for number in range(depth))
         self.norm = norm(dim) if norm_first else nn.Identity()
+        if isinstance(position_encoding, Sequence):
+            position_encoding = nn.ModuleList(position_encoding)
         self.relative = position_encoding  # the name in state dicts
         self.dim, self.source_dim = dim, source_dim
         self.activation_checkpointing = activation_checkpointing
 
     @property
     def position_encoding(self) -> nn.Module | None:
-        """Positions that act within attention; None if there are none."""
+        """Positions that act within attention, a `ModuleList` if per block; None without any."""
         return self.relative
 
     def forward(
@@ -173,14 +185,34 @@ class Transformer(nn.Module):
         cache = shared.pop("cache", None)
         source, source_adjacency = (shared.pop(n, None) for n in ("source", "source_adjacency"))
         across = self._cross_inputs(source, source_adjacency)
-        if self.position_encoding is not None and len(per_block):
-            encoded = self.position_encoding(positions, per_block[0])
-            self._check_not_given(encoded, shared)
-            shared |= encoded
+        encoded = self._encoded_positions(positions, per_block)
+        for each in encoded[:1]:
+            self._check_not_given(each, shared)
         return [
-            (block, (edges, *across), shared if cache is None else {**shared, "cache": cache[i]})
-            for i, (block, edges) in enumerate(zip(self.blocks, per_block, strict=True))
+            (
+                block,
+                (edges, *across),
+                {**shared, **own} if cache is None else {**shared, **own, "cache": cache[i]},
+            )
+            for i, (block, edges, own) in enumerate(
+                zip(self.blocks, per_block, encoded, strict=True)
+            )
         ]
+
+    def _encoded_positions(
+        self, positions: Tensor | None, per_block: Sequence[Adjacency]
+    ) -> list[LayerOptions]:
+        """Return the options that the position encoding of each block computes, each once."""
+        encodings = self.position_encoding
+        if encodings is None:
+            return [{} for _ in per_block]
+        if not isinstance(encodings, nn.ModuleList):
+            encodings = [encodings] * len(per_block)
+        results: dict[nn.Module, LayerOptions] = {}
+        for encoding, edges in zip(encodings, per_block, strict=True):
+            if encoding not in results:
+                results[encoding] = encoding(positions, edges)
+        return [results[encoding] for encoding in encodings]
 
     def _run_block(
         self, block: nn.Module, x: Tensor, inputs: tuple[Any, ...], options: dict[str, Any]

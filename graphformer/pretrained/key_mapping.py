@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
+from graphformer.pretrained.checkpoint_io import TensorReader
 from graphformer.pretrained.families import Family, Kind, Table
 
 StoredShapes: TypeAlias = Mapping[str, tuple[int, ...]]
@@ -22,12 +24,24 @@ class CheckpointSlice(NamedTuple):
         rows: start and end in the parameter.
         shape: of the stored tensor.
         transposed: whether the tensor is stored transposed.
+        heads: number of heads H if the rows are stored as [H, 3, D], queries, keys and values of
+            each head in turn; None for [3, H, D], those of all heads in turn.
     """
 
     keys: tuple[str, ...]
     rows: tuple[int, int]
     shape: tuple[int, ...]
     transposed: bool
+    heads: int | None = None
+
+    def read(self, tensors: TensorReader, key: str, parameter: Tensor) -> None:
+        """Copy a stored tensor to its rows of a parameter."""
+        if self.heads is None:
+            tensors.read_into(key, self.view(parameter))
+            return
+        stored = torch.empty(self.shape, dtype=parameter.dtype, device=parameter.device)
+        tensors.read_into(key, stored)
+        parameter.copy_(stored.unflatten(0, (self.heads, 3, -1)).transpose(0, 1).flatten(0, 2))
 
     def view(self, parameter: Tensor) -> Tensor:
         """Return the rows as a view with the shape of the stored tensor."""
@@ -41,6 +55,8 @@ class CheckpointSlice(NamedTuple):
         if not self.shape:
             return parameter.detach().clone()
         rows = parameter.detach()[self.rows[0] : self.rows[1]]
+        if self.heads is not None:
+            rows = rows.unflatten(0, (3, self.heads, -1)).transpose(0, 1)
         return (rows.T if self.transposed else rows.reshape(self.shape)).contiguous()
 
 
@@ -141,7 +157,8 @@ def _slices(
         if mark == "V":
             shape = next(stored for end, stored in shapes.items() if keys[0].endswith(end))
         shape = shape[::-1] if transposed else shape
-        slices.append(CheckpointSlice(keys, (first, first + size), shape, transposed))
+        heads = _attention(model, name).heads[0] if mark == "H" else None
+        slices.append(CheckpointSlice(keys, (first, first + size), shape, transposed, heads))
         first += size
     return slices
 
@@ -159,9 +176,14 @@ def _expand_braces(text: str) -> Iterator[str]:
 def _slice_sizes(model: nn.Module, name: str, count: int, parameter: Tensor) -> list[int]:
     """Return the rows of each slice: those of queries, keys and values, or equal shares."""
     if count == 3:
-        attention: Any = model.get_submodule(name.rsplit(".", 2)[0])
+        attention = _attention(model, name)
         return [heads * attention.head_dim for heads in attention.heads]
     return [len(parameter) // count] * count
+
+
+def _attention(model: nn.Module, name: str) -> Any:
+    """Return the attention module that has the parameter `name` in its map to q, k and v."""
+    return model.get_submodule(name.rsplit(".", 2)[0])
 
 
 def _matches(pattern: str, key: str) -> bool:

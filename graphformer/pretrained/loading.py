@@ -301,7 +301,7 @@ def _load(
     for mapped, keys in found.items():
         memory = torch.empty(mapped.parameter.shape, dtype=dtype, device=device)
         for part, key in zip(mapped.slices, keys, strict=True):
-            tensors.read_into(key, part.view(memory))
+            part.read(tensors, key, memory)
         _set_parameter(model, mapped, memory)
     for mapped in new:
         memory = torch.empty(mapped.parameter.shape, dtype=dtype, device=device)

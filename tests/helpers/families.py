@@ -54,3 +54,53 @@ ENCODERS: dict[str, Case] = {
     ),
     "mpnet": encoder("MPNet", HEADS, ENCODER | {"pad_token_id": 1}, pad=1),
 }
+
+DECODER = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 37,
+    "max_position_embeddings": 53,
+    "num_labels": 5,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": 0,
+}
+NEOX = ("GPTNeoXForCausalLM", "GPTNeoXModel", "GPTNeoXForSequenceClassification",
+        "GPTNeoXForTokenClassification")  # fmt: skip
+OPT = DECODER | {"ffn_dim": 37}
+
+DECODERS: dict[str, Case] = {
+    "opt": Case("OPTConfig", ("OPTForCausalLM", "OPTModel", "OPTForSequenceClassification"), OPT),
+    "opt-post-norm": Case(
+        "OPTConfig",
+        ("OPTForCausalLM",),
+        OPT | {"do_layer_norm_before": False, "enable_bias": False, "tie_word_embeddings": False},
+    ),
+    "gpt-neox": Case("GPTNeoXConfig", NEOX, DECODER),
+    "gpt-neox-sequential": Case(
+        "GPTNeoXConfig",
+        NEOX[:1],
+        DECODER
+        | {"use_parallel_residual": False, "attention_bias": False, "hidden_act": "gelu_new"}
+        | {
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 500.0,
+                "partial_rotary_factor": 0.5,
+            }
+        },
+    ),
+    "phi": Case(
+        "PhiConfig",
+        ("PhiForCausalLM", "PhiModel", "PhiForSequenceClassification", "PhiForTokenClassification"),
+        DECODER,
+    ),
+    "phi-grouped": Case(
+        "PhiConfig",
+        ("PhiForCausalLM",),
+        DECODER | {"num_attention_heads": 4, "num_key_value_heads": 2, "qk_layernorm": True},
+    ),
+}
+"""The first model of each has a language modeling head."""

@@ -3,7 +3,10 @@
 from graphformer.pretrained.families.bert import BERT
 from graphformer.pretrained.families.clip import CLIP
 from graphformer.pretrained.families.decoders.gpt2 import GPT2
+from graphformer.pretrained.families.decoders.gpt_neox import GPT_NEOX
 from graphformer.pretrained.families.decoders.llama import LLAMA, MISTRAL, QWEN2, QWEN3
+from graphformer.pretrained.families.decoders.opt import OPT
+from graphformer.pretrained.families.decoders.phi import PHI
 from graphformer.pretrained.families.distilbert import DISTILBERT
 from graphformer.pretrained.families.electra import ELECTRA
 from graphformer.pretrained.families.family import Family, Kind, Table
@@ -19,9 +22,12 @@ FAMILIES: dict[str, Family] = {
     "distilbert": DISTILBERT,
     "electra": ELECTRA,
     "gpt2": GPT2,
+    "gpt_neox": GPT_NEOX,
     "llama": LLAMA,
     "mistral": MISTRAL,
     "mpnet": MPNET,
+    "opt": OPT,
+    "phi": PHI,
     "qwen2": QWEN2,
     "qwen3": QWEN3,
     "roberta": ROBERTA,

@@ -36,7 +36,7 @@ Table: TypeAlias = Mapping[str, str]
 `#` is the number of a block, `*` is weight or bias. `{a,b}` are tensors that are concatenated
 along their rows in our models; `a|b` are alternative keys of one tensor, the first of which is
 written; `^T` marks a matrix that is stored transposed, and `^V` one that is stored with another
-shape, see `Family.stored_shapes`.
+shape, see `Family.stored_shapes`; `^H` marks queries, keys and values that are stored head by head.
 """
 
 

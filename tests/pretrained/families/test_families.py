@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.checkpoints import compare
-from helpers.families import ENCODERS, Case
+from helpers.checkpoints import TEXTS, compare
+from helpers.families import DECODERS, ENCODERS, Case
 
 import graphformer as gf
 
-CASES = {**ENCODERS}
+CASES = {**ENCODERS, **DECODERS}
 MODELS = [(name, model) for name, case in CASES.items() for model in case.models]
 
 
@@ -47,3 +47,20 @@ def test_there_and_back(make, transformers, tmp_path, name: str, model: str):
     twice = gf.from_pretrained(tmp_path).state_dict()
     for key, tensor in ours.state_dict().items():
         assert torch.equal(twice[key], tensor), key
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_greedy_texts(make, name: str):
+    theirs = made(make, CASES[name], CASES[name].models[0])
+    with torch.no_grad():  # so that tokens matter more than biases
+        theirs.get_input_embeddings().weight.normal_()
+        theirs.get_output_embeddings().weight.normal_()
+    ours = gf.from_pretrained(theirs)
+    options = {"max_new_tokens": 17, "do_sample": False}
+    expected = [
+        theirs.generate(ids, attention_mask=torch.ones_like(ids), **options)[0].tolist()
+        for ids in (torch.tensor([text]) for text in TEXTS)
+    ]
+    assert len({tuple(text[-17:]) for text in expected}) > 1, "the texts differ"
+    for cache in (True, False):
+        assert ours.generate(TEXTS, max_new_tokens=17, temperature=0, cache=cache) == expected

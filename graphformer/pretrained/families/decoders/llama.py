@@ -124,8 +124,14 @@ def build(
     return Model(embedding, transformer, head, adjacency=adjacency(config, depth))
 
 
-def rotary(config: Config, width: int) -> Rotary:
+def rotary(config: Config, width: int, *, share: float | None = None) -> Rotary:
     """Build rotary positions from a config with `rope_scaling` or, newer, `rope_parameters`.
+
+    Args:
+        config: of the checkpoint.
+        width: of a head.
+        share: of a head that is rotated if the config has no `partial_rotary_factor`; None for
+            families that rotate whole heads.
 
     Raises:
         ValueError: when the kind of scaling is not supported, or layers differ.
@@ -135,8 +141,11 @@ def rotary(config: Config, width: int) -> Rotary:
     if any(isinstance(value, dict) for value in settings.values()):
         raise ValueError(f"{origin}: got settings by layer type, expected the same for all layers")
     rope = Config({**config.values, **settings}, origin)
-    base = rope.get("rope_theta", 10_000.0)
-    rope.check_unset(1.0, "partial_rotary_factor", accepted=(1,))
+    base = rope.get("rope_theta", rope.get("rotary_emb_base", 10_000.0))
+    if share is None:
+        rope.check_unset(1.0, "partial_rotary_factor", accepted=(1,))
+    else:
+        width = int(width * rope.get("partial_rotary_factor", share))
     kind = settings.get("rope_type", settings.get("type", "default"))
     Config({"rope_type": kind}, origin).check_unset(
         "default", "rope_type", accepted=("linear", "llama3")
