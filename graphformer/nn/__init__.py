@@ -11,6 +11,7 @@ from graphformer.nn.edge_bias import (
     PartBias,
     PathBias,
     TypeBias,
+    log_weight_bias,
 )
 from graphformer.nn.embedding import Embedding
 from graphformer.nn.encodings import GraphEmbedding
@@ -65,6 +66,7 @@ __all__ = [
     "JumpingTransformer",
     "KVCache",
     "PartBias",
+    "log_weight_bias",
     "LatentAttention",
     "MixtureOfExperts",
     "MultiHeadAttention",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,10 @@ from graphformer.patterns.fields import require_tensor
 
 if TYPE_CHECKING:
     from graphformer.batch_type import BatchLike
+
+
+EdgeWeightMode = Literal["multiply", "log_bias"]
+"""How edge weights enter attention: as factors of the logits, or by their logarithm as a bias."""
 
 
 class PartBias(nn.Module):
@@ -163,13 +167,28 @@ class EdgeEncoder(nn.Module):
         biases: called as `bias(batch, adjacency)` -> [E, H] or None; the bias is their sum.
         features: width of `batch.edge_attr`, which becomes `edge_attr`, zero for edges not in the
             data; 0 for no such option.
-        weighted: whether `batch.edge_weight` becomes `edge_weight`, 1 for edges not in the data.
+        weighted: whether `batch.edge_weight` is read, 1 for edges not in the data.
+        edge_weight_mode: "multiply" multiplies the logits by it; "log_bias" adds its logarithm, as
+            `log_weight_bias`.
+
+    Raises:
+        ValueError: for an unknown `edge_weight_mode`.
     """
 
     def __init__(
-        self, biases: Sequence[nn.Module] = (), *, features: int = 0, weighted: bool = False
+        self,
+        biases: Sequence[nn.Module] = (),
+        *,
+        features: int = 0,
+        weighted: bool = False,
+        edge_weight_mode: EdgeWeightMode = "multiply",
     ) -> None:
         super().__init__()
+        if edge_weight_mode not in get_args(EdgeWeightMode):
+            raise ValueError(
+                f"edge_weight_mode: got {edge_weight_mode!r}, expected 'multiply' or 'log_bias'"
+            )
+        self.edge_weight_mode = edge_weight_mode
         self.biases = nn.ModuleList(biases)
         self.features, self.weighted = features, weighted
 
@@ -182,15 +201,47 @@ class EdgeEncoder(nn.Module):
         """Return the options for one adjacency, in the order of its edges."""
         options: LayerOptions = {}
         biases = [bias for module in self.biases if (bias := module(batch, adjacency)) is not None]
+        if self.weighted:
+            weight = require_tensor(batch, "edge_weight", "the model has edge weights")
+            weight = edge_values(adjacency, batch.edge_index, weight, fill=1)
+            if self.edge_weight_mode == "multiply":
+                options["edge_weight"] = weight
+            else:
+                biases.append(log_weight_bias(weight.reshape(len(weight), -1)))
         if biases:
-            options["bias"] = torch.stack(biases).sum(0)
+            options["bias"] = sum(biases[1:], start=biases[0])
         if self.features:
             features = edge_features(batch, self.features)
             options["edge_attr"] = edge_values(adjacency, batch.edge_index, features)
-        if self.weighted:
-            weight = require_tensor(batch, "edge_weight", "the model has edge weights")
-            options["edge_weight"] = edge_values(adjacency, batch.edge_index, weight, fill=1)
         return options
+
+
+def log_weight_bias(edge_weight: Tensor) -> Tensor:
+    r"""Return log w for weights w >= 0, minus infinity for 0: a `bias` that scales the attention.
+
+    With it the attention is proportional to w, and an edge of weight 0 is absent:
+
+    .. math:: \alpha_{ij} \propto w_{ij} \exp(s\, q_i \cdot k_j)
+
+    `edge_weight` of the attention functions multiplies the logits instead, so that an edge of
+    weight 0 has the logit 0 and stays in the softmax.
+
+    Args:
+        edge_weight: w, of any shape; usually [E] or [E, H].
+
+    Raises:
+        ValueError: when a weight is negative or NaN.
+    """
+    is_invalid = ~(edge_weight.detach() >= 0)
+    if bool(is_invalid.any()):
+        value = edge_weight.detach()[is_invalid][0].item()
+        raise ValueError(
+            f"edge_weight: got {value}, expected numbers from 0 up for their logarithm; take "
+            "edge_weight_mode='multiply' for weights that may be negative"
+        )
+    is_edge = edge_weight > 0
+    # The inner `where` keeps the gradient at 0 finite.
+    return torch.where(is_edge, torch.where(is_edge, edge_weight, 1).log(), -torch.inf)
 
 
 def edge_features(batch: BatchLike, width: int) -> Tensor:

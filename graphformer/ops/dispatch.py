@@ -70,7 +70,8 @@ def attention(
         v: values, [N, Hkv, Dv].
         adjacency: M targets by N sources, or an edge_index [2, E].
         bias: b, added to the logits, [E] or [E, H]; or an `OffsetBias`, from which it is computed.
-        edge_weight: w, multiplies the logits, [E] or [E, H].
+        edge_weight: w, multiplies the logits, [E] or [E, H]; an edge of weight 0 stays in the
+            softmax. For attention proportional to weights pass `bias=gf.nn.log_weight_bias(w)`.
         scale: s; 1 / sqrt(D) by default. A tensor, such as a parameter [H, 1], multiplies q.
         dropout: probability of dropping an attention weight; pass 0 when not training.
         backend: "auto" for the fastest that supports the call; no other is replaced if it fails.

@@ -84,7 +84,7 @@ def attention(
         scale=scale,
         enable_gqa=k.shape[1] != q.shape[1],
     )
-    out = out.squeeze(0).transpose(0, 1)
+    out = out.squeeze(0).transpose(0, 1).to(v.dtype)  # autocast returns its own dtype
     return out if invalid is None else out.masked_fill(invalid[:, None, None], torch.nan), None
 
 

@@ -63,16 +63,17 @@ def attention(
         out = _attend_bucket(q, k, v, bias, offset_bias, adjacency, 0, **settings)
         invalid = bad_queries.unsqueeze(1) | bad_keys | bad_values  # [M, N]
         reached = (adjacency.dense_mask & invalid).any(1)
-        return out.masked_fill(reached[:, None, None], torch.nan), None
+        return out.masked_fill(reached[:, None, None], torch.nan).to(v.dtype), None
     if len(buckets) == 1:
-        return _attend_bucket(q, k, v, bias, offset_bias, adjacency, 0, **settings), None
+        out = _attend_bucket(q, k, v, bias, offset_bias, adjacency, 0, **settings)
+        return out.to(v.dtype), None  # autocast returns its own dtype
     outs = []
     for index, bucket in enumerate(buckets):
         edge_bias = None if bias is None else bias[bucket.edges]
         qkv = q[bucket.targets], k[bucket.sources], v[bucket.sources]
         outs.append(_attend_bucket(*qkv, edge_bias, offset_bias, adjacency, index, **settings))
     order = torch.cat([bucket.targets for bucket in buckets if bucket.targets is not None])
-    return torch.cat(outs).index_select(0, order.argsort()), None
+    return torch.cat(outs).index_select(0, order.argsort()).to(v.dtype), None
 
 
 def _attend_bucket(

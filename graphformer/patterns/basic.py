@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from graphformer import adjacency
-from graphformer.adjacency import Adjacency
+from graphformer.adjacency import CSR, Adjacency
 from graphformer.adjacency.from_tensor import cached_by_tensor
 from graphformer.patterns.base import Pattern, cached_adjacency, over_samples
 from graphformer.patterns.fields import require_field, require_tensor
@@ -70,7 +71,12 @@ class SelfLoops(Pattern):
 
 @dataclass(frozen=True)
 class Edges(Pattern):
-    """Every node attends to the sources of its edges in the data: a graph transformer, GAT."""
+    """Every node attends to the sources of its edges in the data: a graph transformer, GAT.
+
+    Repeated edges are one edge, unless they differ in `edge_attr`, `edge_type` or `edge_weight`, as
+    in knowledge graphs: then each has its own share of the softmax. (With `undirected` they are one
+    edge, and must not differ.)
+    """
 
     self_loops: bool = False
     undirected: bool = False
@@ -80,12 +86,34 @@ class Edges(Pattern):
         edge_index = require_tensor(batch, "edge_index", "the pattern Edges reads it")
         num_nodes = batch.num_nodes
         assert num_nodes is not None
-        return cached_by_tensor(
-            edge_index, (self, num_nodes), lambda: self._adjacency(edge_index, num_nodes)
-        )
+        edges = self._cached(edge_index, num_nodes, coalesce=True)
+        if not self.undirected and _differ_when_repeated(batch, edges):
+            return self._cached(edge_index, num_nodes, coalesce=False)
+        return edges
 
-    def _adjacency(self, edge_index: Tensor, num_nodes: int) -> Adjacency:
-        edges: Any = adjacency.from_edge_index(edge_index, num_nodes)
+    def _cached(self, edge_index: Tensor, num_nodes: int, *, coalesce: bool) -> Adjacency:
+        def compute() -> Adjacency:
+            return self._adjacency(edge_index, num_nodes, coalesce)
+
+        return cached_by_tensor(edge_index, (self, num_nodes, coalesce), compute)
+
+    def _adjacency(self, edge_index: Tensor, num_nodes: int, coalesce: bool) -> Adjacency:
+        edges: Any = adjacency.from_edge_index(edge_index, num_nodes, coalesce=coalesce)
         if self.undirected:  # both directions are one part of a union, so `parts` is emptied
             edges = replace(edges | edges.T, parts=())
         return edges.with_self_loops() if self.self_loops else edges
+
+
+def _differ_when_repeated(batch: BatchLike, edges: Adjacency) -> bool:
+    """Whether repeated edges of a batch have different values."""
+    inverse = edges.inverse_index if isinstance(edges, CSR) else None
+    if inverse is None:
+        return False
+    for name in ("edge_attr", "edge_type", "edge_weight"):
+        values = getattr(batch, name, None)
+        if isinstance(values, Tensor) and len(values) == batch.edge_index.shape[1]:
+            values, ids = values.detach(), inverse[: len(values)]  # self-loops may follow
+            last = values.new_empty(edges.num_edges, *values.shape[1:]).index_put((ids,), values)
+            if not torch.equal(last[ids], values):
+                return True
+    return False

@@ -76,3 +76,24 @@ def test_nodes_out_of_range_are_refused():
     adjacency = gf.from_edge_index(torch.tensor([[0, 1], [1, 0]]), (2, 3))
     with pytest.raises(IndexError, match="got source 3, expected sources from 0 to 2"):
         edge_values(adjacency, torch.tensor([[3], [0]]), torch.tensor([9.0]))
+
+
+def test_parallel_edges_keep_their_own_values():
+    edges = torch.tensor([[0, 0, 2, 0, 1], [1, 1, 1, 2, 0]])
+    values = torch.arange(10.0).view(5, 2)
+    adjacency = gf.from_edge_index(edges, 3, coalesce=False)
+    assert torch.equal(edge_values(adjacency, edges, values), values)
+    loops = edge_values(adjacency.with_self_loops(), edges, values, fill=7)
+    assert torch.equal(loops, torch.cat([values, torch.full((3, 2), 7.0)]))
+    # Another order of the edges: the k-th occurrence has the k-th value.
+    order = adjacency.to_csr().canonical().edge_index
+    aligned = edge_values(adjacency.canonical(), edges, values)
+    for edge in ([0, 1], [2, 1], [0, 2], [1, 0]):
+        column = torch.tensor(edge).unsqueeze(1)
+        here, there = (order == column).all(0), (edges == column).all(0)
+        assert torch.equal(aligned[here], values[there])
+    # One value for a pair of nodes is that of all its edges.
+    shared = edge_values(adjacency, edges[:, :1], torch.tensor([3.0]))
+    assert shared.tolist() == [3, 3, 0, 0, 0]
+    with pytest.raises(ValueError, match="more duplicates of an edge"):
+        edge_values(adjacency, edges[:, [0, 1, 0]], torch.arange(3.0))

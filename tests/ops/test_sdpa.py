@@ -93,3 +93,11 @@ def test_unsupported_options_are_named():
     weighted = PLAIN | {"edge_weight": torch.ones(1, 1)}
     assert sdpa.unsupported_reason(weighted) == "cannot multiply logits by edge_weight"
     assert sdpa.unsupported_reason(PLAIN | {"return_weights": True}) == "cannot return weights"
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference", "sdpa", "cpu", "scatter", "flex"])
+def test_autocast_keeps_the_dtype_of_the_values_on_every_backend(backend):
+    for adjacency in (gf.complete([3, 4]), gf.complete([3, 3]), gf.window(7, 2)):
+        x = randn(adjacency.shape[0], 2, 3)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert gf.attention(x, x, x, adjacency, backend=backend).dtype == x.dtype

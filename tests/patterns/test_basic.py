@@ -93,3 +93,17 @@ def test_patterns_are_values(pattern):
     assert copy.deepcopy(pattern) == pattern
     assert pickle.loads(pickle.dumps(pattern)) == pattern
     assert len({pattern, copy.deepcopy(pattern)}) == 1
+
+
+def test_edges_keeps_parallel_edges_whose_values_differ():
+    edges = torch.tensor([[0, 0, 2], [1, 1, 1]])
+    same, differ = torch.tensor([3, 3, 5]), torch.tensor([3, 7, 5])
+    for pattern in (Edges(), Edges(self_loops=True)):
+        loops = 3 if pattern.self_loops else 0
+        for name in ("edge_attr", "edge_type", "edge_weight"):
+            assert pattern(Data(edge_index=edges, num_nodes=3)).num_edges == 2 + loops
+            equal = Data(edge_index=edges, num_nodes=3, **{name: same})
+            assert pattern(equal).num_edges == 2 + loops
+            parallel = pattern(Data(edge_index=edges, num_nodes=3, **{name: differ}))
+            assert parallel.num_edges == 3 + loops
+            assert torch.equal(parallel.edge_index[:, :3], edges)

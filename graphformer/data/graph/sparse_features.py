@@ -45,6 +45,7 @@ class SparseFeatures(Tensor):
         return SparseFeatures, (self.to_dense(),)
 
     @classmethod
+    @torch.compiler.disable(reason="operations on SparseFeatures run outside of compiled graphs")
     def __torch_function__(
         cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:

@@ -14,7 +14,7 @@ from graphformer.models.base import AdjacencyModel, LayerSequence, NodeLayer
 from graphformer.models.graph.model import GraphModel
 from graphformer.nn import FeedForward, GraphAttention
 from graphformer.nn.dropout import Dropout
-from graphformer.nn.edge_bias import EdgeEncoder, PartBias
+from graphformer.nn.edge_bias import EdgeEncoder, EdgeWeightMode, PartBias
 from graphformer.nn.encodings import GraphEmbedding, node_features
 from graphformer.nn.graph import (
     EgoSeparation,
@@ -114,6 +114,7 @@ def gat(
     num_edge_features: int = 0,
     num_union_parts: int = 0,
     weighted: bool = False,
+    edge_weight_mode: EdgeWeightMode = "multiply",
     pool: Readout | None = None,
     pairs: Pairs | None = None,
     jump: Jump = "last",
@@ -133,7 +134,9 @@ def gat(
         num_edge_features: width of `batch.edge_attr`, which enters the scores; 0 for none.
         num_union_parts: number of parts of the union that the adjacency is, each with a learned
             bias; 0 for none.
-        weighted: multiply logits by `batch.edge_weight`.
+        weighted: read `batch.edge_weight`.
+        edge_weight_mode: "multiply" multiplies the logits by it, so that an edge of weight 0 stays
+            in the softmax; "log_bias" makes attention proportional to it, and 0 leaves it out.
         pool: how the nodes of a sample are pooled; None for logits by node.
         pairs: logits for node pairs, as in `PairHead`.
         jump: jumping knowledge: "last" uses the last layer, "cat" the concatenation of all layers,
@@ -171,6 +174,7 @@ def gat(
             [PartBias(num_union_parts, heads)] if num_union_parts else [],
             features=num_edge_features,
             weighted=weighted,
+            edge_weight_mode=edge_weight_mode,
         )
         for *_, heads in shapes
     ]
@@ -195,6 +199,7 @@ def residual_gat(
     num_edge_features: int = 0,
     num_union_parts: int = 0,
     weighted: bool = False,
+    edge_weight_mode: EdgeWeightMode = "multiply",
     num_node_types: int = 0,
     encodings: list[str] | None = None,
     pool: Readout | None = None,
@@ -215,7 +220,7 @@ def residual_gat(
         v2: compute GATv2's scores.
         separate_ego: concatenate a node's own features with the message ("GAT-sep"); the adjacency
             should then have no self-loops. Without it, it should have them.
-        num_edge_features, num_union_parts, weighted: as in `gat`.
+        num_edge_features, num_union_parts, weighted, edge_weight_mode: as in `gat`.
         num_node_types: number of types in `batch.node_type`, each with an embedding; 0 for none.
         encodings: names of node encodings, as for the data, such as "laplacian:8".
         pool, pairs, jump: as in `gat`.
@@ -255,5 +260,7 @@ def residual_gat(
     )
     head = graph_head(out_dim, num_classes, pool=pool, pairs=pairs, num_heads=num_heads)
     biases = [PartBias(num_union_parts, num_heads)] if num_union_parts else []
-    edges = EdgeEncoder(biases, features=num_edge_features, weighted=weighted)
+    edges = EdgeEncoder(
+        biases, features=num_edge_features, weighted=weighted, edge_weight_mode=edge_weight_mode
+    )
     return GraphModel(embedding, transformer, head, edges)

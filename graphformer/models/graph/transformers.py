@@ -10,6 +10,7 @@ from graphformer.nn import MultiHeadAttention, Transformer
 from graphformer.nn.edge_bias import (
     DistanceBias,
     EdgeEncoder,
+    EdgeWeightMode,
     FeatureBias,
     PartBias,
     PathBias,
@@ -35,6 +36,7 @@ def graph_transformer(
     num_union_parts: int = 0,
     num_node_types: int = 0,
     weighted: bool = False,
+    edge_weight_mode: EdgeWeightMode = "multiply",
     encodings: list[str] | None = None,
     separate_ego: bool = False,
     input_activation: bool = False,
@@ -57,7 +59,9 @@ def graph_transformer(
         num_union_parts: number of parts of the union that the adjacency is, each with a learned
             bias; 0 for none.
         num_node_types: number of types in `batch.node_type`, each with an embedding; 0 for none.
-        weighted: multiply logits by `batch.edge_weight`.
+        weighted: read `batch.edge_weight`.
+        edge_weight_mode: "multiply" multiplies the logits by it, so that an edge of weight 0 stays
+            in the softmax; "log_bias" makes attention proportional to it, and 0 leaves it out.
         encodings: names of encodings, as for the data; "shortest_path:d" is a bias of the logits,
             the others are added to the nodes.
         separate_ego: concatenate a node's own features with the message ("GT-sep"); the adjacency
@@ -119,7 +123,9 @@ def graph_transformer(
         biases.append(PartBias(num_union_parts, num_heads))
     if "shortest_path" in (numbers := parse_encodings(encodings)):
         biases.append(DistanceBias(numbers["shortest_path"], num_heads))
-    edges = EdgeEncoder(biases, features=features, weighted=weighted)
+    edges = EdgeEncoder(
+        biases, features=features, weighted=weighted, edge_weight_mode=edge_weight_mode
+    )
     head = graph_head(out_dim, num_classes, pool=pool, pairs=pairs, num_heads=num_heads)
     return GraphModel(embedding, transformer, head, edges)
 

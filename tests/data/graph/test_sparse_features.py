@@ -129,3 +129,13 @@ def test_bfloat16_equals_the_dense_product(dense: torch.Tensor, bias: bool, auto
         results.append((out, linear.weight.grad.clone()))
     for expected, actual in zip(*results, strict=True):
         torch.testing.assert_close(actual, expected, rtol=0.02, atol=0.02)
+
+
+def test_torch_compile_leaves_them_to_python():
+    torch._dynamo.reset()
+    sparse = SparseFeatures(torch.eye(7, 5))
+    linear = torch.nn.Linear(5, 3)
+    compiled = torch.compile(linear, backend="eager")
+    torch.testing.assert_close(compiled(sparse), linear(sparse.to_dense()))
+    compiled(sparse).sum().backward()
+    torch.testing.assert_close(linear.weight.grad[0], sparse.to_dense().sum(0))

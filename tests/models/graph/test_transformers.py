@@ -6,11 +6,13 @@ import pytest
 import torch
 from helpers.graph_models import CLASSES, F_EDGE, F_IN, graph, graphs
 from torch import nn
+from torch_geometric.data import Data
 
+import graphformer as gf
 from graphformer import models
 from graphformer.data.graph.encodings import add_encodings
 from graphformer.nn.graph import EdgeFeatureAttention, EgoSeparation
-from graphformer.patterns import Complete, Edges
+from graphformer.patterns import Complete, Edges, SelfLoops
 
 
 @pytest.mark.parametrize("edge_bias", [False, True])
@@ -79,3 +81,50 @@ def test_errors():
     model, data = models.graphormer(F_IN, CLASSES, 12, 1, 3), graph(11, 17)
     with pytest.raises(ValueError, match="the model needs the encoding 'shortest_path:5'"):
         model(data, Complete()(data))
+
+
+BUILDERS = [models.graph_transformer, models.gat, models.residual_gat]
+
+
+@pytest.mark.parametrize("build", BUILDERS)
+@pytest.mark.parametrize("pattern", [Edges(), Edges(self_loops=True), Edges() | SelfLoops()])
+def test_parallel_edges_with_features(build, pattern):
+    torch.manual_seed(0)
+    network = build(5, 3, dim=8, num_heads=2, num_edge_features=2).eval()
+    x, features = torch.randn(3, 5), torch.randn(5, 2)
+    edges = torch.tensor([[0, 0, 2, 0, 1], [1, 1, 1, 2, 0]])
+    order = torch.tensor([3, 1, 0, 4, 2])
+    out = network(Data(x=x, edge_index=edges, edge_attr=features), pattern)
+    other = Data(x=x, edge_index=edges[:, order], edge_attr=features[order])
+    torch.testing.assert_close(network(other, pattern), out)
+    single = Data(x=x, edge_index=edges[:, 1:], edge_attr=features[1:])
+    assert not torch.allclose(network(single, pattern), out)
+
+
+@pytest.mark.parametrize("build", BUILDERS)
+def test_an_edge_whose_log_weight_is_a_bias(build):
+    torch.manual_seed(0)
+    modes = ("multiply", "log_bias")
+    nets = {
+        mode: build(5, 3, dim=8, num_heads=2, weighted=True, edge_weight_mode=mode).eval()
+        for mode in modes
+    }
+    x, edges = torch.randn(3, 5), torch.tensor([[0, 1, 2, 1], [1, 1, 1, 0]])
+    without = Data(x=x, edge_index=edges[:, [0, 1, 3]], edge_weight=torch.ones(3))
+    zero = Data(x=x, edge_index=edges, edge_weight=torch.tensor([1.0, 1, 0, 1]))
+    for mode, network in nets.items():
+        is_absent = torch.allclose(network(zero, Edges()), network(without, Edges()))
+        assert is_absent == (mode == "log_bias")
+    weight = torch.tensor([1.0, 2, 0, 1], requires_grad=True)
+    nets["log_bias"](Data(x=x, edge_index=edges, edge_weight=weight), Edges()).sum().backward()
+    assert weight.grad.isfinite().all()
+    # Weight 2 is the same as the edge given twice.
+    twice = gf.from_edge_index(edges[:, [0, 1, 1, 3]], 3, coalesce=False)
+    doubled = Data(x=x, edge_index=edges[:, [0, 1, 1, 3]], edge_weight=torch.ones(4))
+    expected = nets["log_bias"](doubled, twice)
+    network, weighted = nets["log_bias"], Data(x=x, edge_index=edges, edge_weight=weight.detach())
+    torch.testing.assert_close(network(weighted, Edges()), expected)
+    with pytest.raises(ValueError, match="edge_weight: got -1"):
+        network(Data(x=x, edge_index=edges, edge_weight=-torch.ones(4)), Edges())
+    with pytest.raises(ValueError, match="edge_weight_mode: got 'log'"):
+        build(5, 3, weighted=True, edge_weight_mode="log")
