@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from graphformer import __version__
+from graphformer.cli.config.imports import name_modules
 from graphformer.cli.errors import UsageError
 from graphformer.options import suggestion
 
@@ -30,6 +31,7 @@ USAGE = """usage: graphformer COMMAND ...
 
 Any setting of the YAML files can be overridden, as in `--model.lr 1e-3 --trainer.max_epochs 5`.
 `--adjacency NAME` (and `--adjacency.radius 4`) sets the adjacency, also of a trained model.
+`--trust MODULE` allows the settings in a checkpoint to import a module that is not graphformer's.
 `graphformer COMMAND --help` lists all options.
 """
 LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
@@ -83,6 +85,7 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if command not in COMMANDS:
         raise UsageError(f"unknown command {command!r}{suggestion(command, COMMANDS)}")
+    arguments = name_modules(arguments)
     if command == "fit" and _asks_for_many_runs(arguments):
         from graphformer.cli.many_runs.repeat import repeat
 

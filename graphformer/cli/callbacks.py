@@ -254,3 +254,24 @@ def keep_best(folder: Path) -> ModelCheckpoint:
         enable_version_counter=False,
         monitor="val/loss",
     )
+
+
+def last_of_each(callbacks: list[Callback]) -> list[Callback]:
+    """Return the callbacks without those that a later one replaces.
+
+    One replaces another of its class with the same `state_key`, such as early stopping on the same
+    metric, and a ModelCheckpoint also one that writes the same file.
+    """
+    return [
+        callback
+        for i, callback in enumerate(callbacks)
+        if not any(_replaces(later, callback) for later in callbacks[i + 1 :])
+    ]
+
+
+def _replaces(later: Callback, earlier: Callback) -> bool:
+    if type(later) is not type(earlier):
+        return False
+    if isinstance(later, ModelCheckpoint) and isinstance(earlier, ModelCheckpoint):
+        return (later.dirpath, later.filename) == (earlier.dirpath, earlier.filename)
+    return later.state_key == earlier.state_key

@@ -12,8 +12,10 @@ from torch import nn
 
 from graphformer.cli.callbacks import CONFIG_KEY
 from graphformer.cli.config.arguments import find_checkpoint
+from graphformer.cli.config.imports import check_imports
 from graphformer.cli.config.parser import Parser
 from graphformer.cli.config.renamed import report_renamed
+from graphformer.cli.config.yaml_limits import check_yaml
 from graphformer.cli.errors import UsageError
 from graphformer.data import Tokenizer
 from graphformer.data.text.post_training.chat_encoder import ChatEncoder
@@ -23,6 +25,9 @@ from graphformer.pretrained import from_pretrained
 from graphformer.tasks import Task
 from graphformer.tasks.warm_start import is_hf_folder
 
+_OF_MODEL = ("seed_everything", "model", "data")
+# Settings of data modules that stored runs of earlier releases lack, with what they did.
+_OF_EARLIER_RELEASES: dict[str, dict[str, Any]] = {"ImageFolder": {"stratify": False}}
 # Settings that a resumed run may change; all others of model and data are part of its state.
 _CHANGEABLE_MODEL = ("model.adjacency",)
 _LEARNING_RATE = ("model.lr", "model.schedule", "model.warmup_steps", "model.min_lr_ratio")
@@ -43,10 +48,27 @@ def stored_config(path: Path, *, whole: bool) -> str:
     if CONFIG_KEY not in checkpoint:
         raise UsageError(f"{path} contains no settings: it was not written by `graphformer fit`")
     text = str(checkpoint[CONFIG_KEY])
-    if whole:
-        return text
-    config = yaml.safe_load(text)
-    return str(yaml.safe_dump({key: config[key] for key in ("seed_everything", "model", "data")}))
+    config = _read_settings(text, path)
+    kept = config if whole else {key: config[key] for key in _OF_MODEL}
+    return str(yaml.safe_dump(kept, sort_keys=False))
+
+
+def _read_settings(text: str, path: Path) -> dict[str, Any]:
+    """Return the settings of a checkpoint after checks, because it may come from anywhere."""
+    check_yaml(text, str(path))
+    try:
+        config = yaml.safe_load(text)
+    except yaml.YAMLError as error:  # a tag that would make an object
+        line = str(error).partition("\n")[0]
+        raise UsageError(f"{path}: got settings that are not plain YAML: {line}") from error
+    if not isinstance(config, dict) or not config.keys() >= {*_OF_MODEL}:
+        raise UsageError(f"{path}: got settings without {' or '.join(_OF_MODEL)}")
+    check_imports(config, path)
+    data = config["data"] if isinstance(config["data"], dict) else {}
+    defaults = _OF_EARLIER_RELEASES.get(str(data.get("class_path")).rpartition(".")[2], {})
+    if defaults and isinstance(data.get("init_args"), dict):
+        data["init_args"] = {**defaults, **data["init_args"]}
+    return config
 
 
 def check_resumable(
@@ -102,7 +124,11 @@ def restore_task(path: Path) -> Task:
     report_renamed()
     task: Task = parser.instantiate_classes(parsed).model
     task.configure_model()
-    task.load_state_dict(_load(path)["state_dict"])
+    try:
+        task.load_state_dict(_load(path)["state_dict"])
+    except RuntimeError as error:
+        line = " ".join(str(error).split())[:200]
+        raise UsageError(f"{path}: got weights of another network: {line}") from error
     return task.eval()
 
 
@@ -160,7 +186,11 @@ def chat_encoder(tokenizer: Tokenizer) -> ChatEncoder:
 
 def _load(path: Path, *, mmap: bool = False) -> dict[str, Any]:
     try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=mmap))
-    except (RuntimeError, UnpicklingError, EOFError, TypeError, ValueError) as error:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except (RuntimeError, UnpicklingError, EOFError, LookupError, TypeError, ValueError) as error:
         line = str(error).partition("\n")[0][:100]
         raise UsageError(f"{path} is not a readable checkpoint: {line}") from error
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+        kind = type(checkpoint).__name__
+        raise UsageError(f"{path} is not a readable checkpoint: got a {kind} without state_dict")
+    return checkpoint

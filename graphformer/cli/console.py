@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
-import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,11 +13,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
 from graphformer.cli.errors import UsageError
+from graphformer.cli.run_dir import atomic_file, save_tensors
 
 # Advertisements, and messages that repeat what the tables show.
 _HIDDEN_LINES = (
@@ -75,13 +76,25 @@ def print_start(network: nn.Module, adjacency: object, folder: Path | None) -> N
     print(f"training {type(network).__name__}, {weights:,} weights, {adjacency}{place}")
 
 
-def print_fit(trainer: pl.Trainer, folder: Path | None) -> None:
-    """Print the last metrics of a training run and the paths of its checkpoints."""
-    metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
-    print_metrics([metrics], f"after {trainer.global_step} steps")
-    if folder is not None and (folder / "checkpoints").is_dir():
-        names = sorted(file.name for file in (folder / "checkpoints").glob("*.ckpt"))
-        print(f"checkpoints: {folder / 'checkpoints'} ({', '.join(names)})")
+class PrintResult(Callback):
+    """Prints the last metrics of a training run and the paths of its checkpoints.
+
+    Args:
+        folder: of the run; None without one.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print them in the first process, unless the run was finished before."""
+        if not trainer.is_global_zero or not trainer.callback_metrics:
+            return
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        print_metrics([metrics], f"after {trainer.global_step} steps")
+        if self.folder is not None and (self.folder / "checkpoints").is_dir():
+            names = sorted(file.name for file in (self.folder / "checkpoints").glob("*.ckpt"))
+            print(f"checkpoints: {self.folder / 'checkpoints'} ({', '.join(names)})", flush=True)
 
 
 def check_format(path: Path) -> None:
@@ -112,15 +125,11 @@ def write_predictions(
         table = rows.flatten(1).tolist()
         if names is not None and len(names) == len(table):
             table = [[name, *row] for name, row in zip(names, table, strict=True)]
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb" if path.suffix == ".pt" else "w", newline=None) as file:
-            if path.suffix == ".pt":
-                torch.save(rows, file)
-            else:
-                csv.writer(file, lineterminator="\n").writerows(table)
-        Path(name).chmod(0o644)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with atomic_file(path) as file:
+        if path.suffix == ".pt":
+            save_tensors(rows, file)
+        else:
+            text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+            csv.writer(text, lineterminator="\n").writerows(table)
+            text.detach()
     print(f"wrote {rows.shape[0]} rows to {path}")

@@ -18,6 +18,7 @@ from graphformer.cli.checkpoints import (
     restore_text_tokenizer,
     stored_config,
 )
+from graphformer.cli.config.imports import name_modules
 from graphformer.cli.errors import UsageError
 from graphformer.data import load_tokenizer
 from graphformer.models import gat
@@ -186,3 +187,51 @@ def test_foreign_checkpoint(workplace: Path, capsys: pytest.CaptureFixture[str])
     torch.save({"state_dict": {}}, "foreign.ckpt")
     assert main(["test", "--ckpt", "foreign.ckpt"]) == 2
     assert "contains no settings" in capsys.readouterr().err
+
+
+def stored(folder: Path, **changes: Any) -> Path:
+    """A checkpoint that has settings alone."""
+    settings = {
+        "seed_everything": 1,
+        "model": {"class_path": "graphformer.tasks.Classification"},
+        "data": {"class_path": "graphformer.data.ImageFolder", "init_args": {"path": "x"}},
+    }
+    path = folder / "x.ckpt"
+    torch.save({"state_dict": {}, CONFIG_KEY: yaml.safe_dump({**settings, **changes})}, path)
+    return path
+
+
+def test_a_run_of_an_earlier_release_keeps_its_splits(tmp_path: Path):
+    def stratify(path: Path) -> bool:
+        return yaml.safe_load(stored_config(path, whole=False))["data"]["init_args"]["stratify"]
+
+    assert not stratify(stored(tmp_path))
+    data = {"class_path": "ImageFolder", "init_args": {"path": "x", "stratify": True}}
+    assert stratify(stored(tmp_path, data=data))
+
+
+def test_a_checkpoint_imports_only_what_is_trusted(tmp_path: Path):
+    path = stored(tmp_path, model={"class_path": "antigravity.Net"})
+    for arguments in ([], ["--trust=this"], ["--model.network.depth", "3.5"]):
+        assert name_modules(arguments) == [a for a in arguments if "trust" not in a]
+        with pytest.raises(UsageError, match="import antigravity.Net.* add --trust antigravity"):
+            stored_config(path, whole=True)
+    (tmp_path / "own.yaml").write_text("model: {class_path: antigravity.Net}")
+    try:
+        for arguments in (
+            ["--trust", "antigravity"],
+            ["--model", "antigravity.Net"],
+            ["-c", str(tmp_path / "own.yaml")],
+        ):
+            name_modules(arguments)
+            assert "antigravity" in stored_config(path, whole=True)
+    finally:
+        name_modules([])
+    with pytest.raises(UsageError, match="--trust needs a value"):
+        name_modules(["--trust"])
+
+
+def test_settings_of_a_checkpoint_are_plain_yaml(tmp_path: Path):
+    torch.save({"state_dict": {}, CONFIG_KEY: "a: !!python/name:os.system"}, tmp_path / "x.ckpt")
+    with pytest.raises(UsageError, match=r"x\.ckpt: got settings that are not plain YAML"):
+        stored_config(tmp_path / "x.ckpt", whole=True)

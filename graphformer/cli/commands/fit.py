@@ -26,18 +26,26 @@ from graphformer.cli.callbacks import (
     StoreTokenizer,
     TrainingStopped,
     keep_best,
+    last_of_each,
 )
 from graphformer.cli.checkpoints import check_resumable, stored_config
 from graphformer.cli.config.arguments import Command, find_checkpoint, read_command
 from graphformer.cli.config.messages import describe_error
 from graphformer.cli.config.parser import Parser
 from graphformer.cli.config.pretrained import fill_pretrained
+from graphformer.cli.config.ranges import check_ranges
 from graphformer.cli.config.renamed import report_renamed
 from graphformer.cli.config.sizes import fill_sizes
-from graphformer.cli.errors import UsageError, plain_errors
+from graphformer.cli.errors import UsageError, argument_errors, plain_errors
 from graphformer.cli.plots.tensorboard import LogFigures
 from graphformer.cli.predictions import GatherPredictions
-from graphformer.cli.run_dir import AtomicCheckpointIO, make_loggers, make_run_folder
+from graphformer.cli.run_dir import (
+    AtomicCheckpointIO,
+    is_first_process,
+    make_loggers,
+    make_run_folder,
+    removed_if_unused,
+)
 from graphformer.data import ImageFolder
 from graphformer.tasks import Task
 
@@ -64,6 +72,7 @@ class CLI(LightningCLI):
         if ckpt is not None:
             self.stored = ["--config", stored_config(ckpt, whole=command.name == "fit")]
         self.folder = folder
+        self.new_folders: list[Path] = []  # that this run has created: its own and those around it
         super().__init__(
             Task,
             pl.LightningDataModule,
@@ -76,12 +85,11 @@ class CLI(LightningCLI):
             auto_configure_optimizers=False,
         )
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Return the commands, with the arguments of the Trainer's methods that are not options."""
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Return the command, with the arguments of the Trainer's method that are not options."""
         data = {"dataloaders", "train_dataloaders", "val_dataloaders", "datamodule"}
         hidden = {"model", *data, "ckpt_path", "weights_only", "verbose", "return_predictions"}
-        return dict.fromkeys(("fit", "validate", "test", "predict"), hidden)
+        return {self.command.name: hidden}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add `--ckpt`, `--reset` and `--output`, and set the folder of runs."""
@@ -99,6 +107,8 @@ class CLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the checkpoint's settings, overridden by those of the command line."""
         name = self.command.name
+        if name != "predict" and "--output" in self.command.arguments:
+            raise UsageError(f"--output: got it with {name}, expected it with predict; drop it")
         try:
             self.config = parser.parse_args([name, *self.stored, *self.command.arguments])
             if name == "fit" and self.ckpt is not None:
@@ -114,6 +124,7 @@ class CLI(LightningCLI):
             raise UsageError(describe_error(str(error), options)) from error
         if self.config[name].reset is not None and (name != "fit" or self.ckpt is None):
             raise UsageError("--reset: got lr without fit --ckpt, expected a run to resume")
+        check_ranges(self.config[name])
         report_renamed()
 
     def _parse_ckpt_path(self) -> None:
@@ -123,43 +134,64 @@ class CLI(LightningCLI):
         """Build data, model and trainer, with the sizes that the data defines."""
         config = self.config[self.command.name]
         fill_pretrained(config.model, config.data)
-        data = fill_sizes(config.model, config.data)
-        super().instantiate_classes()
+        with argument_errors():
+            data = fill_sizes(config.model, config.data)
+            super().instantiate_classes()
         self.datamodule = data or self.datamodule
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer, and create the folder of a training run."""
         settings = self._get(self.config_init, "trainer")
-        callbacks: list[Callback] = []
         if settings.enable_progress_bar is None:
             kwargs["enable_progress_bar"] = sys.stdout.isatty()
         if settings.enable_model_summary is None:
             kwargs["enable_model_summary"] = False  # `fit` prints one line instead
-        if self.command.name == "fit" and not settings.fast_dev_run:
-            if self.folder is None:
-                self.folder = make_run_folder(settings.default_root_dir, self._experiment())
-            callbacks = self._callbacks(settings)
-            kwargs["default_root_dir"] = str(self.folder)
-            if settings.plugins is None:
-                kwargs["plugins"] = AtomicCheckpointIO()
-            if settings.logger in (None, True):
-                kwargs.setdefault("logger", make_loggers(self.folder))
-        elif settings.logger is None:
-            kwargs["logger"] = False
-        return self._instantiate_trainer({**settings, **kwargs}, callbacks)
+        if self.command.name != "fit" or settings.fast_dev_run:
+            if settings.logger is None:
+                kwargs["logger"] = False
+            return self._instantiate_trainer({**settings, **kwargs}, [])
+        if self.folder is None:
+            root = Path(settings.default_root_dir)
+            around = (root / self._experiment(), root, *root.parents)
+            new = [folder for folder in around if not folder.exists()]
+            self.folder = make_run_folder(root, self._experiment())
+            self.new_folders = [self.folder, *new]
+        with removed_if_unused(self.new_folders):
+            return self._training_trainer(self.folder, settings, kwargs)
+
+    def _training_trainer(self, folder: Path, settings: Any, kwargs: dict[str, Any]) -> pl.Trainer:
+        """Build the trainer of a training run."""
+        kwargs["default_root_dir"] = str(folder)
+        if settings.plugins is None:
+            kwargs["plugins"] = AtomicCheckpointIO()
+        if settings.logger in (None, True):
+            kwargs.setdefault("logger", make_loggers(folder))
+        own = settings.callbacks or []
+        own = last_of_each(own if isinstance(own, list) else [own])
+        callbacks = self._callbacks(folder, settings, own)
+        return self._instantiate_trainer({**settings, **kwargs, "callbacks": own}, callbacks)
 
     def fit(self, model: Task, datamodule: pl.LightningDataModule) -> None:
         """Train, and print the last metrics and the paths of the checkpoints."""
+        if self.trainer.is_global_zero:
+            console.print_start(model.network, model.adjacency, self.folder)
+        if self.folder is None:
+            self._train(model, datamodule)
+            return
+        with removed_if_unused(self.new_folders):
+            self._train(model, datamodule)
+        if model.lora is not None and self.trainer.is_global_zero:
+            model.save_adapter(self.folder / "adapter")
+
+    def _train(self, model: Task, datamodule: pl.LightningDataModule) -> None:
+        # The process that trains prints, because `ddp_spawn` trains in others.
+        self.trainer.callbacks.append(console.PrintResult(self.folder))  # type: ignore[attr-defined]
         ckpt = self.ckpt
-        console.print_start(model.network, model.adjacency, self.folder)
         self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt, weights_only=True)
         if ckpt is not None and not self.trainer.callback_metrics:
             raise UsageError(
                 f"the run of {ckpt} is finished: raise --trainer.max_epochs or --trainer.max_steps"
             )
-        if model.lora is not None and self.folder is not None:
-            model.save_adapter(self.folder / "adapter")
-        console.print_fit(self.trainer, self.folder)
 
     def validate(self, model: Task, datamodule: pl.LightningDataModule) -> None:
         """Print the metrics of the validation split."""
@@ -188,7 +220,8 @@ class CLI(LightningCLI):
         results = method(
             model, datamodule=datamodule, ckpt_path=self.ckpt, weights_only=True, verbose=False
         )
-        console.print_metrics(results, f"{type(datamodule).__name__}, {model.adjacency}")
+        if self.trainer.is_global_zero:
+            console.print_metrics(results, f"{type(datamodule).__name__}, {model.adjacency}")
 
     def _experiment(self) -> str:
         if self.command.experiment is not None:
@@ -197,23 +230,22 @@ class CLI(LightningCLI):
             return self.ckpt.resolve().parent.parent.parent.name
         return str(type(self.model).__name__.lower())
 
-    def _callbacks(self, settings: Any) -> list[Callback]:
-        assert self.folder is not None
+    def _callbacks(self, folder: Path, settings: Any, own: list[Callback]) -> list[Callback]:
+        """Return the callbacks of every run, beside those of the settings."""
         callbacks = [
-            StoreConfig(self.folder, self._resolved()),
+            StoreConfig(folder, self._resolved()),
             ExactResume(),
-            StopOnSignal(self.folder),
-            StoreTokenizer(self.folder),
+            StopOnSignal(folder),
+            StoreTokenizer(folder),
             LogFigures(),
         ]
         if self.config.fit.reset == "lr":
             callbacks.append(ResetLearningRate())
-        own = settings.callbacks if isinstance(settings.callbacks, list) else [settings.callbacks]
         has_own = any(isinstance(callback, ModelCheckpoint) for callback in own)
         if settings.enable_checkpointing is not False:
             if not has_own and settings.limit_val_batches != 0:
-                callbacks.append(keep_best(self.folder))
-            callbacks.append(SaveLast(self.folder))
+                callbacks.append(keep_best(folder))
+            callbacks.append(SaveLast(folder))
         return callbacks
 
     def _resolved(self) -> str:
@@ -237,7 +269,8 @@ def run(argv: list[str]) -> int:
         with console.quiet(), plain_errors():
             CLI(command, ckpt)
     except TrainingStopped as stop:
-        print(f"\nstopped; resume with: graphformer fit --ckpt {stop.path}")
+        if is_first_process():
+            print(f"\nstopped; resume with: graphformer fit --ckpt {stop.path}")
         return 128 + stop.signal_number
     except SystemExit as end:  # 0 after --help; Lightning exits with 1 on the second Ctrl-C
         return 130 if end.code == 1 else int(end.code or 0)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from graphformer.cli.commands.list import catalog
 from graphformer.cli.config.files import find_config
+from graphformer.cli.config.yaml_limits import check_yaml
 from graphformer.cli.errors import UsageError
 
 _CONFIG = ("-c", "--config")
@@ -39,20 +40,25 @@ def read_command(argv: list[str]) -> Command:
         UsageError: when a configuration file does not exist, or an option has no value.
     """
     arguments: list[str] = []
-    experiment = ckpt = None
-    for option, value in split_options(argv[1:]):
+    files: list[Path] = []
+    ckpt = None
+    options = split_options(argv[1:])
+    # The old setting num_features of a ViT is converted with its patch_size, which comes first.
+    for option, value in sorted(options, key=lambda pair: pair[0].endswith(".num_features")):
         if option in _CONFIG:
-            file = find_config(_required(option, value))
-            experiment = experiment or file.stem
-            value = str(file)
+            files.append(find_config(_required(option, value), taken=files))
+            check_yaml(files[-1].read_text(encoding="utf-8"), str(files[-1]))
+            value = str(files[-1])
         elif option == "--ckpt":
             ckpt = _required(option, value)
         elif option == "--adjacency" or option.startswith("--adjacency."):
             option = f"--model.{option[2:]}"
         elif option in ("--model.network", "--model.network.class_path"):
             value = _builder_path(value)
+        elif value is not None and "*" in value:  # an alias
+            check_yaml(value, option)
         arguments += [option] if value is None else [option, value]
-    return Command(argv[0], arguments, experiment, ckpt)
+    return Command(argv[0], arguments, files[0].stem if files else None, ckpt)
 
 
 def split_options(arguments: list[str]) -> list[tuple[str, str | None]]:

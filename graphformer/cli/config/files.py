@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import graphformer
@@ -23,17 +24,23 @@ def config_files(folder: str) -> list[Path]:
     return sorted((config_root() / folder).glob("*.yaml"))
 
 
-def find_config(name: str) -> Path:
+def find_config(name: str, *, taken: Sequence[Path] = ()) -> Path:
     """Return the file that `-c NAME` means: a path, or a shipped file by path or bare name.
+
+    An experiment and a data set may have one name: `-c listops -c listops` means both.
+
+    Args:
+        name: the path or name.
+        taken: files of the command line so far, which come last.
 
     Raises:
         UsageError: when there is no such file.
     """
     root = config_root()
     shipped_paths = [root / name, *(root / folder / f"{name}.yaml" for folder in FOLDERS)]
-    for path in (Path(name), *shipped_paths):
-        if path.is_file():
-            return path
+    found = [path for path in (Path(name), *shipped_paths) if path.is_file()]
+    if found:
+        return next((path for path in found if path not in taken), found[0])
     shipped = [f"{folder}/{file.name}" for folder in FOLDERS for file in config_files(folder)]
     local = [str(file) for file in Path(name).parent.glob("*.yaml")]
     hint = suggestion(name, [*shipped, *local])

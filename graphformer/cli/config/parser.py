@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from graphformer import data as data_modules
-from graphformer.cli.config.renamed import rename_option, upgrade
+from graphformer.cli.config.renamed import convert_option, rename_option, upgrade
 
 data_modules.import_all()  # the parser finds data modules by name among imported subclasses
 
@@ -56,7 +56,9 @@ class Parser(LightningArgumentParser):
         if isinstance(args, list):
             args = [word[:-4] + "null" if word.endswith("=None") else word for word in args]
             if self._target is not None:
-                args = [rename_option(self._target, word) for word in args]
+                known = vars(options.get("namespace") or Namespace())
+                renamed = [rename_option(self._target, word) for word in args]
+                args = [new for w in renamed for new in convert_option(self._target, w, known)]
         return super().parse_args(args, *further, **options)
 
     def parse_object(self, cfg_obj: Any, *args: Any, **kwargs: Any) -> Namespace:

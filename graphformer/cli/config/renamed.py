@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -55,6 +56,34 @@ def rename_option(target: Callable[..., Any], option: str) -> str:
         return option
     _changes.add(f"{target.__name__}: {name} -> {new}")
     return f"--{new}{rest}"
+
+
+def convert_option(target: Callable[..., Any], option: str, known: Mapping[str, Any]) -> list[str]:
+    """Return the options of today for one such as "--num_features=75" in a form no longer known.
+
+    Args:
+        target: the class or function that receives the setting.
+        option: the option.
+        known: settings that are parsed already; those at their defaults do not count.
+    """
+    name, _, value = option.removeprefix("--").partition("=")
+    parameters = inspect.signature(target).parameters
+    constructor = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
+    if name in parameters or not hasattr(constructor, "convert_keywords"):
+        return [option]
+    given = {
+        key: each
+        for key, each in known.items()
+        if key in parameters and each is not None and each != parameters[key].default
+    }
+    new = upgrade_settings(target, {**given, name: _load(value)})
+    changed = {key: each for key, each in new.items() if given.get(key) != each}
+    if name in changed:
+        return [option]
+    _changes.add(f"{target.__name__}: {name} -> {', '.join(changed)}")
+    return [
+        f"--{key}={yaml.safe_dump(each).partition(chr(10))[0]}" for key, each in changed.items()
+    ]
 
 
 def report_renamed() -> None:

@@ -133,13 +133,14 @@ class _Run(CLI):
             for name, value in result.items()
         }
 
-    def _callbacks(self, settings: Any) -> list[Callback]:
+    def _callbacks(self, folder: Path, settings: Any, own: list[Callback]) -> list[Callback]:
         """Return the callbacks of a single run; a best checkpoint replaces the last one."""
         excluded: tuple[type[Callback], ...] = (StopOnSignal,)
         if settings.limit_val_batches != 0:
             excluded = (StopOnSignal, SaveLast)
-        callbacks = [c for c in super()._callbacks(settings) if not isinstance(c, excluded)]
-        return [*callbacks, _Report(self.connection)]
+        callbacks = super()._callbacks(folder, settings, own)
+        kept = [each for each in callbacks if not isinstance(each, excluded)]
+        return [*kept, _Report(self.connection)]
 
 
 class _Report(Callback):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from graphformer.data.splits import split_stratified
+from graphformer.data.splits import split_samples, split_stratified
 from graphformer.data.vision.base import ImagesAndLabels, PatchImages
 from graphformer.data.vision.files import (
     ImageFiles,
@@ -50,6 +50,8 @@ class ImageFolder(PatchImages):
         skip_corrupt: leave out files that cannot be read or are smaller than a patch, and warn;
             this reads all files at the start.
         val_fraction, test_fraction: shares of the training images for splits without a folder.
+        stratify: whether the shares are drawn from each class; runs of earlier releases, whose
+            settings lack it, draw from all images.
         root: the data root.
 
     Raises:
@@ -68,6 +70,7 @@ class ImageFolder(PatchImages):
         skip_corrupt: bool = False,
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
+        stratify: bool = True,
         augment: Sequence[str] = (),
         label_fraction: float = 1.0,
         root: str | None = None,
@@ -86,6 +89,7 @@ class ImageFolder(PatchImages):
         self.save_hyperparameters(logger=False)
         self.path, self.root, self.size, self.channels = path, root, size, channels
         self.skip_corrupt, self.fractions = skip_corrupt, (val_fraction, test_fraction)
+        self.stratify = stratify
         self.classes: list[str] = []
 
     def read(self) -> dict[str, ImagesAndLabels]:
@@ -102,11 +106,12 @@ class ImageFolder(PatchImages):
                 f"{folders['train'] / self.classes[min(missing)]}: got no image that can be read, "
                 "expected one or more; repair some, or remove the folder of that class"
             )
-        labels = [label for _, label in files["train"]]
-        return {
-            split: self._images(pairs)
-            for split, pairs in split_stratified(files, labels, self.fractions, self.seed).items()
-        }
+        if self.stratify:
+            labels = [label for _, label in files["train"]]
+            files = split_stratified(files, labels, self.fractions, self.seed)
+        else:
+            files = split_samples(files, self.fractions, self.seed)
+        return {split: self._images(pairs) for split, pairs in files.items()}
 
     def setup(self, stage: str | None = None) -> None:
         """Read the folders; classes of a checkpoint that was loaded before keep their numbers."""

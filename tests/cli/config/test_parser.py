@@ -99,6 +99,15 @@ def test_restructured_settings_of_an_earlier_release(capsys: pytest.CaptureFixtu
     assert "vit: num_features, channels -> stem_channels, channels" in capsys.readouterr().err
 
 
+def test_restructured_flags_of_an_earlier_release(capsys: pytest.CaptureFixture[str]):
+    words = ["--model", "Classification", NETWORK, "graphformer.models.vit"]
+    sizes = [f"{NETWORK}.patch_size", "5", f"{NETWORK}.num_features", "75"]
+    parsed = network_of(task_parser().parse_args([*words, *sizes]))
+    assert (parsed.channels, parsed.patch_size) == (3, 5)
+    report_renamed()
+    assert "vit: num_features -> channels" in capsys.readouterr().err
+
+
 def test_settings_without_a_value_are_not_reported(capsys: pytest.CaptureFixture[str]):
     network = {"class_path": "graphformer.models.vit", "init_args": {"channels": None}}
     settings = {"class_path": "Classification", "init_args": {"network": network}}

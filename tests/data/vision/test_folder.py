@@ -254,6 +254,17 @@ def test_every_split_has_the_same_share_of_each_class(tmp_path: Path) -> None:
     assert counts == {"val": [2, 6], "test": [2, 6], "train": [6, 18]}
 
 
+def test_splits_of_earlier_releases_ignore_classes(tmp_path: Path) -> None:
+    for label, count in (("few", 3), ("many", 17)):
+        for i in range(count):
+            write_image(tmp_path / label / f"{i:02}.png", (4, 4), i)
+    labels = np.repeat([0, 1], [3, 17])
+    for seed in range(5):
+        data = read(tmp_path, stratify=False, seed=seed)
+        chosen = np.sort(np.random.default_rng(seed).permutation(20)[:4])
+        assert data.splits["val"][1].tolist() == labels[chosen].tolist()
+
+
 def test_small_images_are_skipped_with_corrupt_ones(folder: Path) -> None:
     write_image(folder / "cats" / "small.png", (3, 9), 0)
     with pytest.warns(UserWarning, match=r"skipped 1 of 15 files .* too small, first .*small\.png"):
