@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,9 @@ _computed_eagerly = torch.compiler.disable(
     "outside of the compiled function, or compile without fullgraph=True"
 )
 """Runs a function outside of the graph of torch.compile, in one break of it."""
+
+_A = TypeVar("_A", bound="Adjacency")
+_ABSENT = object()
 
 
 class Adjacency:
@@ -258,6 +261,24 @@ class Adjacency:
     def __repr__(self) -> str:
         targets, sources = self.shape
         return f"{type(self).__name__}({targets} x {sources}, {self.num_edges:,} edges)"
+
+
+def keeps_fields(cls: type[_A]) -> type[_A]:
+    """Let a frozen dataclass of an adjacency ignore assignments that change nothing.
+
+    Lightning's and Fabric's conversion to a precision assigns all fields of a copy, converted. An
+    adjacency has only integers and bools, which no precision converts.
+    """
+    frozen: Callable[[Any, str, Any], None] = cls.__setattr__
+
+    def assign(self: Any, name: str, value: object) -> None:
+        old = self.__dict__.get(name, _ABSENT)
+        is_kept = name == "parts" and isinstance(value, tuple) and len(value) == len(self.parts)
+        if not (is_kept or value is old or (isinstance(value, tuple) and value == old)):
+            frozen(self, name, value)
+
+    cls.__setattr__ = assign  # type: ignore[assignment]
+    return cls
 
 
 def check_range(name: str, nodes: Tensor, size: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from graphformer.adjacency.base import Adjacency, transposed_parts
+from graphformer.adjacency.base import Adjacency, keeps_fields, transposed_parts
 from graphformer.adjacency.cached_property import (
     cached_property,
     outside_inference_mode,
@@ -29,6 +29,7 @@ class CSC(NamedTuple):
     """The slot of each edge in the CSR, [E]."""
 
 
+@keeps_fields
 @dataclass(frozen=True, eq=False, repr=False)
 class CSR(Adjacency):
     """Edges stored by target; `gf.from_edge_index` makes one.

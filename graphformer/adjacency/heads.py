@@ -8,11 +8,12 @@ from typing import ClassVar, NoReturn
 import torch
 from torch import Tensor
 
-from graphformer.adjacency.base import Adjacency, union
+from graphformer.adjacency.base import Adjacency, keeps_fields, union
 from graphformer.adjacency.cached_property import cached_property, outside_inference_mode
 from graphformer.adjacency.csr import CSR
 
 
+@keeps_fields
 @dataclass(frozen=True, eq=False, repr=False)
 class HeadEdges(CSR):
     """The union of the edges of all heads, with a mask of the heads that have each edge.

@@ -19,7 +19,13 @@ from torch.utils import _pytree
 from torch.utils._python_dispatch import _disable_current_modes
 from typing_extensions import Self
 
-from graphformer.adjacency.base import Adjacency, Bucket, consecutive_rows, transposed_parts
+from graphformer.adjacency.base import (
+    Adjacency,
+    Bucket,
+    consecutive_rows,
+    keeps_fields,
+    transposed_parts,
+)
 from graphformer.adjacency.cached_property import cached_property, compute_uncached, untraced
 from graphformer.adjacency.csr import CSR, _index_dtype
 
@@ -33,6 +39,7 @@ class Boxes(NamedTuple):
     stride: Tensor
 
 
+@keeps_fields
 @dataclass(frozen=True, repr=False)
 class Implicit(Adjacency):
     """A rule that connects nodes within blocks; the base of the rules below."""
@@ -233,6 +240,7 @@ class Causal(Implicit):
         return self._runs(offset[block], width)
 
 
+@keeps_fields
 @dataclass(frozen=True, repr=False)
 class Window(Implicit):
     """A node attends to nodes at most `radius` away; if `causal`, only to earlier ones."""
@@ -260,6 +268,7 @@ class Window(Implicit):
         return replace(self, parts=transposed_parts(self)) if self.parts else self
 
 
+@keeps_fields
 @dataclass(frozen=True, repr=False)
 class Grid(Implicit):
     """A node attends to nodes at most `radius` rows and columns away (Chebyshev distance)."""

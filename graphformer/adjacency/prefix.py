@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch.utils import _pytree
 
+from graphformer.adjacency.base import keeps_fields
 from graphformer.adjacency.implicit import Boxes, Implicit
 
 
+@keeps_fields
 @dataclass(frozen=True, repr=False)
 class Prefix(Implicit):
     """A target attends to the sources up to its own position and to its sample's whole prefix.

@@ -25,7 +25,7 @@ from graphformer.distributed import data_parallel
 from graphformer.patterns import Pattern
 from graphformer.tasks.finetuning import add_lora, freeze, layer_lr_factors, merge_lora
 from graphformer.tasks.metrics import update_uncounted
-from graphformer.tasks.optimization import lr_factor, make_optimizer
+from graphformer.tasks.optimization import follow_lr, lr_factor, make_optimizer
 from graphformer.tasks.warm_start import load_pretrained
 
 if TYPE_CHECKING:
@@ -170,12 +170,16 @@ class Task(pl.LightningModule):
         output: Tensor = self.network(batch, self.adjacency(batch))
         return output
 
-    def predict_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
+    def predict_step(self, batch: BatchLike, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the network's output, [N, K] or [B, K]."""
         return self(batch)
 
     def on_train_start(self) -> None:
-        """Repeat the batches of the first epoch in all epochs if the trainer overfits batches."""
+        """Use a changed `lr`; repeat the first epoch's batches if the trainer overfits batches."""
+        if self.trainer.global_step == 0:  # otherwise the rates are the checkpoint's
+            for config in self.trainer.lr_scheduler_configs:
+                if isinstance(config.scheduler, LambdaLR):
+                    follow_lr(config.scheduler, self.lr)
         if self.trainer.overfit_batches:  # type: ignore[attr-defined]
             for loader in tree_leaves(self.trainer.train_dataloader):
                 if isinstance(loader, BatchLoader):
@@ -215,23 +219,45 @@ class Task(pl.LightningModule):
         """
         raise NotImplementedError(f"{type(self).__name__} must define evaluate()")
 
-    def validation_step(self, batch: BatchLike, batch_idx: int) -> None:
-        """Update and log the validation metrics."""
-        self._update_metrics(batch, batch_idx, "val")
+    def validation_step(self, batch: BatchLike, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Update and log the validation metrics of a loader."""
+        self._update_metrics(batch, batch_idx, "val", dataloader_idx)
 
-    def test_step(self, batch: BatchLike, batch_idx: int) -> None:
-        """Update and log the test metrics."""
-        self._update_metrics(batch, batch_idx, "test")
+    def test_step(self, batch: BatchLike, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Update and log the test metrics of a loader."""
+        self._update_metrics(batch, batch_idx, "test", dataloader_idx)
 
-    def _update_metrics(self, batch: BatchLike, batch_idx: int, stage: Stage) -> None:
+    def _update_metrics(self, batch: BatchLike, batch_idx: int, stage: Stage, loader: int) -> None:
+        """Log as `val/NAME` for the first loader, `val/NAME/dataloader_idx_1` for the next."""
         updates, rows = self.evaluate(batch, batch_idx, stage)
-        metrics = self.metrics_of(stage)
+        suffix = f"/dataloader_idx_{loader}" if loader else ""
         for name, arguments in updates.items():
+            metric = self._metric_of_loader(stage, name, loader)
             if is_padding(batch):
-                update_uncounted(metrics[name], arguments)
+                update_uncounted(metric, arguments)
             else:
-                metrics[name].update(*arguments)
-            self.log(f"{stage}/{name}", metrics[name], prog_bar=True, batch_size=rows)
+                metric.update(*arguments)
+            copy_name = f"{stage}_metrics_of_loader_{loader}.{name}" if loader else None
+            self.log(
+                f"{stage}/{name}{suffix}",
+                metric,
+                prog_bar=True,
+                batch_size=rows,
+                add_dataloader_idx=False,
+                metric_attribute=copy_name,
+            )
+
+    def _metric_of_loader(self, stage: Stage, name: str, loader: int) -> Metric:
+        """Return the metric of a loader; those after the first have copies of their own."""
+        if loader == 0:
+            return self.metrics_of(stage)[name]
+        copies = getattr(self, f"{stage}_metrics_of_loader_{loader}", None)
+        if copies is None:
+            copies = nn.ModuleDict({n: m.clone() for n, m in self.metrics_of(stage).items()})
+            for metric in copies.values():
+                metric.reset()
+            setattr(self, f"{stage}_metrics_of_loader_{loader}", copies)
+        return copies[name]  # type: ignore[no-any-return]
 
     def training_loss(self, total: Tensor, count: Tensor, *, rows: int) -> Tensor:
         """Return the loss of a batch, [], and log its mean over the batches of all ranks.

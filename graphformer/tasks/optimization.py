@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 
 def weight_decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -87,6 +88,27 @@ def lr_factor(
         return min_lr_ratio + (1.0 - min_lr_ratio) * left
 
     return factor
+
+
+def follow_lr(scheduler: LambdaLR, lr: float) -> None:
+    """Scale the rates of a scheduler to a highest rate that was changed after it was created.
+
+    Lightning's learning-rate finder writes the rate that it finds into the task and into the
+    parameter groups, where the scheduler would replace it by its own at the next step.
+
+    Args:
+        scheduler: before its first step.
+        lr: the highest learning rate.
+    """
+    optimizer = scheduler.optimizer
+    created_with = optimizer.defaults["lr"]
+    if lr == created_with:
+        return
+    optimizer.defaults["lr"] = lr
+    scheduler.base_lrs = [base * lr / created_with for base in scheduler.base_lrs]
+    groups = zip(optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    for group, base, factor in groups:
+        group["initial_lr"], group["lr"] = base, base * factor(scheduler.last_epoch)
 
 
 def _split_by_lr(

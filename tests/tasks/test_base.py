@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from helpers.tasks import CLASSES, Batches, Linear, node_batch, trainer
+from lightning.pytorch.callbacks import LearningRateFinder
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Data
@@ -178,3 +179,33 @@ def test_overfitting_repeats_the_same_batches(num_batches: int | None):
     fitted.fit(task, *loaders)
     assert seen[0] != seen[1]
     assert seen == seen[:2] * 3
+
+
+def test_each_validation_loader_has_its_own_metrics():
+    batches = [node_batch(7, 0), node_batch(11, 1)]
+    task = Classification(Linear(), num_classes=CLASSES, level="node")
+    alone = [
+        trainer().validate(task, Batches([batch]), verbose=False)[0]["val/loss"]
+        for batch in batches
+    ]
+    loaders = [Batches([batch]).train_dataloader() for batch in batches]
+    first, second = trainer().validate(task, loaders, verbose=False)
+    assert first["val/loss"] == pytest.approx(alone[0])
+    assert second["val/loss/dataloader_idx_1"] == pytest.approx(alone[1])
+
+
+def test_the_rate_that_the_finder_finds_is_used():
+    class Rates(pl.Callback):
+        def __init__(self) -> None:
+            self.seen: list[float] = []
+
+        def on_train_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
+            self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    task = Classification(Linear(), num_classes=CLASSES, level="node", lr=1e-3)
+    finder, rates = LearningRateFinder(num_training_steps=20, early_stop_threshold=None), Rates()
+    data = Batches([node_batch(7, seed) for seed in range(5)] * 5)
+    trainer(max_steps=3, callbacks=[finder, rates]).fit(task, data)
+    found = finder.optimal_lr.suggestion()
+    assert found != 1e-3
+    assert rates.seen[-3:] == pytest.approx([found] * 3)

@@ -2,7 +2,12 @@ import pytest
 import torch
 from torch import nn
 
-from graphformer.tasks.optimization import lr_factor, make_optimizer, weight_decay_groups
+from graphformer.tasks.optimization import (
+    follow_lr,
+    lr_factor,
+    make_optimizer,
+    weight_decay_groups,
+)
 
 
 class Tied(nn.Module):
@@ -52,3 +57,23 @@ def test_schedules_differ_between_their_ends():
         for name in ("linear", "cosine")
     ]
     assert factors == pytest.approx([0.75, 0.5 + 0.5 * 2**-0.5])
+
+
+def test_a_scheduler_follows_a_changed_rate():
+    network = Tied()
+    factors = dict.fromkeys(network.linear.parameters(), 0.5)
+    optimizer = make_optimizer(
+        network, "adamw", lr=0.2, weight_decay=0.0, betas=(0.9, 0.99), lr_factors=factors
+    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (step + 1))
+    before = [group["lr"] for group in optimizer.param_groups]
+    follow_lr(scheduler, 0.2)
+    assert [group["lr"] for group in optimizer.param_groups] == before
+    follow_lr(scheduler, 0.6)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(
+        [3 * r for r in before]
+    )
+    optimizer.step()
+    scheduler.step()
+    halved = [1.5 * rate for rate in before]
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(halved)

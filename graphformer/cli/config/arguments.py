@@ -47,7 +47,7 @@ def read_command(argv: list[str]) -> Command:
     for option, value in sorted(options, key=lambda pair: pair[0].endswith(".num_features")):
         if option in _CONFIG:
             files.append(find_config(_required(option, value), taken=files))
-            check_yaml(files[-1].read_text(encoding="utf-8"), str(files[-1]))
+            check_yaml(files[-1].read_bytes(), str(files[-1]))
             value = str(files[-1])
         elif option == "--ckpt":
             ckpt = _required(option, value)

@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from graphformer import data as data_modules
-from graphformer.cli.config.renamed import convert_option, rename_option, upgrade
+from graphformer.cli.config.renamed import rename_option, upgrade
 
 data_modules.import_all()  # the parser finds data modules by name among imported subclasses
 
@@ -56,16 +56,15 @@ class Parser(LightningArgumentParser):
         if isinstance(args, list):
             args = [word[:-4] + "null" if word.endswith("=None") else word for word in args]
             if self._target is not None:
-                known = vars(options.get("namespace") or Namespace())
-                renamed = [rename_option(self._target, word) for word in args]
-                args = [new for w in renamed for new in convert_option(self._target, w, known)]
+                args = [rename_option(self._target, word) for word in args]
         return super().parse_args(args, *further, **options)
 
     def parse_object(self, cfg_obj: Any, *args: Any, **kwargs: Any) -> Namespace:
         """Parse a mapping, settings of earlier releases included."""
         if self._target is not None:
             settings = cfg_obj if isinstance(cfg_obj, dict) else vars(cfg_obj)
-            cfg_obj = upgrade(self._target, settings)
+            changed = args[0] if args else kwargs.get("namespace", kwargs.get("cfg_base"))
+            cfg_obj = upgrade(self._target, settings, vars(changed) if changed else None)
         return super().parse_object(cfg_obj, *args, **kwargs)
 
     def _with_optional_sizes(self, added: list[str]) -> list[str]:

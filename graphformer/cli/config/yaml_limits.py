@@ -10,7 +10,7 @@ _MAX_NODES = 100_000
 _MAX_DEPTH = 100
 
 
-def check_yaml(text: str, name: str) -> None:
+def check_yaml(text: str | bytes, name: str) -> None:
     """Refuse a YAML document that cannot be read, or whose content is not that of settings.
 
     Args:

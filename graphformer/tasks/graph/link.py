@@ -91,7 +91,7 @@ class LinkPrediction(Task):
         total = F.binary_cross_entropy_with_logits(logits, label, reduction="sum")
         return self.training_loss(total, label.new_tensor(len(label)), rows=len(label))
 
-    def predict_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
+    def predict_step(self, batch: BatchLike, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the logits of the test pairs, [P]."""
         return self.scores(batch, batch.test_edge_label_index)
 

@@ -123,7 +123,7 @@ class ImageTextContrast(Task):
         if hasattr(data, "zero_shot_set"):
             self.log("test/zero_shot", self.zero_shot(*data.zero_shot_set()))
 
-    def predict_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
+    def predict_step(self, batch: BatchLike, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the embeddings of images and of texts, concatenated, [B, 2 C]."""
         return torch.cat(self.vectors(batch), dim=1)
 

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from graphformer.cli.config.renamed import (
-    convert_option,
-    rename_option,
-    report_renamed,
-    upgrade,
-)
+from graphformer.cli.config.renamed import rename_option, report_renamed, upgrade
 from graphformer.models import gat, gcn, vit
 
 
@@ -39,16 +34,17 @@ def test_options_are_renamed(separator: str, capsys: pytest.CaptureFixture[str])
     assert "num_union_parts" in reported(capsys)
 
 
-def test_options_are_converted_with_what_is_known(capsys: pytest.CaptureFixture[str]):
-    assert convert_option(vit, "--num_features=75", {"patch_size": 5}) == ["--channels=3"]
-    assert "vit: num_features -> channels" in reported(capsys)
-    alone = convert_option(vit, "--num_features=75", {"patch_size": None, "dim": 7})
-    assert alone == ["--channels=75", "--patch_size=1"]
-    assert convert_option(gcn, "--residual=true", {"jump": "last"}) == ["--jump=cat"]
+def test_settings_are_converted_with_those_that_they_change(capsys: pytest.CaptureFixture[str]):
+    known = {"patch_size": 5, "dim": 128, "depth": 3}
+    assert upgrade(vit, {"num_features": "75"}, known) == {"channels": 3}
+    assert "vit: num_features -> channels\n" in reported(capsys)
+    alone = {"channels": 75, "patch_size": 1}
+    assert upgrade(vit, {"num_features": "75"}, {"patch_size": None}) == alone
+    assert upgrade(gcn, {"residual": True}, {"jump": "last"}) == {"jump": "cat"}
     reported(capsys)
 
 
-def test_other_options_are_not_converted(capsys: pytest.CaptureFixture[str]):
-    for target, option in ((vit, "--dim=7"), (vit, "--nonsense=7"), (gat, "--num_features=7")):
-        assert convert_option(target, option, {}) == [option]
+def test_other_settings_are_unchanged(capsys: pytest.CaptureFixture[str]):
+    for target, settings in ((vit, {"dim": "7"}), (vit, {"nonsense": 7}), (gat, {"dim": 7})):
+        assert upgrade(target, settings, {"depth": 3}) == settings
     assert reported(capsys) == ""
