@@ -277,7 +277,7 @@ def keeps_fields(cls: type[_A]) -> type[_A]:
         if not (is_kept or value is old or (isinstance(value, tuple) and value == old)):
             frozen(self, name, value)
 
-    cls.__setattr__ = assign  # type: ignore[assignment]
+    cls.__setattr__ = assign  # type: ignore[method-assign]
     return cls
 
 

@@ -251,13 +251,14 @@ class Task(pl.LightningModule):
         """Return the metric of a loader; those after the first have copies of their own."""
         if loader == 0:
             return self.metrics_of(stage)[name]
-        copies = getattr(self, f"{stage}_metrics_of_loader_{loader}", None)
-        if copies is None:
-            copies = nn.ModuleDict({n: m.clone() for n, m in self.metrics_of(stage).items()})
+        attribute = f"{stage}_metrics_of_loader_{loader}"
+        if not hasattr(self, attribute):
+            copies = {name: metric.clone() for name, metric in self.metrics_of(stage).items()}
             for metric in copies.values():
                 metric.reset()
-            setattr(self, f"{stage}_metrics_of_loader_{loader}", copies)
-        return copies[name]  # type: ignore[no-any-return]
+            setattr(self, attribute, nn.ModuleDict(copies))
+        found: Metric = getattr(self, attribute)[name]
+        return found
 
     def training_loss(self, total: Tensor, count: Tensor, *, rows: int) -> Tensor:
         """Return the loss of a batch, [], and log its mean over the batches of all ranks.

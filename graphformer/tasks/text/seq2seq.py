@@ -92,9 +92,9 @@ class SequenceToSequence(Task):
         total = balanced(total, count, self.network, self.balance)
         return self.training_loss(total, count, rows=len(pairs.y))
 
-    def test_step(self, batch: BatchLike, batch_idx: int) -> None:
+    def test_step(self, batch: BatchLike, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Update the test metrics, and generate targets for the BLEU score."""
-        super().test_step(batch, batch_idx)
+        super().test_step(batch, batch_idx, dataloader_idx)
         if self.bleu and not is_padding(batch):
             self._generate(batch)
 
