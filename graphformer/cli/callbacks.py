@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 
+from graphformer.data.loader import BatchLoader, process_ranks
+
 CONFIG_KEY = "graphformer_config"
 
 
@@ -63,7 +65,19 @@ class ExactResume(Callback):
         self._strict: list[EarlyStopping] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the random states as plain types and tensors, which load with weights_only."""
+        """Return the random states as plain types and tensors, which load with weights_only.
+
+        Those of all ranks are in the list `ranks`, because they may have drawn different numbers.
+        """
+        state = self._own_state()
+        _, world_size = process_ranks()
+        if world_size == 1:
+            return state
+        ranks: list[Any] = [None] * world_size
+        torch.distributed.all_gather_object(ranks, state)
+        return {**ranks[0], "ranks": ranks}
+
+    def _own_state(self) -> dict[str, Any]:
         _, keys, *position = np.random.get_state()
         version, internal, gauss = random.getstate()
         return {
@@ -90,9 +104,12 @@ class ExactResume(Callback):
             self._tolerate_missing_metrics(trainer)
         if self._loader_states and trainer.train_dataloader is not None:
             trainer.train_dataloader.load_state_dict(self._loader_states[0])
+            _restore_progress(trainer, self._loader_states[0])
         if self._random_states is None:
             return
         state, self._random_states = self._random_states, None
+        ranks = state.get("ranks", [state])
+        state = ranks[trainer.global_rank % len(ranks)]
         torch.set_rng_state(state["torch"])
         if len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda"])
@@ -117,6 +134,17 @@ class ExactResume(Callback):
             if callback is not None and callback.strict:
                 callback.strict = False
                 self._strict.append(callback)
+
+
+def _restore_progress(trainer: pl.Trainer, state: dict[str, int]) -> None:
+    """Set the number of batches done in this epoch, which changes with the number of ranks."""
+    loader = trainer.train_dataloader
+    if not isinstance(loader, BatchLoader):
+        return
+    change = loader.batches_done(state) - state["batches"]
+    progress = trainer.fit_loop.epoch_loop.batch_progress.current
+    for name in ("ready", "started", "processed", "completed"):
+        setattr(progress, name, getattr(progress, name) + change)
 
 
 class ResetLearningRate(Callback):

@@ -31,6 +31,7 @@ _OF_EARLIER_RELEASES: dict[str, dict[str, Any]] = {"ImageFolder": {"stratify": F
 # Settings that a resumed run may change; all others of model and data are part of its state.
 _CHANGEABLE_MODEL = ("model.adjacency",)
 _LEARNING_RATE = ("model.lr", "model.schedule", "model.warmup_steps", "model.min_lr_ratio")
+_NUM_PROCESSES = ("trainer.devices", "trainer.num_nodes")
 _CHANGEABLE_DATA = ("root", "path", "num_workers", "base_url")
 
 
@@ -86,6 +87,8 @@ def check_resumable(
         UsageError: when a setting differs that cannot change; the message names all of them.
     """
     also_changeable = _LEARNING_RATE if reset_lr else ()
+    if any(stored.get(key) != requested.get(key) for key in _NUM_PROCESSES):
+        also_changeable += ("data.batch_size",)  # of each process
     changed = [
         f"{_short(key)} is {stored.get(key)!r} in the checkpoint, not {requested.get(key)!r}"
         for key in sorted({*stored, *requested})

@@ -81,7 +81,12 @@ class BatchSampler(SequentialSampler):  # a sampler that `overfit_batches` of Li
     def __len__(self) -> int:
         if self.num_batches is not None:
             return self.num_batches
-        return -(-self.num_items // (self.batch_size * self.world_size))
+        return -(-self.num_items // self.step)
+
+    @property
+    def step(self) -> int:
+        """Number of items that all ranks together take with one batch each."""
+        return self.batch_size * self.world_size
 
     @property
     def num_filled(self) -> int:
@@ -173,13 +178,22 @@ class BatchLoader:
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch and the number of its batches that were yielded."""
+        """Return the epoch, the number of its batches that were yielded, and the step of a batch."""
         epoch, batches = self._progress
-        return {"epoch": epoch, "batches": batches}
+        return {"epoch": epoch, "batches": batches, "step": self.sampler.step}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Resume after the batches that `state` counts."""
-        self.sampler.skip(state["epoch"], state["batches"])
+        """Resume after the items that `state` counts, perhaps with other batches or ranks.
+
+        Items of a batch that only a part of the items are left of come once more.
+        """
+        self.sampler.skip(state["epoch"], self.batches_done(state))
+
+    def batches_done(self, state: dict[str, int]) -> int:
+        """Return the number of batches of this loader that have the items that `state` counts."""
+        step = self.sampler.step
+        done = state["batches"] * state.get("step", step)
+        return len(self) if done >= len(self) * step else done // step
 
 
 def process_ranks() -> tuple[int, int]:

@@ -59,6 +59,11 @@ class TokenBudgetSampler(BatchSampler):
         return -(-self._total // self.world_size)
 
     @property
+    def step(self) -> int:
+        """Number of batches that all ranks together take at once."""
+        return self.world_size
+
+    @property
     def num_filled(self) -> int:
         """Number of batches of this rank's share; the batches after them are padding."""
         return len(range(self.rank, self._total, self.world_size))

@@ -141,6 +141,8 @@ class Task(pl.LightningModule):
         """Add adapters, if any: after pretrained weights, before those of a checkpoint."""
         if self.lora is not None and not self._adapter:
             self._adapter = (add_lora(self.network, self.lora),)
+        if self._trainer is not None and self._trainer.precision == "64-true":
+            self.double()  # Lightning (2.6) does so after loading a checkpoint, which rounds it
 
     def save_adapter(self, folder: str | os.PathLike[str]) -> None:
         """Write adapters and head in peft's format.

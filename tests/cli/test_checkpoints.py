@@ -116,6 +116,7 @@ STORED = {
         {"data.init_args.root": "/b"},
         {"data.init_args.num_workers": 2},
         {"trainer.max_epochs": 5},
+        {"trainer.devices": 2, "data.init_args.batch_size": 3},
     ],
 )
 def test_changes_that_a_resumed_run_accepts(change: dict[str, Any]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
@@ -62,3 +63,17 @@ def test_the_seed_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PL_GLOBAL_SEED", "0")  # so that the call below is undone
     pl.seed_everything(101)
     assert run_seed() == 101
+
+
+def test_peers_that_share_a_model_get_the_same_batches(tmp_path: Path) -> None:
+    """4 processes, of which pairs share a model: the mesh of the strategy counts, not the rank."""
+    seen = []
+    for rank in range(4):
+        data = Module("a")
+        ranks = {"num_replicas": 2, "rank": rank // 2}
+        strategy = SimpleNamespace(distributed_sampler_kwargs=ranks)
+        data.trainer = SimpleNamespace(strategy=strategy)  # type: ignore[assignment]
+        seen.append([batch.x.tolist() for batch in data.train_dataloader()])
+    assert seen[0] == seen[1]
+    assert seen[2] == seen[3]
+    assert seen[0] != seen[2]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from graphformer.data.io.cache import cache_root, make_cache_folder
+from graphformer.data.io.cache import cache_lock, cache_root, make_cache_folder
 from graphformer.data.text.tokenizer import Tokenizer
 
 _GROUP_SIZE = 1 << 20  # characters that are tokenized in one call
@@ -63,9 +63,12 @@ def encode_on_disk(
         content: what identifies the pieces, such as their checksum.
     """
     dtype = token_dtype(tokenizer.vocab_size)
-    folder = cache_root() / "tokens" / _key(tokenizer, content)
+    key = _key(tokenizer, content)
+    folder = cache_root() / "tokens" / key
     if not folder.is_dir():
-        _write(folder, pieces, tokenizer, dtype)
+        with cache_lock(key):  # of several processes, one tokenizes and the others wait
+            if not folder.is_dir():
+                _write(folder, pieces, tokenizer, dtype)
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     tokens = np.zeros(0, dtype)
     if (folder / "tokens").stat().st_size:  # an empty file cannot be mapped
