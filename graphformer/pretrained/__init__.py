@@ -2,6 +2,7 @@
 
 from graphformer.data.batch import pack_images
 from graphformer.deprecated import renamed_exports
+from graphformer.pretrained.attention_report import report_attention
 from graphformer.pretrained.builders import classifier, decoder, head_kind, tagger
 from graphformer.pretrained.loading import from_pretrained
 from graphformer.pretrained.saving import save_pretrained
@@ -17,6 +18,7 @@ __all__ = [
     "pack_images",
     "read_pretrained_tokenizer",
     "register_with_transformers",
+    "report_attention",
     "save_pretrained",
     "tagger",
 ]

@@ -58,7 +58,8 @@ def register_with_transformers(
     has. Padding is not computed, and its outputs are zeros.
 
     When a model runs, ValueError is raised for masks and options that our attention lacks; none is
-    ignored.
+    ignored. Models that compute attention in their own code do not call it at all: see
+    `report_attention`.
 
     Args:
         pattern: of each text without its padding; None for all nodes.
@@ -213,7 +214,7 @@ def _from_mask(
     is_key: Tensor | None = None,
     shift: int | None = None,
 ) -> PaddedAdjacency:
-    """Return the adjacency of a dense mask [B or 1, 1, Q, K], boolean or of 0 and minus infinity.
+    """Return the adjacency of a dense mask [B or 1, 1, Q or 1, K], of booleans or 0 and -inf.
 
     Args:
         mask: the mask.
@@ -241,6 +242,8 @@ def _from_mask(
             "attention_mask: got one that differs by head, expected the same for all heads; use "
             "another attn_implementation"
         )
+    if mask.shape[2] == 1:  # of the keys alone, as in LayoutLM
+        mask = mask.expand(-1, -1, rows, -1)
     if mask.shape[2:] != (rows, columns):
         raise ValueError(
             f"attention_mask: got {list(mask.shape)}, expected {rows} queries x {columns} keys"

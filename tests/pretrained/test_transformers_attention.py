@@ -158,3 +158,11 @@ def test_an_option_that_ours_lacks_is_an_error(transformers, option: str):
     q = torch.randn(1, 2, 5, 3)
     with pytest.raises(ValueError, match=f"{option}: got a value, expected none"):
         attend(torch.nn.Identity(), q, q, q, None, **{option: torch.tensor(5.0)})
+
+
+def test_a_mask_of_the_keys_alone(make):
+    sizes = {"hidden_size": 26, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 37, "max_position_embeddings": 47}
+    model = make("LayoutLMModel", "LayoutLMConfig", vocab_size=VOCAB, **sizes)
+    gf.register_with_transformers()
+    assert_equal(model, padded(TEXTS, pad=0), other="eager")
