@@ -154,7 +154,7 @@ class ResetLearningRate(Callback):
     """
 
     def __init__(self) -> None:
-        self._base_lrs: list[list[float]] = []
+        self._base_lrs: list[list[Any]] = []
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the rates of the settings, before the checkpoint's state replaces them."""

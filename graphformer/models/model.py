@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.deprecated import renamed_attribute, renamed_keywords
-from graphformer.models.base import AdjacencyModel, Patterns
+from graphformer.models.base import AdjacencyModel, Exportable, Patterns
 from graphformer.models.generation import RENAMED, GenerateOptions, Prompts, generate
 from graphformer.models.text.embed import EncodeOptions, encode
 from graphformer.nn import Transformer, weight_std
@@ -25,15 +24,7 @@ if TYPE_CHECKING:
     from graphformer.data.text.tokenizer import Tokenizer
 
 
-class Exporter(Protocol):
-    """Writes a model as a checkpoint folder; `graphformer.pretrained` attaches its own."""
-
-    def __call__(self, model: Any, path: str | os.PathLike[str], /) -> None:
-        """Write `model` to the folder `path`."""
-        ...
-
-
-class Model(AdjacencyModel):
+class Model(AdjacencyModel, Exportable):
     """A model of any modality: head(transformer(embedding(batch), adjacency), batch).
 
     Args:
@@ -57,7 +48,6 @@ class Model(AdjacencyModel):
     `from_pretrained` sets these attributes.
     """
 
-    exporter: Exporter | None = None
     include_prompt: bool = True
 
     def __init__(
@@ -143,19 +133,6 @@ class Model(AdjacencyModel):
     def encode(self, texts: str | Sequence[str], **options: Unpack[EncodeOptions]) -> Tensor:
         """Return vectors of texts, [texts, C]; see `graphformer.models.encode` for the options."""
         return encode(self, texts, **options)
-
-    def save_pretrained(self, path: str | os.PathLike[str]) -> None:
-        """Write a folder in the format of `transformers`; see `graphformer.pretrained`.
-
-        Raises:
-            ValueError: when the model is not from a checkpoint.
-        """
-        if self.exporter is None:
-            raise ValueError(
-                "save_pretrained: got a model that is not from a checkpoint, expected one from "
-                "gf.from_pretrained; use torch.save(model.state_dict(), path) instead"
-            )
-        self.exporter(self, path)
 
     fresh = renamed_attribute("newly_initialized")
     files = renamed_attribute("extra_files")

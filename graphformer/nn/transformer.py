@@ -206,13 +206,13 @@ class Transformer(nn.Module):
         encodings = self.position_encoding
         if encodings is None:
             return [{} for _ in per_block]
-        if not isinstance(encodings, nn.ModuleList):
-            encodings = [encodings] * len(per_block)
+        count = len(per_block)
+        modules = [*encodings] if isinstance(encodings, nn.ModuleList) else [encodings] * count
         results: dict[nn.Module, LayerOptions] = {}
-        for encoding, edges in zip(encodings, per_block, strict=True):
-            if encoding not in results:
-                results[encoding] = encoding(positions, edges)
-        return [results[encoding] for encoding in encodings]
+        for module, edges in zip(modules, per_block, strict=True):
+            if module not in results:
+                results[module] = module(positions, edges)
+        return [results[module] for module in modules]
 
     def _run_block(
         self, block: nn.Module, x: Tensor, inputs: tuple[Any, ...], options: dict[str, Any]

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import torch
 from torch import nn
 
-from graphformer.models import Model
+from graphformer.models import EncoderDecoder, Model
 from graphformer.models.generation import GenerateOptions
 from graphformer.pretrained.checkpoint_io import (
     OverlayReader,
@@ -123,6 +123,8 @@ def from_pretrained(
     model.generation_config = _generation_config(
         config, family, source if folder is None else folder
     )
+    if isinstance(model, EncoderDecoder):
+        model.start_id = _start_id(config, family, source if folder is None else folder)
     if folder is not None:
         model.tokenizer = read_pretrained_tokenizer(folder)
         model.extra_files = side_files(folder)
@@ -151,15 +153,29 @@ def family_of(config: Config) -> Family:
     return FAMILIES[name]
 
 
+def _generation_settings(source: Path | object) -> dict[str, Any]:
+    """Return the content of generation_config.json, empty without one."""
+    if not isinstance(source, Path):
+        own: Any = getattr(source, "generation_config", None)
+        return {} if own is None else own.to_dict()
+    file = source / "generation_config.json"
+    return read_json(file) if file.is_file() else {}
+
+
+def _start_id(config: Config, family: Family, source: Path | object) -> int | None:
+    """Return the first token of a decoder's text."""
+    settings = [_generation_settings(source), config.values]
+    found = [each.get("decoder_start_token_id") for each in settings]
+    found.append(None if family.start_token is None else config.get(family.start_token, None))
+    return next((token for token in found if token is not None), None)
+
+
 def _generation_config(config: Config, family: Family, source: Path | object) -> GenerateOptions:
     """Return the end tokens and the repetition penalty of a checkpoint."""
     settings = dict(config.values) if "eos_token_id" in config.values else {}
     settings.setdefault("eos_token_id", family.eos_token_id)
-    if not isinstance(source, Path):
-        own: Any = getattr(source, "generation_config", None)
-        settings |= {} if own is None else own.to_dict()
-    elif (source / "generation_config.json").is_file():
-        settings = read_json(source / "generation_config.json")
+    own = _generation_settings(source)
+    settings = own if isinstance(source, Path) and own else settings | own
     options: GenerateOptions = {}
     eos = settings.get("eos_token_id")
     if eos is not None and eos != []:
@@ -260,7 +276,7 @@ def _is_tied(checkpoint: Checkpoint, kind: Kind) -> bool:
     """
     config, family, tensors, keys = checkpoint
     tied = bool(config.get("tie_word_embeddings", family.tie_word_embeddings))
-    ends = [family.trunk.get("embedding.features.weight"), _output_key(family, kind)]
+    ends = [_input_key(family, keys), _output_key(family, kind)]
     if not tied or not all(key in keys for key in ends):
         return tied
     names = [keys[str(key)] for key in ends]
@@ -275,12 +291,19 @@ def _is_tied(checkpoint: Checkpoint, kind: Kind) -> bool:
     return same
 
 
+def _input_key(family: Family, keys: dict[str, str]) -> str | None:
+    """Return the canonical key of the weight of the token embedding."""
+    names = ("embedding.features.weight", "decoder.embedding.features.weight")
+    entries = [key for name in names for key in family.trunk.get(name, "").split("|")]
+    return next((key for key in entries if key in keys), None)
+
+
 def _output_key(family: Family, kind: Kind) -> str | None:
     """Return the canonical key of the weight of a language modeling head."""
     table = family.heads.get(kind, {})
-    for name in ("head.linear.weight", "head.linear.*"):
-        if kind in ("masked_lm", "causal_lm") and name in table:
-            return canonical_key(table[name].replace("*", "weight"), family)
+    for name in ("head.linear.weight", "head.linear.*", "decoder.head.linear.weight"):
+        if kind in ("masked_lm", "causal_lm", "seq2seq") and name in table:
+            return canonical_key(table[name].replace("*", "weight").split("|")[0], family)
     return None
 
 
@@ -342,7 +365,7 @@ def _match(
             if tensors.get_shape(key) != part.shape:
                 here, there = list(part.shape), list(tensors.get_shape(key))
                 wrong.append(f"{key} ({there} stored, {here} by the config)")
-        if allow_new_head and (absent or wrong) and mapped.names[0].startswith("head."):
+        if allow_new_head and (absent or wrong) and _is_head(mapped.names[0]):
             new.append(mapped)
         elif absent or wrong:
             missing += absent
@@ -354,6 +377,10 @@ def _match(
     )
     _check_keys(config, missing, mismatched, unexpected)
     return found, new
+
+
+def _is_head(name: str) -> bool:
+    return name.removeprefix("decoder.").startswith("head.")
 
 
 def _check_keys(

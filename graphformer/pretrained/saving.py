@@ -99,7 +99,8 @@ def _own_config(model: Model | CLIP) -> dict[str, Any]:
     config = dict(model.config or {})
     head, family = getattr(model, "head", None), FAMILIES[config["model_type"]]
     kind = family.kind(config["architectures"][0])
-    if type(head) is not Head or (kind in ("masked_lm", "causal_lm") and head.pool is None):
+    is_for_tokens = kind in (None, "masked_lm", "causal_lm", "detection")
+    if kind is None or type(head) is not Head or (is_for_tokens and head.pool is None):
         return config
     count = head.linear.out_features
     if head.pool is not None:

@@ -104,3 +104,46 @@ DECODERS: dict[str, Case] = {
     ),
 }
 """The first model of each has a language modeling head."""
+
+T5 = {
+    "vocab_size": VOCAB,
+    "d_model": 26,
+    "d_kv": 11,
+    "d_ff": 37,
+    "num_layers": 3,
+    "num_decoder_layers": 2,
+    "num_heads": 3,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 13,
+    "eos_token_id": None,
+    "pad_token_id": 0,
+    "decoder_start_token_id": 1,
+}
+BART = {
+    "vocab_size": VOCAB,
+    "d_model": 26,
+    "encoder_layers": 3,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 13,
+    "encoder_ffn_dim": 37,
+    "decoder_ffn_dim": 41,
+    "max_position_embeddings": 53,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "forced_eos_token_id": None,
+    "pad_token_id": 0,
+    "decoder_start_token_id": 1,
+}
+PAIRS = ("ForConditionalGeneration", "Model")
+
+SEQ2SEQ: dict[str, Case] = {
+    "t5": encoder("T5", (*PAIRS, "EncoderModel"), T5),
+    "t5-v1.1": encoder(
+        "T5", PAIRS, T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+    ),
+    "mt5": encoder("MT5", (*PAIRS, "EncoderModel"), T5 | {"feed_forward_proj": "gated-silu"}),
+    "bart": encoder("Bart", PAIRS, BART),
+    "mbart": encoder("MBart", PAIRS, BART | {"scale_embedding": True}),
+}
+"""The first model of each has a language modeling head."""

@@ -94,7 +94,7 @@ def test_all_problems_are_listed(folder):
         ({"hidden_act": "mish"}, r"'hidden_act': 'mish', expected one of"),
         ({"position_embedding_type": "relative_key"}, r"'position_embedding_type': 'relative_key'"),
         ({"is_decoder": True}, r"'is_decoder': True"),
-        ({"model_type": "t5"}, r"'model_type': 't5', expected one of bert, "),
+        ({"model_type": "x5"}, r"'model_type': 'x5', expected one of bart, "),
         ({"architectures": ["BertForMultipleChoice"]}, r"BertForMultipleChoice.*expected one of"),
         ({"architectures": ["BertForMaskedLM"]}, r"missing keys: cls\.predictions\.transform"),
         ({"quantization_config": {"bits": 4}}, r"not quantized"),

@@ -114,7 +114,9 @@ def _print_answers(
     options: dict[str, Any],
 ) -> None:
     """Print the answer to each prompt, one per line."""
-    for ids in network.generate(prompts, start_id=tokenizer.need("bos"), **options):
+    from graphformer.tasks.text.few_shot import first_token
+
+    for ids in network.generate(prompts, start_id=first_token(network, tokenizer), **options):
         text = tokenizer.decode(ids)
         _write(text[: _stop_position(text, stop)] + "\n")
 

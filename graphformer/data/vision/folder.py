@@ -141,7 +141,8 @@ class ImageFolder(PatchImages):
 
     def sample_names(self, split: str) -> list[str]:
         """Return the file of each image of a split, relative to the folder."""
-        images, rows = self.splits[split][0], None
+        images: Any = self.splits[split][0]
+        rows = None
         if isinstance(images, Subset):
             images, rows = images.images, images.rows
         folder = find_folder(self.path, self.root)

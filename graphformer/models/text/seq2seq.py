@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from typing_extensions import Unpack
 from graphformer.adjacency import complete
 from graphformer.data.batch import Batch, pack_tokens, source_batch
 from graphformer.deprecated import renamed_keywords
+from graphformer.models.base import Exportable
 from graphformer.models.generation import (
     RENAMED,
     EncoderOutput,
@@ -28,10 +29,11 @@ from graphformer.patterns import Complete, Pattern, lengths
 
 if TYPE_CHECKING:
     from graphformer.batch_type import BatchLike
+    from graphformer.data.text.tokenizer import Tokenizer
     from graphformer.patterns import AdjacencyLike
 
 
-class EncoderDecoder(nn.Module):
+class EncoderDecoder(nn.Module, Exportable):
     """An encoder, and a decoder whose blocks also attend to the encoder's nodes.
 
     A batch has the decoder's tokens as `x` [M], with `lengths` and `pos`, and the encoder's input
@@ -42,6 +44,10 @@ class EncoderDecoder(nn.Module):
             a head, or another network, such as a convolutional network over images.
         decoder: a `Model` whose Transformer has `source_dim` C'.
         source_adjacency: pattern of the encoder's self-attention; may be replaced at any time.
+
+    Attributes:
+        tokenizer, config, extra_files, newly_initialized, generation_config: as of `Model`.
+        start_id: the first token of every target, by default.
     """
 
     def __init__(
@@ -50,6 +56,17 @@ class EncoderDecoder(nn.Module):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
         self.source_adjacency = source_adjacency
+        self.tokenizer: Tokenizer | None = None
+        self.config: dict[str, Any] | None = None
+        self.extra_files: dict[str, str] = {}
+        self.newly_initialized: list[str] = []
+        self.generation_config: GenerateOptions = {}
+        self.start_id: int | None = None
+
+    @property
+    def adjacency(self) -> Pattern | None:
+        """The decoder's adjacency of calls without one."""
+        return self.decoder.adjacency
 
     def forward(self, batch: BatchLike, adjacency: AdjacencyLike | None = None) -> Tensor:
         """Return logits of the decoder's nodes, [M, K].
@@ -73,7 +90,7 @@ class EncoderDecoder(nn.Module):
         prompts: Prompts | BatchLike,
         *,
         max_new_tokens: int,
-        start_id: int,
+        start_id: int | None = None,
         **options: Unpack[GenerateOptions],
     ) -> list[int] | list[list[int]]:
         """Generate the target of each source text, token by token.
@@ -82,12 +99,19 @@ class EncoderDecoder(nn.Module):
             prompts: token ids of one source text, or of several of any lengths; or a batch with
                 `source` and `source_lengths`.
             max_new_tokens: the maximal number of generated tokens.
-            start_id: the first token of every target; it is part of the result.
+            start_id: the first token of every target, which is part of the result; that of the
+                checkpoint by default.
             options: of `graphformer.models.generate`, such as `eos_token_id` and `num_beams`.
 
         Returns:
             The ids of the target, a list; a list of such lists for several prompts.
         """
+        start_id = self.start_id if start_id is None else start_id
+        if start_id is None:
+            raise ValueError(
+                "start_id: got None, expected the first token of every target, such as <bos>; pass "
+                "its id"
+            )
         if isinstance(prompts, Sequence | Tensor):
             texts, is_batch = as_token_lists(prompts)
             batch = _source_batch(texts, next(self.parameters()).device)
@@ -99,7 +123,8 @@ class EncoderDecoder(nn.Module):
         if self.decoder.adjacency is not None:
             options.setdefault("adjacency", self.decoder.adjacency)
         options["encoder_output"] = output
-        targets = generate(self.decoder, starts, max_new_tokens=max_new_tokens, **options)
+        merged = self.generation_config | options
+        targets = generate(self.decoder, starts, max_new_tokens=max_new_tokens, **merged)
         return targets if is_batch else targets[0]
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from graphformer.adjacency import Adjacency
 from graphformer.batch_type import Batch, BatchLike
 from graphformer.data.batch import pack_tokens, source_batch
 from graphformer.deprecated import renamed_keywords
+from graphformer.models.base import Exportable
 from graphformer.models.model import Model
 from graphformer.models.text.trunk import text_trunk
 from graphformer.models.vision.embedding import (
@@ -33,7 +33,7 @@ MAX_LOG_SCALE = math.log(100)
 """The largest scale of similarities, as a logarithm; larger ones make training unstable."""
 
 
-class CLIP(nn.Module):
+class CLIP(nn.Module, Exportable):
     """An image encoder and a text encoder, whose embeddings of length one are compared.
 
     `models.search` finds the nearest images of a text, or the nearest texts of an image. A batch
@@ -66,7 +66,6 @@ class CLIP(nn.Module):
         self.tokenizer: Any = None
         self.config: dict[str, Any] | None = None
         self.extra_files: dict[str, str] = {}
-        self.exporter: Callable[[Any, str | os.PathLike[str]], None] | None = None
 
     @property
     def scale(self) -> Tensor:
@@ -82,19 +81,6 @@ class CLIP(nn.Module):
         """
         image = self.encode_image(source_batch(batch))
         return image, self.encode_text(caption_batch(batch), adjacency)
-
-    def save_pretrained(self, path: str | os.PathLike[str]) -> None:
-        """Write a folder that `transformers` opens; see `graphformer.pretrained`.
-
-        Raises:
-            ValueError: when the model does not come from a checkpoint.
-        """
-        if self.exporter is None:
-            raise ValueError(
-                "save_pretrained: got a model that is not from a checkpoint, expected one from "
-                "gf.from_pretrained; save it by torch.save(model.state_dict(), path) instead."
-            )
-        self.exporter(self, path)
 
     def encode_image(self, batch: BatchLike) -> Tensor:
         """Return the embeddings of a batch of patches, [B, C], of length one."""

@@ -12,9 +12,12 @@ from graphformer.pretrained.families.electra import ELECTRA
 from graphformer.pretrained.families.family import Family, Kind, Table
 from graphformer.pretrained.families.mpnet import MPNET
 from graphformer.pretrained.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
+from graphformer.pretrained.families.seq2seq.bart import BART, MBART
+from graphformer.pretrained.families.seq2seq.t5 import MT5, T5
 from graphformer.pretrained.families.vit import DEIT, VIT
 
 FAMILIES: dict[str, Family] = {
+    "bart": BART,
     "bert": BERT,
     "camembert": CAMEMBERT,
     "clip": CLIP,
@@ -25,12 +28,15 @@ FAMILIES: dict[str, Family] = {
     "gpt_neox": GPT_NEOX,
     "llama": LLAMA,
     "mistral": MISTRAL,
+    "mbart": MBART,
     "mpnet": MPNET,
+    "mt5": MT5,
     "opt": OPT,
     "phi": PHI,
     "qwen2": QWEN2,
     "qwen3": QWEN3,
     "roberta": ROBERTA,
+    "t5": T5,
     "vit": VIT,
     "xlm-roberta": XLM_ROBERTA,
 }

@@ -71,6 +71,8 @@ class Family(NamedTuple):
         conversion: of tensors that are stored in another form.
         is_text: whether the nodes are tokens, so that a text has a vector.
         eos_token_id: the token that ends a text if the config names none.
+        start_token: the setting with the first token of a decoder's text, if the config has no
+            `decoder_start_token_id`.
     """
 
     prefix: str
@@ -85,6 +87,7 @@ class Family(NamedTuple):
     conversion: Conversion | None = None
     is_text: bool = True
     eos_token_id: int | None = None
+    start_token: str | None = None
 
     def kind(self, architecture: str) -> Kind | None:
         """Return the kind of head of a class in `transformers`; None if it is not supported."""

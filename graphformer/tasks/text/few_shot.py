@@ -225,7 +225,7 @@ def generate_answers(
     has_decoder = isinstance(network, EncoderDecoder)
     if has_decoder:  # the prompt is a complete source
         ids = [row.tolist() for row in tokenizer.encode_batch(list(prompts))]
-        options["start_id"] = tokenizer.need("bos")
+        options["start_id"] = first_token(cast(EncoderDecoder, network), tokenizer)
         options |= decoding_options(cast(EncoderDecoder, network).decoder, pattern)
     else:
         ids = [_prompt_ids(tokenizer, prompt, chat) for prompt in prompts]
@@ -242,6 +242,11 @@ def generate_answers(
             new = [out[len(row) :] for out, row in zip(outputs, rows, strict=True)]
             texts += [tokenizer.decode(out) for out in new]
     return [text.split(stop)[0].strip() if stop else text.strip() for text in texts]
+
+
+def first_token(network: EncoderDecoder, tokenizer: Tokenizer) -> int:
+    """Return the token that begins every target: that of the checkpoint, or <bos>."""
+    return tokenizer.need("bos") if network.start_id is None else network.start_id
 
 
 def _prompt_ids(tokenizer: Tokenizer, prompt: str, chat: bool) -> list[int]:

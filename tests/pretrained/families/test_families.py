@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 from helpers.checkpoints import TEXTS, compare
-from helpers.families import DECODERS, ENCODERS, Case
+from helpers.families import DECODERS, ENCODERS, SEQ2SEQ, Case
 
 import graphformer as gf
 
-CASES = {**ENCODERS, **DECODERS}
+CASES = {**ENCODERS, **DECODERS, **SEQ2SEQ}
 MODELS = [(name, model) for name, case in CASES.items() for model in case.models]
 
 
@@ -49,12 +49,13 @@ def test_there_and_back(make, transformers, tmp_path, name: str, model: str):
         assert torch.equal(twice[key], tensor), key
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", [*DECODERS, *SEQ2SEQ])
 def test_greedy_texts(make, name: str):
     theirs = made(make, CASES[name], CASES[name].models[0])
-    with torch.no_grad():  # so that tokens matter more than biases
-        theirs.get_input_embeddings().weight.normal_()
-        theirs.get_output_embeddings().weight.normal_()
+    with torch.no_grad():  # so that texts matter more than biases and than their last token
+        for parameter in theirs.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.5)
     ours = gf.from_pretrained(theirs)
     options = {"max_new_tokens": 17, "do_sample": False}
     expected = [
@@ -62,5 +63,7 @@ def test_greedy_texts(make, name: str):
         for ids in (torch.tensor([text]) for text in TEXTS)
     ]
     assert len({tuple(text[-17:]) for text in expected}) > 1, "the texts differ"
+    if name in SEQ2SEQ:
+        assert ours.start_id == 1
     for cache in (True, False):
         assert ours.generate(TEXTS, max_new_tokens=17, temperature=0, cache=cache) == expected
