@@ -46,11 +46,11 @@ def untraced() -> Iterator[None]:
     if state is None:
         yield
         return
-    torch._C._set_tracing_state(None)
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        torch._C._set_tracing_state(state)
+        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]
 
 
 def outside_inference_mode(function: Callable[P, T]) -> Callable[P, T]:

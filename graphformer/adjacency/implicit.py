@@ -159,7 +159,7 @@ class Implicit(Adjacency):
         if not torch.compiler.is_dynamo_compiling():
             return self._compute_cached(name)
         if name == "T":  # a rule or a CSR, which cannot be a constant
-            return type(self).T.compute(self)  # type: ignore[attr-defined]
+            return type(self).T.compute(self)
         return _constant(type(self), self._settings(), name)
 
     def _compute_cached(self, name: str) -> Any:
@@ -313,7 +313,7 @@ torch.serialization.add_safe_globals([Complete, Causal, Window, Grid])
 
 
 @lru_cache(maxsize=64)
-def _rule(kind: type[Implicit], settings: tuple[Any, ...]) -> Implicit:
+def _shared_rule(kind: type[Implicit], settings: tuple[Any, ...]) -> Implicit:
     """The rule with these `_settings`, one object for all programs that have it as a constant."""
     blocks, device, *others = settings
     return kind(blocks, device=device, **dict(zip(kind.setting_names, others, strict=True)))
@@ -322,13 +322,13 @@ def _rule(kind: type[Implicit], settings: tuple[Any, ...]) -> Implicit:
 @torch.compiler.assume_constant_result
 def _constant(kind: type[Implicit], settings: tuple[Any, ...], name: str) -> Any:
     """A cached property of a rule that is made inside a compiled function."""
-    return _rule(kind, settings)._compute_cached(name)
+    return _shared_rule(kind, settings)._compute_cached(name)  # type: ignore[arg-type]
 
 
 @torch.compiler.assume_constant_result
 def _constant_mask(kind: type[Implicit], settings: tuple[Any, ...], number: int) -> list[Tensor]:
     """`bucket_mask`, in a list, as torch.compile mixes up constants that are single tensors."""
-    return [_rule(kind, settings).bucket_mask(number)]
+    return [_shared_rule(kind, settings).bucket_mask(number)]  # type: ignore[arg-type]
 
 
 def _as_tensor(sizes: tuple[int, ...], device: torch.device) -> Tensor:

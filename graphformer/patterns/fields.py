@@ -53,7 +53,8 @@ def sample_layout(batch: BatchLike | Layout) -> tuple[tuple[int, ...], Tensor | 
     """
     sizes = getattr(batch, "lengths", None)
     if sizes is not None:
-        return tuple(n if isinstance(n, torch.SymInt) else int(n) for n in sizes), None
+        # A symbol of torch.export has no number.
+        return tuple(n if isinstance(n, torch.SymInt) else int(n) for n in sizes), None  # type: ignore[misc]
     ptr, sample = getattr(batch, "ptr", None), getattr(batch, "batch", None)
     if ptr is not None:
         borders = ptr.tolist()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 
-from graphformer.adjacency import Adjacency, HeadEdges
+from graphformer.adjacency import CSR, Adjacency, HeadEdges
 from graphformer.patterns.base import Pattern, PatternGroup
 from graphformer.patterns.basic import Causal, Complete, SelfLoops, Window
 from graphformer.patterns.fields import Layout, device_of, sample_layout
@@ -66,7 +66,13 @@ def _per_layer(pattern: PerLayer, batch: BatchLike) -> list[Adjacency]:
 
 
 def _per_head(pattern: PerHead, batch: BatchLike) -> Adjacency:
-    return HeadEdges.of(*(part(batch) for part in pattern.patterns))
+    # Heads are told apart by edge, so parallel edges are one.
+    parts = [part(batch) for part in pattern.patterns]
+    return HeadEdges.of(*(part if part.is_coalesced else _coalesced(part) for part in parts))
+
+
+def _coalesced(adjacency: Adjacency) -> Adjacency:
+    return CSR.from_edges(adjacency.edge_index, adjacency.shape)
 
 
 def _cached_group(pattern: Any, batch: BatchLike, make: Callable[[Any, BatchLike], Any]) -> Any:

@@ -78,3 +78,9 @@ def test_cached_as_a_whole_per_layout():
     first, second = layers(packed(7, 3)), layers(packed(7, 3))
     assert all(one is other for one, other in zip(first, second, strict=True))
     assert first[5].heads[:, 0].sum() == gf.window((7, 3), 5).num_edges
+
+
+def test_parallel_edges_are_one_edge_per_head():
+    edges = torch.tensor([[0, 0, 2], [1, 1, 1]])
+    batch = Data(edge_index=edges, edge_type=torch.tensor([3, 7, 5]), num_nodes=3)
+    assert PerHead((Edges(), Edges()))(batch).num_edges == 2

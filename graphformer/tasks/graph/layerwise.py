@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from graphformer.adjacency import CSR, Adjacency, from_edge_index
+from graphformer.adjacency import CSR, Adjacency, HeadEdges, from_edge_index
 from graphformer.data.graph.sampling import sample_neighbors
 from graphformer.models.base import AdjacencyModel, NodeLayer
-from graphformer.patterns import AdjacencyLike, resolve_single
+from graphformer.patterns import AdjacencyLike
 
 if TYPE_CHECKING:
     from graphformer.batch_type import BatchLike
@@ -49,7 +49,11 @@ def layerwise(
 
 
 def predict_whole_graph(
-    network: nn.Module, graph: BatchLike, adjacency: AdjacencyLike, *, batch_size: int = 65_536
+    network: nn.Module,
+    graph: BatchLike,
+    adjacency: AdjacencyLike | None = None,
+    *,
+    batch_size: int = 65_536,
 ) -> Tensor:
     """Return the output of a model for a whole graph, computed layer by layer.
 
@@ -60,7 +64,8 @@ def predict_whole_graph(
     Args:
         network: a model of `graphformer.models`; it is switched to evaluation mode.
         graph: with features `x` [N, F] and the fields that the model reads.
-        adjacency: N x N, a pattern or an edge_index.
+        adjacency: N x N, a pattern or an edge_index, or one of these for each layer; that of the
+            model by default.
         batch_size: nodes in a part.
 
     Raises:
@@ -75,16 +80,22 @@ def predict_whole_graph(
     network.eval()
     with torch.no_grad():
         # In canonical order an edge's number is its slot, by which its values are indexed.
-        edges = resolve_single(adjacency, graph).to_csr().canonical()
-        sequence = network.layer_sequence(graph, edges)
-        x, states = sequence.x, []
-        for layer in sequence.layers:
+        resolved = network.resolve_adjacency(graph, adjacency)
+        parts = [resolved] if isinstance(resolved, Adjacency) else resolved
+        edges = [part.to_csr().canonical() for part in parts]
+        sequences = [network.layer_sequence(graph, each) for each in edges]
+        depth = len(sequences[0].layers)
+        if len(edges) == 1:  # shared by all layers
+            edges, sequences = edges * depth, sequences * depth
+        x, states = sequences[0].x, []
+        for number, (own, sequence) in enumerate(zip(edges, sequences, strict=True)):
+            layer = sequence.layers[number]
             if sequence.is_local:
-                x = _apply(layer, x, edges, batch_size)
+                x = _apply(layer, x, own, batch_size)
             else:
-                x = layer.apply(x, edges, **layer.edge_values)
+                x = layer.apply(x, own, **layer.edge_values)
             states.append(x)
-        return sequence.output(states)
+        return sequences[0].output(states)
 
 
 def _apply(layer: NodeLayer, x: Tensor, adjacency: CSR, batch_size: int) -> Tensor:
@@ -99,5 +110,8 @@ def _apply_to(layer: NodeLayer, x: Tensor, adjacency: CSR, nodes: Tensor) -> Ten
     """Return a layer's output for some nodes, [n, C], from them and their sources."""
     sample = sample_neighbors(adjacency, nodes, [-1])
     edges = from_edge_index(sample.edge_index, len(sample.nodes), coalesce=False)
+    if isinstance(adjacency, HeadEdges) and adjacency.heads is not None:
+        heads = adjacency.heads[sample.slots]
+        edges = HeadEdges(edges.indptr, edges.indices, edges.shape, edges.edge_ids, heads=heads)
     values = {name: value[sample.slots] for name, value in layer.edge_values.items()}
     return layer.apply(x[sample.nodes], edges, **values)[: len(nodes)]

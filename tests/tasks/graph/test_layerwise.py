@@ -10,7 +10,7 @@ from torch_geometric.data import Batch, Data
 
 from graphformer.models import gat, gcn, graph_transformer, residual_gat
 from graphformer.nn import MultiHeadAttention
-from graphformer.patterns import Complete, Edges, SelfLoops, Window
+from graphformer.patterns import Complete, Edges, PerHead, SelfLoops, Window
 from graphformer.tasks.graph.layerwise import layerwise, predict_whole_graph
 
 
@@ -78,3 +78,23 @@ def test_any_layers(graph: Data) -> None:
 def test_other_networks_are_refused(graph: Data) -> None:
     with pytest.raises(TypeError, match="network: got Linear, expected a model"):
         predict_whole_graph(nn.Linear(5, 3), graph, Edges())
+
+
+def test_an_adjacency_per_layer_and_the_default_of_the_model():
+    torch.manual_seed(0)
+    graph = Data(x=torch.randn(7, 5), edge_index=torch.randint(7, (2, 19)))
+    for build in (gat, graph_transformer):
+        network = build(5, 3, depth=2).eval()
+        per_layer = [graph.edge_index, Window(1)]
+        found = predict_whole_graph(network, graph, per_layer, batch_size=3)
+        torch.testing.assert_close(found, network(graph, per_layer))
+        default = network.with_adjacency(Edges())
+        torch.testing.assert_close(predict_whole_graph(default, graph), default(graph))
+
+
+def test_edges_that_differ_by_head():
+    torch.manual_seed(0)
+    graph = Data(x=torch.randn(7, 5), edge_index=torch.randint(7, (2, 19)))
+    network, heads = graph_transformer(5, 3, num_heads=2).eval(), PerHead((Edges(), Window(1)))
+    found = predict_whole_graph(network, graph, heads, batch_size=3)
+    torch.testing.assert_close(found, network(graph, heads))
