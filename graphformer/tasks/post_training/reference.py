@@ -109,7 +109,8 @@ class CachedReference:
             with torch.no_grad():
                 on_device = batch.to(device)
                 values = answer_log_probs(network, on_device, adjacency, temperature=temperature)
-            self.stored |= zip(keys, [part.clone() for part in values.cpu().split(counts)])
+            parts = [part.clone() for part in values.cpu().split(counts)]
+            self.stored |= zip(keys, parts, strict=True)
         if len(self.stored) > size:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             temporary = self.path.with_suffix(f".{os.getpid()}")

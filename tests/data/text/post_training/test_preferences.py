@@ -83,9 +83,7 @@ def test_the_prompt_is_cut_and_an_answer_that_is_too_long_is_an_error(tmp_path: 
     assert data.decode(batch.x[:17]) == "\n\nAssistant: yes"
     short = PreferenceFile(path, max_length=5)
     short.setup()
-    with pytest.raises(
-        ValueError, match=r"max_length: got 5, but an answer of .*pairs.jsonl, line"
-    ):
+    with pytest.raises(ValueError, match=r"max_length: got 5, but an answer of .*jsonl, line"):
         short.train_dataloader()
 
 
