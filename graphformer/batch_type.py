@@ -50,6 +50,7 @@ class Batch(Data):
         y_other: the label of the other sample of the mixture, [B].
         margin: by how much the first of each two samples, a pair, should be better, [P].
         length_difference: characters of the first answer minus those of the second, int64 [P].
+        prompts, references: text of the last message of each prompt and of its reference answer.
         train_mask, val_mask, test_mask: the labelled nodes of a split, bool [N].
         edge_label_index, edge_label: node pairs to classify, int64 [2, P], and their labels, [P];
             of a split with its name as a prefix, such as train_edge_label_index.
@@ -87,6 +88,8 @@ class Batch(Data):
         y: Tensor
         share: float
         y_other: Tensor
+        prompts: tuple[str, ...]
+        references: tuple[str, ...]
         margin: Tensor
         length_difference: Tensor
         train_mask: Tensor

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from graphformer.data.text.listops import ListOps
     from graphformer.data.text.post_training.chat import ChatFile
     from graphformer.data.text.post_training.preferences import PreferenceFile
+    from graphformer.data.text.post_training.prompts import PromptFile
+    from graphformer.data.text.post_training.walks import RandomWalks
     from graphformer.data.text.records import TextRecords
     from graphformer.data.text.seq2seq import SymbolPairs, TextPairs
     from graphformer.data.text.stdlib import StandardLibrary
@@ -56,6 +58,8 @@ _EXPORTS = {
     "text.listops": ("ListOps",),
     "text.post_training.chat": ("ChatFile",),
     "text.post_training.preferences": ("PreferenceFile",),
+    "text.post_training.prompts": ("PromptFile",),
+    "text.post_training.walks": ("RandomWalks",),
     "text.records": ("TextRecords",),
     "text.seq2seq": ("SymbolPairs", "TextPairs"),
     "text.stdlib": ("StandardLibrary",),
@@ -92,8 +96,10 @@ __all__ = [
     "Planetoid",
     "PlanetoidLinks",
     "PreferenceFile",
+    "PromptFile",
     "Ragged",
     "RaggedPairs",
+    "RandomWalks",
     "RingTransfer",
     "Scenes",
     "SparseFeatures",

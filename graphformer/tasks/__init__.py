@@ -4,6 +4,7 @@ from graphformer.tasks.base import Task, TaskOptions
 from graphformer.tasks.classification import Classification
 from graphformer.tasks.graph.link import EdgeClassification, LinkPrediction
 from graphformer.tasks.post_training.direct_preference import DirectPreference
+from graphformer.tasks.post_training.policy_optimization import PolicyOptimization
 from graphformer.tasks.post_training.reward_modeling import RewardModeling
 from graphformer.tasks.post_training.sft import SupervisedFineTuning
 from graphformer.tasks.regression import Regression
@@ -26,6 +27,7 @@ __all__ = [
     "LinkPrediction",
     "MaskedImageModeling",
     "MaskedLanguageModeling",
+    "PolicyOptimization",
     "Regression",
     "ReplacedTokenDetection",
     "RewardModeling",

@@ -16,12 +16,12 @@ from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
 from graphformer.tasks.base import Stage, Task, TaskOptions, Updates
 from graphformer.tasks.metrics import Mean
-from graphformer.tasks.post_training import preference_losses as losses
 from graphformer.tasks.post_training.log_probs import (
     answer_samples,
     mean_by_sample,
     sum_by_sample,
 )
+from graphformer.tasks.post_training.losses import preference as losses
 from graphformer.tasks.post_training.mismatched import rotate_answers
 from graphformer.tasks.post_training.reference import (
     CachedReference,
@@ -40,7 +40,7 @@ METRICS = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/acc
 
 
 class DirectPreference(Task):
-    """The mean of a preference loss over pairs; see `preference_losses` for the formulas.
+    """The mean of a preference loss over pairs; see `losses.preference` for the formulas.
 
     The batches are those of `PreferenceFile`. Policy and reference are evaluated without dropout.
     Logged by pair: implicit rewards beta (log pi - log pi0), their margins and accuracies, and log

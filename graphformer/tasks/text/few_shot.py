@@ -273,8 +273,8 @@ def grade(
     """
     pairs = []
     for answer, reference in zip(answers, references, strict=True):
-        expected = _extract(reference, extract)
-        pairs.append((_extract(answer, extract), reference if expected is None else expected))
+        expected = extract_answer(reference, extract)
+        pairs.append((extract_answer(answer, extract), reference if expected is None else expected))
     found = [(answer, reference) for answer, reference in pairs if answer is not None]
     count = max(1, len(pairs))
     return {
@@ -284,8 +284,16 @@ def grade(
     }
 
 
-def _extract(text: str, pattern: str | None) -> str | None:
-    """Return the last match of a pattern in a text, or None; the text itself without a pattern."""
+def extract_answer(text: str, pattern: str | None) -> str | None:
+    """Return the last match of a pattern in a text, or None; the text itself without a pattern.
+
+    Args:
+        text: to search.
+        pattern: regular expression; its first group is returned if it has one.
+
+    Raises:
+        ValueError: when the pattern is not a regular expression.
+    """
     if pattern is None:
         return text
     try:

@@ -12,7 +12,7 @@ from helpers.tasks import Batches, trainer
 
 from graphformer.patterns import Causal
 from graphformer.tasks import DirectPreference
-from graphformer.tasks.post_training.preference_losses import orpo_loss, simpo_loss
+from graphformer.tasks.post_training.losses.preference import orpo_loss, simpo_loss
 from graphformer.tasks.post_training.reference import answer_log_probs
 
 AT_START = {

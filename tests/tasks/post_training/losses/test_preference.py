@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import tensor
 
-from graphformer.tasks.post_training.preference_losses import (
+from graphformer.tasks.post_training.losses.preference import (
     dpo_loss,
     hinge_loss,
     ipo_loss,

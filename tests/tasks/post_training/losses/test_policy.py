@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import tensor
 
-from graphformer.tasks.post_training.policy_losses import clip_fraction, policy_loss, value_loss
+from graphformer.tasks.post_training.losses.policy import clip_fraction, policy_loss, value_loss
 
 LOG_RATIOS = [math.log(1.5), math.log(1.5), math.log(0.5), math.log(0.5)]
 ADVANTAGES = tensor([2.0, -2.0, 2.0, -2.0])

@@ -1,0 +1,1 @@
+"""Losses of preference and policy optimisation, as functions."""

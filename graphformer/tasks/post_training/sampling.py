@@ -1,0 +1,75 @@
+"""Answers that a policy samples to prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import nn
+
+from graphformer.batch_type import BatchLike
+from graphformer.data.text.post_training.chat_encoder import ChatEncoder
+from graphformer.data.text.tokenizer import Tokenizer
+from graphformer.models import generate
+from graphformer.models.generation import decoding_options
+from graphformer.patterns import Pattern, lengths
+from graphformer.tasks.post_training.rewards import Completion
+
+
+def end_token_ids(tokenizer: Tokenizer) -> list[int]:
+    """Return the tokens that end an answer: the tokenizer's, and that of its chat template."""
+    if tokenizer.chat_template is not None:
+        return ChatEncoder.of_tokenizer(tokenizer).end_ids()
+    return [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+
+
+def sample_completions(
+    network: nn.Module,
+    adjacency: Pattern,
+    tokenizer: Tokenizer,
+    batch: BatchLike,
+    *,
+    group_size: int,
+    max_new_tokens: int,
+    temperature: float,
+    seed: Sequence[int],
+) -> list[Completion]:
+    """Return `group_size` answers to each prompt of a batch, the answers to a prompt in a row.
+
+    Args:
+        network: the policy, which has logits over the tokenizer's vocabulary.
+        adjacency: pattern of the edges of attention; causal.
+        tokenizer: of the network.
+        batch: with prompts in x [N] and lengths, and the texts `prompts` and `references`; see
+            `PromptFile`.
+        group_size: number of answers to a prompt.
+        max_new_tokens: maximum number of tokens of an answer, its end included.
+        temperature: of sampling; 0 selects the likeliest tokens.
+        seed: of the random streams, non-negative integers.
+    """
+    prompts = [ids.tolist() for ids in batch.x.split(list(lengths(batch)))]
+    ends = end_token_ids(tokenizer)
+    rows = [prompt for prompt in prompts for _ in range(group_size)]
+    texts = generate(
+        network,
+        rows,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        eos_token_id=ends,
+        seed=int(np.random.SeedSequence(list(seed)).generate_state(1)[0]),
+        **decoding_options(network, adjacency),
+    )
+    completions = []
+    for number, (row, text) in enumerate(zip(rows, texts, strict=True)):
+        answer = text[len(row) :]
+        completions.append(
+            Completion(
+                prompt=batch.prompts[number // group_size],
+                answer=tokenizer.decode(answer).strip(),
+                reference=batch.references[number // group_size],
+                ids=text,
+                prompt_length=len(row),
+                ended=answer[-1] in ends,
+            )
+        )
+    return completions

@@ -1,0 +1,50 @@
+"""Sampled answers: order, end tokens, seeds."""
+
+from __future__ import annotations
+
+import torch
+from helpers.preferences import policy
+from helpers.rollouts import EOS, TOKENIZER, Prompts
+
+from graphformer.data import train_tokenizer
+from graphformer.data.text.post_training.chat_template import SHIPPED
+from graphformer.patterns import Causal
+from graphformer.tasks.post_training.sampling import end_token_ids, sample_completions
+
+
+def sample(seed: int = 3, group_size: int = 2, temperature: float = 1.0):
+    batch = next(iter(Prompts().val_dataloader()))
+    return batch, sample_completions(
+        policy(), Causal(), TOKENIZER, batch,
+        group_size=group_size, max_new_tokens=5, temperature=temperature, seed=(seed,),
+    )  # fmt: skip
+
+
+def test_answers_to_a_prompt_are_in_a_row() -> None:
+    batch, found = sample()
+    assert [c.prompt for c in found] == ["a", "a", "bc", "bc", "def", "def"]
+    assert [c.reference for c in found] == ["a", "a", "cb", "cb", "fed", "fed"]
+    prompts = batch.x.split(list(batch.lengths))
+    for number, completion in enumerate(found):
+        prompt = prompts[number // 2].tolist()
+        assert completion.ids[: completion.prompt_length] == prompt
+        answer = completion.ids[len(prompt) :]
+        assert completion.ended == (answer[-1] == EOS)
+        assert len(answer) == 5 or completion.ended
+        assert completion.answer == TOKENIZER.decode(answer)
+
+
+def test_seeds() -> None:
+    assert sample()[1] == sample()[1]
+    assert sample()[1] != sample(4)[1]
+    greedy = sample(temperature=0.0)[1]
+    assert greedy[0].ids == greedy[1].ids
+
+
+def test_end_tokens() -> None:
+    assert end_token_ids(TOKENIZER) == [EOS]
+    tokenizer = train_tokenizer("bytes", [])
+    tokenizer.chat_template = SHIPPED["turns"]
+    assert end_token_ids(tokenizer) == [tokenizer.eos_id]
+    assert end_token_ids(train_tokenizer("bytes", [], special_tokens=())) == []
+    assert torch.is_tensor(tokenizer.encode("a"))
