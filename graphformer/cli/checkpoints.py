@@ -86,7 +86,7 @@ def check_resumable(
     Raises:
         UsageError: when a setting differs that cannot change; the message names all of them.
     """
-    also_changeable = _LEARNING_RATE if reset_lr else ()
+    also_changeable: tuple[str, ...] = _LEARNING_RATE if reset_lr else ()
     if any(stored.get(key) != requested.get(key) for key in _NUM_PROCESSES):
         also_changeable += ("data.batch_size",)  # of each process
     changed = [

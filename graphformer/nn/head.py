@@ -75,6 +75,7 @@ class Head(nn.Module):
         pool: how the nodes of a sample are pooled; None for one output per node.
         bias: whether the map has a bias.
         transform: applied before the map, [..., C] -> [..., C], as in BERT's heads.
+        softcap: bounds the outputs y to c tanh(y / c), as in Gemma 2; None for no bound.
 
     Raises:
         ValueError: when `pool` is unknown.
@@ -88,8 +89,10 @@ class Head(nn.Module):
         pool: Pool | None = None,
         bias: bool = True,
         transform: nn.Module | None = None,
+        softcap: float | None = None,
     ) -> None:
         super().__init__()
+        self.softcap = softcap
         self.pool = None if pool is None else check_pool(pool)
         self.transform = transform
         self.linear = nn.Linear(dim, out_dim, bias=bias)
@@ -98,8 +101,8 @@ class Head(nn.Module):
         """Return [N, K] of x [N, C], or [B, K] if pooled; of the batch, only lengths are read."""
         if self.pool is not None:
             x = pool(x, sample_lengths(batch), self.pool)
-        x = x if self.transform is None else self.transform(x)
-        return self.linear(x)
+        x = self.linear(x if self.transform is None else self.transform(x))
+        return x if self.softcap is None else self.softcap * (x / self.softcap).tanh()
 
 
 class Pooling(nn.Module):

@@ -253,7 +253,8 @@ def _convert(checkpoint: Checkpoint) -> Checkpoint:
     """Replace the tensors that are stored in another form by those of our model."""
     config, family, tensors, keys = checkpoint
     assert family.conversion is not None
-    converted_keys = family.conversion.keys
+    chosen = family.conversion.keys
+    converted_keys = chosen(keys) if callable(chosen) else chosen
     _check_keys(config, missing=[key for key in converted_keys if key not in keys])
     stored = {}
     for key in converted_keys:

@@ -17,12 +17,14 @@ class Case:
         models: names of the classes of models, with each head.
         sizes: of the config.
         pad: the padding token.
+        tolerance: in float64; None to test float32 only.
     """
 
     config: str
     models: tuple[str, ...]
     sizes: dict[str, Any] = field(default_factory=dict)
     pad: int = 0
+    tolerance: float | None = 1e-11
 
 
 def encoder(name: str, heads: tuple[str, ...], sizes: dict[str, Any], pad: int = 0) -> Case:
@@ -71,6 +73,14 @@ NEOX = ("GPTNeoXForCausalLM", "GPTNeoXModel", "GPTNeoXForSequenceClassification"
         "GPTNeoXForTokenClassification")  # fmt: skip
 OPT = DECODER | {"ffn_dim": 37}
 
+GEMMA = DECODER | {
+    "num_key_value_heads": 2,
+    "head_dim": 10,
+    "query_pre_attn_scalar": 7,
+    "sliding_window": 4,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+}
+
 DECODERS: dict[str, Case] = {
     "opt": Case("OPTConfig", ("OPTForCausalLM", "OPTModel", "OPTForSequenceClassification"), OPT),
     "opt-post-norm": Case(
@@ -101,6 +111,45 @@ DECODERS: dict[str, Case] = {
         "PhiConfig",
         ("PhiForCausalLM",),
         DECODER | {"num_attention_heads": 4, "num_key_value_heads": 2, "qk_layernorm": True},
+    ),
+    "gemma": Case(
+        "GemmaConfig",
+        ("GemmaForCausalLM", "GemmaModel", "GemmaForSequenceClassification"),
+        DECODER | {"num_key_value_heads": 1, "head_dim": 10, "hidden_act": "gelu_new"},
+        tolerance=1e-6,  # norms are computed in float32
+    ),
+    "gemma2": Case(
+        "Gemma2Config",
+        ("Gemma2ForCausalLM", "Gemma2Model", "Gemma2ForSequenceClassification"),
+        GEMMA | {"attn_logit_softcapping": None, "final_logit_softcapping": 3.0},
+        tolerance=None,  # padding makes NaN in transformers (5.23)
+    ),
+    "gemma3": Case(
+        "Gemma3TextConfig",
+        ("Gemma3ForCausalLM", "Gemma3TextModel", "Gemma3TextForSequenceClassification"),
+        GEMMA,
+        tolerance=1e-6,  # norms are computed in float32
+    ),
+    "gemma3-scaled": Case(
+        "Gemma3TextConfig",
+        ("Gemma3ForCausalLM",),
+        GEMMA
+        | {
+            "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+            "sliding_window": 4,
+            "layer_types": ["full_attention"] * 3,
+        },
+        tolerance=1e-6,  # norms are computed in float32
+    ),
+    "mixtral": Case(
+        "MixtralConfig",
+        ("MixtralForCausalLM", "MixtralModel"),
+        DECODER | {"num_key_value_heads": 1, "num_local_experts": 5},
+    ),
+    "mixtral-windows": Case(
+        "MixtralConfig",
+        ("MixtralForCausalLM",),
+        DECODER | {"num_local_experts": 3, "sliding_window": 4, "num_key_value_heads": 2},
     ),
 }
 """The first model of each has a language modeling head."""

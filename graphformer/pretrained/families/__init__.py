@@ -2,9 +2,10 @@
 
 from graphformer.pretrained.families.bert import BERT
 from graphformer.pretrained.families.clip import CLIP
+from graphformer.pretrained.families.decoders.gemma import GEMMA, GEMMA2, GEMMA3
 from graphformer.pretrained.families.decoders.gpt2 import GPT2
 from graphformer.pretrained.families.decoders.gpt_neox import GPT_NEOX
-from graphformer.pretrained.families.decoders.llama import LLAMA, MISTRAL, QWEN2, QWEN3
+from graphformer.pretrained.families.decoders.llama import LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3
 from graphformer.pretrained.families.decoders.opt import OPT
 from graphformer.pretrained.families.decoders.phi import PHI
 from graphformer.pretrained.families.distilbert import DISTILBERT
@@ -24,11 +25,15 @@ FAMILIES: dict[str, Family] = {
     "deit": DEIT,
     "distilbert": DISTILBERT,
     "electra": ELECTRA,
+    "gemma": GEMMA,
+    "gemma2": GEMMA2,
+    "gemma3_text": GEMMA3,
     "gpt2": GPT2,
     "gpt_neox": GPT_NEOX,
     "llama": LLAMA,
     "mistral": MISTRAL,
     "mbart": MBART,
+    "mixtral": MIXTRAL,
     "mpnet": MPNET,
     "mt5": MT5,
     "opt": OPT,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from torch import Tensor
@@ -44,12 +44,12 @@ class Conversion(NamedTuple):
     """Tensors that are stored in another form than a table can express.
 
     Attributes:
-        keys: of the stored tensors.
+        keys: of the stored tensors, or a function that chooses them from all canonical keys.
         to_model: the config and the stored tensors to those of our model, by key.
         to_checkpoint: all tensors of our model by key, and the prefix of keys, to the stored ones.
     """
 
-    keys: tuple[str, ...]
+    keys: tuple[str, ...] | Callable[[Collection[str]], list[str]]
     to_model: Callable[[Config, dict[str, Tensor]], dict[str, Tensor]]
     to_checkpoint: Callable[[dict[str, Tensor], str], dict[str, Tensor]]
 

@@ -16,19 +16,24 @@ MODELS = [(name, model) for name, case in CASES.items() for model in case.models
 
 
 def made(make: Any, case: Case, model: str, dtype: torch.dtype = torch.float32) -> Any:
-    return make(model, case.config, dtype, **case.sizes)
+    theirs = make(model, case.config, dtype, **case.sizes)
+    if hasattr(theirs, "set_experts_implementation"):
+        theirs.set_experts_implementation("eager")  # others need sizes that are multiples of 4
+    return theirs
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("name", "model"), MODELS)
 def test_outputs_and_gradients(make, tmp_path, name: str, model: str, dtype: torch.dtype):
     case = CASES[name]
+    tolerance = 5e-5 if dtype == torch.float32 else case.tolerance
+    if tolerance is None:
+        pytest.skip("transformers has no float64 there")
     theirs = made(make, case, model, dtype)
     source = theirs
     if dtype == torch.float64:
         theirs.save_pretrained(tmp_path, max_shard_size="12KB")
         source = tmp_path
-    tolerance = 5e-5 if dtype == torch.float32 else 1e-11
     compare(theirs, gf.from_pretrained(source), pad=case.pad, tolerance=tolerance)
 
 

@@ -1,8 +1,9 @@
-"""Llama and models of its architecture: SmolLM, Mistral, Qwen2 and Qwen3."""
+"""Llama and models of its architecture: SmolLM, Mistral, Mixtral, Qwen2 and Qwen3."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from graphformer.models import Model
 from graphformer.nn import (
     Embedding,
     GatedFeedForward,
+    MixtureOfExperts,
     MultiHeadAttention,
     Rotary,
     Transformer,
@@ -21,7 +23,7 @@ from graphformer.nn import (
 from graphformer.patterns import Causal, Pattern, Window
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families.decoders.gpt2 import decoder_head
-from graphformer.pretrained.families.family import Family, Kind
+from graphformer.pretrained.families.family import Conversion, Family, Kind
 
 TRUNK = {
     "embedding.features.weight": "embed_tokens.weight",
@@ -35,6 +37,17 @@ TRUNK = {
     "transformer.blocks.#.mlp.out.*": "layers.#.mlp.down_proj.*",
     "transformer.norm.weight": "norm.weight",
 }
+EXPERTS = {
+    "transformer.blocks.#.mlp.router.weight": (
+        "layers.#.mlp.gate.weight|layers.#.block_sparse_moe.gate.weight"
+    ),
+    "transformer.blocks.#.mlp.up": "layers.#.mlp.experts.gate_up_proj",
+    "transformer.blocks.#.mlp.down": "layers.#.mlp.experts.down_proj",
+}
+"""The feed-forward nets of Mixtral."""
+EXPERT_KEY = re.compile(
+    r"layers\.(\d+)\.(?:block_sparse_moe|mlp)\.experts\.(\d+)\.w([123])\.weight"
+)
 HEADS: dict[Kind, dict[str, str]] = {
     "causal_lm": {"head.linear.weight": "lm_head.weight"},
     "classification": {"head.linear.weight": "score.weight"},
@@ -69,6 +82,7 @@ def build(
     kv_heads: int | None = None,
     head_dim: int | None = None,
     qk_norm: bool = False,
+    experts: bool = False,
 ) -> Model:
     """Build a decoder from a config, with a kind of head.
 
@@ -84,13 +98,15 @@ def build(
         head_dim: width of a head if the config has no such setting; by default the width divided
             by the number of heads.
         qk_norm: whether queries and keys are normalized per head.
+        experts: whether the feed-forward nets are mixtures of experts.
     """
     dim, depth = config.size("hidden_size"), config.size("num_hidden_layers")
     num_heads = config.size("num_attention_heads")
     width = config.get("head_dim", head_dim) or dim // config.num_heads(dim, "num_attention_heads")
     stated = "num_key_value_heads" in config.values or kv_heads is None
     groups = config.get("num_key_value_heads", num_heads) if stated else kv_heads
-    eps, dropout = config.get("rms_norm_eps", 1e-6), config.get("attention_dropout", 0.0)
+    eps = config.get("rms_norm_eps", 1e-5 if experts else 1e-6)
+    dropout = config.get("attention_dropout", 0.0)
     own = bool(config.get("attention_bias", False))
     qkv_bias, out_bias = (own, own) if biases is None else biases
     bias = bool(config.get("mlp_bias", False)) if mlp_bias is None else mlp_bias
@@ -109,6 +125,17 @@ def build(
             dropout=dropout,
         )
 
+    def mlp(_: int) -> nn.Module:
+        if not experts:
+            return GatedFeedForward(dim, hidden_dim, activation=act, bias=bias)
+        return MixtureOfExperts(
+            dim,
+            hidden_dim,
+            num_experts=config.get("num_local_experts", 8),
+            top_k=config.get("num_experts_per_tok", 2),
+            activation=act,
+        )
+
     embedding = Embedding(nn.Embedding(config.size("vocab_size"), dim))
     transformer = Transformer(
         dim,
@@ -116,7 +143,7 @@ def build(
         num_heads,
         norm=norm,
         attention=attention,
-        mlp=lambda _: GatedFeedForward(dim, hidden_dim, activation=act, bias=bias),
+        mlp=mlp,
         position_encoding=rotary(config, width),
     )
     last = config.get("classifier_dropout", config.get("hidden_dropout", 0.1))
@@ -164,7 +191,9 @@ def rotary(config: Config, width: int, *, share: float | None = None) -> Rotary:
 def adjacency(config: Config, depth: int) -> Pattern | Sequence[Pattern]:
     """Return the causal pattern of a config, or one per block; windows in all or some blocks."""
     kind, size = config.values["model_type"], config.values.get("sliding_window", 4096)
-    if kind == "mistral":
+    if kind == "mixtral":
+        size = config.values.get("sliding_window")
+    if kind in ("mistral", "mixtral"):
         return Causal() if size is None else Window(size - 1, causal=True)
     if kind not in ("qwen2", "qwen3") or not config.get("use_sliding_window", False):
         return Causal()
@@ -185,6 +214,32 @@ class Variant(TypedDict, total=False):
     kv_heads: int | None
     head_dim: int | None
     qk_norm: bool
+    experts: bool
+
+
+def expert_keys(keys: Collection[str]) -> list[str]:
+    """Return the keys of weights that are stored expert by expert, as in files of Mixtral."""
+    return [key for key in keys if EXPERT_KEY.fullmatch(key)]
+
+
+def merge_experts(config: Config, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of all experts of a block as one tensor each, by key."""
+    parts: dict[tuple[int, int], dict[int, Tensor]] = {}
+    for key, tensor in tensors.items():
+        match = EXPERT_KEY.fullmatch(key)
+        assert match is not None
+        block, expert, number = map(int, match.groups())
+        parts.setdefault((block, number), {})[expert] = tensor
+    count = config.get("num_local_experts", 8)
+    merged = {}
+    for block in {block for block, _ in parts}:
+        gate, down, up = (
+            torch.stack([parts[block, number][expert] for expert in range(count)])
+            for number in (1, 2, 3)
+        )
+        merged[f"layers.{block}.mlp.experts.gate_up_proj"] = torch.cat([gate, up], dim=1)
+        merged[f"layers.{block}.mlp.experts.down_proj"] = down
+    return merged
 
 
 def family(name: str, eos: int | None, **variant: Unpack[Variant]) -> Family:
@@ -198,15 +253,21 @@ def family(name: str, eos: int | None, **variant: Unpack[Variant]) -> Family:
     return Family(
         prefix="model",
         build=partial(build, **variant),
-        trunk=TRUNK,
+        trunk=TRUNK | EXPERTS if variant.get("experts") else TRUNK,
         heads=HEADS,
         architectures={kind: f"{name}{ending}" for kind, ending in NAMES.items()},  # type: ignore[misc]
         ignored_keys=("layers.#.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"),
+        conversion=(
+            Conversion(expert_keys, merge_experts, lambda tensors, _: tensors)
+            if variant.get("experts")
+            else None
+        ),
         eos_token_id=eos,
     )
 
 
 LLAMA = family("Llama", 2, mlp_bias=None)
 MISTRAL = family("Mistral", 2, biases=(False, False), kv_heads=8)
+MIXTRAL = family("Mixtral", 2, biases=(False, False), kv_heads=8, experts=True)
 QWEN2 = family("Qwen2", None, biases=(True, False), kv_heads=32)
 QWEN3 = family("Qwen3", None, kv_heads=32, head_dim=128, qk_norm=True)
