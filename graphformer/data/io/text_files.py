@@ -65,7 +65,7 @@ class TextSource:
             archives: archives that are open already.
 
         Raises:
-            ValueError: when it is not a complete gzip file though named so.
+            ValueError: when it cannot be decompressed, or is encrypted.
         """
         with ExitStack() as stack:
             if self.member is None:
@@ -74,12 +74,17 @@ class TextSource:
                 archive = (archives or {}).get(self.path)
                 if archive is None:
                     archive = stack.enter_context(zipfile.ZipFile(self.path))
-                raw = stack.enter_context(archive.open(self.member))
+                try:
+                    raw = stack.enter_context(archive.open(self.member))
+                except (RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+                    # encrypted, compressed by another method, or broken
+                    raise ValueError(f"{self.name}: cannot be read ({error})") from None
             try:
                 file = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if self._is_gzip else raw
                 yield file if self.encoding == "utf-8" else self._in_utf8(file.read())
-            except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-                raise ValueError(f"{self.name}: not a complete gzip file ({error})") from None
+            except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error) as error:
+                kind = "gzip file" if self._is_gzip else "member of its archive"
+                raise ValueError(f"{self.name}: not a complete {kind} ({error})") from None
 
     def with_encoding(self, encoding: str) -> TextSource:
         """Return the source with its text in an encoding."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from graphformer.data.io.cache import MissingDataError
+from graphformer.data.io.cache import MissingDataError, cache_root, make_cache_folder
 from graphformer.data.text.hf_tokenizer import PretrainedTokenizer, read_pretrained_tokenizer
 from graphformer.data.text.tokenizer import SPECIAL_TOKENS, Bytes, Characters, Tokenizer
 
@@ -98,13 +100,9 @@ def make_tokenizer(
         ValueError: when `vocabulary` is neither a kind nor a path.
     """
     if vocabulary in KINDS:
-        has_special = special or vocabulary in ("bpe", "wordpiece")
-        return train_tokenizer(
-            vocabulary,
-            texts,
-            vocab_size=vocab_size,
-            special_tokens=SPECIAL_TOKENS if has_special else (),
-        )
+        if vocabulary in ("bpe", "wordpiece"):
+            return _train_once(vocabulary, texts, vocab_size)
+        return train_tokenizer(vocabulary, texts, special_tokens=SPECIAL_TOKENS if special else ())
     path = Path(vocabulary).expanduser()
     if path.is_dir():
         # A checkpoint has a config.json, and its tokenizer has special tokens of its own.
@@ -116,6 +114,23 @@ def make_tokenizer(
         f"vocabulary: got {vocabulary!r}, expected one of {', '.join(map(repr, KINDS))}, a "
         "tokenizer.json of `graphformer tokenize`, or the folder of a run"
     )
+
+
+def _train_once(kind: str, texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Return a tokenizer that is trained once for the same texts, then read from the cache."""
+    key = hashlib.sha256(f"{tokenizers.__version__} {kind} {vocab_size}".encode())
+    for text in texts:
+        data = text.encode("utf-8", "surrogatepass")
+        key.update(len(data).to_bytes(8, "little") + data)
+    folder = cache_root() / "tokenizers"
+    file = folder / f"{key.hexdigest()}.json"
+    if file.is_file():
+        with suppress(ValueError):  # a damaged file
+            return load_tokenizer(file)
+    make_cache_folder(folder)
+    tokenizer = train_tokenizer(kind, texts, vocab_size=vocab_size)
+    tokenizer.save(file)
+    return tokenizer
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:

@@ -48,11 +48,18 @@ def read_npz(file: Path) -> Arrays:
     }
 
 
+_UNREADABLE = (
+    ValueError, TypeError, AttributeError, EOFError, RuntimeError, MemoryError, OverflowError,
+    BadZipFile, zlib.error,
+)  # fmt: skip
+"""Errors of numpy and zipfile for files that are damaged, encrypted or larger than they can be."""
+
+
 def _load(file: Path) -> dict[str, np.ndarray]:
     try:
         with file.open("rb") as raw, np.load(raw) as arrays:
             return {name: arrays[name] for name in arrays}
-    except (ValueError, TypeError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"{file}: got no .npz file of plain arrays ({error}), expected one as numpy.savez "
             "writes it"

@@ -186,3 +186,24 @@ def test_a_wrong_encoding_is_named(tmp_path: Path):
         find_sources(tmp_path / "a.txt", "*", None, "utf-16")
     with pytest.raises(ValueError, match="encoding: got 'utf-17', expected a name that Python"):
         find_sources(tmp_path / "a.txt", "*", None, "utf-17")
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "expected"),
+    [(6, 1, "encrypted"), (8, 99, "compression"), (200, 0, "Error -3|CRC")],
+)
+def test_members_that_cannot_be_read_are_named(
+    tmp_path: Path, position: int, value: int, expected: str
+) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("a.txt", "to be or not to be " * 100)
+    data = bytearray(path.read_bytes())
+    data[position] = value
+    directory = data.rindex(b"PK\x01\x02")
+    if position < 10:  # the central directory repeats flags and method two bytes later
+        data[directory + position + 2] = value
+    path.write_bytes(data)
+    sources = find_sources(path, "**/*.txt", None)
+    with pytest.raises(ValueError, match=f"a.zip, a.txt: .*({expected})"):
+        list(read_pieces(sources, 0, total_size(sources)))

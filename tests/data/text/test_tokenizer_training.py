@@ -119,3 +119,23 @@ def test_a_tokenizer_like_ours_but_not_equal_stays_as_it_is() -> None:
     restored = restore_tokenizer({"json": json.dumps(spec)})
     assert type(restored) is Tokenizer
     assert restored.encode("AB").tolist() == [97, 98]
+
+
+@pytest.mark.parametrize("kind", ["bpe", "wordpiece"])
+def test_a_vocabulary_is_trained_once_for_the_same_texts(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["one two three", "four five"] * 7
+    trained = make_tokenizer(kind, texts, vocab_size=280)
+    other = make_tokenizer(kind, [*texts, "six"], vocab_size=280)
+    larger = make_tokenizer(kind, texts, vocab_size=290)
+    assert len({t.backend.to_str() for t in (trained, other, larger)}) > 1
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr("graphformer.data.text.tokenizer_training.train_tokenizer", fail)
+    again = make_tokenizer(kind, iter(texts), vocab_size=280)
+    assert again.backend.to_str() == trained.backend.to_str()
+    with pytest.raises(AssertionError, match="trained again"):
+        make_tokenizer(kind, ["one two", "three", "four five"], vocab_size=280)
