@@ -15,10 +15,11 @@ def cached_njit(function: Callable[..., Any]) -> Any:
     """Compile a function with numba on its first call, and cache the machine code on disk.
 
     The compiled function releases the GIL. Without a writable cache folder it is compiled again in
-    each process, and a warning is logged.
+    each process, and a warning is logged. A damaged cache is emptied, with a warning, and filled
+    again.
     """
     try:
-        return numba.njit(function, cache=True, nogil=True)
+        compiled = numba.njit(function, cache=True, nogil=True)
     except RuntimeError as error:  # numba found no folder that it may write to
         _log.warning(
             "numba kernels are compiled again in each process (%s); set NUMBA_CACHE_DIR to a "
@@ -26,3 +27,22 @@ def cached_njit(function: Callable[..., Any]) -> Any:
             error,
         )
         return numba.njit(function, nogil=True)
+    _tolerate_damage(compiled, function.__name__)
+    return compiled
+
+
+def _tolerate_damage(compiled: Any, name: str) -> None:
+    """Make numba compile a function whose cache file cannot be read, instead of raising."""
+    cache = compiled._cache
+    load = cache.load_overload
+
+    def load_or_empty(signature: Any, target_context: Any) -> Any:
+        try:
+            found = load(signature, target_context)
+        except Exception as error:  # noqa: BLE001 - a damaged file raises whatever pickle does
+            _log.warning("the cached kernel %s is damaged and compiled again: %r", name, error)
+            cache.flush()
+            found = None
+        return found
+
+    cache.load_overload = load_or_empty
