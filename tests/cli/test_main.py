@@ -67,3 +67,9 @@ def test_an_os_error_without_a_number_is_a_bug(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("graphformer.cli.commands.list.main", failing)
     with pytest.raises(OSError, match="unexpected"):
         main(["list"])
+
+
+def test_help_names_the_short_forms(capsys: pytest.CaptureFixture[str]):
+    assert main(["fit", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f in shown for f in ("--folds", "--seeds", "--jobs", "--adjacency", "--trust"))

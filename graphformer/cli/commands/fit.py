@@ -52,6 +52,10 @@ from graphformer.tasks import Task
 # Lightning calls deprecated functions of jsonargparse.
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 DEFAULT_SEED = 42
+_SHORT_FORMS = (
+    "also: --adjacency NAME and --adjacency.SETTING, short for --model.adjacency; --trust MODULE; "
+    "fit --folds N --seeds N --jobs N, for many runs"
+)
 _NOT_STORED = ("config", "ckpt", "output", "reset")
 
 
@@ -103,6 +107,7 @@ class CLI(LightningCLI):
             "--output", type=str, default="predictions.pt", help="predict: a .pt or .csv file"
         )
         parser.set_defaults({"trainer.default_root_dir": "runs"})
+        parser.epilog = _SHORT_FORMS
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the checkpoint's settings, overridden by those of the command line."""
