@@ -3,15 +3,20 @@
 A backend supplies a `Driver` that runs its kernels. Autograd, `torch.compile`, `torch.export` and
 autocast handle the operators like any others. They are opaque to the compiler, because which
 kernels run depends on the degrees.
+
+Dispatch of a custom operator costs 100 microseconds and more, which is longer than the kernels take
+on small graphs. Plain eager calls therefore run the driver directly, with the same derivatives from
+a `torch.autograd.Function`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
@@ -36,9 +41,10 @@ def make_operator(
     device_types: str | None = None,
     backward_reads_out: bool = True,
 ) -> Callable[..., Outputs]:
-    """Register `graphformer::{backend}_attend` and its backward, and return the first.
+    """Register `graphformer::{backend}_attend` and its backward; return a function that calls it.
 
-    Its arguments are the fields of `Inputs`, those of `Settings`, and `return_weights`.
+    In plain eager mode (`is_plain`) the function runs the driver without the operator. Its
+    arguments are the fields of `Inputs`, those of `Settings`, and `return_weights`.
 
     Args:
         backend: its name.
@@ -49,30 +55,38 @@ def make_operator(
     """
     schema = f"({_parameters(Inputs, Settings)}, bool return_weights) -> {_tensors(4)}"
 
-    @torch.library.custom_op(
-        f"graphformer::{backend}_attend", mutates_args=(), device_types=device_types, schema=schema
-    )
-    def attend(*arguments: Any) -> Outputs:
+    def run_forward(*arguments: Any) -> Outputs:
         x, settings, (return_weights,) = _fields(arguments, Inputs, Settings, None)
         out, z, lse, weights = load().forward(x, settings, return_weights)
-        return out.to(x.v.dtype), z, lse, weights
+        return out if out.dtype == x.v.dtype else out.to(x.v.dtype), z, lse, weights
 
-    parameters = f"{_parameters(Cotangents, Inputs, Settings)}, bool[] edge_grads"
-    schema = f"({parameters}) -> {_tensors(len(Gradients._fields))}"
-
-    @torch.library.custom_op(
-        f"graphformer::{backend}_attend_backward",
+    attend = torch.library.custom_op(
+        f"graphformer::{backend}_attend",
+        run_forward,
         mutates_args=(),
         device_types=device_types,
         schema=schema,
     )
-    def attend_backward(*arguments: Any) -> tuple[Tensor, ...]:
+
+    parameters = f"{_parameters(Cotangents, Inputs, Settings)}, bool[] edge_grads"
+    schema = f"({parameters}) -> {_tensors(len(Gradients._fields))}"
+
+    def run_backward(*arguments: Any) -> tuple[Tensor, ...]:
         cotangents, x, settings, (edge_grads,) = _fields(
             arguments, Cotangents, Inputs, Settings, None
         )
         grads = load().backward(x, settings, cotangents, EdgeGradients(*edge_grads))
         dtypes = (_dtype_of_gradient(x, name, cotangents.lse) for name in Gradients._fields)
-        return tuple(g.to(dtype) for g, dtype in zip(grads, dtypes, strict=True))
+        pairs = zip(grads, dtypes, strict=True)
+        return tuple(g if g.dtype == dtype else g.to(dtype) for g, dtype in pairs)
+
+    attend_backward = torch.library.custom_op(
+        f"graphformer::{backend}_attend_backward",
+        run_backward,
+        mutates_args=(),
+        device_types=device_types,
+        schema=schema,
+    )
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
         x, ctx.settings, _ = _fields(inputs, Inputs, Settings, None)
@@ -81,23 +95,32 @@ def make_operator(
         ctx.mark_non_differentiable(lse)
         ctx.set_materialize_grads(False)
 
-    def backward(ctx: Any, dout: Any, dz: Any, _: Any, dweights: Any) -> tuple[Any, ...]:
-        out, lse, *tensors = ctx.saved_tensors
-        x = Inputs(*tensors)
-        needs = dict(zip(Inputs._fields, ctx.needs_input_grad, strict=False))
+    def gradients(
+        x: Inputs, settings: Settings, out: Tensor | None, lse: Tensor, needs: Sequence[bool],
+        dout: Tensor | None, dz: Tensor | None, dweights: Tensor | None,
+    ) -> list[Tensor | None]:  # fmt: skip
+        needed = EdgeGradients(*needs[len(needs) - len(EdgeGradients._fields) :])
         if dout is None:
             dout = x.v.new_zeros(*x.q.shape[:2], x.v.shape[2])
         if x.u is None:
             dz = None
         elif dz is None:
             dz = torch.zeros_like(x.u, dtype=lse.dtype)
-        edge_grads = [needs[name] for name in EdgeGradients._fields]
         cotangents = Cotangents(dout, dz, dweights, out, lse)
-        grads = Gradients(*attend_backward(*cotangents, *x, *ctx.settings, edge_grads))
-        if needs["edge_weight"] and x.edge_weight is not None and x.edge_weight.shape[1] == 1:
+        # Only the operator has second derivatives.
+        direct = not torch.is_grad_enabled() and is_plain([dout, *x])
+        run = run_backward if direct else attend_backward
+        grads = Gradients(*run(*cotangents, *x, *settings, list(needed)))
+        if needed.edge_weight and x.edge_weight is not None and x.edge_weight.shape[1] == 1:
             grads = grads._replace(edge_weight=grads.edge_weight.sum(1, keepdim=True))
-        needed = (g if needs[name] else None for name, g in grads._asdict().items())
-        return *needed, *(None,) * (len(ctx.needs_input_grad) - len(grads))
+        return [g if need else None for g, need in zip(grads, needs, strict=True)]
+
+    def backward(ctx: Any, dout: Any, dz: Any, _: Any, dweights: Any) -> tuple[Any, ...]:
+        out, lse, *tensors = ctx.saved_tensors
+        needs = ctx.needs_input_grad[: len(Gradients._fields)]
+        x = Inputs(*tensors)
+        grads = gradients(x, ctx.settings, out, lse, needs, dout, dz, dweights)
+        return *grads, *(None,) * (len(ctx.needs_input_grad) - len(grads))
 
     def save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         cotangents, x, ctx.settings, _ = _fields(inputs, Cotangents, Inputs, Settings, None)
@@ -114,7 +137,53 @@ def make_operator(
     attend_backward.register_fake(_fake_backward)
     attend.register_autograd(backward, setup_context=setup_context)
     attend_backward.register_autograd(backward_of_backward, setup_context=save_backward)
-    return attend
+
+    class Attend(torch.autograd.Function):
+        """The operator in plain eager mode: the inputs that have gradients, after all others."""
+
+        @staticmethod
+        def forward(ctx: Any, others: tuple[Any, ...], *tensors: Any) -> Outputs:  # type: ignore[override]
+            out, _, lse, _ = output = run_forward(*tensors, *others)
+            ctx.others = others
+            ctx.save_for_backward(out if backward_reads_out else None, lse, *tensors)
+            ctx.mark_non_differentiable(lse)
+            ctx.set_materialize_grads(False)
+            return output
+
+        @staticmethod
+        def backward(ctx: Any, dout: Any, dz: Any, _: Any, dweights: Any) -> Any:  # type: ignore[override]
+            out, lse, *tensors = ctx.saved_tensors
+            x, settings, _ = _fields((*tensors, *ctx.others), Inputs, Settings, None)
+            needs = ctx.needs_input_grad[1:]
+            return None, *gradients(x, settings, out, lse, needs, dout, dz, dweights)
+
+    def run(*arguments: Any) -> Outputs:
+        if not is_plain(arguments[: len(Inputs._fields)]):
+            return attend(*arguments)
+        count = len(Gradients._fields)
+        tensors = arguments[:count]
+        if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
+            return Attend.apply(arguments[count:], *tensors)  # type: ignore[no-untyped-call, no-any-return]
+        return run_forward(*arguments)
+
+    return run
+
+
+_PLAIN_TYPES = frozenset({Tensor, Parameter, type(None)})
+
+
+def is_plain(tensors: Iterable[Tensor | None]) -> bool:
+    """Whether a call is plain eager mode, in which no transform has to see an operator.
+
+    These have to: `torch.compile`, `torch.export`, `torch.jit.trace`, modes that intercept
+    operators (fake tensors, FLOP counters, selective checkpoints) and subclasses of tensors.
+    """
+    return (
+        not torch.compiler.is_compiling()
+        and not torch._C._len_torch_dispatch_stack()
+        and not torch.jit.is_tracing()
+        and _PLAIN_TYPES.issuperset(map(type, tensors))
+    )
 
 
 def call(
@@ -192,10 +261,14 @@ def _tensors(count: int) -> str:
 def _fields(arguments: tuple[Any, ...], *kinds: Any) -> list[Any]:
     """Arguments as the tuples whose fields they are, in order; None stands for the remaining."""
     parts: list[Any] = []
+    start = 0
     for kind in kinds:
-        count = len(arguments) if kind is None else len(kind._fields)
-        parts.append(arguments[:count] if kind is None else kind(*arguments[:count]))
-        arguments = arguments[count:]
+        if kind is None:
+            parts.append(arguments[start:])
+        else:
+            end = start + len(kind._fields)
+            parts.append(kind._make(arguments[start:end]))
+            start = end
     return parts
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from graphformer.ops.common import keep_scale
+from graphformer.ops.cpu import argument_table as at
 from graphformer.ops.cpu.argument_table import CHUNK
 from graphformer.ops.cpu.dropout_kernel import SPAN
 from graphformer.ops.cpu.kernel_cache import kernel, shape_constants, step
-from graphformer.ops.cpu.launch import WorkItems, run
+from graphformer.ops.cpu.launch import Table, Value, WorkItems, run, work_items
 from graphformer.ops.operands import (
     ADDITIVE,
     DOT,
@@ -35,24 +36,23 @@ def forward(x: Inputs, settings: Settings, return_weights: bool) -> Outputs:
     """Return out [M, H, Dv], z [M, H, F], log-sum-exp [M, H] and weights [E, H] (or empty)."""
     x, kind = _kernel_inputs(x), settings.kind
     table, constants = _table(x, settings)
-    targets, heads = x.q.shape[:2]
-    value_width, edge_width = table["value_width"], table["edge_width"]
+    (targets, heads), width = x.q.shape[:2], _width(x, kind)
+    value_width, edge_width, num_edges = x.v.shape[2], _edge_width(x, kind), x.indices.shape[0]
     out = x.v.new_empty(targets, heads, value_width)
     z = x.v.new_empty(targets, heads, edge_width)
     lse = x.v.new_empty(targets, heads)
-    weights = x.v.new_empty(len(x.indices) if return_weights else 0, heads)
-    work = WorkItems(x.indptr, len(x.indices))
-    partial = x.v.new_empty(work.num_parts, heads * (value_width + edge_width + 2))
-    table |= _rows_table(x.indptr, x.indices, work, partial) | {
-        "tile_stride": TILE, "out": out, "z": z, "lse": lse,
-        "weights": weights if weights.numel() else None,
-    }  # fmt: skip
+    weights = x.v.new_empty(num_edges if return_weights else 0, heads)
+    work = work_items(x.indptr, num_edges)
+    table.update(_rows(x, work, x.indptr, x.indices, heads * (value_width + edge_width + 2)))
+    table.update({at.OUT: out, at.Z: z, at.LSE: lse, at.TILE_STRIDE: TILE})
+    if return_weights and num_edges:
+        table.update({at.WEIGHTS: weights})
     double = x.v.dtype == torch.float64
-    scratch = heads * (2 * TILE + table["width"] + value_width + 2 * edge_width + 2)
+    scratch = heads * (2 * TILE + width + value_width + 2 * edge_width + 2)
     run(kernel("forward", double, kind, *constants), work.num_items, table, scratch)
     if work.num_hubs:
         run(kernel("forward_join", double, JOIN_LANES), work.num_hubs, table, 0)
-    if weights.numel():
+    if return_weights and num_edges:
         run(kernel("weights", double, constants[0]), work.num_items, table, scratch)
     return out, z, lse, weights
 
@@ -63,65 +63,66 @@ def backward(
     """Return the gradients. The output is not read: delta is summed in the pass by target."""
     x = _kernel_inputs(x)
     table, constants = _table(x, settings)
-    dout = _contiguous_rows(cotangents.dout.to(x.v.dtype))
-    table |= {
-        "lse": cotangents.lse, "delta": torch.empty_like(cotangents.lse),
-        "dout": dout, "dout_stride": dout.stride(0),
-        "dz": _dense(cotangents.dz, x.v.dtype), "dweights": _dense(cotangents.dweights, x.v.dtype),
-    }  # fmt: skip
+    dtype = x.v.dtype
+    dout, delta = _contiguous_rows(cotangents.dout, dtype), torch.empty_like(cotangents.lse)
+    table.update({
+        at.LSE: cotangents.lse, at.DELTA: delta, at.DOUT: dout, at.DOUT_STRIDE: dout.stride(0),
+        at.DZ: _dense(cotangents.dz, dtype), at.DWEIGHTS: _dense(cotangents.dweights, dtype),
+    })  # fmt: skip
     edge_grads = _edge_gradients(x, needed)
-    dq, du, dvector = _by_target(x, settings.kind, table | edge_grads, constants)
+    dq, du, dvector = _by_target(x, settings.kind, table.with_values(edge_grads), delta, constants)
     dk, dv = _by_source(x, settings.kind, table, constants)
     edge, bias, edge_weight = (
-        edge_grads.get(name, x.v.new_empty(0)) for name in ("dedge", "dbias", "dweight")
+        edge_grads.get(field, x.v.new_empty(0)) for field in (at.DEDGE, at.DBIAS, at.DWEIGHT)
     )
     return Gradients(dq, dk, dv, dvector, du, edge, bias, edge_weight)
 
 
 def _by_target(
-    x: Inputs, kind: int, table: dict[str, Any], constants: tuple[int, ...]
+    x: Inputs, kind: int, table: Table, delta: Tensor, constants: tuple[int, ...]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return dq [M, H, D], du [M, H, F] and dvector [H, D] (or empty).
 
     Fills delta and the gradients of edge values in the table.
     """
     double = x.v.dtype == torch.float64
-    heads, width, edge_width = table["heads"], table["width"], table["edge_width"]
+    heads, width, edge_width = x.q.shape[1], _width(x, kind), _edge_width(x, kind)
     dq = torch.empty_like(x.q, memory_format=torch.contiguous_format)
-    du = x.v.new_empty(len(x.q), heads, edge_width)
-    work = WorkItems(x.indptr, len(x.indices))
+    du = x.v.new_empty(x.q.shape[0], heads, edge_width)
+    work = work_items(x.indptr, x.indices.shape[0])
     dvectors = x.v.new_empty(work.num_items if kind == GATV2 else 0, heads, width)
-    partial = x.v.new_empty(work.num_parts, heads * (width + edge_width))
-    table = table | _rows_table(x.indptr, x.indices, work, partial)
-    table |= {"dq": dq, "du": du, "dvector": dvectors, "phase": 0}
+    rows = _rows(x, work, x.indptr, x.indices, heads * (width + edge_width))
+    table.update(rows)
+    table.update({at.DQ: dq, at.DU: du, at.DVECTOR: dvectors, at.PHASE: 0})
     by_target = kernel("by_target", double, kind, *constants)
     scratch = heads * (width + 2 * edge_width + 4 * ROW_TILE)
     run(by_target, work.num_items, table, scratch)
     if work.num_hubs:  # delta of split rows first, then what depends on it
-        _join(work, partial, table["delta"], None)
-        run(by_target, work.num_items, table | {"phase": 1}, scratch)
-        _join(work, partial, dq, du)
+        _join(work, rows[at.PARTIAL], delta, None)
+        table.update({at.PHASE: 1})
+        run(by_target, work.num_items, table, scratch)
+        _join(work, rows[at.PARTIAL], dq, du)
     return dq, du, dvectors.sum(0) if kind == GATV2 else x.v.new_empty(0)
 
 
 def _by_source(
-    x: Inputs, kind: int, table: dict[str, Any], constants: tuple[int, ...]
+    x: Inputs, kind: int, table: Table, constants: tuple[int, ...]
 ) -> tuple[Tensor, Tensor]:
     """Return dk [N, Hkv, D] and dv [N, Hkv, Dv]; reads delta."""
     double = x.v.dtype == torch.float64
-    heads, kv_heads = table["heads"], table["kv_heads"]
-    width, value_width = table["width"], table["value_width"]
+    heads, kv_heads = x.q.shape[1], x.v.shape[1]
+    width, value_width = _width(x, kind), x.v.shape[2]
     dk = torch.empty_like(x.k, memory_format=torch.contiguous_format)
     dv = torch.empty_like(x.v, memory_format=torch.contiguous_format)
-    indptr, targets, slots = x.by_source or by_source(x.indptr, x.indices, len(x.k))
-    work = WorkItems(indptr, len(x.indices))
-    partial = x.v.new_empty(work.num_parts, kv_heads * (width + value_width))
-    table = table | _rows_table(indptr, targets, work, partial)
-    table |= {"slots": slots, "tile_stride": TILE, "dk": dk, "dv": dv}
+    indptr, targets, slots = x.by_source or by_source(x.indptr, x.indices, x.k.shape[0])
+    work = work_items(indptr, x.indices.shape[0])
+    rows = _rows(x, work, indptr, targets, kv_heads * (width + value_width))
+    table.update(rows)
+    table.update({at.SLOTS: slots, at.TILE_STRIDE: TILE, at.DK: dk, at.DV: dv})
     scratch = heads * 3 * TILE + kv_heads * width
     run(kernel("by_source", double, kind, *constants), work.num_items, table, scratch)
     if work.num_hubs:
-        _join(work, partial, dk, dv)
+        _join(work, rows[at.PARTIAL], dk, dv)
     return dk, dv
 
 
@@ -130,7 +131,8 @@ def dropout(x: Tensor, probability: float, seed: Tensor) -> Tensor:
     double = x.dtype == torch.float64
     values = (x if double else x.float()).contiguous()
     out = torch.empty_like(values)
-    table = _dropout_table(probability, seed) | {"width": x.numel(), "v": values, "out": out}
+    arrays = {at.WIDTH: x.numel(), at.V: values, at.OUT: out}
+    table = Table(_dropout_values(probability, seed) | arrays)
     run(kernel("dropout", double), -(-x.numel() // SPAN), table, 0)
     return out.to(x.dtype)
 
@@ -144,77 +146,129 @@ def by_source(indptr: Tensor, indices: Tensor, sources: int) -> tuple[Tensor, Te
     return starts.to(dtype), targets.to(dtype), slots.to(dtype)
 
 
-def _edge_gradients(x: Inputs, needed: EdgeGradients) -> dict[str, Tensor]:
+def _edge_gradients(x: Inputs, needed: EdgeGradients) -> dict[int, Tensor]:
     """Room for the gradients of edge values that are needed, by field of the table."""
-    per_edge = len(x.indices), x.q.shape[1]
+    per_edge = x.indices.shape[0], x.q.shape[1]
     grads = {}
     if needed.edge and x.edge is not None:
-        grads["dedge"] = x.v.new_empty(x.edge.shape)
+        grads[at.DEDGE] = x.v.new_empty(x.edge.shape)
     if needed.bias:
-        grads["dbias"] = x.v.new_empty(per_edge)
+        grads[at.DBIAS] = x.v.new_empty(per_edge)
     if needed.edge_weight:
-        grads["dweight"] = x.v.new_empty(per_edge)
+        grads[at.DWEIGHT] = x.v.new_empty(per_edge)
     return grads
 
 
-def _join(work: WorkItems, partial: Tensor, first: Tensor, second: Tensor | None) -> None:
+def _join(work: WorkItems, partial: Value, first: Tensor, second: Tensor | None) -> None:
     """Sum the parts of each split row into its row of `first` and `second`."""
-    table: dict[str, Any] = {
-        "hubs": work.hubs, "partial": partial, "out": first, "width": first[0].numel(),
-        "z": second, "value_width": 0 if second is None else second[0].numel(),
-    }  # fmt: skip
+    table = Table({
+        at.HUBS: work.hubs_address, at.PARTIAL: partial, at.OUT: first, at.WIDTH: first[0].numel(),
+        at.Z: second, at.VALUE_WIDTH: 0 if second is None else second[0].numel(),
+    })  # fmt: skip
     run(kernel("sum_join", first.dtype == torch.float64, JOIN_LANES), work.num_hubs, table, 0)
 
 
 # The argument table -----------------------------------------------------------------------------
 
 
-def _table(x: Inputs, settings: Settings) -> tuple[dict[str, Any], tuple[int, int, int, int]]:
-    """The entries that all passes share, and the constants of the kernels."""
+def _width(x: Inputs, kind: int) -> int:
+    """The head width D of queries and keys; 1 for additive scores."""
+    return 1 if kind == ADDITIVE else x.q.shape[2]
+
+
+def _edge_width(x: Inputs, kind: int) -> int:
+    """The width F of edge features, which only dot products have."""
+    return x.edge.shape[1] if x.edge is not None and kind == DOT else 0
+
+
+def _table(x: Inputs, settings: Settings) -> tuple[Table, tuple[int, ...]]:
+    """The values that all passes share, and the constants of the kernels."""
     kind, scale, slope, dropout = settings
-    width = 1 if kind == ADDITIVE else x.q.shape[2]
-    edge_width = x.edge.shape[1] if x.edge is not None and kind == DOT else 0
-    table: dict[str, Any] = {
-        "edge_ids": x.edge_ids, "wide": x.indptr.dtype == torch.int64,
-        "heads": x.q.shape[1], "kv_heads": x.v.shape[1], "repeat": x.q.shape[1] // x.v.shape[1],
-        "width": width, "value_width": x.v.shape[2], "edge_width": edge_width,
-        "q": x.q, "q_stride": x.q.stride(0), "k": x.k, "k_stride": x.k.stride(0),
-        "v": x.v, "v_stride": x.v.stride(0), "vector": x.vector, "u": x.u,
-        "edge": x.edge, "scale": float(scale), "slope": float(slope),
-    }  # fmt: skip
-    steps = {"list_edges", "write_edges", "add_edges"}
-    if x.bias is not None:
-        steps.add("add_bias")
-        table |= {"bias": x.bias, "bias_stride": x.bias.stride(0), "bias_head": x.bias.stride(1)}
-    if x.edge_weight is not None:
-        steps.add("multiply")
-        weight = x.edge_weight
-        head = 0 if weight.shape[1] == 1 else weight.stride(1)
-        table |= {"weight": weight, "weight_stride": weight.stride(0), "weight_head": head}
+    bias, weight = x.bias, x.edge_weight
+    table, constants = _layout(
+        x.v.dtype, x.indptr.dtype, kind, float(scale), float(slope),
+        (x.q.shape[1], x.v.shape[1], _width(x, kind), x.v.shape[2], _edge_width(x, kind)),
+        (x.q.stride(0), x.k.stride(0), x.v.stride(0)),
+        x.edge is not None and kind != ADDITIVE,
+        None if bias is None else bias.stride(),
+        None if weight is None else (weight.stride(0), weight.shape[1] > 1 and weight.stride(1)),
+        x.seed is not None,
+    )  # fmt: skip
+    arrays = (at.Q, x.q), (at.K, x.k), (at.V, x.v), (at.EDGE_IDS, x.edge_ids)
+    others = (at.VECTOR, x.vector), (at.U, x.u), (at.EDGE, x.edge)
+    logits = (at.BIAS, bias), (at.WEIGHT, weight)
+    values: dict[int, Value] = {
+        field: y for field, y in (*arrays, *others, *logits) if y is not None
+    }
     if x.seed is not None:
-        steps.add("drop")
-        table |= _dropout_table(dropout, x.seed)
-    double = x.v.dtype == torch.float64
-    table |= {name: step(name, double) for name in steps}
-    widths = 0 if kind == ADDITIVE else width, x.v.shape[2]
-    edges = int(x.edge is not None and kind != ADDITIVE)
-    return table, (*shape_constants(double, *widths), edges)
+        values |= _dropout_values(dropout, x.seed)
+    return table.with_values(values), constants
 
 
-def _rows_table(
-    indptr: Tensor, neighbours: Tensor, work: WorkItems, partial: Tensor
-) -> dict[str, Any]:
-    """The entries of a pass over rows: their edges, work items and the records of split rows."""
+@lru_cache(maxsize=1024)
+def _layout(
+    dtype: torch.dtype,
+    index_dtype: torch.dtype,
+    kind: int,
+    scale: float,
+    slope: float,
+    sizes: tuple[int, int, int, int, int],
+    strides: tuple[int, int, int],
+    edges: bool,
+    bias_strides: tuple[int, int] | None,
+    weight_strides: tuple[int, int] | None,
+    drops: bool,
+) -> tuple[Table, tuple[int, ...]]:
+    """The table of a call without its arrays, and the constants of the kernels.
+
+    Args:
+        dtype: of the numbers.
+        index_dtype: of the edges.
+        kind, scale, slope: of `Settings`.
+        sizes: H, Hkv, D, Dv and F.
+        strides: between rows of q, k and v.
+        edges: whether kernels compute with edge features or edge keys.
+        bias_strides, weight_strides: between edges and between heads; None if there is none.
+        drops: whether there is dropout.
+    """
+    double = dtype == torch.float64
+    heads, kv_heads, width, value_width, edge_width = sizes
+    values: dict[int, Value] = {
+        at.WIDE: index_dtype == torch.int64,
+        at.HEADS: heads, at.KV_HEADS: kv_heads, at.REPEAT: heads // kv_heads,
+        at.WIDTH: width, at.VALUE_WIDTH: value_width, at.EDGE_WIDTH: edge_width,
+        at.Q_STRIDE: strides[0], at.K_STRIDE: strides[1], at.V_STRIDE: strides[2],
+        at.SCALE: scale, at.SLOPE: slope,
+    }  # fmt: skip
+    steps = {at.LIST_EDGES, at.WRITE_EDGES, at.ADD_EDGES}
+    if bias_strides is not None:
+        steps.add(at.ADD_BIAS)
+        values |= {at.BIAS_STRIDE: bias_strides[0], at.BIAS_HEAD: bias_strides[1]}
+    if weight_strides is not None:
+        steps.add(at.MULTIPLY)
+        values |= {at.WEIGHT_STRIDE: weight_strides[0], at.WEIGHT_HEAD: weight_strides[1]}
+    if drops:
+        steps.add(at.DROP)
+    values |= {field: step(at.FIELDS[field], double) for field in steps}
+    widths = 0 if kind == ADDITIVE else width, value_width
+    return Table(values), (*shape_constants(double, *widths), int(edges))
+
+
+def _rows(
+    x: Inputs, work: WorkItems, indptr: Tensor, neighbours: Tensor, record: int
+) -> dict[int, Value]:
+    """The values of a pass over rows: edges, work items, and a record for each part of a row."""
     return {
-        "indptr": indptr, "neighbours": neighbours, "items": work.items, "hubs": work.hubs,
-        "partial": partial,
+        at.INDPTR: indptr, at.NEIGHBOURS: neighbours, at.ITEMS: work.items_address,
+        at.HUBS: work.hubs_address,
+        at.PARTIAL: x.v.new_empty(work.num_parts, record) if work.num_parts else None,
     }  # fmt: skip
 
 
-def _dropout_table(dropout: float, seed: Tensor) -> dict[str, Any]:
-    """The entries of dropout: an element is kept if its 24 random bits reach the threshold."""
+def _dropout_values(dropout: float, seed: Tensor) -> dict[int, Value]:
+    """The values of dropout: an element is kept if its 24 random bits reach the threshold."""
     threshold = round(dropout * 2**24)
-    return {"dropout": threshold, "keep_scale": keep_scale(dropout), "seed": int(seed)}
+    return {at.DROPOUT: threshold, at.KEEP_SCALE: keep_scale(dropout), at.SEED: int(seed)}
 
 
 # Inputs -----------------------------------------------------------------------------------------
@@ -222,20 +276,18 @@ def _dropout_table(dropout: float, seed: Tensor) -> dict[str, Any]:
 
 def _kernel_inputs(x: Inputs) -> Inputs:
     """The inputs in one floating-point type, with contiguous rows of q, k and v."""
-    floats = [y.dtype for y in x if y is not None and y.is_floating_point()]
-    dtype = torch.float64 if torch.float64 in floats else torch.float32
-
-    def to(y: Tensor | None) -> Tensor | None:
-        return None if y is None else y.detach().to(dtype)
-
-    def rows(y: Tensor, dense: bool) -> Tensor:
-        return _contiguous_rows(y.detach().to(dtype), dense=dense)
-
-    scores = x.q.ndim == 2
-    return x._replace(
-        q=rows(x.q, scores), k=rows(x.k, scores), v=rows(x.v, False),
-        vector=_dense(x.vector, dtype), u=_dense(x.u, dtype), edge=_dense(x.edge, dtype),
-        bias=to(x.bias), edge_weight=to(x.edge_weight),
+    q, k, v, vector, u, edge, bias, edge_weight, *edges = x
+    dtype = torch.float32
+    for y in x[:8]:
+        if y is not None and y.dtype == torch.float64:
+            dtype = torch.float64
+    scores = q.ndim == 2
+    return Inputs(
+        _contiguous_rows(q, dtype, dense=scores), _contiguous_rows(k, dtype, dense=scores),
+        _contiguous_rows(v, dtype), _dense(vector, dtype), _dense(u, dtype), _dense(edge, dtype),
+        None if bias is None else bias.detach().to(dtype),
+        None if edge_weight is None else edge_weight.detach().to(dtype),
+        *edges,
     )  # fmt: skip
 
 
@@ -243,7 +295,10 @@ def _dense(x: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return None if x is None else x.detach().to(dtype).contiguous()
 
 
-def _contiguous_rows(x: Tensor, dense: bool = False) -> Tensor:
+def _contiguous_rows(x: Tensor, dtype: torch.dtype, dense: bool = False) -> Tensor:
     """x, copied unless each row [H, D] of it is contiguous, or, if `dense`, all of it is."""
+    x = x.detach() if x.dtype == dtype else x.detach().to(dtype)
+    if x.is_contiguous():
+        return x
     regular = not dense and x.ndim == 3 and x.stride()[1:] == (x.shape[2], 1)
     return x if regular and x.stride(0) >= 0 else x.contiguous()

@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import struct
 import threading
+from array import array
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numba
 import numpy as np
@@ -90,9 +92,90 @@ class WorkItems:
         _fill_items(indptr.data_ptr(), indptr.dtype == torch.int64, rows, items, hubs, counts)
         self.num_items, self.num_hubs, self.num_parts = counts.tolist()
         self.items, self.hubs = items[: self.num_items], hubs[: self.num_hubs]
+        self.items_address, self.hubs_address = items.ctypes.data, hubs.ctypes.data
+
+
+def work_items(indptr: Tensor, num_edges: int) -> WorkItems:
+    """The work items of a pass over rows; those of small graphs, which are one, are cached."""
+    rows = indptr.shape[0] - 1
+    if rows + num_edges < CHUNK:
+        return _one_item(indptr.dtype, rows, num_edges)
+    return WorkItems(indptr, num_edges)
+
+
+@lru_cache(maxsize=4096)
+def _one_item(dtype: torch.dtype, rows: int, num_edges: int) -> WorkItems:
+    """The work items of rows that share one item, whichever edges they have."""
+    indptr = torch.zeros(rows + 1, dtype=dtype)
+    indptr[rows:] = num_edges
+    return WorkItems(indptr, num_edges)
+
+
+# Arguments --------------------------------------------------------------------------------------
+
+Value = Tensor | float | None
+
+
+class Table:
+    """The argument table of a kernel; keeps the arrays alive whose addresses it holds."""
+
+    __slots__ = ("arrays", "entries")
+
+    def __init__(self, values: Mapping[int, Value]) -> None:
+        self.entries = array("q", bytes(8 * len(FIELDS)))
+        self.arrays: list[Value] = []
+        self.update(values)
+
+    def with_values(self, values: Mapping[int, Value]) -> Table:
+        """Return a copy with further values, by field of `argument_table`."""
+        copy = Table.__new__(Table)
+        copy.entries, copy.arrays = self.entries[:], self.arrays[:]
+        copy.update(values)
+        return copy
+
+    def update(self, values: Mapping[int, Value]) -> None:
+        """Set fields: the address of an array, the bits of a float, an integer, or 0 for None."""
+        entries = self.entries
+        for field, value in values.items():
+            if value is None:
+                entries[field] = 0
+            elif isinstance(value, Tensor):
+                entries[field] = value.data_ptr()
+                self.arrays.append(value)
+            elif isinstance(value, float):
+                entries[field] = struct.unpack("q", struct.pack("d", value))[0]
+            else:
+                entries[field] = value
 
 
 # Running ----------------------------------------------------------------------------------------
+
+
+class _Scratch(threading.local):
+    """Memory of the kernels that one Python thread runs, which its next call uses again."""
+
+    def __init__(self) -> None:
+        self.memory = np.empty(0, np.uint8)
+
+    def address(self, size: int) -> int:
+        """The address of at least `size` bytes, at the start of a cache line."""
+        if self.memory.size < size + LINE:
+            self.memory = np.empty(size + LINE, np.uint8)
+            self.start = -(-self.memory.ctypes.data // LINE) * LINE
+        return self.start
+
+
+LINE = 64
+"""Bytes of a cache line."""
+_scratch = _Scratch()
+
+
+def _run_serial(address, count, table, scratch):
+    for item in range(count):
+        call_kernel(address, item, table, scratch)
+
+
+_run_serial = compile_cached(njit, "void(int64, int64, int64, int64)", _run_serial, nogil=True)
 
 
 def _run_items(address, count, table, scratch, counter):
@@ -119,41 +202,33 @@ _run_parallel = compile_cached(
 )
 
 
-def run(address: int, count: int, table: dict[str, Any], scratch_size: int) -> None:
+def run(address: int, count: int, table: Table, scratch_size: int) -> None:
     """Run a kernel over work items.
 
     Args:
         address: of the kernel.
         count: of the items.
-        table: values by field of `argument_table`; absent fields are 0.
+        table: the arguments.
         scratch_size: floats that each thread needs for itself, besides the lists of edges.
     """
     if not count:
         return
-    threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS, count)
-    threads = 1 if _forked else threads  # the pool would wait for the parent's threads
-    entries = np.array([_entry(table.get(field)) for field in FIELDS], np.int64)
-    # Whole cache lines per thread, with room for aligning the start and arrays within
-    size = (8 * (3 * CAPACITY + scratch_size) + 1023) // 64 * 64
-    scratch = np.empty(threads * size + 64, np.uint8)
-    counter = np.zeros(1, np.int64)
-    addresses = entries.ctypes.data, (scratch.ctypes.data + 63) // 64 * 64
+    entries, _ = table.entries.buffer_info()
+    # Whole cache lines per thread, with room for aligning arrays within
+    size = (8 * (3 * CAPACITY + scratch_size) + 1023) // LINE * LINE
+    # After a fork, the pool would wait for the parent's threads.
+    threads = 1 if count == 1 or _forked else min(torch.get_num_threads(), count, _pool_size())
+    scratch = _scratch.address(threads * size)
     if threads == 1:
-        _run_items(address, count, *addresses, counter.ctypes.data)
+        _run_serial(address, count, entries, scratch)
         return
+    counter = np.zeros(1, np.int64)
     with _lock:
         numba.set_num_threads(threads)
-        _run_parallel(address, count, *addresses, size, counter.ctypes.data, threads)
+        _run_parallel(address, count, entries, scratch, size, counter.ctypes.data, threads)
 
 
-def _entry(value: Any) -> int:
-    """A value as an int64 of the table: an address, the bits of a float, or the integer."""
-    if value is None:
-        return 0
-    if isinstance(value, Tensor):
-        return value.data_ptr()
-    if isinstance(value, np.ndarray):
-        return value.ctypes.data
-    if isinstance(value, float):
-        return struct.unpack("q", struct.pack("d", value))[0]
-    return int(value)
+def _pool_size() -> int:
+    """The number of threads that numba may use."""
+    size: int = numba.config.NUMBA_NUM_THREADS
+    return size
