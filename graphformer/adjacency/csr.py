@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from graphformer.adjacency.base import Adjacency, keeps_fields, transposed_parts
+from graphformer.adjacency import edge_order
+from graphformer.adjacency.base import (
+    Adjacency,
+    check_range,
+    keeps_fields,
+    transposed_parts,
+)
 from graphformer.adjacency.cached_property import (
     cached_property,
     outside_inference_mode,
@@ -63,10 +69,21 @@ class CSR(Adjacency):
     def from_edges(
         cls, edge_index: Tensor, shape: tuple[int, int], *, coalesce: bool = True
     ) -> CSR:
-        """Sort and coalesce edges in range, int64 [2, E'], keeping their order as edge order.
+        """Sort and coalesce edges, int64 [2, E'], keeping their order as edge order.
 
         Without `coalesce` duplicates stay edges of their own, each with its share of the softmax.
+
+        Raises:
+            IndexError: when a node is out of range.
         """
+        if edge_order.is_supported(edge_index, shape):
+            rows = edge_order.sort_by_target(edge_index, shape, coalesce)
+            if rows is not None:
+                indptr, indices, edge_ids, inverse_index, has_duplicates = rows
+                is_coalesced = coalesce or not has_duplicates
+                return cls(indptr, indices, shape, edge_ids, inverse_index, is_coalesced)
+        for name, nodes, size in zip(("source", "target"), edge_index, shape[::-1], strict=True):
+            check_range(name, nodes, size)
         source, target = edge_index
         keys, order = (target * max(shape[1], 1) + source).sort(stable=True)
         first = keys != keys.roll(1)
@@ -119,6 +136,8 @@ class CSR(Adjacency):
     @cached_property
     def by_source(self) -> CSC:
         """The edges ordered by source, then target."""
+        if self.indices.dtype == torch.int32 and edge_order.is_supported(self.indices, self.shape):
+            return CSC(*edge_order.sort_by_source(self.indptr, self.indices, self.shape[1]))
         sources, slots = self.indices.sort(stable=True)
         dtype = self.indices.dtype
         indptr = _indptr(sources.long(), self.shape[1])

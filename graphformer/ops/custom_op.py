@@ -142,7 +142,7 @@ def make_operator(
         """The operator in plain eager mode: the inputs that have gradients, after all others."""
 
         @staticmethod
-        def forward(ctx: Any, others: tuple[Any, ...], *tensors: Any) -> Outputs:  # type: ignore[override]
+        def forward(ctx: Any, others: tuple[Any, ...], *tensors: Any) -> Outputs:
             out, _, lse, _ = output = run_forward(*tensors, *others)
             ctx.others = others
             ctx.save_for_backward(out if backward_reads_out else None, lse, *tensors)
@@ -151,7 +151,7 @@ def make_operator(
             return output
 
         @staticmethod
-        def backward(ctx: Any, dout: Any, dz: Any, _: Any, dweights: Any) -> Any:  # type: ignore[override]
+        def backward(ctx: Any, dout: Any, dz: Any, _: Any, dweights: Any) -> Any:
             out, lse, *tensors = ctx.saved_tensors
             x, settings, _ = _fields((*tensors, *ctx.others), Inputs, Settings, None)
             needs = ctx.needs_input_grad[1:]
@@ -163,7 +163,7 @@ def make_operator(
         count = len(Gradients._fields)
         tensors = arguments[:count]
         if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
-            return Attend.apply(arguments[count:], *tensors)  # type: ignore[no-untyped-call, no-any-return]
+            return Attend.apply(arguments[count:], *tensors)
         return run_forward(*arguments)
 
     return run
@@ -181,7 +181,7 @@ def is_plain(tensors: Iterable[Tensor | None]) -> bool:
     return (
         not torch.compiler.is_compiling()
         and not torch._C._len_torch_dispatch_stack()
-        and not torch.jit.is_tracing()
+        and torch._C._get_tracing_state() is None
         and _PLAIN_TYPES.issuperset(map(type, tensors))
     )
 

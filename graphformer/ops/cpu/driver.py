@@ -131,7 +131,7 @@ def dropout(x: Tensor, probability: float, seed: Tensor) -> Tensor:
     double = x.dtype == torch.float64
     values = (x if double else x.float()).contiguous()
     out = torch.empty_like(values)
-    arrays = {at.WIDTH: x.numel(), at.V: values, at.OUT: out}
+    arrays: dict[int, Value] = {at.WIDTH: x.numel(), at.V: values, at.OUT: out}
     table = Table(_dropout_values(probability, seed) | arrays)
     run(kernel("dropout", double), -(-x.numel() // SPAN), table, 0)
     return out.to(x.dtype)
@@ -276,7 +276,7 @@ def _dropout_values(dropout: float, seed: Tensor) -> dict[int, Value]:
 
 def _kernel_inputs(x: Inputs) -> Inputs:
     """The inputs in one floating-point type, with contiguous rows of q, k and v."""
-    q, k, v, vector, u, edge, bias, edge_weight, *edges = x
+    q, k, v, vector, u, edge, bias, edge_weight = x[:8]
     dtype = torch.float32
     for y in x[:8]:
         if y is not None and y.dtype == torch.float64:
@@ -287,7 +287,7 @@ def _kernel_inputs(x: Inputs) -> Inputs:
         _contiguous_rows(v, dtype), _dense(vector, dtype), _dense(u, dtype), _dense(edge, dtype),
         None if bias is None else bias.detach().to(dtype),
         None if edge_weight is None else edge_weight.detach().to(dtype),
-        *edges,
+        *x[8:],
     )  # fmt: skip
 
 
