@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import torch
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from typing_extensions import Self
 
 T = TypeVar("T")
@@ -36,7 +37,23 @@ class cached_property(Generic[T]):  # noqa: N801 - a decorator, as functools.cac
 
 def compute_uncached(instance: Any, name: str) -> Any:
     """Return the value of a cached property, computed now."""
-    return outside_inference_mode(getattr(type(instance), name).compute)(instance)
+    compute = outside_inference_mode(getattr(type(instance), name).compute)
+    if is_transformed(*vars(instance).values()):
+        with temporarily_clear_interpreter_stack():
+            return compute(instance)
+    return compute(instance)
+
+
+def is_transformed(*values: Any) -> bool:
+    """Whether a transform of `torch.func` is active that none of the values belongs to.
+
+    Tensors made in a transform are invalid after it. What is cached is therefore computed outside
+    of transforms, unless it depends on their tensors.
+    """
+    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
+        return False
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    return not any(isinstance(value, torch.Tensor) and wrapped(value) for value in values)
 
 
 @contextmanager

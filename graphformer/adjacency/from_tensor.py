@@ -7,10 +7,11 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch.utils.weak import WeakIdKeyDictionary
 
 from graphformer.adjacency.base import Adjacency
-from graphformer.adjacency.cached_property import outside_inference_mode
+from graphformer.adjacency.cached_property import is_transformed, outside_inference_mode
 from graphformer.adjacency.constructors import from_edge_index
 
 T = TypeVar("T")
@@ -59,7 +60,10 @@ def cached_by_tensor(edge_index: Tensor, key: Hashable, compute: Callable[[], T]
     if version != edge_index._version:
         values = {}
         _CACHE[edge_index] = edge_index._version, values
-    if key not in values:
+    if key not in values and is_transformed(edge_index):
+        with temporarily_clear_interpreter_stack():
+            values[key] = outside_inference_mode(compute)()
+    elif key not in values:
         values[key] = outside_inference_mode(compute)()
     return values[key]
 

@@ -175,12 +175,14 @@ _PLAIN_TYPES = frozenset({Tensor, Parameter, type(None)})
 def is_plain(tensors: Iterable[Tensor | None]) -> bool:
     """Whether a call is plain eager mode, in which no transform has to see an operator.
 
-    These have to: `torch.compile`, `torch.export`, `torch.jit.trace`, modes that intercept
-    operators (fake tensors, FLOP counters, selective checkpoints) and subclasses of tensors.
+    These have to: `torch.compile`, `torch.export`, `torch.jit.trace`, `torch.func`, modes that
+    intercept operators (fake tensors, FLOP counters, selective checkpoints) and subclasses of
+    tensors.
     """
     return (
         not torch.compiler.is_compiling()
         and not torch._C._len_torch_dispatch_stack()
+        and not torch._C._are_functorch_transforms_active()
         and torch._C._get_tracing_state() is None
         and _PLAIN_TYPES.issuperset(map(type, tensors))
     )

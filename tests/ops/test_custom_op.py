@@ -9,16 +9,19 @@ from helpers.cpu_cases import (
     FUNCTIONS,
     OPTIONS,
     PLAIN,
+    assert_same_bits,
     attention_options,
     function_options,
     hub,
     inputs,
+    results,
 )
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import graphformer as gf
 from graphformer.adjacency import Adjacency, window
-from graphformer.ops import cpu
+from graphformer.ops import cpu, custom_op
 from graphformer.ops.operands import Cotangents, Gradients, Inputs, Settings
 
 
@@ -39,7 +42,35 @@ def test_opcheck(function: str, options: str, monkeypatch: pytest.MonkeyPatch) -
         x.detach().requires_grad_(x.is_floating_point()) if isinstance(x, Tensor) else x
         for x in calls[0]
     )
-    torch.library.opcheck(attend, arguments, rtol=1e-4, atol=1e-5)
+    operator = torch.ops.graphformer.cpu_attend.default
+    torch.library.opcheck(operator, arguments, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_plain_calls_have_the_bits_of_the_operator(
+    function: str, options: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = inputs(function, BIPARTITE)
+    own = function_options(function, BIPARTITE)
+    edge_options = attention_options(BIPARTITE, OPTIONS[options])
+    plain = results(cpu, function, tensors, BIPARTITE, **own, **edge_options)
+    monkeypatch.setattr(custom_op, "is_plain", lambda _: False)
+    assert_same_bits([plain, results(cpu, function, tensors, BIPARTITE, **own, **edge_options)])
+
+
+def test_modes_that_intercept_operators_see_the_operator() -> None:
+    class Names(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            names.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    names: list[str] = []
+    x = torch.randn(23, 2, 7, requires_grad=True)
+    with Names():
+        gf.attention(x, x, x, gf.window(23, 3).to_csr()).sum().backward()
+    assert "graphformer.cpu_attend.default" in names
+    assert "graphformer.cpu_attend_backward.default" in names
 
 
 @pytest.mark.slow
