@@ -178,7 +178,7 @@ class BatchLoader:
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch, the number of its batches that were yielded, and the step of a batch."""
+        """Return the epoch, the number of its batches that were yielded, and the items of each."""
         epoch, batches = self._progress
         return {"epoch": epoch, "batches": batches, "step": self.sampler.step}
 

@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -20,8 +21,8 @@ from torch_geometric.data import Data
 from torchmetrics import Metric
 
 from graphformer.batch_type import BatchLike
-from graphformer.data.loader import BatchLoader, is_padding
-from graphformer.distributed import data_parallel
+from graphformer.data.loader import BatchLoader, is_padding, process_ranks
+from graphformer.distributed import data_parallel, full_tensors, shard_parameters
 from graphformer.patterns import Pattern
 from graphformer.tasks.finetuning import add_lora, freeze, layer_lr_factors, merge_lora
 from graphformer.tasks.metrics import update_uncounted
@@ -36,6 +37,7 @@ Updates = Mapping[str, tuple[Tensor, ...]]
 _TRUE_PRECISIONS = {
     "64-true": torch.float64, "bf16-true": torch.bfloat16, "16-true": torch.float16
 }  # fmt: skip
+_STEPS = ("training_step", "validation_step", "test_step", "predict_step")
 _LABELS = ("y", "y_other", "edge_label")
 
 
@@ -138,19 +140,35 @@ class Task(pl.LightningModule):
             load_pretrained(self.network, self.pretrained)
 
     def configure_model(self) -> None:
-        """Add adapters, if any: after pretrained weights, before those of a checkpoint."""
+        """Add adapters, if any, and shard the parameters under Lightning's ModelParallelStrategy.
+
+        This runs after pretrained weights are loaded, and before those of a checkpoint are.
+
+        Raises:
+            ValueError: when the strategy divides tensors among processes.
+        """
         if self.lora is not None and not self._adapter:
             self._adapter = (add_lora(self.network, self.lora),)
         if self._trainer is not None and self._trainer.precision == "64-true":
             self.double()  # Lightning (2.6) does so after loading a checkpoint, which rounds it
+        if self.device_mesh is not None and not isinstance(self, FSDPModule):
+            if self.device_mesh["tensor_parallel"].size() > 1:
+                raise ValueError(
+                    f"tensor_parallel_size: got {self.device_mesh['tensor_parallel'].size()}, "
+                    "expected 1, because layers are sharded by data parallelism only; set it to 1 "
+                    "and data_parallel_size to the number of processes"
+                )
+            shard_parameters(self, self.device_mesh["data_parallel"], _STEPS)
 
     def save_adapter(self, folder: str | os.PathLike[str]) -> None:
-        """Write adapters and head in peft's format.
+        """Write adapters and head in peft's format; all processes must call this, the first writes.
 
         Raises:
             ValueError: when the task has no adapters.
         """
-        self._require_adapter().save_pretrained(os.fspath(folder))
+        state = full_tensors(self._require_adapter().state_dict())
+        if process_ranks()[0] == 0:
+            self._require_adapter().save_pretrained(os.fspath(folder), state_dict=state)
 
     def merge_adapter(self) -> nn.Module:
         """Merge the adapters into the network's weights and return the network without them.

@@ -185,7 +185,7 @@ class CLI(LightningCLI):
             return
         with removed_if_unused(self.new_folders):
             self._train(model, datamodule)
-        if model.lora is not None and self.trainer.is_global_zero:
+        if model.lora is not None:  # all processes: each may have a shard
             model.save_adapter(self.folder / "adapter")
 
     def _train(self, model: Task, datamodule: pl.LightningDataModule) -> None:

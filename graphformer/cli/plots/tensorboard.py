@@ -7,6 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch.distributed.fsdp import FSDPModule
 
 from graphformer.cli.errors import UsageError
 from graphformer.cli.plots.vision import default_figure, figure_functions
@@ -23,12 +24,17 @@ class LogFigures(Callback):
         self.count = count
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw and log, if the network processes images and there is a TensorBoard logger."""
+        """Draw and log, if the network processes images and there is a TensorBoard logger.
+
+        A network whose parameters are sharded is not drawn: all processes would have to run it.
+        """
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         task: Any = pl_module
         kind = default_figure(task.network)
         data: Any = getattr(trainer, "datamodule", None)
-        if not boards or kind is None or not hasattr(data, "pixels") or not trainer.is_global_zero:
+        if isinstance(task, FSDPModule) or not trainer.is_global_zero:
+            return
+        if not boards or kind is None or not hasattr(data, "pixels"):
             return
         was_training, device = task.training, task.device
         task.eval().cpu()
