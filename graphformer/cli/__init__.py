@@ -23,6 +23,7 @@ USAGE = """usage: graphformer COMMAND ...
   tokenize   train a tokenizer: graphformer tokenize --kind bpe --out vocabulary.json FILES
   generate   continue a text:   graphformer generate --ckpt PATH --prompt "Once upon"
   evaluate   zero- and few-shot questions: graphformer evaluate --ckpt PATH --tasks FILE ...
+  sample     the best of several answers by a reward: graphformer sample --ckpt PATH ...
   probe      classify images by frozen features: graphformer probe --ckpt PATH --method knn
   draw       plot attention, reconstructions, words, retrieval or training curves as PNG
   sparsify   measure other adjacencies: graphformer sparsify --model PATH --patterns ...
@@ -38,7 +39,7 @@ LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 """Commands of LightningCLI, in `commands.fit`; each other command has a module of its own."""
 COMMANDS = (
     *LIGHTNING_COMMANDS,
-    "tokenize", "generate", "evaluate", "probe", "draw", "sparsify", "list", "demo",
+    "tokenize", "generate", "evaluate", "sample", "probe", "draw", "sparsify", "list", "demo",
 )  # fmt: skip
 MANY_RUNS_OPTIONS = ("--folds", "--seeds", "--jobs")
 

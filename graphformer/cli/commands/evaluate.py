@@ -48,7 +48,9 @@ def _prompted_questions(path: Path, arguments: argparse.Namespace) -> list[Quest
     questions = questions[: arguments.limit]
     if not questions:
         raise UsageError(f"evaluate: there are no questions in {path}")
-    return with_shots(questions, examples, arguments.shots, seed=arguments.seed)
+    return with_shots(
+        questions, examples, arguments.shots, seed=arguments.seed, chat=arguments.chat
+    )
 
 
 def _scores(questions: list[Question], arguments: argparse.Namespace) -> dict[str, float]:
@@ -62,6 +64,7 @@ def _scores(questions: list[Question], arguments: argparse.Namespace) -> dict[st
         generate_answers,
         grade,
     )
+    from graphformer.tasks.text.pass_at_k import NUMBER, evaluate_samples
 
     network, adjacency, tokenizer = load_text_model(arguments.ckpt, "evaluate")
     if arguments.chat:
@@ -73,21 +76,31 @@ def _scores(questions: list[Question], arguments: argparse.Namespace) -> dict[st
         raise UsageError(
             f"evaluate: the network of {arguments.ckpt} does not generate text: set --options"
         )
-    answers = generate_answers(
-        network,
-        adjacency,
-        tokenizer,
-        [question.prompt for question in questions],
-        max_new_tokens=arguments.max_new_tokens,
-        temperature=arguments.temperature,
-        stop=arguments.stop.replace("\\n", "\n"),
-        seed=arguments.seed,
-        **options,
-    )
+    samples = [
+        generate_answers(
+            network,
+            adjacency,
+            tokenizer,
+            questions,
+            max_new_tokens=arguments.max_new_tokens,
+            temperature=arguments.temperature,
+            stop=arguments.stop.replace("\\n", "\n"),
+            seed=arguments.seed + number,
+            **options,
+        )
+        for number in range(arguments.samples)
+    ]
+    answers, references = samples[0], [question.answer for question in questions]
     if arguments.show:
         for question, answer in zip(questions, answers, strict=True):
             print(f"{question.prompt}\n  answer:    {answer}\n  reference: {question.answer}\n")
-    return grade(answers, [question.answer for question in questions], extract=arguments.extract)
+    scores = grade(answers, references, extract=arguments.extract)
+    if arguments.flexible:
+        scores["flexible_match"] = evaluate_samples([answers], references, [1], extract=NUMBER)[
+            "pass@1"
+        ]
+    ks = arguments.pass_at
+    return scores | evaluate_samples(samples, references, ks, extract=arguments.extract)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -104,6 +117,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--examples", help="file of the examples; otherwise --tasks")
     add("--limit", type=whole_number(1), help="maximum number of questions")
     add("--extract", help="regular expression of the part of an answer that is compared")
+    add("--flexible", action="store_true", help="also compare the last numbers of the texts")
+    add("--samples", type=whole_number(1), default=1, help="number of answers to a question")
+    add("--pass-at", type=whole_number(1), nargs="+", default=[], help="each k of pass@k")
     add("--max-new-tokens", type=int, default=64, help="maximum number of tokens of an answer")
     add("--temperature", type=float, default=0.0, help="0: the most likely token")
     add("--max-length", type=whole_number(1), help="number of last tokens that the network reads")
@@ -112,4 +128,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--show", action="store_true", help="print the answers")
     add("--seed", type=int, default=0, help="of the choice of examples")
     add("--root", help="the data root")
-    return parser.parse_args(list(argv))
+    arguments = parser.parse_args(list(argv))
+    if max(arguments.pass_at, default=1) > arguments.samples:
+        raise UsageError(
+            f"evaluate: --pass-at: got {max(arguments.pass_at)} with {arguments.samples} samples, "
+            "expected at most as many; raise --samples"
+        )
+    if arguments.samples > 1 and not arguments.temperature:
+        raise UsageError("evaluate: --samples: got several at temperature 0; set --temperature")
+    return arguments

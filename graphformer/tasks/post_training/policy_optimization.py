@@ -291,7 +291,7 @@ class PolicyOptimization(Task):
         groups, size = rewards.view(-1, self.group_size), len(completions)
         equal = (groups == groups[:, :1]).all(1).float().mean()
         tokens = sum(len(c.ids) - c.prompt_length for c in completions) / size
-        values = {
+        values: dict[str, Tensor | float] = {
             "reward": rewards.mean(),
             "reward_std": rewards.std(correction=0),
             "frac_reward_zero_std": equal,

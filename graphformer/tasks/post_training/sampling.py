@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from graphformer.batch_type import BatchLike
 from graphformer.data.text.post_training.chat_encoder import ChatEncoder
@@ -73,3 +73,32 @@ def sample_completions(
             )
         )
     return completions
+
+
+def select_best(
+    completions: Sequence[Completion],
+    rewards: Tensor,
+    group_size: int,
+    *,
+    share: float | None = None,
+) -> list[int]:
+    """Return the numbers of the best answers, ascending: rejection sampling.
+
+    Equal answers to a prompt count once, the first of them.
+
+    Args:
+        completions: those to a prompt in a row.
+        rewards: of the answers, [B].
+        group_size: number of answers to a prompt.
+        share: of all distinct answers, those with the largest rewards; None: one to each prompt.
+    """
+    first: dict[tuple[int, ...], int] = {}
+    for i, completion in enumerate(completions):
+        first.setdefault((i // group_size, *completion.ids), i)
+    order = sorted(first.values(), key=lambda i: -float(rewards[i]))
+    if share is not None:
+        return sorted(order[: max(1, round(share * len(order)))])
+    best: dict[int, int] = {}
+    for i in order:
+        best.setdefault(i // group_size, i)
+    return sorted(best.values())

@@ -44,6 +44,8 @@ class Question:
     prompt: str
     answer: str
     options: tuple[str, ...] = ()
+    shots: tuple[tuple[str, str], ...] = ()
+    """Prompts and answers of examples, as turns of a chat before the prompt."""
 
 
 def read_questions(
@@ -96,9 +98,21 @@ def _options(record: dict[str, Any], names: list[str], path: Path, number: int) 
 
 
 def with_shots(
-    questions: Sequence[Question], examples: Sequence[Question], shots: int, *, seed: int = 0
+    questions: Sequence[Question],
+    examples: Sequence[Question],
+    shots: int,
+    *,
+    seed: int = 0,
+    chat: bool = False,
 ) -> list[Question]:
     """Return the questions with `shots` random answered examples before each, never itself.
+
+    Args:
+        questions: without examples.
+        examples: to choose from.
+        shots: number of examples for a question.
+        seed: of the choice.
+        chat: whether the examples are turns of a chat, rather than part of the prompt.
 
     Raises:
         ValueError: when shots is negative, or when there are not enough examples.
@@ -111,8 +125,10 @@ def with_shots(
         if len(others) < shots:
             raise ValueError(f"shots: got {shots}, but there are only {len(others)} other examples")
         chosen = generator.permutation(len(others))[:shots]
-        before = "".join(f"{others[i].prompt} {others[i].answer}\n\n" for i in chosen)
-        result.append(Question(before + question.prompt, question.answer, question.options))
+        turns = tuple((others[i].prompt, others[i].answer) for i in chosen)
+        before = "" if chat else "".join(f"{prompt} {answer}\n\n" for prompt, answer in turns)
+        shown = turns if chat else ()
+        result.append(Question(before + question.prompt, question.answer, question.options, shown))
     return result
 
 
@@ -143,7 +159,7 @@ def score_options(
     Raises:
         ValueError: when the prompt or an option has no tokens, or there is no chat template.
     """
-    prompt = np.array(_prompt_ids(tokenizer, question.prompt, chat), np.int64)
+    prompt = np.array(_prompt_ids(tokenizer, question, chat), np.int64)
     texts = [option if chat else f" {option}" for option in question.options]
     options = [ids.numpy() for ids in tokenizer.encode_plain(texts)]
     if not len(prompt) or not all(map(len, options)):
@@ -192,7 +208,7 @@ def generate_answers(
     network: nn.Module,
     pattern: Pattern,
     tokenizer: Tokenizer,
-    prompts: Sequence[str],
+    prompts: Sequence[str | Question],
     *,
     max_new_tokens: int,
     max_length: int | None = None,
@@ -207,28 +223,28 @@ def generate_answers(
         network: has a method `generate`.
         pattern: of the edges of attention among generated tokens.
         tokenizer: of the network.
-        prompts: none of them empty.
+        prompts: texts, or questions whose examples become turns of a chat; none of them empty.
         max_new_tokens: maximum number of tokens of an answer.
         max_length, chat: as for `score_options`.
         temperature: of sampling; 0 selects the likeliest tokens.
         stop: text at which an answer ends; empty: none.
         seed: of sampling.
     """
+    ends = ChatEncoder.of_tokenizer(tokenizer).end_ids() if chat else tokenizer.eos_id
     options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
-        "eos_token_id": getattr(network, "generation_config", {}).get(
-            "eos_token_id", tokenizer.eos_id
-        ),
+        "eos_token_id": getattr(network, "generation_config", {}).get("eos_token_id", ends),
         "seed": seed,
     }
+    questions = [Question(p, "") if isinstance(p, str) else p for p in prompts]
     has_decoder = isinstance(network, EncoderDecoder)
     if has_decoder:  # the prompt is a complete source
-        ids = [row.tolist() for row in tokenizer.encode_batch(list(prompts))]
+        ids = [row.tolist() for row in tokenizer.encode_batch([q.prompt for q in questions])]
         options["start_id"] = first_token(cast(EncoderDecoder, network), tokenizer)
         options |= decoding_options(cast(EncoderDecoder, network).decoder, pattern)
     else:
-        ids = [_prompt_ids(tokenizer, prompt, chat) for prompt in prompts]
+        ids = [_prompt_ids(tokenizer, question, chat) for question in questions]
         options |= decoding_options(network, pattern)
         options["context"] = max_length or options["context"]
     texts = []
@@ -249,11 +265,14 @@ def first_token(network: EncoderDecoder, tokenizer: Tokenizer) -> int:
     return tokenizer.need("bos") if network.start_id is None else network.start_id
 
 
-def _prompt_ids(tokenizer: Tokenizer, prompt: str, chat: bool) -> list[int]:
+def _prompt_ids(tokenizer: Tokenizer, question: Question, chat: bool) -> list[int]:
     if not chat:
-        return tokenizer.encode_prompt(prompt).tolist()
+        return tokenizer.encode_prompt(question.prompt).tolist()
     encoder = ChatEncoder.of_tokenizer(tokenizer)
-    return encoder.prompt([{"role": "user", "content": prompt}]).tolist()
+    turns = [text for pair in question.shots for text in pair] + [question.prompt]
+    roles = ("user", "assistant")
+    messages = [{"role": roles[i % 2], "content": text} for i, text in enumerate(turns)]
+    return encoder.prompt(messages).tolist()
 
 
 def grade(

@@ -9,7 +9,11 @@ from helpers.rollouts import EOS, TOKENIZER, Prompts
 from graphformer.data import train_tokenizer
 from graphformer.data.text.post_training.chat_template import SHIPPED
 from graphformer.patterns import Causal
-from graphformer.tasks.post_training.sampling import end_token_ids, sample_completions
+from graphformer.tasks.post_training.sampling import (
+    end_token_ids,
+    sample_completions,
+    select_best,
+)
 
 
 def sample(seed: int = 3, group_size: int = 2, temperature: float = 1.0):
@@ -48,3 +52,12 @@ def test_end_tokens() -> None:
     assert end_token_ids(tokenizer) == [tokenizer.eos_id]
     assert end_token_ids(train_tokenizer("bytes", [], special_tokens=())) == []
     assert torch.is_tensor(tokenizer.encode("a"))
+
+
+def test_the_best_answers() -> None:
+    _, found = sample(group_size=4)
+    rewards = torch.tensor([0.1, 0.4, 0.3, 0.2, 0.0, 0.0, 0.0, 0.0, 0.9, 0.8, 0.7, 0.6])
+    assert select_best(found, rewards, 4) == [1, 4, 8]
+    assert select_best(found, rewards, 4, share=0.25) == [8, 9, 10]
+    same = [found[0]] * 4 + found[4:]  # equal answers count once
+    assert select_best(same, rewards, 4)[0] == 0

@@ -127,7 +127,8 @@ class PromptSamples:
         self, rows: Sequence[np.ndarray], prompts: Sequence[str], references: Sequence[str]
     ) -> None:
         self.rows, self.prompts, self.references = Ragged(rows), prompts, references
-        self.lengths, self.num_edges = self.rows.lengths, None
+        self.lengths = self.rows.lengths
+        self.num_edges: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -13,6 +13,7 @@ from graphformer.batch_type import IGNORE_INDEX
 from graphformer.data.loader import BatchLoader
 from graphformer.data.ragged import Ragged
 from graphformer.data.text.base import TokenizedData
+from graphformer.data.text.post_training.chat_template import SHIPPED
 from graphformer.data.text.post_training.preferences import PairSamples
 from graphformer.data.text.post_training.prompts import PromptSamples, prompt_loader
 from graphformer.data.text.tokenizer import SPECIAL_TOKENS, Characters
@@ -129,9 +130,10 @@ class RandomWalks(TokenizedData):
         self.batch_size, self.max_tokens, self.seed = batch_size, max_tokens, seed
 
     def setup(self, stage: str | None = None) -> None:
-        """Make the tokenizer: a letter for each node."""
+        """Make the tokenizer: a letter for each node, and the start node as a message."""
         if self.tokenizer is None:
             self.tokenizer = Characters(_letters(range(self.graph.num_nodes)), SPECIAL_TOKENS)
+            self.tokenizer.chat_template = SHIPPED["plain"]
 
     def batches(self, split: str) -> BatchLoader:
         """Return batches of the content; 10 % of the walks or pairs are validation and test."""

@@ -1,0 +1,141 @@
+"""`graphformer sample`: rejection sampling, the best of several answers to each prompt."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from graphformer.cli.config.command_parser import CommandParser, number, whole_number
+from graphformer.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from graphformer.data import PromptFile
+    from graphformer.tasks.post_training.rewards import Completion, Reward
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the best answers to the prompts of a file as JSON lines for `ChatFile`; return 0.
+
+    Raises:
+        UsageError: when the arguments, the file, the reward or the checkpoint are wrong.
+    """
+    arguments = _parse(argv)
+    from graphformer.cli.console import print_metrics
+    from graphformer.cli.errors import plain_errors
+    from graphformer.tasks.post_training.rewards import compute_rewards
+    from graphformer.tasks.post_training.sampling import select_best
+
+    with plain_errors():
+        reward = load_reward(arguments.reward)
+        data = _read(arguments)
+        completions = _complete(data, arguments)
+        rewards = compute_rewards(reward, completions)
+        best = select_best(completions, rewards, arguments.samples, share=arguments.share)
+        prompts = data.conversations("test")
+        records = [
+            {
+                "prompt": prompts[i // arguments.samples],
+                "completion": [{"role": "assistant", "content": completions[i].answer}],
+                "reward": float(rewards[i]),
+            }
+            for i in best
+        ]
+        _write(arguments.out, records)
+    means = {"reward of all": rewards.mean(), "reward of the best": rewards[best].mean()}
+    scores = {name: float(value) for name, value in means.items()}
+    print_metrics([scores], f"{len(best)} of {len(completions)} answers, in {arguments.out}")
+    return 0
+
+
+def load_reward(text: str) -> Reward:
+    """Return the reward that a class path, or YAML with class_path and init_args, names.
+
+    Raises:
+        UsageError: when there is no such callable.
+    """
+    import yaml
+    from jsonargparse import ArgumentError
+
+    from graphformer.cli.config.parser import Parser
+    from graphformer.tasks.post_training.rewards import Reward
+
+    parser = Parser()
+    parser.add_argument("--reward", type=Reward)
+    try:
+        parsed = parser.parse_object({"reward": yaml.safe_load(text)})
+        reward: Reward = parser.instantiate_classes(parsed).reward
+    except (ArgumentError, yaml.YAMLError) as error:
+        raise UsageError(
+            f"--reward: got {text!r}, expected the path of a function or class, or "
+            f"'{{class_path: ..., init_args: {{...}}}}' ({str(error).strip().splitlines()[-1]})"
+        ) from None
+    return reward
+
+
+def _read(arguments: argparse.Namespace) -> PromptFile:
+    """Return the prompts, in the order of the file."""
+    from graphformer.data import PromptFile
+
+    data = PromptFile(
+        arguments.prompts,
+        prompt=arguments.prompt,
+        reference=arguments.reference,
+        batch_size=max(1, 64 // arguments.samples),
+        val_fraction=0.0,
+        max_length=arguments.max_length,
+        root=arguments.root,
+    )
+    data.setup()
+    data.splits["test"] = data.splits["train"]
+    return data
+
+
+def _complete(data: PromptFile, arguments: argparse.Namespace) -> list[Completion]:
+    """Return `--samples` answers to each prompt, in a row."""
+    from graphformer.cli.checkpoints import chat_encoder, load_text_model
+    from graphformer.tasks.post_training.sampling import sample_completions
+
+    network, adjacency, tokenizer = load_text_model(arguments.ckpt, "sample")
+    chat_encoder(tokenizer)
+    data.tokenizer = tokenizer
+    completions: list[Completion] = []
+    for index, batch in enumerate(data.test_dataloader()):
+        completions += sample_completions(
+            network,
+            adjacency,
+            tokenizer,
+            batch,
+            group_size=arguments.samples,
+            max_new_tokens=arguments.max_new_tokens,
+            temperature=arguments.temperature,
+            seed=(arguments.seed, index),
+        )
+    return completions
+
+
+def _write(path: str, records: Sequence[dict[str, Any]]) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = CommandParser(
+        "sample", "Write the best of several sampled answers to each prompt, to train on."
+    )
+    add = parser.add_argument
+    add("--ckpt", required=True, help="a checkpoint, a run's or a Hugging Face folder")
+    add("--prompts", required=True, help="JSON lines, .tsv or .csv, one prompt per record")
+    add("--reward", required=True, help="class path of a reward, or YAML with its arguments")
+    add("--out", required=True, help="the file of JSON lines to write")
+    add("--prompt", default="prompt", help="field of the prompt")
+    add("--reference", help="field of the reference answer, for the reward")
+    add("--samples", type=whole_number(1), default=8, help="number of answers to a prompt")
+    add("--share", type=number(0, 1, low_included=False), help="best share of all; else one each")
+    add("--max-new-tokens", type=whole_number(1), default=64)
+    add("--max-length", type=whole_number(1), default=1024, help="tokens of a prompt")
+    add("--temperature", type=number(0, low_included=False), default=1.0)
+    add("--seed", type=whole_number(0), default=0)
+    add("--root", help="the data root")
+    return parser.parse_args(list(argv))
