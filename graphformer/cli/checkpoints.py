@@ -156,7 +156,7 @@ class TextModel(NamedTuple):
 
 
 def load_text_model(name: str, command: str) -> TextModel:
-    """Return the model of a Hugging Face folder, a checkpoint or a run.
+    """Return the model of a Hugging Face folder, a GGUF file, a checkpoint or a run.
 
     Args:
         name: of the folder or file.
@@ -165,13 +165,13 @@ def load_text_model(name: str, command: str) -> TextModel:
     Raises:
         UsageError: when there is none, or it has no tokenizer.
     """
-    if not is_hf_folder(name):
+    if not (is_hf_folder(name) or name.endswith(".gguf")):
         ckpt = find_checkpoint(name, command)
         task, tokenizer = restore_task(ckpt), restore_text_tokenizer(ckpt)
         return TextModel(task.network, task.adjacency, tokenizer)
     model = from_pretrained(name)
     if model.tokenizer is None:
-        raise UsageError(f"{command}: {name} has no tokenizer.json")
+        raise UsageError(f"{command}: {name} has no tokenizer")
     assert model.adjacency is not None  # every family has one
     return TextModel(model, model.adjacency, model.tokenizer)
 

@@ -21,6 +21,8 @@ from graphformer.pretrained.checkpoint_io import (
 )
 from graphformer.pretrained.config import Config, set_num_classes
 from graphformer.pretrained.families import FAMILIES, Family, Kind
+from graphformer.pretrained.gguf import GGUFFile
+from graphformer.pretrained.gguf_tokenizer import read_gguf_tokenizer
 from graphformer.pretrained.key_mapping import (
     ParameterMap,
     canonical_key,
@@ -80,7 +82,8 @@ def from_pretrained(
 
     Args:
         source: a folder with config.json and safetensors, in shards or not, as
-            `huggingface_hub.snapshot_download` makes it; or a model of `transformers`.
+            `huggingface_hub.snapshot_download` makes it; a GGUF file, which is dequantized to
+            float32 tensor by tensor; or a model of `transformers`.
         head: kind of head; that of the checkpoint by default. "none" returns nodes, "embedding" a
             vector per text. The weights of a head that the checkpoint lacks are initialized, and
             `model.newly_initialized` names them.
@@ -98,7 +101,14 @@ def from_pretrained(
             missing, unexpected, or have other shapes than the config implies; all are listed.
     """
     folder = Path(source).expanduser() if isinstance(source, str | os.PathLike) else None
-    config, tensors = _open_model(source) if folder is None else _open_folder(folder)
+    gguf: GGUFFile | None = None
+    if folder is None:
+        config, tensors = _open_model(source)
+    elif folder.suffix == ".gguf" and folder.is_file():
+        tensors = gguf = GGUFFile(folder)
+        config, folder = Config(gguf.config(), str(folder)), None
+    else:
+        config, tensors = _open_folder(folder)
     family = family_of(config)
     if num_classes is not None:
         set_num_classes(config, num_classes)
@@ -125,6 +135,8 @@ def from_pretrained(
     )
     if isinstance(model, EncoderDecoder):
         model.start_id = _start_id(config, family, source if folder is None else folder)
+    if gguf is not None:
+        model.tokenizer = read_gguf_tokenizer(gguf)
     if folder is not None:
         model.tokenizer = read_pretrained_tokenizer(folder)
         model.extra_files = side_files(folder)

@@ -1,0 +1,251 @@
+"""GGUF files: config, tensors and tokenizer of a checkpoint of llama.cpp, dequantized on reading.
+
+Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LLAMA_KEYS = {
+    "token_embd": "model.embed_tokens",
+    "blk.#.attn_norm": "model.layers.#.input_layernorm",
+    "blk.#.attn_q": "model.layers.#.self_attn.q_proj",
+    "blk.#.attn_k": "model.layers.#.self_attn.k_proj",
+    "blk.#.attn_v": "model.layers.#.self_attn.v_proj",
+    "blk.#.attn_q_norm": "model.layers.#.self_attn.q_norm",
+    "blk.#.attn_k_norm": "model.layers.#.self_attn.k_norm",
+    "blk.#.attn_output": "model.layers.#.self_attn.o_proj",
+    "blk.#.ffn_norm": "model.layers.#.post_attention_layernorm",
+    "blk.#.ffn_gate": "model.layers.#.mlp.gate_proj",
+    "blk.#.ffn_up": "model.layers.#.mlp.up_proj",
+    "blk.#.ffn_down": "model.layers.#.mlp.down_proj",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+}
+GEMMA3_KEYS = LLAMA_KEYS | {
+    "blk.#.post_attention_norm": "model.layers.#.post_attention_layernorm",
+    "blk.#.ffn_norm": "model.layers.#.pre_feedforward_layernorm",
+    "blk.#.post_ffw_norm": "model.layers.#.post_feedforward_layernorm",
+}
+GPT2_KEYS = {
+    "token_embd": "transformer.wte",
+    "position_embd": "transformer.wpe",
+    "blk.#.attn_norm": "transformer.h.#.ln_1",
+    "blk.#.attn_qkv": "transformer.h.#.attn.c_attn",
+    "blk.#.attn_output": "transformer.h.#.attn.c_proj",
+    "blk.#.ffn_norm": "transformer.h.#.ln_2",
+    "blk.#.ffn_up": "transformer.h.#.mlp.c_fc",
+    "blk.#.ffn_down": "transformer.h.#.mlp.c_proj",
+    "output_norm": "transformer.ln_f",
+    "output": "lm_head",
+}
+SIZES = {
+    "vocab_size": "vocab_size",
+    "context_length": "max_position_embeddings",
+    "block_count": "num_hidden_layers",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "attention.sliding_window": "sliding_window",
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
+    "rope.freq_base": "rope_theta",
+}
+GPT2_SIZES = {
+    "vocab_size": "vocab_size",
+    "context_length": "n_positions",
+    "block_count": "n_layer",
+    "embedding_length": "n_embd",
+    "feed_forward_length": "n_inner",
+    "attention.head_count": "n_head",
+    "attention.layer_norm_epsilon": "layer_norm_epsilon",
+}
+"""Names of settings in a GGUF file, without the architecture, and in config.json."""
+CHUNK = 1 << 22
+"""Numbers that are dequantized at a time."""
+
+
+class Architecture(NamedTuple):
+    """How an architecture of llama.cpp is stored.
+
+    Attributes:
+        model_type: in `transformers`.
+        name: of the class with a language modeling head.
+        keys: names of tensors in the file and in `transformers`.
+        sizes: names of settings.
+        rotates_pairs: whether the rows of queries and keys are in the order of rotated pairs.
+        norm_offset: what is added to the weights of norms in the file.
+    """
+
+    model_type: str
+    name: str
+    keys: dict[str, str] = LLAMA_KEYS
+    sizes: dict[str, str] = SIZES
+    rotates_pairs: bool = False
+    norm_offset: float = 0.0
+
+
+ARCHITECTURES = {
+    "llama": Architecture("llama", "LlamaForCausalLM", rotates_pairs=True),
+    "qwen2": Architecture("qwen2", "Qwen2ForCausalLM"),
+    "qwen3": Architecture("qwen3", "Qwen3ForCausalLM"),
+    "gemma": Architecture("gemma", "GemmaForCausalLM", norm_offset=1.0),
+    "gemma2": Architecture("gemma2", "Gemma2ForCausalLM", GEMMA3_KEYS, norm_offset=1.0),
+    "gemma3": Architecture("gemma3_text", "Gemma3ForCausalLM", GEMMA3_KEYS, norm_offset=1.0),
+    "gpt2": Architecture("gpt2", "GPT2LMHeadModel", GPT2_KEYS, GPT2_SIZES),
+}
+
+
+class GGUFFile:
+    """Settings and tensors of a GGUF file, by their names in `transformers`.
+
+    It is a `TensorReader`: each tensor is dequantized to float32 in parts when it is read.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ModuleNotFoundError: when the package `gguf` is not installed.
+        ValueError: when the file is malformed, or its architecture is not supported.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import gguf
+        except ModuleNotFoundError:
+            raise ModuleNotFoundError(
+                f"source: got {path}, which needs the package gguf; install it by pip install "
+                '"graphformer[gguf]"'
+            ) from None
+        try:
+            reader: Any = gguf.GGUFReader(path)
+        except (ValueError, OSError, IndexError, KeyError) as error:
+            raise ValueError(f"{path}: not a GGUF file that can be read ({error})") from None
+        self.path, self.fields = path, reader.fields
+        self._dequantize: Callable[..., np.ndarray] = gguf.quants.dequantize
+        name = self.get("general.architecture")
+        if name not in ARCHITECTURES:
+            raise ValueError(
+                f"{path}: got 'general.architecture': {name!r}, expected one of "
+                f"{', '.join(ARCHITECTURES)}"
+            )
+        self.prefix, self.architecture = name, ARCHITECTURES[name]
+        tensors = {tensor.name: tensor for tensor in reader.tensors}
+        self._check_rope_factors(tensors.pop("rope_freqs.weight", None))
+        self.tensors = {self._key(name): tensor for name, tensor in tensors.items()}
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a setting of the file, a number, text or list; or the default without one."""
+        field = self.fields.get(name)
+        return default if field is None else field.contents()
+
+    def config(self) -> dict[str, Any]:
+        """Return the settings as those of config.json.
+
+        Raises:
+            ValueError: when a setting is not supported.
+        """
+        own = self.architecture
+        if self.get(f"{self.prefix}.expert_count", 0):
+            raise ValueError(f"{self.path}: got '{self.prefix}.expert_count', expected no experts")
+        config: dict[str, Any] = {"model_type": own.model_type, "architectures": [own.name]}
+        for stored, name in own.sizes.items():
+            value = self.get(f"{self.prefix}.{stored}")
+            if value is not None:
+                config[name] = value
+        embedding = own.keys["token_embd"]
+        config["vocab_size"] = self.get_shape(f"{embedding}.weight")[0]
+        config["tie_word_embeddings"] = "lm_head.weight" not in self.tensors
+        for role in ("bos", "eos", "pad"):
+            config[f"{role}_token_id"] = self.get(f"tokenizer.ggml.{role}_token_id")
+        config |= self._rope_scaling()
+        return config
+
+    def _rope_scaling(self) -> dict[str, Any]:
+        kind = self.get(f"{self.prefix}.rope.scaling.type", "none")
+        if kind == "none":
+            return {}
+        factor = self.get(f"{self.prefix}.rope.scaling.factor", 1.0)
+        return {"rope_scaling": {"rope_type": kind, "factor": factor}}
+
+    def _check_rope_factors(self, tensor: Any) -> None:
+        if tensor is not None and not np.all(np.asarray(tensor.data) == 1):
+            raise ValueError(
+                f"{self.path}: got 'rope_freqs', factors of rotary frequencies as of Llama 3.1, "
+                "expected none; use the checkpoint's Hugging Face folder"
+            )
+
+    def _key(self, name: str) -> str:
+        """Return the key of a tensor in `transformers`; its own name if it is unknown."""
+        stem, _, last = name.rpartition(".")
+        number = re.search(r"blk\.(\d+)\.", stem)
+        general = re.sub(r"blk\.\d+\.", "blk.#.", stem)
+        if general not in self.architecture.keys:
+            return name
+        key = f"{self.architecture.keys[general]}.{last}"
+        return key if number is None else key.replace("#", number[1])
+
+    def keys(self) -> list[str]:
+        """Return the keys of all tensors."""
+        return list(self.tensors)
+
+    def get_shape(self, key: str) -> tuple[int, ...]:
+        """Return the shape of a tensor as `transformers` has it."""
+        shape = tuple(int(size) for size in reversed(self.tensors[key].shape))
+        return shape[::-1] if self._is_transposed(key) else shape
+
+    def get_dtype(self, key: str) -> torch.dtype:
+        """Return float32: tensors are dequantized to it."""
+        return torch.float32
+
+    def read_into(self, key: str, out: Tensor) -> None:
+        """Dequantize a tensor into `out`, in parts of rows."""
+        tensor = self.tensors[key]
+        out = out.T if self._is_transposed(key) else out
+        rows = tensor.data if tensor.data.ndim > 1 else tensor.data[np.newaxis]
+        target = out if out.ndim > 1 else out.unsqueeze(0)
+        step = len(rows)
+        heads = self._num_heads(key)
+        if heads is None:
+            step = max(1, CHUNK // max(1, target.shape[-1]))
+        offset = self.architecture.norm_offset if key.endswith("norm.weight") else 0.0
+        for start in range(0, len(rows), step):
+            part = self._dequantize(rows[start : start + step], tensor.tensor_type)
+            values = torch.from_numpy(np.array(part, np.float32)) - offset
+            if heads is not None:
+                values = _unpermute(values.view(out.shape), heads).view(target.shape)
+            target[start : start + step].copy_(values)
+
+    def _is_transposed(self, key: str) -> bool:
+        """Whether the tensor is the weight of a convolution in `transformers`, as in GPT-2."""
+        is_map = ".attn.c_" in key or ".mlp.c_" in key
+        return self.architecture.keys is GPT2_KEYS and is_map and key.endswith("weight")
+
+    def _num_heads(self, key: str) -> int | None:
+        """Return the heads of a map to queries or keys that is stored in another order of rows."""
+        names = {"q_proj": "head_count", "k_proj": "head_count_kv"}
+        found = re.search(r"\.([qk]_proj)\.", key)
+        if not self.architecture.rotates_pairs or found is None:
+            return None
+        heads = self.get(f"{self.prefix}.attention.head_count")
+        return int(self.get(f"{self.prefix}.attention.{names[found[1]]}", heads))
+
+
+def _unpermute(weight: Tensor, heads: int) -> Tensor:
+    """Return rows in the order of two halves of a head, of those in pairs; [H * D] or [H * D, C].
+
+    llama.cpp rotates dimensions 2 i and 2 i + 1 of a head, `transformers` i and i + D / 2.
+    """
+    pairs = weight.unflatten(0, (heads, -1, 2))
+    return pairs.transpose(1, 2).flatten(0, 2)

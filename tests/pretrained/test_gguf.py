@@ -1,0 +1,219 @@
+"""GGUF files that the tests write: weights, tokens, chat templates, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.checkpoints import TEXTS, VOCAB
+from tokenizers import pre_tokenizers
+
+import graphformer as gf
+from graphformer.cli import main
+from graphformer.pretrained.gguf import ARCHITECTURES, GPT2_SIZES, SIZES
+
+gguf = pytest.importorskip("gguf", reason="needs the extra `gguf`")
+DECODER = {
+    "vocab_size": VOCAB,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 53,
+    "rms_norm_eps": 1e-5,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+}
+GEMMA3 = DECODER | {
+    "head_dim": 16,
+    "query_pre_attn_scalar": 256,
+    "sliding_window": 4,
+    "layer_types": ["sliding_attention"] * 2,
+}
+GPT2 = {"vocab_size": VOCAB, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 53,
+        "n_inner": 96, "eos_token_id": None, "bos_token_id": None}  # fmt: skip
+CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "llama": ("LlamaForCausalLM", "LlamaConfig", DECODER),
+    "qwen2": ("Qwen2ForCausalLM", "Qwen2Config", DECODER | {"tie_word_embeddings": True}),
+    "qwen3": ("Qwen3ForCausalLM", "Qwen3Config", DECODER | {"head_dim": 24}),
+    "gemma": ("GemmaForCausalLM", "GemmaConfig", DECODER | {"head_dim": 16}),
+    "gemma3": ("Gemma3ForCausalLM", "Gemma3TextConfig", GEMMA3),
+    "gpt2": ("GPT2LMHeadModel", "GPT2Config", GPT2),
+}
+
+
+def permuted(weight: torch.Tensor, heads: int) -> torch.Tensor:
+    """Rows of a map to queries or keys in the order in which llama.cpp rotates them."""
+    halves = weight.reshape(heads, 2, -1, *weight.shape[1:])
+    return halves.transpose(1, 2).reshape(weight.shape)
+
+
+def stored(model: Any, name: str, key: str) -> np.ndarray:
+    """A tensor of `transformers` as llama.cpp stores it."""
+    weight = model.state_dict()[key].detach()
+    if name == "llama" and ("q_proj" in key or "k_proj" in key):
+        weight = permuted(weight, 4 if "q_proj" in key else 2)
+    if name.startswith("gemma") and "norm" in key:
+        weight = weight + 1
+    if name == "gpt2" and weight.ndim == 2 and (".attn." in key or ".mlp." in key):
+        weight = weight.T
+    return weight.contiguous().numpy()
+
+
+def write(path: Path, name: str, model: Any, kind: Any = None, extra: Any = None) -> Path:
+    """Write a GGUF file of a model, with matrices quantized if a kind is given."""
+    writer = gguf.GGUFWriter(path, name)
+    config = model.config.to_dict() | {"rope_theta": 10_000.0}
+    sizes = GPT2_SIZES if name == "gpt2" else SIZES
+    for field, setting in sizes.items():
+        value = config.get(setting)
+        if value is not None:
+            add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
+            add(f"{name}.{field}", value)
+    count, own = config.get("num_hidden_layers", config.get("n_layer")), model.state_dict()
+    tied = config["tie_word_embeddings"]
+    for number in range(count):
+        for stem, key in ARCHITECTURES[name].keys.items():
+            if "#" not in stem and (number or (stem == "output" and tied)):
+                continue
+            for last in ("weight", "bias"):
+                there, here = (f"{text}.{last}".replace("#", str(number)) for text in (key, stem))
+                if there not in own:
+                    continue
+                data = stored(model, name, there)
+                if kind is None or data.ndim < 2:
+                    writer.add_tensor(here, data)
+                else:
+                    packed = gguf.quants.quantize(data, kind)
+                    writer.add_tensor(here, packed, raw_dtype=kind)
+    if extra is not None:
+        extra(writer)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_weights_are_those_that_were_written(make, tmp_path, name: str):
+    theirs = make(CASES[name][0], CASES[name][1], **CASES[name][2])
+    ours = gf.from_pretrained(write(tmp_path / "a.gguf", name, theirs))
+    expected = gf.from_pretrained(theirs).state_dict()
+    for key, tensor in ours.state_dict().items():
+        torch.testing.assert_close(tensor, expected[key], rtol=1e-6, atol=1e-6)
+    batch = gf.data.pack_tokens(TEXTS)
+    torch.testing.assert_close(ours(batch), gf.from_pretrained(theirs)(batch), rtol=1e-4, atol=1e-4)
+    ours.save_pretrained(tmp_path / "folder")
+    again = gf.from_pretrained(tmp_path / "folder")
+    assert torch.equal(again(batch), ours(batch))
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "F16", "BF16"])
+def test_quantized_matrices(make, tmp_path, kind: str, monkeypatch):
+    monkeypatch.setattr("graphformer.pretrained.gguf.CHUNK", 256)  # several parts
+    theirs = make(CASES["llama"][0], CASES["llama"][1], **CASES["llama"][2])
+    number = gguf.GGMLQuantizationType[kind]
+    ours = gf.from_pretrained(write(tmp_path / "a.gguf", "llama", theirs, number))
+    for key, parameter in theirs.state_dict().items():
+        if "down_proj" in key or "embed" in key:
+            data = parameter.numpy()
+            data = gguf.quants.dequantize(gguf.quants.quantize(data, number), number)
+            parameter.copy_(torch.from_numpy(data))
+    names = ("embedding.features.weight", "transformer.blocks.1.mlp.out.weight")
+    expected = gf.from_pretrained(theirs).state_dict()
+    for name in names:
+        assert torch.equal(ours.state_dict()[name], expected[name])
+
+
+def test_dtype(make, tmp_path):
+    theirs = make(CASES["qwen2"][0], CASES["qwen2"][1], **CASES["qwen2"][2])
+    path = write(tmp_path / "a.gguf", "qwen2", theirs)
+    assert next(gf.from_pretrained(path, dtype=torch.bfloat16).parameters()).dtype == torch.bfloat16
+    classifier = gf.from_pretrained(path, head="classification", num_classes=3)
+    assert classifier(gf.data.pack_tokens(TEXTS)).shape == (3, 3)
+
+
+BYTES = sorted(pre_tokenizers.ByteLevel.alphabet())
+TOKENS = ["<s>", "</s>", *BYTES, "ab", "abc", "Ġab"]
+TEMPLATE = "{% for m in messages %}{{ m.role }}:{{ m.content }}{{ eos_token }}{% endfor %}"
+
+
+def add_tokenizer(writer: Any) -> None:
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(TOKENS)
+    writer.add_token_types([3, 3, *[1] * (len(TOKENS) - 2)])
+    writer.add_token_merges(["a b", "ab c", "Ġ ab"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    writer.add_chat_template(TEMPLATE)
+
+
+def test_tokens_and_chat_template(make, tmp_path, capsys):
+    theirs = make(*CASES["llama"][:2], **CASES["llama"][2] | {"vocab_size": len(TOKENS)})
+    path = write(tmp_path / "a.gguf", "llama", theirs, extra=add_tokenizer)
+    model = gf.from_pretrained(path)
+    tokenizer = model.tokenizer
+    pieces = [TOKENS[i] for i in tokenizer.encode("abc ab12</s>").tolist()]
+    assert pieces == ["abc", "Ġab", "1", "2", "</s>"]
+    assert tokenizer.decode(tokenizer.encode("abc é")) == "abc é"
+    assert (tokenizer.bos_id, tokenizer.eos_id) == (0, 1)
+    assert model.generation_config["eos_token_id"] == [1]
+    messages = [{"role": "user", "content": "ab"}]
+    assert tokenizer.apply_chat_template(messages) == "user:ab</s>"
+    command = ["generate", "--ckpt", str(path), "--prompt", "abc", "--max-new-tokens", "3"]
+    assert main([*command, "--temperature", "0"]) == 0
+    new = model.generate(tokenizer.encode("abc").tolist(), max_new_tokens=3, temperature=0)
+    assert capsys.readouterr().out == f"abc{tokenizer.decode(new)[3:]}\n"
+
+
+def test_pieces_with_scores(make, tmp_path):
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), "▁", "a", "b", "▁a",
+              "ab", "▁ab"]  # fmt: skip
+
+    def add(writer: Any) -> None:
+        writer.add_tokenizer_model("llama")
+        writer.add_token_list(tokens)
+        writer.add_token_scores([0.0] * 259 + [-9.0, -9.0, -9.0, -2.0, -1.0, -3.0])
+        writer.add_token_types([2, 3, 3, *[6] * 256, *[1] * 6])
+        writer.add_bos_token_id(1)
+        writer.add_eos_token_id(2)
+        writer.add_unk_token_id(0)
+
+    theirs = make(*CASES["llama"][:2], **CASES["llama"][2] | {"vocab_size": len(tokens)})
+    tokenizer = gf.from_pretrained(write(tmp_path / "a.gguf", "llama", theirs, extra=add)).tokenizer
+    pieces = [tokens[i] for i in tokenizer.encode("ab aé").tolist()]
+    assert pieces == ["<s>", "▁ab", "▁a", "<0xC3>", "<0xA9>"]
+    assert tokenizer.decode(tokenizer.encode("ab aé")) == "ab aé"
+
+
+def test_what_is_refused_names_the_file(make, tmp_path):
+    theirs = make(CASES["llama"][0], CASES["llama"][1], **CASES["llama"][2])
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF and more")
+    with pytest.raises(ValueError, match=r"broken\.gguf: not a GGUF file that can be read"):
+        gf.from_pretrained(tmp_path / "broken.gguf")
+    with pytest.raises(FileNotFoundError, match=r"none\.gguf"):
+        gf.from_pretrained(tmp_path / "none.gguf")
+    for number, (add, message) in enumerate(
+        [
+            (lambda w: w.add_tensor("rope_freqs.weight", np.full(8, 2, np.float32)), "rope_freqs"),
+            (lambda w: w.add_uint32("llama.expert_count", 3), "expert_count"),
+            (lambda w: w.add_tokenizer_model("bert"), "'tokenizer.ggml.model': 'bert', expected"),
+            (lambda w: w.add_tensor("blk.0.new.weight", np.ones(8, np.float32)), "unexpected keys"),
+        ]
+    ):
+        path = write(tmp_path / f"{number}.gguf", "llama", theirs, extra=add)
+        with pytest.raises(ValueError, match=message):
+            gf.from_pretrained(path)
+    writer = gguf.GGUFWriter(tmp_path / "other.gguf", "mamba")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(ValueError, match="'general.architecture': 'mamba', expected one of llama"):
+        gf.from_pretrained(tmp_path / "other.gguf")
