@@ -27,9 +27,15 @@ class Case:
     tolerance: float | None = 1e-11
 
 
-def encoder(name: str, heads: tuple[str, ...], sizes: dict[str, Any], pad: int = 0) -> Case:
+def encoder(
+    name: str,
+    heads: tuple[str, ...],
+    sizes: dict[str, Any],
+    pad: int = 0,
+    tolerance: float | None = 1e-11,
+) -> Case:
     """A case of a bidirectional encoder."""
-    return Case(f"{name}Config", tuple(f"{name}{head}" for head in heads), sizes, pad)
+    return Case(f"{name}Config", tuple(f"{name}{head}" for head in heads), sizes, pad, tolerance)
 
 
 ENCODER = {
@@ -45,6 +51,18 @@ ENCODER = {
 HEADS = ("Model", "ForMaskedLM", "ForSequenceClassification", "ForTokenClassification")
 ELECTRA = ENCODER | {"type_vocab_size": 2, "embedding_size": 14, "hidden_act": "gelu_new"}
 
+XLM = {
+    "vocab_size": VOCAB,
+    "emb_dim": 26,
+    "n_layers": 3,
+    "n_heads": 2,
+    "max_position_embeddings": 19,
+    "num_labels": 5,
+    "pad_token_id": 0,
+    "pad_index": 0,
+}
+XLM_HEADS = ("Model", "WithLMHeadModel", "ForSequenceClassification", "ForTokenClassification")
+
 ENCODERS: dict[str, Case] = {
     "electra": encoder("Electra", (*HEADS, "ForPreTraining"), ELECTRA),
     "electra-square": encoder("Electra", HEADS[:2], ELECTRA | {"embedding_size": 26}),
@@ -55,6 +73,14 @@ ENCODERS: dict[str, Case] = {
         "XLMRoberta", HEADS, ENCODER | {"type_vocab_size": 1, "pad_token_id": 1}, pad=1
     ),
     "mpnet": encoder("MPNet", HEADS, ENCODER | {"pad_token_id": 1}, pad=1),
+    "xlm": encoder("XLM", XLM_HEADS, XLM, tolerance=1e-6),  # its softmax is in float32
+    "xlm-relu": encoder(
+        "XLM",
+        XLM_HEADS[:2],
+        XLM | {"gelu_activation": False, "n_langs": 3, "use_lang_emb": False},
+        tolerance=1e-6,
+    ),
+    "flaubert": encoder("Flaubert", XLM_HEADS, XLM, tolerance=1e-6),
 }
 
 DECODER = {

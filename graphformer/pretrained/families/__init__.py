@@ -16,6 +16,7 @@ from graphformer.pretrained.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBE
 from graphformer.pretrained.families.seq2seq.bart import BART, MBART
 from graphformer.pretrained.families.seq2seq.t5 import MT5, T5
 from graphformer.pretrained.families.vit import DEIT, VIT
+from graphformer.pretrained.families.xlm import FLAUBERT, XLM
 
 FAMILIES: dict[str, Family] = {
     "bart": BART,
@@ -25,6 +26,7 @@ FAMILIES: dict[str, Family] = {
     "deit": DEIT,
     "distilbert": DISTILBERT,
     "electra": ELECTRA,
+    "flaubert": FLAUBERT,
     "gemma": GEMMA,
     "gemma2": GEMMA2,
     "gemma3_text": GEMMA3,
@@ -43,6 +45,7 @@ FAMILIES: dict[str, Family] = {
     "roberta": ROBERTA,
     "t5": T5,
     "vit": VIT,
+    "xlm": XLM,
     "xlm-roberta": XLM_ROBERTA,
 }
 

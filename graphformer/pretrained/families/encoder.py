@@ -38,8 +38,9 @@ def encoder_parts(
     token_types: bool = True,
     embedding_dim: int | None = None,
     position_encoding: nn.Module | None = None,
+    norm_first: bool = False,
 ) -> tuple[Embedding, Transformer]:
-    """Build the embedding and the post-norm Transformer of BERT and similar models.
+    """Build the embedding and the Transformer of BERT and similar models.
 
     Args:
         config: with the sizes of the embedding tables.
@@ -52,6 +53,7 @@ def encoder_parts(
         embedding_dim: width of the embedding tables, from which a linear map leads to `dim`; `dim`
             by default, without such a map.
         position_encoding: positions that act within attention.
+        norm_first: pre-norm instead of post-norm.
     """
     width = embedding_dim or dim
     num_positions = config.size("max_position_embeddings") - position_offset
@@ -68,7 +70,7 @@ def encoder_parts(
         depth,
         num_heads,
         norm=lambda width: nn.LayerNorm(width, eps=eps),
-        norm_first=False,
+        norm_first=norm_first,
         dropout=dropout,
         attention=lambda _: MultiHeadAttention(dim, num_heads, dropout=attention_dropout),
         mlp=lambda _: FeedForward(dim, hidden_dim, activation=activation),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.checkpoints import TEXTS, compare
+from helpers.checkpoints import TEXTS, compare, configured
 from helpers.families import DECODERS, ENCODERS, SEQ2SEQ, Case
 
 import graphformer as gf
@@ -22,7 +22,9 @@ def made(make: Any, case: Case, model: str, dtype: torch.dtype = torch.float32) 
     return theirs
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(("name", "model"), MODELS)
 def test_outputs_and_gradients(make, tmp_path, name: str, model: str, dtype: torch.dtype):
     case = CASES[name]
@@ -72,3 +74,37 @@ def test_greedy_texts(make, name: str):
         assert ours.start_id == 1
     for cache in (True, False):
         assert ours.generate(TEXTS, max_new_tokens=17, temperature=0, cache=cache) == expected
+
+
+def test_flaubert_before_its_norms(make):
+    # transformers (5.23) cannot run this option.
+    case = ENCODERS["flaubert"]
+    theirs = make("FlaubertModel", case.config, pre_norm=True, **case.sizes)
+    ours, batch = gf.from_pretrained(theirs), gf.data.pack_tokens([[7, 13, 96]])
+    x, states = ours.embedding(batch), theirs.state_dict()
+    for number, block in enumerate(ours.transformer.blocks):
+        norm = [states[f"layer_norm1.{number}.{name}"] for name in ("weight", "bias")]
+        h = torch.nn.functional.layer_norm(x, x.shape[-1:], *norm, eps=1e-12)
+        x = x + block.attention(h, gf.complete([3]))
+        norm = [states[f"layer_norm2.{number}.{name}"] for name in ("weight", "bias")]
+        x = x + block.mlp(torch.nn.functional.layer_norm(x, x.shape[-1:], *norm, eps=1e-12))
+    torch.testing.assert_close(ours(batch), x)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("electra", {"position_embedding_type": "relative_key"}, "'position_embedding_type'"),
+        ("mpnet", {"relative_attention_num_buckets": 16}, "'relative_attention_num_buckets'"),
+        ("opt", {"word_embed_proj_dim": 16}, "got 'word_embed_proj_dim': 16, expected 32"),
+        ("gemma2", {"attn_logit_softcapping": 50.0}, "got 'attn_logit_softcapping': 50.0"),
+        ("gemma3", {"use_bidirectional_attention": True}, "'use_bidirectional_attention': True"),
+        ("t5", {"feed_forward_proj": "gated-sine"}, "got 'feed_forward_proj': 'gated-sine'"),
+        ("xlm", {"n_langs": 3}, "got 'n_langs': 3, expected 1"),
+        ("gpt-neox", {"rope_parameters": {"rope_type": "yarn"}}, "got 'rope_type': 'yarn'"),
+    ],
+)
+def test_unsupported_options_are_named(make, tmp_path, name: str, settings: Any, message: str):
+    made(make, CASES[name], CASES[name].models[0]).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        gf.from_pretrained(configured(tmp_path, **settings))
