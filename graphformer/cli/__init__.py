@@ -24,6 +24,7 @@ USAGE = """usage: graphformer COMMAND ...
   generate   continue a text:   graphformer generate --ckpt PATH --prompt "Once upon"
   evaluate   zero- and few-shot questions: graphformer evaluate --ckpt PATH --tasks FILE ...
   sample     the best of several answers by a reward: graphformer sample --ckpt PATH ...
+  safety     refusals, toxicity, leaks and rewards: graphformer safety --ckpt PATH --prompts FILE
   probe      classify images by frozen features: graphformer probe --ckpt PATH --method knn
   draw       plot attention, reconstructions, words, retrieval or training curves as PNG
   sparsify   measure other adjacencies: graphformer sparsify --model PATH --patterns ...
@@ -39,7 +40,8 @@ LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 """Commands of LightningCLI, in `commands.fit`; each other command has a module of its own."""
 COMMANDS = (
     *LIGHTNING_COMMANDS,
-    "tokenize", "generate", "evaluate", "sample", "probe", "draw", "sparsify", "list", "demo",
+    "tokenize", "generate", "evaluate", "sample", "safety", "probe", "draw", "sparsify", "list",
+    "demo",
 )  # fmt: skip
 MANY_RUNS_OPTIONS = ("--folds", "--seeds", "--jobs")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from graphformer.cli.config.command_parser import CommandParser, number, whole_number
@@ -50,7 +50,21 @@ def main(argv: Sequence[str]) -> int:
 
 
 def load_reward(text: str) -> Reward:
-    """Return the reward that a class path, or YAML with class_path and init_args, names.
+    """Return the reward that `load_callable` finds.
+
+    Raises:
+        UsageError: when there is no such callable.
+    """
+    reward: Reward = load_callable(text, "--reward")
+    return reward
+
+
+def load_callable(text: str, option: str = "--toxicity") -> Callable[..., Any]:
+    """Return the callable that a class path, or YAML with class_path and init_args, names.
+
+    Args:
+        text: the path or YAML.
+        option: of the command line, for messages.
 
     Raises:
         UsageError: when there is no such callable.
@@ -59,19 +73,18 @@ def load_reward(text: str) -> Reward:
     from jsonargparse import ArgumentError
 
     from graphformer.cli.config.parser import Parser
-    from graphformer.tasks.post_training.rewards import Reward
 
     parser = Parser()
-    parser.add_argument("--reward", type=Reward)
+    parser.add_argument("--called", type=Callable[[Sequence[Any]], Sequence[float]])
     try:
-        parsed = parser.parse_object({"reward": yaml.safe_load(text)})
-        reward: Reward = parser.instantiate_classes(parsed).reward
+        parsed = parser.parse_object({"called": yaml.safe_load(text)})
+        found: Callable[..., Any] = parser.instantiate_classes(parsed).called
     except (ArgumentError, yaml.YAMLError) as error:
         raise UsageError(
-            f"--reward: got {text!r}, expected the path of a function or class, or "
+            f"{option}: got {text!r}, expected the path of a function or class, or "
             f"'{{class_path: ..., init_args: {{...}}}}' ({str(error).strip().splitlines()[-1]})"
         ) from None
-    return reward
+    return found
 
 
 def _read(arguments: argparse.Namespace) -> PromptFile:

@@ -53,6 +53,19 @@ def test_losses_without_a_reference() -> None:
         assert result["val/logps/chosen"] == pytest.approx(means[:, 0].mean().item(), rel=1e-5)
 
 
+def test_ipo_is_of_means_over_the_tokens_of_an_answer() -> None:
+    batch, task = pair_batch(PAIRS), DirectPreference(policy(), loss="ipo", beta=0.2)
+    task.configure_model()
+    before = answer_log_probs(task.network, batch, Causal()).split([3, 1, 2, 4])
+    with torch.no_grad():
+        task.network.head.linear.weight.mul_(1.5)
+    after = answer_log_probs(task.network, batch, Causal()).split([3, 1, 2, 4])
+    ratios = [(new - old).mean().item() for new, old in zip(after, before, strict=True)]
+    losses = [(ratios[i] - ratios[i + 1] - 2.5) ** 2 for i in (0, 2)]
+    (result,) = trainer().validate(task, Batches([batch]), verbose=False)
+    assert result["val/loss"] == pytest.approx(sum(losses) / 2, rel=1e-4)
+
+
 @pytest.mark.parametrize("loss", [*AT_START, "simpo", "orpo"])
 def test_the_chosen_answers_become_likelier_than_the_rejected(loss: str) -> None:
     task, data = DirectPreference(policy(), loss=loss, lr=1e-2), Batches([pair_batch(PAIRS)])
