@@ -56,6 +56,11 @@ def is_transformed(*values: Any) -> bool:
     return not any(isinstance(value, torch.Tensor) and wrapped(value) for value in values)
 
 
+def is_tracing() -> bool:
+    """Whether `torch.jit.trace` records operations."""
+    return not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None
+
+
 @contextmanager
 def untraced() -> Iterator[None]:
     """Compute constants of `torch.jit.trace`, which are not operations of the traced program."""

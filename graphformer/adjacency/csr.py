@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from graphformer.adjacency.base import (
 )
 from graphformer.adjacency.cached_property import (
     cached_property,
+    is_tracing,
     outside_inference_mode,
     untraced,
 )
@@ -61,7 +61,7 @@ class CSR(Adjacency):
     given = renamed_attribute("inverse_index")
 
     def __post_init__(self) -> None:
-        if torch.jit.is_tracing():  # type: ignore[attr-defined]
+        if is_tracing():
             self.__dict__["_is_traced"] = True
 
     @classmethod
@@ -236,8 +236,10 @@ class CSR(Adjacency):
         return replace(longer, inverse_index=torch.cat([self.inverse_index, new]))
 
     def _compute(self, name: str) -> Any:
+        if "_is_traced" in self.__dict__ or not is_tracing():
+            return super()._compute(name)
         # In torch.jit.trace, what an adjacency from outside caches is a constant too.
-        with nullcontext() if "_is_traced" in self.__dict__ else untraced():
+        with untraced():
             return super()._compute(name)
 
     def _contains(self, target: Tensor, source: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphformer.adjacency.cached_property import is_tracing
+
 HAS_DUPLICATES, IS_REORDERED, OUT_OF_RANGE = 1, 2, 4
 """Bits of the result of `_sort_by_target`."""
 
@@ -38,7 +40,7 @@ def is_supported(edges: Tensor, sizes: tuple[int, ...]) -> bool:
         and edges.device.type == "cpu"
         and type(edges) is Tensor
         and not torch._C._len_torch_dispatch_stack()
-        and torch._C._get_tracing_state() is None
+        and not is_tracing()
         and max(edges.shape[-1], *sizes) < 2**31 - 1
         and _compiled() is not None
     )

@@ -46,13 +46,18 @@ def as_adjacency(edges: Adjacency | Tensor, num_nodes: int | tuple[int, int]) ->
     return cached_by_tensor(edges, ("as", num_nodes), lambda: _from_tensor(edges, num_nodes))
 
 
-@torch.compiler.disable
 def cached_by_tensor(edge_index: Tensor, key: Hashable, compute: Callable[[], T]) -> T:
     """Return `compute()`, cached for the tensor until it is modified in place or freed.
 
     A graph that is passed again as the same tensor so reuses its adjacency and what that caches.
     Modifications are detected by the tensor's version, which `.data` and numpy do not change.
     """
+    if torch.compiler.is_compiling():
+        return _in_a_graph_break(edge_index, key, compute)
+    return _cached_by_tensor(edge_index, key, compute)
+
+
+def _cached_by_tensor(edge_index: Tensor, key: Hashable, compute: Callable[[], T]) -> T:
     edge_index = getattr(edge_index, "_data", edge_index)  # an EdgeIndex itself has no version
     if edge_index.is_inference():  # has no version either
         return outside_inference_mode(compute)()
@@ -66,6 +71,9 @@ def cached_by_tensor(edge_index: Tensor, key: Hashable, compute: Callable[[], T]
     elif key not in values:
         values[key] = outside_inference_mode(compute)()
     return values[key]
+
+
+_in_a_graph_break = torch.compiler.disable(_cached_by_tensor)
 
 
 def _from_tensor(edges: Tensor, num_nodes: int | tuple[int, int]) -> Adjacency:

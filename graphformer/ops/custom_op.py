@@ -76,9 +76,9 @@ def make_operator(
             arguments, Cotangents, Inputs, Settings, None
         )
         grads = load().backward(x, settings, cotangents, EdgeGradients(*edge_grads))
-        dtypes = (_dtype_of_gradient(x, name, cotangents.lse) for name in Gradients._fields)
-        pairs = zip(grads, dtypes, strict=True)
-        return tuple(g if g.dtype == dtype else g.to(dtype) for g, dtype in pairs)
+        # Gradients have the order of the inputs; those of absent ones keep the kernels' dtype.
+        pairs = zip(grads, x, strict=False)
+        return tuple(g if y is None or g.dtype == y.dtype else g.to(y.dtype) for g, y in pairs)
 
     attend_backward = torch.library.custom_op(
         f"graphformer::{backend}_attend_backward",

@@ -72,10 +72,9 @@ def backward(
     edge_grads = _edge_gradients(x, needed)
     dq, du, dvector = _by_target(x, settings.kind, table.with_values(edge_grads), delta, constants)
     dk, dv = _by_source(x, settings.kind, table, constants)
-    edge, bias, edge_weight = (
-        edge_grads.get(field, x.v.new_empty(0)) for field in (at.DEDGE, at.DBIAS, at.DWEIGHT)
-    )
-    return Gradients(dq, dk, dv, dvector, du, edge, bias, edge_weight)
+    edge, bias, edge_weight = map(edge_grads.get, (at.DEDGE, at.DBIAS, at.DWEIGHT))
+    grads = (dq, dk, dv, dvector, du, edge, bias, edge_weight)
+    return Gradients._make(x.v.new_empty(0) if g is None else g for g in grads)
 
 
 def _by_target(
