@@ -28,6 +28,7 @@ USAGE = """usage: graphformer COMMAND ...
   probe      classify images by frozen features: graphformer probe --ckpt PATH --method knn
   draw       plot attention, reconstructions, words, retrieval or training curves as PNG
   sparsify   measure other adjacencies: graphformer sparsify --model PATH --patterns ...
+  scaling    fit and plot scaling laws:  graphformer scaling fit RUNS.csv --flops 1e21
   list       list tasks, patterns, networks, data modules, data sets and experiments
   demo       train one Transformer on images, text and a graph
 
@@ -40,8 +41,9 @@ LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 """Commands of LightningCLI, in `commands.fit`; each other command has a module of its own."""
 COMMANDS = (
     *LIGHTNING_COMMANDS,
-    "tokenize", "generate", "evaluate", "sample", "safety", "probe", "draw", "sparsify", "list",
-    "demo",
+    "tokenize", "generate", "evaluate", "sample", "safety", "probe", "draw", "sparsify",
+    "scaling",
+    "list", "demo",
 )  # fmt: skip
 MANY_RUNS_OPTIONS = ("--folds", "--seeds", "--jobs")
 

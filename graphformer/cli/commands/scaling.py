@@ -1,0 +1,147 @@
+"""`graphformer scaling`: fits and plots scaling laws of a table of runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphformer.cli.config.command_parser import CommandParser, number, whole_number
+from graphformer.cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from graphformer.scaling import LawReport, RunTable
+    from graphformer.scaling.table import Column
+
+_COLUMNS: tuple[Column, ...] = ("N", "D", "C", "loss")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Fit or plot scaling laws; return 0.
+
+    Raises:
+        UsageError: when the arguments or the table are wrong, or no law can be fitted.
+    """
+    arguments = _parse(argv)
+    tables = {_name(path, arguments.table): _read(path, arguments) for path in arguments.table}
+    reports = {name: _report(table, arguments) for name, table in tables.items()}
+    for name, laws in reports.items():
+        _print(name, tables[name], laws)
+    if arguments.action == "plot":
+        from graphformer.scaling import draw_laws
+
+        figure = draw_laws({name: (tables[name], reports[name]) for name in tables})
+        figure.savefig(arguments.out, dpi=130)
+    elif arguments.out is not None:
+        text = {name: [_as_json(law) for law in laws] for name, laws in reports.items()}
+        arguments.out.write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
+    if arguments.out is not None:
+        print(f"wrote {arguments.out}")
+    return 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = CommandParser(
+        "scaling", "Fit scaling laws to a CSV of runs with loss and two of N, D and C."
+    )
+    parser.add_argument("action", choices=("fit", "plot"), help="fit laws, or also draw them")
+    parser.add_argument("table", type=Path, nargs="+", help="CSV files of runs, one per law")
+    parser.add_argument(
+        "--flops", type=number(0, low_included=False), nargs="*", default=[],
+        help="budgets whose optimal size and tokens are shown",
+    )  # fmt: skip
+    parser.add_argument(
+        "--columns", nargs="*", default=[], metavar="N=NAME",
+        help="names of the columns N, D, C and loss, where they are not usual",
+    )  # fmt: skip
+    parser.add_argument(
+        "--bootstrap", type=whole_number(0), default=200, help="resampled tables, 0 for none"
+    )
+    parser.add_argument("--seed", type=whole_number(0), default=0, help="of the bootstrap")
+    parser.add_argument("--out", type=Path, help="fit: a JSON file; plot: a PNG, scaling.png")
+    arguments = parser.parse_args(argv)
+    if arguments.action == "plot" and arguments.out is None:
+        arguments.out = Path("scaling.png")
+    return arguments
+
+
+def _name(path: Path, paths: Sequence[Path]) -> str:
+    """Return the file's stem, or its whole path if another file has the same stem."""
+    is_unique = sum(other.stem == path.stem for other in paths) == 1
+    return path.stem if is_unique else str(path)
+
+
+def _read(path: Path, arguments: argparse.Namespace) -> RunTable:
+    from graphformer.scaling import read_table
+
+    columns: dict[Column, str] = {}
+    for pair in arguments.columns:
+        kind, _, name = pair.partition("=")
+        if kind not in _COLUMNS or not name:
+            raise UsageError(f"--columns: got {pair!r}, expected N=NAME, D=, C= or loss=")
+        columns[kind] = name
+    try:
+        return read_table(path, columns)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _report(table: RunTable, arguments: argparse.Namespace) -> list[LawReport]:
+    from graphformer.scaling import report_laws
+
+    laws = report_laws(
+        table, flops=arguments.flops, resamples=arguments.bootstrap, seed=arguments.seed
+    )
+    if all(law.law is None for law in laws):
+        raise UsageError("; ".join(f"{law.name}: {law.reason}" for law in laws))
+    return laws
+
+
+def _print(name: str, table: RunTable, laws: Sequence[LawReport]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    print(f"{name}: {len(table)} runs, C = {table.flops_factor:.3g} N D (geometric mean)")
+    shown = Table("law", "constant", "value", "95 % interval")
+    notes = []
+    for law in laws:
+        for constant, value in law.values.items():
+            interval = law.intervals.get(constant)
+            span = "" if interval is None else f"{interval[0]:.4g} to {interval[1]:.4g}"
+            shown.add_row(law.name, constant, f"{value:.4g}", span)
+        shown.add_section()
+        notes += _notes(law)
+    Console().print(shown)
+    print("\n".join(notes))
+
+
+def _notes(law: LawReport) -> list[str]:
+    """Return sentences about refusals and the held-out run."""
+    from graphformer.scaling import IsoFLOP
+
+    if law.law is None:
+        return [f"{law.name}: not fitted; {law.reason}"]
+    lines = []
+    if isinstance(law.law, IsoFLOP):
+        lines = [f"isoflop: {flops:.3g} refused: {why}" for flops, why in law.law.refused.items()]
+    if law.held_out is not None:
+        held = law.held_out
+        lines.append(
+            f"{law.name}: largest run held out: predicted {held.predicted:.4f}, "
+            f"observed {held.observed:.4f}, error {held.error:+.2%}"
+        )
+    return lines
+
+
+def _as_json(law: LawReport) -> dict[str, object]:
+    held = None if law.held_out is None else {**asdict(law.held_out), "error": law.held_out.error}
+    return {
+        "law": law.name,
+        "values": law.values,
+        "intervals": law.intervals,
+        "held_out": held,
+        "reason": law.reason,
+    }
