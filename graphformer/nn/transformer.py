@@ -36,6 +36,7 @@ class TransformerArguments(TypedDict, total=False):
     source_dim: int | None
     cross_attention: Callable[[int], nn.Module] | None
     layout: BlockLayout
+    post_norm: Callable[[int], nn.Module] | None
     activation_checkpointing: bool
 
 
@@ -66,6 +67,8 @@ class Transformer(nn.Module):
         cross_attention: builds the cross-attention of block i, `cross_attention(i)`; by default
             `MultiHeadAttention` of the sizes above.
         layout: how the parts of a block are connected, see `Block`.
+        post_norm: builds what is applied to the outputs of both parts of a "sandwich"; `norm` by
+            default.
         activation_checkpointing: whether to store only the input of each block in training, and
             recompute the rest in the backward pass.
 
@@ -93,6 +96,7 @@ class Transformer(nn.Module):
         source_dim: int | None = None,
         cross_attention: Callable[[int], nn.Module] | None = None,
         layout: BlockLayout = "sequential",
+        post_norm: Callable[[int], nn.Module] | None = None,
         activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -116,7 +120,8 @@ class Transformer(nn.Module):
             settings: dict[str, Any] = {"norm_first": norm_first, "dropout": dropout}
             if source_dim is None:
                 norm2 = None if layout == "parallel_shared_norm" else norm(dim)
-                post = (norm(dim), norm(dim)) if layout == "sandwich" else None
+                after = post_norm or norm
+                post = (after(dim), after(dim)) if layout == "sandwich" else None
                 return Block(own, net, norm(dim), norm2, layout=layout, post_norms=post, **settings)
             across = multi_head(source_dim) if cross_attention is None else cross_attention(number)
             norms = norm(dim), norm(dim), norm(dim)

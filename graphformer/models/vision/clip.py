@@ -43,13 +43,17 @@ class CLIP(nn.Module, Exportable):
     Args:
         image, text: the encoders, which return one embedding per sample, [B, C].
         image_adjacency: pattern among the patches of an image; may be replaced at any time.
-        scale: initial factor of the similarities; learned, and at most 100.
+        scale: initial factor of the similarities; learned, and at most `max_scale`.
+        max_scale: its maximum.
+        bias: initial value of a learned number that is added to the scaled similarities, as in
+            SigLIP; None for none.
 
     Attributes:
         tokenizer, config, files: the tokenizer, config and text of other files of the checkpoint
             that the model comes from; None or empty otherwise.
 
-    Source: Radford et al., 2021, "Learning transferable visual models from natural language".
+    Source: Radford et al., 2021, "Learning transferable visual models from natural language";
+    bias: Zhai et al., 2023 (SigLIP).
     """
 
     def __init__(
@@ -59,10 +63,14 @@ class CLIP(nn.Module, Exportable):
         *,
         image_adjacency: Pattern = Complete(),
         scale: float = 1 / 0.07,
+        max_scale: float = 100.0,
+        bias: float | None = None,
     ) -> None:
         super().__init__()
         self.image, self.text, self.image_adjacency = image, text, image_adjacency
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+        self.max_log_scale = math.log(max_scale)
+        self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
         self.tokenizer: Any = None
         self.config: dict[str, Any] | None = None
         self.extra_files: dict[str, str] = {}
@@ -70,7 +78,15 @@ class CLIP(nn.Module, Exportable):
     @property
     def scale(self) -> Tensor:
         """The factor of the similarities, the inverse of the temperature, []."""
-        return self.log_scale.clamp(max=MAX_LOG_SCALE).exp()
+        return self.log_scale.clamp(max=self.max_log_scale).exp()
+
+    def logits(self, image: Tensor, text: Tensor) -> Tensor:
+        """Return the scaled similarities of images [B, C] and texts [T, C], with the bias; [B, T].
+
+        With a bias, as in SigLIP, their sigmoid is the probability that both belong together.
+        """
+        logits = self.scale * image @ text.T
+        return logits if self.logit_bias is None else logits + self.logit_bias
 
     def forward(self, batch: BatchLike, adjacency: Adjacency) -> tuple[Tensor, Tensor]:
         """Return the embeddings of images and of texts, [B, C] each.

@@ -8,6 +8,7 @@ from graphformer.pretrained.families.decoders.gpt_neox import GPT_NEOX
 from graphformer.pretrained.families.decoders.llama import LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3
 from graphformer.pretrained.families.decoders.opt import OPT
 from graphformer.pretrained.families.decoders.phi import PHI
+from graphformer.pretrained.families.dinov2 import DINOV2
 from graphformer.pretrained.families.distilbert import DISTILBERT
 from graphformer.pretrained.families.electra import ELECTRA
 from graphformer.pretrained.families.family import Family, Kind, Table
@@ -15,7 +16,8 @@ from graphformer.pretrained.families.mpnet import MPNET
 from graphformer.pretrained.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 from graphformer.pretrained.families.seq2seq.bart import BART, MBART
 from graphformer.pretrained.families.seq2seq.t5 import MT5, T5
-from graphformer.pretrained.families.vit import DEIT, VIT
+from graphformer.pretrained.families.siglip import SIGLIP
+from graphformer.pretrained.families.vit import DEIT, VIT, VIT_MAE
 from graphformer.pretrained.families.xlm import FLAUBERT, XLM
 
 FAMILIES: dict[str, Family] = {
@@ -24,6 +26,7 @@ FAMILIES: dict[str, Family] = {
     "camembert": CAMEMBERT,
     "clip": CLIP,
     "deit": DEIT,
+    "dinov2": DINOV2,
     "distilbert": DISTILBERT,
     "electra": ELECTRA,
     "flaubert": FLAUBERT,
@@ -43,8 +46,10 @@ FAMILIES: dict[str, Family] = {
     "qwen2": QWEN2,
     "qwen3": QWEN3,
     "roberta": ROBERTA,
+    "siglip": SIGLIP,
     "t5": T5,
     "vit": VIT,
+    "vit_mae": VIT_MAE,
     "xlm": XLM,
     "xlm-roberta": XLM_ROBERTA,
 }

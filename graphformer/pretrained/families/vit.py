@@ -1,4 +1,4 @@
-"""ViT and DeiT: patches after a class token, and after the distillation token of DeiT."""
+"""ViT, DeiT and ViT-MAE: patches after a class token, and after the distillation token of DeiT."""
 
 from __future__ import annotations
 
@@ -175,6 +175,16 @@ VIT = Family(
     stored_shapes=stored_shapes,
     conversion=Conversion((TOKENS[0], POSITIONS), merge_positions, split_positions),
     is_text=False,
+)
+
+
+# The encoder of a masked autoencoder. Its decoder reads the class token, which that of
+# `MaskedAutoencoder` does not, so it is left out.
+VIT_MAE = VIT._replace(
+    heads={},
+    architectures={"none": "ViTMAEModel"},
+    aliases={"ViTMAEForPreTraining": "none"},
+    ignored_keys=("decoder.*",),
 )
 
 

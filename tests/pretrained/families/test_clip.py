@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.checkpoints import gradients
 from torch.nn import functional as F
 
 import graphformer as gf
@@ -90,3 +91,52 @@ def test_a_scale_above_the_maximum(make):
     theirs.logit_scale.data.fill_(5.0)
     with pytest.raises(ValueError, match=r"got a scale of 148\.4, expected at most 100"):
         gf.from_pretrained(theirs)
+
+
+SIGLIP: dict[str, Any] = {
+    "text_config": {
+        **TOWER, "hidden_size": 26, "intermediate_size": 31, "vocab_size": 97,
+        "max_position_embeddings": 7, "projection_size": 26, "pad_token_id": 1,
+    },
+    "vision_config": {
+        **TOWER, "hidden_size": 26, "intermediate_size": 37, "image_size": 15, "patch_size": 5,
+    },
+}  # fmt: skip
+FULL = [[7, 13, 96, 4, 5, 1, 1], [3, 4, 5, 8, 15, 96, 2]]
+"""Texts of the full length, padding included, as SigLIP reads them."""
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_siglip_equals_transformers(make, transformers, tmp_path, dtype: torch.dtype):
+    theirs = make("SiglipModel", "SiglipConfig", dtype, **SIGLIP)
+    theirs.save_pretrained(tmp_path / "there")
+    images = torch.randn(3, 3, 15, 15, dtype=dtype)
+    weight = torch.arange(6.0, dtype=dtype).view(3, 2)
+    for source in (theirs, tmp_path / "there"):
+        theirs.zero_grad()
+        ours = gf.from_pretrained(source)
+        out = theirs(input_ids=torch.tensor(FULL), pixel_values=images)
+        image = ours.encode_image(gf.data.pack_images(images, 5))
+        texts = gf.data.pack_tokens(FULL)
+        text = ours.encode_text(texts, ours.text.adjacency(texts))
+        torch.testing.assert_close(image.to(dtype), out.image_embeds, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(text.to(dtype), out.text_embeds, rtol=1e-5, atol=1e-5)
+        logits = ours.logits(image, text)
+        torch.testing.assert_close(logits.to(dtype), out.logits_per_image, rtol=1e-4, atol=1e-4)
+        (out.logits_per_image * weight).sum().backward()
+        (logits * weight).sum().backward()
+        found, reference = gradients(ours), dict(theirs.named_parameters())
+        assert found.keys() == reference.keys()
+        for name, parameter in reference.items():
+            size = parameter.grad.abs().max().clamp(min=1)
+            torch.testing.assert_close(
+                found[name] / size, parameter.grad / size, rtol=1e-4, atol=1e-4
+            )
+    ours.save_pretrained(tmp_path / "here")
+    again, report = transformers.SiglipModel.from_pretrained(
+        tmp_path / "here", output_loading_info=True
+    )
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    for name, tensor in again.state_dict().items():
+        assert torch.equal(tensor, theirs.state_dict()[name]), name

@@ -1,4 +1,4 @@
-"""ViT and DeiT: outputs and gradients equal those of `transformers`."""
+"""ViT, DeiT and DINOv2: outputs and gradients equal those of `transformers`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ CASES = {
     "DeiTModel": ("DeiTConfig", {"image_size": 9}),
     "DeiTForImageClassification": ("DeiTConfig", {"hidden_act": "gelu_new"}),
     "DeiTForImageClassificationWithTeacher": ("DeiTConfig", {}),
+    "Dinov2Model": ("Dinov2Config", {"image_size": 9, "use_swiglu_ffn": True}),
+    "Dinov2ForImageClassification": ("Dinov2Config", {"image_size": 9, "qkv_bias": False}),
 }
 
 
@@ -64,7 +66,7 @@ def test_equal_to_transformers(make, tmp_path, name: str, dtype: torch.dtype):
         (found * weight).sum().backward()
         attention = ours.transformer.blocks[1].attention
         wanted = dict(theirs.named_parameters())
-        own = [p for n, p in wanted.items() if n.endswith("layers.1.attention.v_proj.weight")]
+        own = [p for n, p in wanted.items() if n.endswith(".1.attention.v_proj.weight")]
         grad = attention.qkv.weight.grad[-22:]
         torch.testing.assert_close(grad, own[0].grad, rtol=tolerance, atol=tolerance)
         got = gradients(ours)
@@ -102,3 +104,20 @@ def test_another_number_of_positions(make, tmp_path):
     theirs.config.image_size = 12
     with pytest.raises(ValueError, match=r"position_embeddings \(\[1, 16, 22\] stored, \[1, 17"):
         gf.from_pretrained(theirs)
+
+
+def test_encoder_of_a_masked_autoencoder(make, transformers, tmp_path):
+    sizes = SIZES | {"image_size": 9, "mask_ratio": 0.0, "decoder_hidden_size": 16}
+    sizes |= {"decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
+    whole = make("ViTMAEForPreTraining", "ViTMAEConfig", **sizes)
+    images = pixels(whole)
+    noise = torch.arange(9.0).repeat(3, 1)  # the patches stay in their order
+    expected = whole.vit(images, noise=noise)[0]
+    whole.save_pretrained(tmp_path / "there")
+    for source in (whole, whole.vit, tmp_path / "there"):
+        ours = gf.from_pretrained(source)
+        found = answer(ours, gf.data.pack_images(images, 3))
+        torch.testing.assert_close(found, expected, rtol=2e-5, atol=2e-5)
+    ours.save_pretrained(tmp_path / "here")
+    again = transformers.ViTMAEModel.from_pretrained(tmp_path / "here").eval()
+    torch.testing.assert_close(again(images, noise=noise)[0], expected, rtol=1e-5, atol=1e-5)
