@@ -27,6 +27,7 @@ USAGE = """usage: graphformer COMMAND ...
   safety     refusals, toxicity, leaks and rewards: graphformer safety --ckpt PATH --prompts FILE
   probe      classify images by frozen features: graphformer probe --ckpt PATH --method knn
   draw       plot attention, reconstructions, words, retrieval or training curves as PNG
+  trust      calibration and other checks as one HTML page: graphformer trust --ckpt PATH
   sparsify   measure other adjacencies: graphformer sparsify --model PATH --patterns ...
   scaling    fit and plot scaling laws:  graphformer scaling fit RUNS.csv --flops 1e21
   list       list tasks, patterns, networks, data modules, data sets and experiments
@@ -42,7 +43,7 @@ LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 COMMANDS = (
     *LIGHTNING_COMMANDS,
     "tokenize", "generate", "evaluate", "sample", "safety", "probe", "draw", "sparsify",
-    "scaling",
+    "scaling", "trust",
     "list", "demo",
 )  # fmt: skip
 MANY_RUNS_OPTIONS = ("--folds", "--seeds", "--jobs")

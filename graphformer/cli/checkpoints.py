@@ -17,12 +17,14 @@ from graphformer.cli.config.parser import Parser
 from graphformer.cli.config.renamed import report_renamed
 from graphformer.cli.config.yaml_limits import check_yaml
 from graphformer.cli.errors import UsageError
+from graphformer.cli.run_dir import atomic_file, save_tensors
 from graphformer.data import Tokenizer
 from graphformer.data.text.post_training.chat_encoder import ChatEncoder
 from graphformer.data.text.tokenizer_training import restore_tokenizer
 from graphformer.patterns import Pattern
 from graphformer.pretrained import from_pretrained
 from graphformer.tasks import Task
+from graphformer.tasks.classification import TEMPERATURE_KEY
 from graphformer.tasks.warm_start import is_hf_folder
 
 _OF_MODEL = ("seed_everything", "model", "data")
@@ -127,12 +129,22 @@ def restore_task(path: Path) -> Task:
     report_renamed()
     task: Task = parser.instantiate_classes(parsed).model
     task.configure_model()
+    checkpoint = _load(path)
     try:
-        task.load_state_dict(_load(path)["state_dict"])
+        task.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
         line = " ".join(str(error).split())[:200]
         raise UsageError(f"{path}: got weights of another network: {line}") from error
+    task.on_load_checkpoint(checkpoint)
     return task.eval()
+
+
+def store_temperature(path: Path, temperature: float) -> None:
+    """Store the temperature of a classification in its checkpoint, which is replaced atomically."""
+    checkpoint = _load(path)
+    checkpoint[TEMPERATURE_KEY] = temperature
+    with atomic_file(path) as file:
+        save_tensors(checkpoint, file)
 
 
 def restore_text_tokenizer(path: Path) -> Tokenizer:

@@ -25,6 +25,9 @@ from graphformer.tasks.base import (
 )
 from graphformer.tasks.metrics import Mean
 
+TEMPERATURE_KEY = "temperature"
+"""Where a checkpoint stores the temperature."""
+
 
 class ClassificationOptions(TaskOptions, total=False):
     """The options of `Classification` that `EdgeClassification` accepts too."""
@@ -47,6 +50,10 @@ class Classification(Task):
         metrics: any of "accuracy", "f1" (macro) and "auroc" (macro, one class against the rest).
         label_smoothing: share of the label that is distributed over all classes in training.
         options: those of `Task`.
+
+    Attributes:
+        temperature: what `predict_step` divides logits by; `graphformer trust` fits it on the
+            validation split and stores it in the checkpoint. Losses and metrics do not use it.
 
     Raises:
         ValueError: when there are fewer than two classes, or a metric is unknown.
@@ -72,11 +79,31 @@ class Classification(Task):
             )
         self.level = level
         self.label_smoothing = label_smoothing
+        self.temperature = 1.0
         self.add_metrics({"loss": Mean(), **{name: _metric(name, num_classes) for name in metrics}})
+
+    def predict_step(self, batch: BatchLike, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Return the logits divided by the temperature, [N, K] or [B, K]."""
+        logits: Tensor = super().predict_step(batch, batch_idx, dataloader_idx)
+        return logits if self.temperature == 1.0 else logits / self.temperature
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store the temperature, if one was fitted."""
+        if self.temperature != 1.0:
+            checkpoint[TEMPERATURE_KEY] = self.temperature
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the temperature of a checkpoint."""
+        self.temperature = float(checkpoint.get(TEMPERATURE_KEY, 1.0))
+
+    def on_train_start(self) -> None:
+        """Drop the temperature of a resumed run, which was fitted to other weights."""
+        super().on_train_start()
+        self.temperature = 1.0
 
     def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
         """Return the cross-entropy, with mixed labels after mixup, []."""
-        logits, y = self._outputs(batch, "train")
+        logits, y = self.labelled_outputs(batch, "train")
         loss: dict[str, Any] = {"reduction": "sum", "label_smoothing": self.label_smoothing}
         total = F.cross_entropy(logits, y, ignore_index=IGNORE_INDEX, **loss)
         if getattr(batch, "share", None) is not None:  # mixup
@@ -84,7 +111,13 @@ class Classification(Task):
             total = batch.share * total + (1 - batch.share) * other
         return self.training_loss(total, (y != IGNORE_INDEX).sum(), rows=y.shape[0])
 
-    def _outputs(self, batch: BatchLike, stage: str) -> tuple[Tensor, Tensor]:
+    def labelled_outputs(self, batch: BatchLike, stage: str) -> tuple[Tensor, Tensor]:
+        """Return logits [rows, K] and classes [rows] of the rows of a stage; -100 marks no label.
+
+        Args:
+            batch: of the data.
+            stage: "train", "val" or "test", which selects nodes or edges where a batch has masks.
+        """
         y = batch.edge_label if self.level == "edge" else batch.y
         logits = check_output_rows(at_least_float32(self(batch)), y, self.level)
         _check_classes(y, logits.shape[1])
@@ -93,7 +126,7 @@ class Classification(Task):
 
     def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
         """Return the sum of the cross-entropy, and logits with labels for the other metrics."""
-        logits, y = self._outputs(batch, stage)
+        logits, y = self.labelled_outputs(batch, stage)
         total = F.cross_entropy(logits, y, ignore_index=IGNORE_INDEX, reduction="sum")
         updates = dict.fromkeys(self.metrics_of(stage), (logits, y))
         updates["loss"] = total, (y != IGNORE_INDEX).sum()

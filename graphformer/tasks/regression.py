@@ -53,13 +53,19 @@ class Regression(Task):
 
     def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
         """Return the mean squared or absolute error, []."""
-        prediction, y = self._outputs(batch, "train")
+        prediction, y = self.labelled_outputs(batch, "train")
         error = prediction - y
         total = error.square().sum() if self.loss == "mse" else error.abs().sum()
         count = y.new_tensor(y.numel())
         return self.training_loss(total, count, rows=y.shape[0])
 
-    def _outputs(self, batch: BatchLike, stage: str) -> tuple[Tensor, Tensor]:
+    def labelled_outputs(self, batch: BatchLike, stage: str) -> tuple[Tensor, Tensor]:
+        """Return predictions and targets, both [rows, T], of the rows of a stage.
+
+        Args:
+            batch: of the data.
+            stage: "train", "val" or "test", which selects nodes where a batch has masks.
+        """
         prediction = check_output_rows(at_least_float32(self(batch)), batch.y, self.level)
         if batch.y.numel() != prediction.numel():
             raise ValueError(
@@ -72,5 +78,5 @@ class Regression(Task):
 
     def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
         """Return predictions and targets for both metrics."""
-        prediction, y = self._outputs(batch, stage)
+        prediction, y = self.labelled_outputs(batch, stage)
         return dict.fromkeys(self.metrics_of(stage), (prediction, y)), y.shape[0]

@@ -1,0 +1,67 @@
+"""`Run`: the trained task and the data that the sections of a report are about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeGuard
+
+from graphformer.batch_type import BatchLike
+from graphformer.data.base import DataModule
+from graphformer.tasks import Classification, Regression, Task
+from graphformer.trust.outputs import Outputs, collect_outputs, split_batches
+from graphformer.trust.report import Section
+
+
+@dataclass
+class Run:
+    """A trained task, its data, and how much of the data a report reads.
+
+    Attributes:
+        task: in evaluation mode.
+        data: after `setup`.
+        seed: of all random draws of a report.
+        max_batches: maximum number of batches that are read of each split; None for all.
+    """
+
+    task: Task
+    data: DataModule
+    seed: int = 0
+    max_batches: int | None = None
+    _outputs: dict[str, Outputs] = field(default_factory=dict, repr=False)
+
+    def outputs(self, split: str) -> Outputs:
+        """Return outputs and labels of a split, computed once.
+
+        Raises:
+            TypeError: when the task is neither a classification nor a regression.
+            ValueError: when the split has no labels.
+        """
+        if not isinstance(self.task, Classification | Regression):
+            raise TypeError(
+                f"task: got {type(self.task).__name__}, expected Classification or Regression; "
+                "choose another run"
+            )
+        if split not in self._outputs:
+            self._outputs[split] = collect_outputs(
+                self.task, self.data, split, max_batches=self.max_batches
+            )
+        return self._outputs[split]
+
+    def batches(self, split: str) -> Iterator[BatchLike]:
+        """Yield the batches of a split that the report reads, without augmentation."""
+        return split_batches(self.data, split, max_batches=self.max_batches)
+
+
+def is_classification(task: Task) -> TypeGuard[Classification]:
+    """Whether a task returns logits over classes for each labelled row."""
+    return isinstance(task, Classification)
+
+
+def not_applicable(name: str, title: str, run: Run, needs: str) -> Section:
+    """Return a section that says why a part does not apply to a run."""
+    return Section(
+        name,
+        title,
+        notes=[f"Not applicable: this run is a {type(run.task).__name__}, and this part {needs}."],
+    )

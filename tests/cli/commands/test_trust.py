@@ -1,0 +1,57 @@
+"""`graphformer trust`: the files of a report, and the temperature that `predict` then uses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.runs import Run
+
+from graphformer.cli import main
+from graphformer.cli.checkpoints import restore_task
+from graphformer.cli.commands.trust import SECTION_NAMES
+from graphformer.trust.sections import SECTIONS
+
+
+@pytest.fixture
+def copied(trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the folder of a run, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(trained.folder, tmp_path / "run"))
+
+
+def test_the_parser_names_all_sections():
+    assert set(SECTION_NAMES) == set(SECTIONS)
+
+
+def test_a_report_and_the_temperature_of_predictions(copied: Path, capsys):
+    predict = ["predict", "--ckpt", "run", "--output"]
+    assert main([*predict, "before.pt"]) == 0
+    assert main(["trust", "--ckpt", "run", "--only", "calibration", "--out", "a/report"]) == 0
+    content = json.loads(Path("a/report/report.json").read_text())
+    temperature = content["sections"]["calibration"]["metrics"]["temperature"]
+    assert content["facts"]["task"] == "Classification"
+    assert "<svg" in Path("a/report/report.html").read_text()
+    assert Path("a/report/README.md").read_text().startswith("---\nlibrary_name: graphformer")
+    assert "stored the temperature" in capsys.readouterr().out
+    assert main([*predict, "after.pt"]) == 0
+    assert torch.equal(torch.load("after.pt"), torch.load("before.pt") / temperature)
+    assert restore_task(copied / "checkpoints" / "best.ckpt").temperature == temperature
+
+
+def test_a_resumed_run_drops_the_temperature(copied: Path):
+    last = copied / "checkpoints" / "last.ckpt"
+    assert main(["trust", "--ckpt", str(last), "--only", "calibration"]) == 0
+    assert "temperature" in torch.load(last)
+    assert main(["fit", "--ckpt", str(last), "--trainer.max_epochs", "3"]) == 0
+    (folder,) = Path("runs/" + copied.parent.name).iterdir()
+    assert "temperature" not in torch.load(folder / "checkpoints" / "last.ckpt")
+
+
+def test_a_file_as_folder_is_refused(copied: Path, capsys):
+    Path("report").write_text("")
+    assert main(["trust", "--ckpt", "run"]) == 2
+    assert "--out: got the file report, expected a folder" in capsys.readouterr().err
