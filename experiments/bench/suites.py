@@ -15,6 +15,7 @@ import graphformer as gf
 from bench import graphs, memory, peers
 from bench.cases import GIB, Case, Options, Target, compare
 from bench.peers import DGL, MASK, OURS, PLAIN, PYG, PYG_SCATTER, SDPA, SEGMENT, Work
+from bench.small import small
 from bench.timing import check, forward_backward, interleaved, ratios
 
 
@@ -301,6 +302,7 @@ TARGETS: dict[str, Callable[[Options], Iterator[Case]]] = {
     "complete": complete,
     "million": million,
     "roofline": roofline,
+    "small": small,
 }
 SWEEPS: dict[str, Callable[[Options], Iterator[Case]]] = {
     "nodes": nodes,

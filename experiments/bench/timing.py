@@ -59,7 +59,8 @@ def check(
     out.backward(gradient)
     results = [out.detach(), *(x.grad.clone() for x in inputs)]
     if expected is not None:
-        for name, got, want in zip(("output", *"123"), results, expected, strict=True):
+        names = ["output", *map(str, range(1, len(results)))]
+        for name, got, want in zip(names, results, expected, strict=True):
             error = float((got - want).abs().max() / want.abs().max().clamp(min=1e-6))
             if not error < TOLERANCE[got.dtype]:
                 raise WrongResultError(f"{name} differs by {error:.1e} of the largest value")
