@@ -29,6 +29,7 @@ USAGE = """usage: graphformer COMMAND ...
   draw       plot attention, reconstructions, words, retrieval or training curves as PNG
   trust      calibration and other checks as one HTML page: graphformer trust --ckpt PATH
   sparsify   measure other adjacencies: graphformer sparsify --model PATH --patterns ...
+  runs       what was run, with settings and results: graphformer runs --sort test/accuracy
   scaling    fit and plot scaling laws:  graphformer scaling fit RUNS.csv --flops 1e21
   list       list tasks, patterns, networks, data modules, data sets and experiments
   demo       train one Transformer on images, text and a graph
@@ -43,7 +44,7 @@ LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 COMMANDS = (
     *LIGHTNING_COMMANDS,
     "tokenize", "generate", "evaluate", "sample", "safety", "probe", "draw", "sparsify",
-    "scaling", "trust",
+    "runs", "scaling", "trust",
     "list", "demo",
 )  # fmt: skip
 MANY_RUNS_OPTIONS = ("--folds", "--seeds", "--jobs")
