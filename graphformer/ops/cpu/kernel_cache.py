@@ -12,14 +12,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import llvmlite
 import numba
+import torch
 from numba import cfunc, types
 from numba.core.caching import FunctionCache
 from numba.core.registry import cpu_target
@@ -63,6 +64,23 @@ def _versions() -> str:
     return f"{fingerprint(_FOLDER)}_{machine}"
 
 
+@contextmanager
+def _same_number_of_threads() -> Iterator[None]:
+    """Leave torch's number of threads unchanged.
+
+    numba (0.68) starts its threads when it compiles or loads a parallel function, and sets the
+    number of OpenMP's, which torch shares, to that of all processors. The sums of torch's layer
+    norm depend on it, so that a run would not repeat to the bit.
+    """
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+
+
+@_same_number_of_threads()
 def compile_cached(
     decorate: Callable[..., Any], signature: Any, function: Any, *constants: int, **options: Any
 ) -> Any:

@@ -136,6 +136,20 @@ def test_python_threads_may_run_kernels_at_once(threads) -> None:  # type: ignor
     assert None not in several
 
 
+@pytest.mark.parametrize("number", [1, 3])
+def test_the_kernels_do_not_change_the_number_of_threads_of_torch(number: int) -> None:
+    code = f"""
+import torch
+torch.set_num_threads({number})
+import graphformer as gf
+q = torch.randn(3_001, 2, 7)
+for _ in range(2):  # the first call loads the kernels
+    gf.attention(q, q, q, gf.window([3_001], 2).to_csr(), backend="cpu")
+    assert torch.get_num_threads() == {number}
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=240)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that can fork")
 def test_forked_workers_with_several_threads_do_not_hang() -> None:
     subprocess.run([sys.executable, "-c", ATTEND + WORKERS], check=True, timeout=240)
