@@ -87,6 +87,13 @@ class Adjacency:
 
     # Shared by all ------------------------------------------------------------------------------
 
+    def gather_sources(self, x: Tensor) -> Tensor | None:
+        """Return the sources of targets x [M, C], [N, C], where some are on other processes.
+
+        None, as here, if the sources are the targets.
+        """
+        return None
+
     @property
     def density(self) -> float:
         """The share of the M x N possible edges that is present; 0 for an empty shape."""

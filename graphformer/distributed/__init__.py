@@ -1,6 +1,16 @@
 """Training by several processes: the ranks of data parallelism, and what they exchange."""
 
 from graphformer.distributed.mesh import DataParallel, data_parallel
+from graphformer.distributed.partition import Partitioned
+from graphformer.distributed.partitioned_graph import PartitionedGraph, share_statistics
 from graphformer.distributed.shard import full_tensors, shard_parameters
 
-__all__ = ["DataParallel", "data_parallel", "full_tensors", "shard_parameters"]
+__all__ = [
+    "DataParallel",
+    "Partitioned",
+    "PartitionedGraph",
+    "data_parallel",
+    "full_tensors",
+    "shard_parameters",
+    "share_statistics",
+]

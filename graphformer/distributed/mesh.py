@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
-
-if TYPE_CHECKING:
-    import lightning.pytorch as pl
 
 _Item = TypeVar("_Item")
 
@@ -38,6 +36,13 @@ class DataParallel(NamedTuple):
         dist.all_reduce(total, group=self.group)
         return [part.to(number.dtype) for part, number in zip(total, numbers, strict=True)]
 
+    def sum_with_gradient(self, x: Tensor) -> Tensor:
+        """Return the sum of a tensor over all ranks; its gradient is the sum of all gradients."""
+        if self.size == 1:
+            return x
+        total: Tensor = _Sum.apply(x, self)
+        return total
+
     def gather_rows(self, x: Tensor) -> Tensor:
         """Return the rows of all ranks, in the order of the ranks, [n_0 + n_1 + ..., C].
 
@@ -63,6 +68,23 @@ class DataParallel(NamedTuple):
         return gathered
 
 
+class _Sum(torch.autograd.Function):
+    """Sums a tensor over all ranks, and its gradients in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ranks: DataParallel) -> Tensor:
+        ctx.ranks = ranks
+        total = x.contiguous().clone()
+        dist.all_reduce(total, group=ranks.group)
+        return total
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total, group=ctx.ranks.group)  # type: ignore[attr-defined]
+        return total, None
+
+
 class _GatherRows(torch.autograd.Function):
     """Concatenates the rows of all ranks; the backward pass sums the gradients of all ranks."""
 
@@ -84,12 +106,13 @@ class _GatherRows(torch.autograd.Function):
         return total[first : first + count], None
 
 
-def data_parallel(module: pl.LightningModule) -> DataParallel:
-    """Return the ranks among which the trainer of a module divides the batches."""
-    trainer = module._trainer
-    ranks = getattr(trainer and trainer.strategy, "distributed_sampler_kwargs", None)
+def data_parallel(module: pl.LightningModule | pl.LightningDataModule) -> DataParallel:
+    """Return the ranks among which the trainer of a module or of its data divides the batches."""
+    trainer = module._trainer if isinstance(module, pl.LightningModule) else module.trainer
+    strategy = None if trainer is None else trainer.strategy
+    ranks = getattr(strategy, "distributed_sampler_kwargs", None)
     if ranks is None or ranks["num_replicas"] == 1 or not dist.is_initialized():
         return DataParallel()
-    mesh = getattr(trainer and trainer.strategy, "device_mesh", None)
+    mesh = getattr(strategy, "device_mesh", None)
     group = None if mesh is None else mesh["data_parallel"].get_group()
     return DataParallel(ranks["rank"], ranks["num_replicas"], group)

@@ -238,6 +238,8 @@ def split_inputs(
     check_nodes(x, "x")
     if source is not None:
         check_nodes(source, "source")
+    if source is None and isinstance(adjacency, Adjacency):
+        source = adjacency.gather_sources(x)
     num_nodes = x.shape[0], (x if source is None else source).shape[0]  # len() breaks symbols
     return x, source, resolve_single(adjacency, num_nodes=num_nodes, device=x.device)
 

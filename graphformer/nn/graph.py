@@ -13,7 +13,7 @@ from typing_extensions import Unpack
 from graphformer.adjacency import Adjacency
 from graphformer.nn.attention import check_nodes
 from graphformer.nn.dropout import Dropout
-from graphformer.nn.linear import weight_of
+from graphformer.nn.linear import linear_rows, weight_of
 from graphformer.nn.options import BlockOptions, TransformerOptions
 from graphformer.nn.transformer import Transformer, TransformerArguments
 from graphformer.ops import edge_feature_attention
@@ -104,7 +104,7 @@ class EdgeFeatureAttention(nn.Module):
         """
         check_nodes(x, "x")
         adjacency = resolve_single(adjacency, num_nodes=x.shape[0], device=x.device)
-        q, k, v = self.qkv(x).unflatten(1, (3, self.num_heads, -1)).unbind(1)
+        q, k, v = self._queries_keys_and_values(x, adjacency.gather_sources(x))
         result = edge_feature_attention(
             q,
             k,
@@ -122,6 +122,19 @@ class EdgeFeatureAttention(nn.Module):
         out, weights = result if isinstance(result, tuple) else (result, None)
         out = self.out(out.flatten(1))
         return out if weights is None else (out, weights)
+
+    def _queries_keys_and_values(
+        self, x: Tensor, source: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries [M, H, D] of x, keys and values [N, H, D] of the sources; by default x."""
+        if source is None:
+            q, k, v = self.qkv(x).unflatten(1, (3, self.num_heads, -1)).unbind(1)
+            return q, k, v
+        dim = x.shape[1]
+        q = linear_rows(x, self.qkv, slice(dim)).unflatten(1, (self.num_heads, -1))
+        kv = linear_rows(source, self.qkv, slice(dim, None))
+        k, v = kv.unflatten(1, (2, self.num_heads, -1)).unbind(1)
+        return q, k, v
 
     if TYPE_CHECKING:
         __call__ = forward
@@ -180,13 +193,32 @@ class NodeNorm(nn.BatchNorm1d):
     `torch.nn.BatchNorm1d` refuses a training batch of one row, such as a graph of one node.
     """
 
+    sum_over_ranks: Callable[[Tensor], Tensor] | None = None
+    """Sums a tensor over the processes whose nodes are normalised together, with gradients."""
+
     def forward(self, input: Tensor) -> Tensor:
         """Normalise [N, C]; in training by the statistics of its nodes if N > 1."""
+        if self.training and self.sum_over_ranks is not None:
+            return self._normalize_together(input, self.sum_over_ranks)
         if not self.training or len(input) > 1:
             return super().forward(input)
         return F.batch_norm(
             input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
         )
+
+    def _normalize_together(self, x: Tensor, reduce: Callable[[Tensor], Tensor]) -> Tensor:
+        """Normalise by statistics of the nodes of all processes, and update the running ones."""
+        total = reduce(torch.cat([x.sum(0), x.new_full((1,), len(x))]))
+        count = total[-1].detach()
+        mean = total[:-1] / count
+        variance = reduce((x - mean).square().sum(0)) / count
+        if self.running_mean is not None and self.running_var is not None:
+            with torch.no_grad():
+                momentum = self.momentum or 0.0
+                self.num_batches_tracked += 1
+                self.running_mean.lerp_(mean, momentum)
+                self.running_var.lerp_(variance * count / (count - 1), momentum)
+        return (x - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
 
 
 class HybridBlock(nn.Module):
@@ -240,8 +272,11 @@ class HybridBlock(nn.Module):
             options: of the attention.
         """
         features = {} if local_edge_attr is None else {"edge_attr": local_edge_attr}
-        h_local = self.norm1(x + self.dropout(self.local(x, local_edge_index, **features)))
-        h_global = self.norm2(x + self.dropout(self.attention(x, adjacency, **options)))
+        # Sources on other processes are fetched once for both.
+        source = adjacency.gather_sources(x)
+        nodes, sources = (x, ()) if source is None else ((source, x), (source,))
+        h_local = self.norm1(x + self.dropout(self.local(nodes, local_edge_index, **features)))
+        h_global = self.norm2(x + self.dropout(self.attention(x, adjacency, *sources, **options)))
         h = h_local + h_global
         return self.norm3(h + self.dropout(self.mlp(h)))
 

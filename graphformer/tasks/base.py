@@ -22,7 +22,13 @@ from torchmetrics import Metric
 
 from graphformer.batch_type import BatchLike
 from graphformer.data.loader import BatchLoader, is_padding, process_ranks
-from graphformer.distributed import data_parallel, full_tensors, shard_parameters
+from graphformer.distributed import (
+    Partitioned,
+    data_parallel,
+    full_tensors,
+    shard_parameters,
+    share_statistics,
+)
 from graphformer.patterns import Pattern
 from graphformer.tasks.finetuning import add_lora, freeze, layer_lr_factors, merge_lora
 from graphformer.tasks.metrics import update_uncounted
@@ -135,9 +141,14 @@ class Task(pl.LightningModule):
         self._is_padding = False
 
     def setup(self, stage: str) -> None:
-        """Load pretrained weights, if any, before those of a checkpoint to resume from."""
+        """Load pretrained weights, if any, before those of a checkpoint to resume from.
+
+        Batch normalisation of a graph that is divided among processes uses all of its nodes.
+        """
         if stage == "fit" and self.pretrained is not None:
             load_pretrained(self.network, self.pretrained)
+        if isinstance(self.adjacency, Partitioned):
+            share_statistics(self.network, data_parallel(self))
 
     def configure_model(self) -> None:
         """Add adapters, if any, and shard the parameters under Lightning's ModelParallelStrategy.

@@ -1,0 +1,83 @@
+"""`PartitionedGraph`, full-graph training on several processes, each with a part of the nodes."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from graphformer.batch_type import Batch
+from graphformer.data.base import DataModule
+from graphformer.data.graph.node_datasets import FullGraph
+from graphformer.data.loader import BatchLoader, BatchSampler
+from graphformer.distributed.mesh import DataParallel, data_parallel
+from graphformer.distributed.partition import divide_nodes, partition_graph
+from graphformer.nn.graph import NodeNorm
+from graphformer.patterns import Edges, Pattern
+
+
+class PartitionedGraph(DataModule):
+    """A graph whose nodes are divided among the processes of a distributed run.
+
+    Each process has the features of its own nodes and the edges into them; layers of attention
+    fetch the sources of other processes. Training and metrics equal those of one process, for
+    models of nodes with dot-product or additive attention, and GPS with the local layers "gin" and
+    "gat". The adjacency of the task is `Partitioned()`.
+
+    Args:
+        graph: the data set, read by each process at the start.
+        adjacency: pattern of the attention in the whole graph.
+    """
+
+    def __init__(self, graph: FullGraph, adjacency: Pattern = Edges()) -> None:
+        super().__init__()
+        self.source, self.adjacency = graph, adjacency
+        self._part: Batch | None = None
+
+    def prepare_data(self) -> None:
+        """Download missing files and compute encodings, in one process of a distributed run."""
+        self.source.prepare_data()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the graph, unless its part was made already."""
+        if self._part is None:
+            self.source.setup(stage)
+            self.num_features = self.source.num_features
+            self.num_classes = self.source.num_classes
+
+    def batches(self, split: str) -> BatchLoader:
+        """Return the part of this process, for any split; its masks mark the nodes of each.
+
+        Raises:
+            RuntimeError: before `setup`.
+        """
+        ranks = data_parallel(self)
+        if self._part is None:
+            if self.source.graph is None:
+                raise RuntimeError("PartitionedGraph has no graph yet; call setup() first")
+            self._part = self._make_part(self.source.graph, ranks)
+            self.source.graph = None  # only the part stays in memory
+        return BatchLoader(_OnePart(self._part, ranks.size), BatchSampler(ranks.size, 1))
+
+    def _make_part(self, graph: Data, ranks: DataParallel) -> Batch:
+        adjacency = self.adjacency(graph)
+        return partition_graph(graph, adjacency, divide_nodes(adjacency, ranks.size), ranks)
+
+
+class _OnePart:
+    """The part of this process, whichever of the parts is asked for."""
+
+    def __init__(self, part: Batch, count: int) -> None:
+        self.part, self.count = part, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: Tensor) -> Data:
+        return self.part
+
+
+def share_statistics(network: nn.Module, ranks: DataParallel) -> None:
+    """Let the batch normalisation of a network use the nodes of all ranks."""
+    for module in network.modules():
+        if isinstance(module, NodeNorm):
+            module.sum_over_ranks = ranks.sum_with_gradient if ranks.size > 1 else None
