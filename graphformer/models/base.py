@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
 from typing_extensions import Self
@@ -18,34 +17,6 @@ if TYPE_CHECKING:
 
 Patterns = Pattern | Sequence[Pattern]
 """One pattern for all layers, or one for each."""
-
-
-class Exporter(Protocol):
-    """Writes a model as a checkpoint folder; `graphformer.pretrained` attaches its own."""
-
-    def __call__(self, model: Any, path: str | os.PathLike[str], /) -> None:
-        """Write `model` to the folder `path`."""
-        ...
-
-
-class Exportable:
-    """A model that `from_pretrained` may make, and that can then be saved in the same format."""
-
-    exporter: Exporter | None = None
-    """Writes the model in the checkpoint's format."""
-
-    def save_pretrained(self, path: str | os.PathLike[str]) -> None:
-        """Write a folder in the format of `transformers`; see `graphformer.pretrained`.
-
-        Raises:
-            ValueError: when the model is not from a checkpoint.
-        """
-        if self.exporter is None:
-            raise ValueError(
-                "save_pretrained: got a model that is not from a checkpoint, expected one from "
-                "gf.from_pretrained; use torch.save(model.state_dict(), path) instead"
-            )
-        self.exporter(self, path)
 
 
 class NodeLayer(NamedTuple):

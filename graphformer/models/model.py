@@ -10,7 +10,8 @@ from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.deprecated import renamed_attribute, renamed_keywords
-from graphformer.models.base import AdjacencyModel, Exportable, Patterns
+from graphformer.models.base import AdjacencyModel, Patterns
+from graphformer.models.exportable import Exportable
 from graphformer.models.generation import RENAMED, GenerateOptions, Prompts, generate
 from graphformer.models.text.embed import EncodeOptions, encode
 from graphformer.nn import Transformer, weight_std

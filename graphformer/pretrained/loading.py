@@ -23,6 +23,7 @@ from graphformer.pretrained.config import Config, set_num_classes
 from graphformer.pretrained.families import FAMILIES, Family, Kind
 from graphformer.pretrained.gguf import GGUFFile
 from graphformer.pretrained.gguf_tokenizer import read_gguf_tokenizer
+from graphformer.pretrained.hub import download, is_hub_name
 from graphformer.pretrained.key_mapping import (
     ParameterMap,
     canonical_key,
@@ -73,6 +74,7 @@ def from_pretrained(
     num_classes: int | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str = "cpu",
+    revision: str | None = None,
 ) -> Model:
     """Return a model with the weights of a Hugging Face checkpoint.
 
@@ -81,15 +83,16 @@ def from_pretrained(
     their parameter, in the stored dtype by default; nothing is unpickled.
 
     Args:
-        source: a folder with config.json and safetensors, in shards or not, as
-            `huggingface_hub.snapshot_download` makes it; a GGUF file, which is dequantized to
-            float32 tensor by tensor; or a model of `transformers`.
+        source: a folder with config.json and safetensors, in shards or not; a GGUF file, which is
+            dequantized to float32 tensor by tensor; the name of a model of the Hub,
+            "organisation/name", which is downloaded; or a model of `transformers`.
         head: kind of head; that of the checkpoint by default. "none" returns nodes, "embedding" a
             vector per text. The weights of a head that the checkpoint lacks are initialized, and
             `model.newly_initialized` names them.
         num_classes: of a classification head; that of the checkpoint by default.
         dtype: of the weights; the stored one by default.
         device: of the weights.
+        revision: branch, tag or commit of a model of the Hub.
 
     Returns:
         A model in evaluation mode.
@@ -100,6 +103,8 @@ def from_pretrained(
         ValueError: when the architecture or one of its settings is not supported, or tensors are
             missing, unexpected, or have other shapes than the config implies; all are listed.
     """
+    if isinstance(source, str) and is_hub_name(source):
+        source = download(source, revision)
     folder = Path(source).expanduser() if isinstance(source, str | os.PathLike) else None
     gguf: GGUFFile | None = None
     if folder is None:

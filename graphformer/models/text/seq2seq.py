@@ -12,7 +12,7 @@ from typing_extensions import Unpack
 from graphformer.adjacency import complete
 from graphformer.data.batch import Batch, pack_tokens, source_batch
 from graphformer.deprecated import renamed_keywords
-from graphformer.models.base import Exportable
+from graphformer.models.exportable import Exportable
 from graphformer.models.generation import (
     RENAMED,
     EncoderOutput,

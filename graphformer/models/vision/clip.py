@@ -14,7 +14,7 @@ from graphformer.adjacency import Adjacency
 from graphformer.batch_type import Batch, BatchLike
 from graphformer.data.batch import pack_tokens, source_batch
 from graphformer.deprecated import renamed_keywords
-from graphformer.models.base import Exportable
+from graphformer.models.exportable import Exportable
 from graphformer.models.model import Model
 from graphformer.models.text.trunk import text_trunk
 from graphformer.models.vision.embedding import (
