@@ -22,12 +22,14 @@ class Run:
         data: after `setup`.
         seed: of all random draws of a report.
         max_batches: maximum number of batches that are read of each split; None for all.
+        group: the column or field by which the section on fairness groups the test samples.
     """
 
     task: Task
     data: DataModule
     seed: int = 0
     max_batches: int | None = None
+    group: str | None = None
     _outputs: dict[str, Outputs] = field(default_factory=dict, repr=False)
 
     def outputs(self, split: str) -> Outputs:

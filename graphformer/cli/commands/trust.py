@@ -14,7 +14,7 @@ from graphformer.cli.errors import UsageError
 if TYPE_CHECKING:
     from graphformer.trust import Report, Run
 
-SECTION_NAMES = ("calibration",)
+SECTION_NAMES = ("calibration", "consistency", "fairness", "leaks")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,7 +35,8 @@ def main(argv: Sequence[str]) -> int:
         ckpt = find_checkpoint(arguments.ckpt, "trust")
         task = restore_task(ckpt)
         data = restore_data(ckpt, arguments.config)
-        run = Run(task, data, seed=arguments.seed, max_batches=arguments.max_batches)
+        options = {"seed": arguments.seed, "max_batches": arguments.max_batches}
+        run = Run(task, data, group=arguments.group, **options)
         report = _report(run, ckpt, arguments.only)
         _write(report, Path(arguments.out))
         for section in report.sections:
@@ -88,6 +89,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--only", nargs="+", choices=SECTION_NAMES, default=SECTION_NAMES, help="the sections")
     add("--out", default="report", help="the folder to write")
     add("--max-batches", type=whole_number(1), help="maximum number of batches of each split")
+    add("--group", help="fairness: a column of the data, or a field of its batches")
     add("--seed", type=int, default=0, help="of all random draws")
     arguments = parser.parse_args(list(argv))
     if Path(arguments.out).is_file():

@@ -5,8 +5,20 @@ from collections.abc import Callable
 from graphformer.trust.report import Section
 from graphformer.trust.run import Run
 from graphformer.trust.sections.calibration import calibration_section
+from graphformer.trust.sections.consistency import consistency_section
+from graphformer.trust.sections.fairness import fairness_section
+from graphformer.trust.sections.leaks import leaks_section
 
 SECTIONS: dict[str, Callable[[Run], Section]] = {
     "calibration": calibration_section,
+    "consistency": consistency_section,
+    "fairness": fairness_section,
+    "leaks": leaks_section,
 }
-__all__ = ["SECTIONS", "calibration_section"]
+__all__ = [
+    "SECTIONS",
+    "calibration_section",
+    "consistency_section",
+    "fairness_section",
+    "leaks_section",
+]

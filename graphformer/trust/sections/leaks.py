@@ -1,0 +1,99 @@
+"""The section on leaks between the splits of the data."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from torch_geometric.data import Data
+
+from graphformer.data.base import SPLITS, DataModule
+from graphformer.trust.leaks import (
+    degrees_differ,
+    input_hash,
+    leaking_edges,
+    overlapping_masks,
+    sample_hashes,
+    shared_samples,
+)
+from graphformer.trust.report import Cell, Section, Table
+from graphformer.trust.run import Run
+
+NAME, TITLE = "leaks", "Data leaks"
+EXAMPLES = 10
+
+
+def leaks_section(run: Run) -> Section:
+    """Return duplicates across splits, and test answers that a graph contains."""
+    section = Section(NAME, TITLE)
+    graph = _single_graph(run.data)
+    if graph is None:
+        _add_duplicates(section, run.data)
+    else:
+        _add_graph(section, graph)
+    return section
+
+
+def _single_graph(data: DataModule) -> Data | None:
+    """Return the one graph that all splits share; None for data of several samples."""
+    dataset = data.batches("test").dataset
+    if len(dataset) != 1:
+        return None
+    graph = next(iter(data.batches("test")))
+    return graph if {"test_mask", "test_edge_label_index"} & set(graph.keys()) else None
+
+
+def _add_duplicates(section: Section, data: DataModule) -> None:
+    hashes: dict[str, list[str]] = {}
+    for split in SPLITS:
+        dataset = data.batches(split).dataset
+        if hasattr(dataset, "augmentation"):
+            dataset.augmentation = None
+        hashes[split] = sample_hashes(dataset)
+    rows: list[list[Cell]] = []
+    examples: list[list[Cell]] = []
+    for first, second in combinations(SPLITS, 2):
+        shared = shared_samples(hashes[first], hashes[second])
+        count = len(hashes[second])
+        rows.append([first, second, len(shared), count, len(shared) / count])
+        examples += [[first, i, second, j] for i, j in shared[:EXAMPLES]]
+        section.metrics[f"samples of {second} that {first} contains"] = float(len(shared))
+    section.notes.append(
+        "Two samples are duplicates if their nodes, edges and edge features are equal; labels, "
+        "positions and encodings are not compared. "
+        + ("No duplicate was found." if not examples else "Duplicates make test figures too good.")
+    )
+    columns = ["split", "and split", "duplicates", "samples of the second", "share"]
+    section.tables.append(Table("Duplicates across splits", columns, rows))
+    if examples:
+        columns = ["split", "sample", "split", "equal sample"]
+        section.tables.append(Table(f"First {EXAMPLES} of each", columns, examples))
+
+
+def _add_graph(section: Section, graph: Data) -> None:
+    """Add what one graph with split nodes or split edges leaks."""
+    counts: dict[str, int] = {}
+    if "test_edge_label_index" in graph:
+        counts |= leaking_edges(graph)
+    else:
+        counts |= {f"nodes of {pair}": n for pair, n in overlapping_masks(graph).items()}
+        counts |= _equal_nodes(graph)
+    if {"in_degree", "out_degree"} & set(graph.keys()):
+        counts["nodes whose degree is not that of edge_index"] = degrees_differ(graph)
+    section.metrics |= {name: float(count) for name, count in counts.items()}
+    found = [name for name, count in counts.items() if count]
+    section.notes.append(
+        "The splits are nodes or edges of one graph. "
+        + (f"Found: {', '.join(found)}." if found else "No leak was found.")
+    )
+    rows: list[list[Cell]] = [[name, count] for name, count in counts.items()]
+    section.tables.append(Table("Shared between splits", ["what", "count"], rows))
+
+
+def _equal_nodes(graph: Data) -> dict[str, int]:
+    """Return the number of test nodes that have the features of a training node."""
+    x = graph.x.to_dense()
+    splits = [
+        [input_hash(Data(x=row)) for row in x[graph[f"{split}_mask"]]]
+        for split in ("train", "test")
+    ]
+    return {"test nodes with the features of a training node": len(shared_samples(*splits))}
