@@ -78,7 +78,7 @@ def load_callable(text: str, option: str = "--toxicity") -> Callable[..., Any]:
     parser.add_argument("--called", type=Callable[[Sequence[Any]], Sequence[float]])
     try:
         parsed = parser.parse_object({"called": yaml.safe_load(text)})
-        found: Callable[..., Any] = parser.instantiate_classes(parsed).called
+        found: Callable[..., Any] = parser.instantiate(parsed).called
     except (ArgumentError, yaml.YAMLError) as error:
         raise UsageError(
             f"{option}: got {text!r}, expected the path of a function or class, or "

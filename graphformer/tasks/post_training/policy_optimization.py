@@ -89,7 +89,7 @@ class PolicyOptimization(Task):
         network: nn.Module,
         adjacency: Pattern = Causal(),
         *,
-        reward: Reward | list[Reward],
+        reward: list[Reward] | Reward,  # jsonargparse (4.53) cannot write a list that is second
         reward_weights: list[float] | None = None,
         method: Method = "rloo",
         group_size: int = 4,
