@@ -27,7 +27,18 @@ _ADJACENCY = [
     "window",
 ]
 _OPS = ["additive_attention", "attention"]
-_MODULES = ["adjacency", "data", "models", "nn", "ops", "patterns", "pretrained", "pyg", "tasks"]
+_MODULES = [
+    "adjacency",
+    "data",
+    "models",
+    "nn",
+    "ops",
+    "patterns",
+    "pretrained",
+    "pyg",
+    "tasks",
+    "trained",
+]
 _HOME = {
     **dict.fromkeys(_ADJACENCY, "graphformer.adjacency"),
     **dict.fromkeys(_OPS, "graphformer.ops"),
@@ -38,11 +49,23 @@ _HOME = {
     "from_pretrained": "graphformer.pretrained",
     "register_with_transformers": "graphformer.pretrained",
     "learn_adjacency": "graphformer.models.sparsify",
+    "load": "graphformer.trained",
 }
 __all__ = [*_HOME, *_MODULES, "__version__"]
 
 if TYPE_CHECKING:
-    from graphformer import adjacency, data, models, nn, ops, patterns, pretrained, pyg, tasks
+    from graphformer import (
+        adjacency,
+        data,
+        models,
+        nn,
+        ops,
+        patterns,
+        pretrained,
+        pyg,
+        tasks,
+        trained,
+    )
     from graphformer.adjacency import (
         Adjacency,
         as_adjacency,
@@ -62,6 +85,7 @@ if TYPE_CHECKING:
     from graphformer.patterns import AdjacencyLike
     from graphformer.pretrained import from_pretrained, register_with_transformers
     from graphformer.pyg import accelerate
+    from graphformer.trained import load
 
 
 def __getattr__(name: str) -> Any:

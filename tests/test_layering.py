@@ -13,10 +13,12 @@ import graphformer
 
 PACKAGE = Path(graphformer.__file__).parent
 LAYERS = {
-    "batch_type": 0, "deprecated": 0, "options": 0, "adjacency": 1, "patterns": 2, "ops": 2,
+    "batch_type": 0, "deprecated": 0, "options": 0, "recorded": 0,
+    "adjacency": 1, "patterns": 2, "ops": 2,
     "nn": 3, "data": 4, "distributed": 5,
     "pyg": 6, "models": 7, "pretrained": 8, "tasks": 9,
-    "trust": 10, "scaling": 10, "planning": 10, "export": 10, "cli": 11, "__main__": 12,
+    "trust": 10, "scaling": 10, "planning": 10, "export": 10, "cli": 11,
+    "trained": 12, "__main__": 12,
 }  # fmt: skip
 """Each layer may import itself, those of a smaller number, and nothing else."""
 ONE_CLASS = {("graphformer.adjacency.base", "graphformer.adjacency.csr")}

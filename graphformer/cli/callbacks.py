@@ -14,8 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 
 from graphformer.data.loader import BatchLoader, process_ranks
-
-CONFIG_KEY = "graphformer_config"
+from graphformer.tasks.stored_settings import CONFIG_KEY
 
 
 class StoreConfig(Callback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, NamedTuple
@@ -10,9 +11,9 @@ import torch
 import yaml
 from torch import nn
 
-from graphformer.cli.callbacks import CONFIG_KEY
 from graphformer.cli.config.arguments import find_checkpoint
 from graphformer.cli.config.imports import check_imports
+from graphformer.cli.config.messages import describe_error
 from graphformer.cli.config.parser import Parser
 from graphformer.cli.config.renamed import report_renamed
 from graphformer.cli.config.yaml_limits import check_yaml
@@ -25,6 +26,7 @@ from graphformer.patterns import Pattern
 from graphformer.pretrained import from_pretrained
 from graphformer.tasks import Task
 from graphformer.tasks.classification import TEMPERATURE_KEY
+from graphformer.tasks.stored_settings import CONFIG_KEY, NOT_STORED
 from graphformer.tasks.warm_start import is_hf_folder
 
 _OF_MODEL = ("seed_everything", "model", "data")
@@ -49,7 +51,7 @@ def stored_config(path: Path, *, whole: bool) -> str:
     """
     checkpoint = _load(path, mmap=True)  # the weights are not read
     if CONFIG_KEY not in checkpoint:
-        raise UsageError(f"{path} contains no settings: it was not written by `graphformer fit`")
+        raise UsageError(f"{path} contains no settings: no task of graphformer wrote it")
     text = str(checkpoint[CONFIG_KEY])
     config = _read_settings(text, path)
     kept = config if whole else {key: config[key] for key in _OF_MODEL}
@@ -66,6 +68,9 @@ def _read_settings(text: str, path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: got settings that are not plain YAML: {line}") from error
     if not isinstance(config, dict) or not config.keys() >= {*_OF_MODEL}:
         raise UsageError(f"{path}: got settings without {' or '.join(_OF_MODEL)}")
+    not_stored = config.pop("not_stored", None) or []
+    if not_stored:
+        raise UsageError(f"{path}: {not_stored[0]}: {NOT_STORED}")
     check_imports(config, path)
     data = config["data"] if isinstance(config["data"], dict) else {}
     defaults = _OF_EARLIER_RELEASES.get(str(data.get("class_path")).rpartition(".")[2], {})
@@ -125,7 +130,10 @@ def restore_task(path: Path) -> Task:
     settings = yaml.safe_load(stored_config(path, whole=False))["model"]
     parser = Parser()
     parser.add_subclass_arguments(Task, "model")
-    parsed = parser.parse_object({"model": settings})
+    try:
+        parsed = parser.parse_object({"model": settings})
+    except argparse.ArgumentError as error:
+        raise UsageError(describe_error(str(error), [])) from error
     report_renamed()
     task: Task = parser.instantiate_classes(parsed).model
     task.configure_model()

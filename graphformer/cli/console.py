@@ -1,25 +1,18 @@
-"""Output of the commands: filtered messages, tables of metrics, prediction files."""
+"""Output of the commands: filtered messages, tables of metrics."""
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
 from rich.table import Table
 from torch import nn
-
-from graphformer.cli.errors import UsageError
-from graphformer.cli.run_dir import atomic_file, save_tensors
 
 # Advertisements, and messages that repeat what the tables show.
 _HIDDEN_LINES = (
@@ -95,41 +88,3 @@ class PrintResult(Callback):
         if self.folder is not None and (self.folder / "checkpoints").is_dir():
             names = sorted(file.name for file in (self.folder / "checkpoints").glob("*.ckpt"))
             print(f"checkpoints: {self.folder / 'checkpoints'} ({', '.join(names)})", flush=True)
-
-
-def check_format(path: Path) -> None:
-    """Refuse the name of a prediction file that cannot be written.
-
-    Raises:
-        UsageError: when the suffix is unknown or the folder does not exist.
-    """
-    if path.suffix not in (".pt", ".csv"):
-        raise UsageError(f"--output {path}: expected a name that ends in .pt or .csv")
-    if not path.parent.is_dir():
-        raise UsageError(f"--output {path}: there is no folder {path.parent}")
-
-
-def write_predictions(
-    outputs: Sequence[Any], path: Path, names: Sequence[str] | None = None
-) -> None:
-    """Write outputs [rows, K] to a .pt or .csv file, atomically.
-
-    Args:
-        outputs: of each batch.
-        path: of the file.
-        names: of the samples, which a .csv file has in its first column if there is one per row.
-    """
-    rows = torch.cat([output.detach().cpu().float() for output in outputs])
-    table: list[list[Any]] = []
-    if path.suffix == ".csv":
-        table = rows.flatten(1).tolist()
-        if names is not None and len(names) == len(table):
-            table = [[name, *row] for name, row in zip(names, table, strict=True)]
-    with atomic_file(path) as file:
-        if path.suffix == ".pt":
-            save_tensors(rows, file)
-        else:
-            text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-            csv.writer(text, lineterminator="\n").writerows(table)
-            text.detach()
-    print(f"wrote {rows.shape[0]} rows to {path}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -18,17 +18,29 @@ Key = tuple[int, int]
 """Loader and index of a sample."""
 
 
+class Rows(NamedTuple):
+    """The output of a sample.
+
+    Attributes:
+        output: [rows, K]; a row for the sample, or for each of its nodes.
+        nodes: numbers of the nodes, where they are a part of the sample's.
+    """
+
+    output: Tensor
+    nodes: Tensor | None = None
+
+
 class GatherPredictions(Callback):
     """Collects the outputs of all processes, each sample once, in the order of the data.
 
     Args:
-        write: called with the outputs in the first process, at the end.
+        write: called with the rows of each sample in the first process, at the end.
+        split: whose nodes are kept where a batch has split nodes; "all" for all nodes.
     """
 
-    def __init__(self, write: Callable[[list[Tensor]], None]) -> None:
-        self.write = write
-        self._rows: list[Tensor] = []
-        self._by_sample: list[tuple[Key, Tensor]] = []
+    def __init__(self, write: Callable[[list[Rows]], None], split: str = "all") -> None:
+        self.write, self.split = write, split
+        self._by_sample: list[tuple[Key, Rows]] = []
         self._indices: dict[int, Iterator[Tensor]] = {}
 
     def on_predict_batch_end(
@@ -42,8 +54,10 @@ class GatherPredictions(Callback):
     ) -> None:
         """Keep the rows of each sample of the batch."""
         output = outputs.detach().cpu()
-        if trainer.world_size == 1:
-            self._rows.append(output)
+        mask = getattr(batch, f"{self.split}_mask", None)
+        if mask is not None and len(mask) == len(output):
+            nodes = mask.cpu().nonzero()[:, 0]
+            self._by_sample.append(((dataloader_idx, batch_idx), Rows(output[nodes], nodes)))
             return
         if dataloader_idx not in self._indices:
             loader = tree_leaves(trainer.predict_dataloaders)[dataloader_idx]
@@ -52,16 +66,15 @@ class GatherPredictions(Callback):
         parts = split_rows(output, batch, len(samples))
         # Rows that cannot be assigned to samples stay together, at the first sample.
         for sample, part in zip(samples if len(parts) > 1 else samples[:1], parts, strict=True):
-            self._by_sample.append(((dataloader_idx, sample), part))
+            self._by_sample.append(((dataloader_idx, sample), Rows(part)))
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Collect the rows of all processes and write them."""
+        gathered: list[Any] = [self._by_sample] * trainer.world_size
         if trainer.world_size > 1:
-            gathered: list[Any] = [None] * trainer.world_size
             torch.distributed.all_gather_object(gathered, self._by_sample)
-            self._rows = in_data_order(gathered)
         if trainer.is_global_zero:
-            self.write(self._rows)
+            self.write(in_data_order(gathered))
 
 
 def split_rows(output: Tensor, batch: BatchLike, samples: int) -> list[Tensor]:
@@ -76,7 +89,7 @@ def split_rows(output: Tensor, batch: BatchLike, samples: int) -> list[Tensor]:
     return [output]
 
 
-def in_data_order(gathered: list[list[tuple[Key, Tensor]]]) -> list[Tensor]:
+def in_data_order(gathered: list[list[tuple[Key, Rows]]]) -> list[Rows]:
     """Return the rows of all samples by loader and index, without those of a repeated sample."""
     rows = {key: part for process in reversed(gathered) for key, part in process}
     return [rows[key] for key in sorted(rows)]

@@ -59,12 +59,7 @@ def restore_data(
     Raises:
         UsageError: when the file has no data, or the data has no `label_fraction`.
     """
-    parser = Parser()
-    parser.add_subclass_arguments(pl.LightningDataModule, "data", fail_untyped=False)
-    try:
-        parsed = parser.parse_object({"data": _data_settings(ckpt, config)})
-    except argparse.ArgumentError as error:
-        raise UsageError(describe_error(str(error), [])) from error
+    parser, parsed = _parse_data(_data_settings(ckpt, config))
     if label_fraction is not None:
         path = parsed.data.class_path
         if "label_fraction" not in inspect.signature(import_object(path)).parameters:
@@ -75,6 +70,34 @@ def restore_data(
     module.prepare_data()
     module.setup("test")
     return module
+
+
+def restore_unread_data(ckpt: Path) -> Any:
+    """Return the data module of a checkpoint with the state it had, before `setup`.
+
+    Raises:
+        UsageError: when the settings of the checkpoint have no data.
+    """
+    settings = _data_settings(ckpt, None)
+    if settings is None:
+        raise UsageError(f"{ckpt}: got no settings of data; pass data as it was in training")
+    parser, parsed = _parse_data(settings)
+    module = parser.instantiate_classes(parsed).data
+    checkpoint = torch.load(ckpt, map_location="cpu", weights_only=True, mmap=True)
+    state = checkpoint.get(type(module).__qualname__)
+    if state is not None:
+        module.load_state_dict(state)
+    return module
+
+
+def _parse_data(settings: Any) -> tuple[Parser, Any]:
+    """Return a parser of data modules, and what it makes of settings."""
+    parser = Parser()
+    parser.add_subclass_arguments(pl.LightningDataModule, "data", fail_untyped=False)
+    try:
+        return parser, parser.parse_object({"data": settings})
+    except argparse.ArgumentError as error:
+        raise UsageError(describe_error(str(error), [])) from error
 
 
 def _restore_state(module: Any, ckpt: Path, *, statistics_only: bool) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 
+from graphformer.batch_type import BatchLike
 from graphformer.data.loader import BatchLoader, process_ranks
 
 SPLITS = ("train", "val", "test")
@@ -24,11 +26,29 @@ class DataModule(pl.LightningDataModule, ABC):
             argument that selects one of `num_folds`; else None.
     """
 
+    predict_split = "test"
+    """The split whose batches `predict` uses."""
     fold_setting: ClassVar[str | None] = None
 
     @abstractmethod
     def batches(self, split: str) -> BatchLoader:
         """Return the batches of "train" (shuffled), "val" or "test"."""
+
+    def pack(self, inputs: Sequence[Any]) -> BatchLike:
+        """Return new inputs as a batch, prepared as those of training are, without labels.
+
+        This works before `setup`, if the state of a checkpoint is loaded.
+
+        Args:
+            inputs: texts, images or graphs, as the data module has them.
+
+        Raises:
+            TypeError: when the data module has no inputs that can be prepared one by one.
+        """
+        raise TypeError(
+            f"inputs: got data of {type(self).__name__}, which does not prepare new inputs; pass "
+            "batches to the network itself"
+        )
 
     def train_dataloader(self) -> BatchLoader:
         """Return the batches of the training split."""
@@ -43,8 +63,13 @@ class DataModule(pl.LightningDataModule, ABC):
         return self._shard(self.batches("test"))
 
     def predict_dataloader(self) -> BatchLoader:
-        """Return the batches to predict, those of the test split."""
-        return self._shard(self.batches("test"))
+        """Return the batches to predict, those of `predict_split`."""
+        return self._shard(self.batches(self.predict_split))
+
+    def __str__(self) -> str:
+        """Return the class and its settings; Lightning's needs a `len` of each batch's data set."""
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.hparams.items())
+        return f"{type(self).__name__}({settings})"
 
     def _shard(self, loader: BatchLoader) -> BatchLoader:
         """Give a loader the share of this rank."""

@@ -55,7 +55,7 @@ def save_pattern(pattern: Pattern, path: str | os.PathLike[str]) -> None:
     Raises:
         TypeError: when a pattern is of a class that is not in `graphformer.patterns`.
     """
-    Path(path).write_text(json.dumps(_to_config(pattern)) + "\n", encoding="utf-8")
+    Path(path).write_text(json.dumps(pattern_config(pattern)) + "\n", encoding="utf-8")
 
 
 def load_pattern(path: str | os.PathLike[str]) -> Pattern:
@@ -72,7 +72,7 @@ def load_pattern(path: str | os.PathLike[str]) -> Pattern:
             "save_pattern"
         )
     try:
-        return _from_config(json.loads(file.read_text(encoding="utf-8")))
+        return pattern_from_config(json.loads(file.read_text(encoding="utf-8")))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"path: got {os.fspath(path)!r}, expected a file with a pattern ({error}); write it "
@@ -96,7 +96,7 @@ def _pattern_classes() -> dict[str, Callable[..., Pattern]]:
     }
 
 
-def _to_config(pattern: Pattern) -> dict[str, Any]:
+def pattern_config(pattern: Pattern) -> dict[str, Any]:
     """The `class_path` and `init_args` of a pattern, recursively."""
     name = type(pattern).__name__
     if _pattern_classes().get(name) is not type(pattern):
@@ -105,16 +105,16 @@ def _to_config(pattern: Pattern) -> dict[str, Any]:
         )
     settings = {field.name: getattr(pattern, field.name) for field in fields(pattern)}
     if "patterns" in settings:
-        settings["patterns"] = [_to_config(part) for part in settings["patterns"]]
+        settings["patterns"] = [pattern_config(part) for part in settings["patterns"]]
     return {"class_path": name, "init_args": settings}
 
 
-def _from_config(config: dict[str, Any]) -> Pattern:
+def pattern_from_config(config: dict[str, Any]) -> Pattern:
     """The pattern of `class_path` and `init_args`."""
     name = str(config["class_path"]).rpartition(".")[2]
     settings = dict(config.get("init_args") or {})
     if name not in _pattern_classes():
         raise ValueError(f"class_path: got {name!r}, expected a pattern; see graphformer.patterns")
     if "patterns" in settings:
-        settings["patterns"] = tuple(_from_config(part) for part in settings["patterns"])
+        settings["patterns"] = tuple(pattern_from_config(part) for part in settings["patterns"])
     return _pattern_classes()[name](**settings)

@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils._pytree import tree_leaves
 from torch_geometric.data import Data
 from torchmetrics import Metric
+from typing_extensions import Self
 
 from graphformer.batch_type import BatchLike
 from graphformer.data.loader import BatchLoader, is_padding, process_ranks
@@ -33,6 +34,12 @@ from graphformer.patterns import Pattern
 from graphformer.tasks.finetuning import add_lora, freeze, layer_lr_factors, merge_lora
 from graphformer.tasks.metrics import update_uncounted
 from graphformer.tasks.optimization import follow_lr, lr_factor, make_optimizer
+from graphformer.tasks.stored_settings import (
+    CONFIG_KEY,
+    constructor_arguments,
+    keep_call,
+    settings_text,
+)
 from graphformer.tasks.warm_start import load_pretrained
 
 if TYPE_CHECKING:
@@ -139,6 +146,36 @@ class Task(pl.LightningModule):
         self._adapter: tuple[Any, ...] = ()  # in a tuple, so that it is not a submodule
         self._label_counts: list[Tensor] = []
         self._is_padding = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let constructors keep their arguments, which checkpoints contain."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = keep_call(cls.__init__)  # type: ignore[method-assign]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the settings of the task and its data, unless `graphformer fit` has added its own."""
+        if CONFIG_KEY not in checkpoint:
+            data: Any = None if self._trainer is None else getattr(self.trainer, "datamodule", None)
+            checkpoint[CONFIG_KEY] = settings_text(self, data)
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # Lightning's is a descriptor
+        cls, checkpoint_path: str | os.PathLike[str], **changed: Any
+    ) -> Self:
+        """Return the task of a checkpoint with its weights.
+
+        Args:
+            checkpoint_path: the file.
+            changed: arguments of Lightning's `load_from_checkpoint`, such as `map_location`; and of
+                the constructor, which replace the stored ones.
+
+        Raises:
+            ValueError: when the network or another argument is neither stored nor given.
+        """
+        stored = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
+        arguments = constructor_arguments(stored.get(CONFIG_KEY, ""), changed)
+        return super().load_from_checkpoint(checkpoint_path, **{**arguments, **changed})
 
     def setup(self, stage: str) -> None:
         """Load pretrained weights, if any, before those of a checkpoint to resume from.

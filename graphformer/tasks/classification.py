@@ -88,7 +88,8 @@ class Classification(Task):
         return logits if self.temperature == 1.0 else logits / self.temperature
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the temperature, if one was fitted."""
+        """Store the settings, and the temperature if one was fitted."""
+        super().on_save_checkpoint(checkpoint)
         if self.temperature != 1.0:
             checkpoint[TEMPERATURE_KEY] = self.temperature
 

@@ -11,7 +11,7 @@ import torch
 from helpers.runs import Run
 from torch_geometric.data import Data
 
-from graphformer.cli.predictions import in_data_order, split_rows
+from graphformer.cli.predictions import Rows, in_data_order, split_rows
 
 
 def test_rows_are_split_by_sample_or_by_node() -> None:
@@ -27,10 +27,13 @@ def test_rows_are_split_by_sample_or_by_node() -> None:
 
 
 def test_processes_are_merged_in_order_and_repeated_samples_dropped() -> None:
-    first = [((0, 0), torch.tensor([0.0])), ((0, 2), torch.tensor([2.0])), ((1, 0), torch.ones(1))]
-    second = [((0, 1), torch.tensor([1.0])), ((0, 2), torch.tensor([2.0]))]
+    def one(loader: int, sample: int, value: float) -> tuple[tuple[int, int], Rows]:
+        return (loader, sample), Rows(torch.tensor([value]))
+
+    first = [one(0, 0, 0.0), one(0, 2, 2.0), one(1, 0, 1.0)]
+    second = [one(0, 1, 1.0), one(0, 2, 2.0)]
     rows = in_data_order([first, second])
-    assert torch.cat(rows).tolist() == [0, 1, 2, 1]
+    assert torch.cat([part.output for part in rows]).tolist() == [0, 1, 2, 1]
 
 
 @pytest.mark.slow

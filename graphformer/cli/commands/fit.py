@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -38,6 +35,7 @@ from graphformer.cli.config.renamed import report_renamed
 from graphformer.cli.config.sizes import fill_sizes
 from graphformer.cli.errors import UsageError, argument_errors, plain_errors
 from graphformer.cli.plots.tensorboard import LogFigures
+from graphformer.cli.prediction_files import check_format, write_predictions
 from graphformer.cli.predictions import GatherPredictions
 from graphformer.cli.run_dir import (
     AtomicCheckpointIO,
@@ -46,17 +44,17 @@ from graphformer.cli.run_dir import (
     make_run_folder,
     removed_if_unused,
 )
-from graphformer.data import ImageFolder
+from graphformer.data.base import DataModule
+from graphformer.data.graph.node_datasets import FullGraph
+from graphformer.data.vision.base import ScaledImages
 from graphformer.tasks import Task
 
-# Lightning calls deprecated functions of jsonargparse.
-os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 DEFAULT_SEED = 42
 _SHORT_FORMS = (
     "also: --adjacency NAME and --adjacency.SETTING, short for --model.adjacency; --trust MODULE; "
     "fit --folds N --seeds N --jobs N, for many runs"
 )
-_NOT_STORED = ("config", "ckpt", "output", "reset")
+_NOT_STORED = ("config", "ckpt", "output", "reset", "split")
 
 
 class CLI(LightningCLI):
@@ -104,7 +102,14 @@ class CLI(LightningCLI):
             help="fit --ckpt: take the learning rate and its schedule from the command line",
         )
         parser.add_argument(
-            "--output", type=str, default="predictions.pt", help="predict: a .pt or .csv file"
+            "--output", type=str, default="predictions.csv",
+            help="predict: a .csv, .parquet or .jsonl file, or .pt for the network's outputs",
+        )  # fmt: skip
+        parser.add_argument(
+            "--split",
+            type=Literal["train", "val", "test", "all"],
+            default="test",
+            help="predict: the split; all for all nodes of one graph",
         )
         parser.set_defaults({"trainer.default_root_dir": "runs"})
         parser.epilog = _SHORT_FORMS
@@ -112,8 +117,9 @@ class CLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the checkpoint's settings, overridden by those of the command line."""
         name = self.command.name
-        if name != "predict" and "--output" in self.command.arguments:
-            raise UsageError(f"--output: got it with {name}, expected it with predict; drop it")
+        for option in ("--output", "--split"):
+            if name != "predict" and option in self.command.arguments:
+                raise UsageError(f"{option}: got it with {name}, expected it with predict; drop it")
         try:
             self.config = parser.parse_args([name, *self.stored, *self.command.arguments])
             if name == "fit" and self.ckpt is not None:
@@ -207,11 +213,12 @@ class CLI(LightningCLI):
         self._evaluate(self.trainer.test, model, datamodule)
 
     def predict(self, model: Task, datamodule: pl.LightningDataModule) -> None:
-        """Write the network's outputs for the test split."""
-        path = Path(self.config.predict.output)
-        console.check_format(path)
+        """Write predictions for a split, by default the test split."""
+        path, split = Path(self.config.predict.output), self.config.predict.split
+        check_format(path)
+        _choose_split(datamodule, split)
         # The process that predicts writes the file, because `ddp_spawn` predicts in others.
-        write = GatherPredictions(partial(_write_predictions, datamodule, path))
+        write = GatherPredictions(partial(write_predictions, model, datamodule, path), split)
         self.trainer.callbacks.append(write)  # type: ignore[attr-defined]
         self.trainer.predict(
             model,
@@ -284,12 +291,21 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _write_predictions(
-    data: pl.LightningDataModule, path: Path, outputs: Sequence[torch.Tensor]
-) -> None:
-    """Write the outputs for the test split, with the names of its samples if they have some."""
-    names = data.sample_names("test") if isinstance(data, ImageFolder) else None
-    console.write_predictions(outputs, path, names)
+def _choose_split(data: pl.LightningDataModule, split: str) -> None:
+    """Set the split to predict; batches of one graph contain the nodes of all splits.
+
+    Raises:
+        UsageError: for all samples of data whose splits are other samples.
+    """
+    if split == "all" and not isinstance(data, FullGraph):
+        raise UsageError(
+            f"--split: got all with {type(data).__name__}, expected train, val or test; all is for "
+            "the nodes of one graph"
+        )
+    if isinstance(data, DataModule) and split not in ("all", "test"):
+        data.predict_split = split
+    if isinstance(data, ScaledImages):
+        data.augmentation = None  # of training images
 
 
 def _flat(config: Any) -> dict[str, Any]:

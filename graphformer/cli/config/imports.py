@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,16 @@ def name_modules(arguments: Sequence[str]) -> list[str]:
     dotted = [path for path in (*values, *paths) if _is_dotted(path)]
     _named.set(tuple(path.partition(".")[0] for path in (*trusted, *dotted)))
     return rest
+
+
+@contextmanager
+def trusted(modules: Sequence[str]) -> Iterator[None]:
+    """Allow the settings of checkpoints to import these modules, as `--trust MODULE` does."""
+    token = _named.set((*_named.get(), *modules))
+    try:
+        yield
+    finally:
+        _named.reset(token)
 
 
 def check_imports(settings: Any, source: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -12,6 +13,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 from graphformer import data as data_modules
 from graphformer.cli.config.renamed import rename_option, upgrade
 
+# Lightning calls deprecated functions of jsonargparse.
+os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 data_modules.import_all()  # the parser finds data modules by name among imported subclasses
 
 SIZES = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch_geometric.utils.smiles import e_map, x_map
 
 from graphformer.data.base import DataModule, run_seed
 from graphformer.data.checks import check_finite, one_of
-from graphformer.data.graph.encodings import add_encodings
+from graphformer.data.graph.encodings import add_encodings, union_with_encodings
 from graphformer.data.graph.labels import count_classes
 from graphformer.data.graph.pyg_cache import collection_root, load_pyg
 from graphformer.data.graph.tu_format import check_tu_files
@@ -145,6 +146,10 @@ class GraphBatches(DataModule):
                 ]
             )
 
+    def pack(self, inputs: Sequence[Data]) -> Data:
+        """Return graphs with the encodings of training, as one batch."""
+        return union_with_encodings(inputs, self.encodings)
+
     @renamed_keywords(part="split")
     def batches(self, split: str) -> BatchLoader:
         """Return the batches of a split, shuffled for training.
@@ -223,6 +228,19 @@ class TUDataset(GraphBatches):
         if self.scale is not None and self.num_attributes:
             splits = [dataset.graphs for dataset in self._splits.values()]
             scale_columns(splits, self.num_attributes, self.scale)
+
+    def pack(self, inputs: Sequence[Data]) -> Data:
+        """Return graphs with the encodings of training, as one batch.
+
+        Raises:
+            ValueError: with `scale`, whose statistics are not part of a checkpoint.
+        """
+        if self.scale is not None:
+            raise ValueError(
+                f"scale: got {self.scale!r}, expected None for new graphs, because checkpoints do "
+                "not have its statistics; scale the attributes before training"
+            )
+        return super().pack(inputs)
 
     def read(self) -> list[Data]:
         """Return the graphs of the collection, in the order of the raw files."""

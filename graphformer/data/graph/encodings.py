@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.transforms import BaseTransform
 
 from graphformer.data.graph.encoding_cache import cached_fields
@@ -190,6 +190,25 @@ def make_transforms(encodings: Sequence[str] | None) -> list[BaseTransform]:
     if "virtual_node" in numbers:
         transforms["virtual_node"] = AddVirtualNode()
     return list(transforms.values())
+
+
+def union_with_encodings(graphs: Sequence[Data], encodings: Sequence[str] | None) -> Data:
+    """Return the disjoint union of graphs with encodings, as PyG's `Batch`; a single one as it is.
+
+    Args:
+        graphs: one or more, each a `Data`; not changed.
+        encodings: names, see `parse_encodings`.
+
+    Raises:
+        ValueError: when there are no graphs, and as `add_encodings`.
+    """
+    if not graphs:
+        raise ValueError("graphs: got none, expected one or more")
+    encoded = add_encodings(graphs, encodings)
+    if len(encoded) > 1:
+        return Batch.from_data_list(encoded)
+    encoded[0].lengths = (encoded[0].num_nodes,)
+    return encoded[0]
 
 
 def add_encodings(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from torch_geometric.utils import to_undirected
 
 from graphformer.data.base import DataModule
 from graphformer.data.checks import check_finite, one_of
-from graphformer.data.graph.encodings import add_encodings
+from graphformer.data.graph.encodings import add_encodings, union_with_encodings
 from graphformer.data.graph.labels import count_classes
 from graphformer.data.graph.pyg_cache import collection_root, load_pyg
 from graphformer.data.graph.sparse_features import SparseFeatures
@@ -43,6 +45,14 @@ class FullGraph(DataModule):
     @abstractmethod
     def read(self) -> Data:
         """Return the graph: x, edge_index, y, and the masks of the three splits."""
+
+    def transform(self, graph: Data) -> Data:
+        """Return a graph with its features as the model reads them; the graph itself by default."""
+        return graph
+
+    def pack(self, inputs: Sequence[Data]) -> Data:
+        """Return graphs with the features and encodings of training, as one batch."""
+        return union_with_encodings([self.transform(graph) for graph in inputs], self.encodings)
 
     def setup(self, stage: str | None = None) -> None:
         """Read and check the graph, and add encodings, once."""
@@ -132,10 +142,14 @@ class Planetoid(FullGraph):
         data = load_pyg(
             datasets.Planetoid, root, self.dataset, files, name=self.dataset, split=self.split
         )[0]
-        data = NormalizeFeatures()(data) if self.normalize_features else data
+        return self.transform(data)
+
+    def transform(self, graph: Data) -> Data:
+        """Return a graph with normalized and sparse features, where these are asked for."""
+        graph = NormalizeFeatures()(graph) if self.normalize_features else copy(graph)
         if self.sparse:
-            data.x = SparseFeatures(data.x)
-        return data
+            graph.x = SparseFeatures(graph.x)
+        return graph
 
 
 class HeterophilousGraph(FullGraph):
@@ -192,7 +206,11 @@ class HeterophilousGraph(FullGraph):
         )[0]
         for mask in ("train_mask", "val_mask", "test_mask"):
             data[mask] = data[mask][:, self.split].contiguous()
-        return NormalizeFeatures()(data) if self.normalize_features else data
+        return self.transform(data)
+
+    def transform(self, graph: Data) -> Data:
+        """Return a graph with normalized features, if these are asked for."""
+        return NormalizeFeatures()(graph) if self.normalize_features else graph
 
 
 class DigitsGraph(FullGraph):

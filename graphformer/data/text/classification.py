@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
 
+from graphformer.data.batch import Batch, pack_tokens
 from graphformer.data.io.tabular import decode, find_file, read_text_pairs
 from graphformer.data.io.text_files import find_sources, open_archives
 from graphformer.data.ragged import Ragged
@@ -100,6 +101,10 @@ class LabelledText(TokenizedFiles[Sample], LabelledData):
         rows = self._token_ids(self.need_tokenizer(), texts)
         self.check_tokens(split, rows, texts)
         return Ragged(rows, None if self.label is None else self._class_numbers(split))
+
+    def pack(self, inputs: Sequence[str]) -> Batch:
+        """Return texts as a batch of token ids."""
+        return pack_tokens(self._token_ids(self.need_tokenizer(), list(inputs)))
 
     def _class_numbers(self, split: str) -> list[int]:
         numbers = {label: i for i, label in enumerate(self.labels)}

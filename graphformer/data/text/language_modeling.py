@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from graphformer.data.base import SPLITS
+from graphformer.data.batch import Batch, pack_tokens
 from graphformer.data.io.text_files import (
     DocumentUnit,
     TextSource,
@@ -121,6 +122,10 @@ class TextBlocks(TokenizedData):
             characters, size = characters - count * one[0], size - count * one[1]
         predicted = max(1, len(stream.tokens) - len(firsts))
         return characters / predicted, size / predicted
+
+    def pack(self, inputs: Sequence[str]) -> Batch:
+        """Return texts as a batch of token ids, without the end token of a document."""
+        return pack_tokens([self.need_tokenizer().encode_prompt(text) for text in inputs])
 
     @renamed_keywords(part="split")
     def batches(self, split: str) -> BatchLoader:

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from graphformer.batch_type import Batch
 from graphformer.data.base import DataModule
 from graphformer.data.checks import check_channels, check_patch_size, check_split
 from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.data.vision.augment import Augmentation
+from graphformer.data.vision.files import as_pixels
 from graphformer.data.vision.samples import ImageSamples, common_size, select_images
 from graphformer.data.vision.statistics import denormalize, pixel_statistics
 from graphformer.deprecated import renamed_keywords
@@ -74,6 +76,34 @@ class ScaledImages(DataModule):
         """Return images of a split as samples, augmented if they are of "train"."""
         augmentation = self.augmentation if split == "train" else None
         return ImageSamples(images, labels, self.patch_size, self.mean, self.std, augmentation)
+
+    def pack(self, inputs: Sequence[Any]) -> Batch:
+        """Return images as a batch of patches, resized or cropped and scaled as in training.
+
+        Args:
+            inputs: paths, Pillow images, or arrays [C, height, width] with the pixel values of the
+                training images.
+
+        Raises:
+            RuntimeError: before `setup`, without a checkpoint's state.
+            ValueError: when a file cannot be read, or an image is smaller than a patch.
+        """
+        if not len(self.mean):
+            raise RuntimeError(f"{type(self).__name__} has no statistics yet; call setup() first")
+        images = [
+            as_pixels(
+                image,
+                channels=len(self.mean),
+                size=getattr(self, "size", None),
+                multiple=self.patch_size,
+                max_value=self.max_value,
+            )
+            for image in inputs
+        ]
+        samples = self.scaled_samples("test", images, torch.zeros(len(images)))
+        batch = samples[torch.arange(len(images))]
+        del batch.y
+        return batch
 
     def pixels(self, x: Tensor) -> Tensor:
         """Return patches of a batch, [..., C * patch_size**2], as pixel values from 0 to 1."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -71,15 +72,7 @@ class ImageFiles(Sequence[Tensor]):
 
     def __getitem__(self, i: Any) -> Any:
         pixels = read_image(self.files[i], self.channels, self.size)
-        height, width = (side // self.multiple * self.multiple for side in pixels.shape[1:])
-        if not height or not width:
-            raise ValueError(
-                f"{self.files[i]}: got {pixels.shape[1]} x {pixels.shape[2]} pixels, expected at "
-                f"least a patch of {self.multiple} x {self.multiple}; remove it, set size, or set "
-                "skip_corrupt"
-            )
-        top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
-        return torch.from_numpy(pixels[:, top : top + height, left : left + width].copy())
+        return _cropped(pixels, self.multiple, str(self.files[i]))
 
     def readable(self) -> list[int]:
         """Return the indices of the files that can be read and are not too small; reads them all.
@@ -103,14 +96,61 @@ class ImageFiles(Sequence[Tensor]):
         return good
 
 
-def read_image(file: Path, channels: int, size: tuple[int, int] | None = None) -> np.ndarray:
+def as_pixels(
+    image: Any,
+    *,
+    channels: int,
+    size: tuple[int, int] | None,
+    multiple: int,
+    max_value: float = 255.0,
+) -> Tensor:
+    """Return an image as pixels [C, height, width].
+
+    Args:
+        image: a path or an image of Pillow, whose pixels become 0 to `max_value`; or an array
+            [C, height, width] or [height, width] with such values.
+        channels: C.
+        size: height and width that paths and images of Pillow are resized to.
+        multiple: divides the height and width of the result, which is cropped at the centre.
+        max_value: the value of the brightest pixel.
+
+    Raises:
+        ValueError: when a file cannot be read, or the image has other channels or is too small.
+    """
+    if isinstance(image, str | os.PathLike) or hasattr(image, "convert"):
+        pixels = read_image(image, channels, size)
+        if max_value != 255:
+            pixels = pixels.astype(np.float32) * (max_value / 255)
+    else:
+        pixels = np.asarray(image)
+        pixels = pixels[None] if pixels.ndim == 2 else pixels
+        if pixels.ndim != 3 or len(pixels) != channels:
+            raise ValueError(
+                f"image: got an array {pixels.shape}, expected [{channels}, height, width]"
+            )
+    return _cropped(pixels, multiple, image if isinstance(image, str) else "image")
+
+
+def _cropped(pixels: np.ndarray, multiple: int, name: str) -> Tensor:
+    """Return pixels [C, height, width] cropped at the centre to multiples of a patch's side."""
+    height, width = (side // multiple * multiple for side in pixels.shape[1:])
+    if not height or not width:
+        raise ValueError(
+            f"{name}: got {pixels.shape[1]} x {pixels.shape[2]} pixels, expected at least a patch "
+            f"of {multiple} x {multiple}; remove it, set size, or set skip_corrupt"
+        )
+    top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
+    return torch.from_numpy(pixels[:, top : top + height, left : left + width].copy())
+
+
+def read_image(file: Any, channels: int, size: tuple[int, int] | None = None) -> np.ndarray:
     """Return an image file as bytes [C, height, width], upright as viewers show it.
 
     16 bits per channel are reduced to the upper 8, with a warning if all values are small. The
     colours of transparent pixels are kept.
 
     Args:
-        file: of any format that Pillow reads.
+        file: of any format that Pillow reads; or an image of Pillow.
         channels: 3 for colour, 1 for grey.
         size: height and width that the image is resized to.
 
@@ -122,7 +162,8 @@ def read_image(file: Path, channels: int, size: tuple[int, int] | None = None) -
     from PIL import ImageOps
 
     try:
-        with image_module.open(file) as image:
+        opened = nullcontext(file) if hasattr(file, "convert") else image_module.open(file)
+        with opened as image:
             in_bytes = _in_bytes(image, file)
             upright = ImageOps.exif_transpose(in_bytes)
             converted = upright.convert("RGB" if channels == 3 else "L")

@@ -26,6 +26,7 @@ from graphformer.nn.graph import (
 )
 from graphformer.nn.readout import Pairs, Readout, graph_head
 from graphformer.patterns import AdjacencyLike
+from graphformer.recorded import recorded
 
 if TYPE_CHECKING:
     from graphformer.batch_type import BatchLike
@@ -101,6 +102,7 @@ class GAT(AdjacencyModel):
 
 
 @renamed_keywords(num_edge_kinds="num_union_parts")
+@recorded
 def gat(
     num_features: int,
     num_classes: int,
@@ -186,6 +188,7 @@ def gat(
 
 
 @renamed_keywords(num_edge_kinds="num_union_parts")
+@recorded
 def residual_gat(
     num_features: int,
     num_classes: int,

@@ -13,6 +13,7 @@ from graphformer.nn import Head
 from graphformer.nn.encodings import node_features
 from graphformer.nn.graph import Jump, check_jump
 from graphformer.patterns import AdjacencyLike
+from graphformer.recorded import recorded
 
 if TYPE_CHECKING:
     from graphformer.batch_type import BatchLike
@@ -64,6 +65,7 @@ def _residual_to_jump(arguments: dict[str, Any]) -> dict[str, Any] | None:
 
 
 @converted_arguments(_residual_to_jump, "num_features", "num_classes", "dim", "depth")
+@recorded
 def gcn(
     num_features: int,
     num_classes: int,

@@ -15,12 +15,14 @@ from graphformer.nn.encodings import GraphEmbedding, parse_encodings
 from graphformer.nn.graph import HybridBlock, Jump, NodeNorm, build_transformer
 from graphformer.nn.readout import Pairs, Readout, graph_head
 from graphformer.pyg import accelerate
+from graphformer.recorded import recorded
 
 LocalLayer = Literal["gin", "gcn", "gat"]
 """PyG's GINConv (GINEConv with edge features), GCNConv or GATv2Conv."""
 
 
 @renamed_keywords(num_edge_kinds="num_union_parts")
+@recorded
 def gps(
     num_features: int,
     num_classes: int,
@@ -111,6 +113,7 @@ def gps(
 
 
 @renamed_keywords(num_edge_kinds="num_union_parts")
+@recorded
 def exphormer(
     num_features: int,
     num_classes: int,

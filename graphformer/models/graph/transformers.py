@@ -19,9 +19,11 @@ from graphformer.nn.edge_bias import (
 from graphformer.nn.encodings import GraphEmbedding, parse_encodings
 from graphformer.nn.graph import EdgeFeatureAttention, EgoSeparation, Jump, build_transformer
 from graphformer.nn.readout import Pairs, Readout, graph_head
+from graphformer.recorded import recorded
 
 
 @renamed_keywords(num_edge_kinds="num_union_parts")
+@recorded
 def graph_transformer(
     num_features: int,
     num_classes: int,
@@ -130,6 +132,7 @@ def graph_transformer(
     return GraphModel(embedding, transformer, head, edges)
 
 
+@recorded
 def graphormer(
     num_features: int,
     num_classes: int,

@@ -25,6 +25,7 @@ from graphformer.models.text.trunk import (
 from graphformer.nn import Head, Pooling
 from graphformer.nn.head import Pool
 from graphformer.options import checked_options
+from graphformer.recorded import recorded
 
 RENAMED = {"checkpoint": "activation_checkpointing"}
 """Old names of options."""
@@ -32,6 +33,7 @@ RENAMED = {"checkpoint": "activation_checkpointing"}
 
 @renamed_keywords(**RENAMED)
 @checked_options
+@recorded
 def language_model(vocab_size: int, *, tied: bool = True, **options: Unpack[TrunkOptions]) -> Model:
     """Build a language model: GPT with a causal adjacency, BERT's encoder with a complete one.
 
@@ -53,6 +55,7 @@ def language_model(vocab_size: int, *, tied: bool = True, **options: Unpack[Trun
 
 @renamed_keywords(**RENAMED)
 @checked_options
+@recorded
 def llama(
     vocab_size: int,
     *,
@@ -93,6 +96,7 @@ def llama(
 
 
 @checked_options
+@recorded
 def reward_model(vocab_size: int, **options: Unpack[TrunkOptions]) -> Model:
     """Build a model of the reward of a text, read at its last token; for causal adjacencies.
 
@@ -112,6 +116,7 @@ def reward_model(vocab_size: int, **options: Unpack[TrunkOptions]) -> Model:
 
 @renamed_keywords(**RENAMED)
 @checked_options
+@recorded
 def bert(
     vocab_size: int,
     *,
@@ -141,6 +146,7 @@ def bert(
 
 @renamed_keywords(**RENAMED)
 @checked_options
+@recorded
 def text_classifier(
     vocab_size: int, num_classes: int, *, pool: Pool = "mean", **options: Unpack[BertOptions]
 ) -> Model:
@@ -164,6 +170,7 @@ def text_classifier(
 
 @renamed_keywords(**RENAMED)
 @checked_options
+@recorded
 def token_tagger(vocab_size: int, num_classes: int, **options: Unpack[BertOptions]) -> Model:
     """Build a classifier of tokens, as for parts of speech or names, on the trunk of `bert`.
 
@@ -184,6 +191,7 @@ def token_tagger(vocab_size: int, num_classes: int, **options: Unpack[BertOption
 
 @renamed_keywords(**RENAMED)
 @checked_options
+@recorded
 def sentence_embedder(
     vocab_size: int,
     *,
@@ -211,6 +219,7 @@ def sentence_embedder(
 
 @renamed_keywords(**RENAMED)
 @checked_options
+@recorded
 def word_tagger(
     vocab_size: int, num_classes: int, dim: int = 128, **options: Unpack[WordOptions]
 ) -> Model:

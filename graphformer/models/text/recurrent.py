@@ -13,6 +13,7 @@ from graphformer.adjacency import Adjacency, complete
 from graphformer.nn import Head
 from graphformer.ops import gatv2_attention
 from graphformer.patterns import lengths
+from graphformer.recorded import recorded
 
 if TYPE_CHECKING:
     from graphformer.batch_type import BatchLike
@@ -58,6 +59,7 @@ class RecurrentModel(nn.Module):
         return x if self.head is None else self.head(x, batch)
 
 
+@recorded
 def recurrent_language_model(
     vocab_size: int,
     dim: int = 128,
@@ -197,6 +199,7 @@ class RecurrentSeq2Seq(nn.Module):
         return self.head(x, batch)
 
 
+@recorded
 def recurrent_seq2seq(
     vocab_size: int,
     dim: int = 128,

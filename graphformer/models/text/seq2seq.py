@@ -26,6 +26,7 @@ from graphformer.models.model import Model
 from graphformer.models.text.trunk import Seq2SeqOptions, text_trunk, token_head
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
+from graphformer.recorded import recorded
 
 if TYPE_CHECKING:
     from graphformer.batch_type import BatchLike
@@ -141,6 +142,7 @@ def _source_batch(texts: list[list[int]], device: torch.device) -> Batch:
 
 @renamed_keywords(checkpoint="activation_checkpointing")
 @checked_options
+@recorded
 def encoder_decoder(
     vocab_size: int,
     *,

@@ -29,11 +29,13 @@ from graphformer.models.vision.vit import ViT, vit
 from graphformer.nn import Head
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Complete, Pattern, lengths
+from graphformer.recorded import recorded
 
 Encoder = Literal["cnn", "vit"]
 
 
 @old_patch_arguments("vocab_size", "num_features", stem="convolutional")
+@recorded
 def captioner(
     vocab_size: int,
     *,
@@ -189,6 +191,7 @@ class RecurrentCaptioner(nn.Module):
 
 
 @old_patch_arguments("vocab_size", "num_features", stem="convolutional")
+@recorded
 def recurrent_captioner(
     vocab_size: int,
     *,

@@ -28,6 +28,7 @@ from graphformer.models.vision.embedding import (
 from graphformer.models.vision.vit import ViT
 from graphformer.nn import Head, Transformer
 from graphformer.patterns import Causal, Complete, Pattern, lengths
+from graphformer.recorded import recorded
 
 MAX_LOG_SCALE = math.log(100)
 """The largest scale of similarities, as a logarithm; larger ones make training unstable."""
@@ -153,6 +154,7 @@ def caption_batch(batch: BatchLike) -> Batch:
 
 
 @old_patch_arguments("vocab_size", "num_features", stem="convolutional")
+@recorded
 def clip(
     vocab_size: int,
     *,

@@ -8,9 +8,11 @@ from graphformer.models.vision.embedding import old_patch_arguments
 from graphformer.models.vision.vit import ViT
 from graphformer.nn import Head, Positions, Transformer
 from graphformer.nn.patches import Convolutions, PatchEmbedding
+from graphformer.recorded import recorded
 
 
 @old_patch_arguments("num_features", "num_classes", "dim", stem="convolutional")
+@recorded
 def cnn(
     num_classes: int | None,
     dim: int = 64,

@@ -23,6 +23,7 @@ from graphformer.nn import Transformer, weight_std
 from graphformer.nn.init import initialise
 from graphformer.nn.patches import GridPositions
 from graphformer.patterns import lengths
+from graphformer.recorded import recorded
 
 
 class MaskedAutoencoder(nn.Module):
@@ -104,6 +105,7 @@ def induced_adjacency(adjacency: Adjacency, keep: Tensor, lengths: tuple[int, ..
 
 
 @old_patch_arguments("num_features", "dim", "depth", "num_heads")
+@recorded
 def mae(
     dim: int = 128,
     depth: int = 4,

@@ -25,6 +25,7 @@ from graphformer.nn import Head, Transformer, weight_std
 from graphformer.nn.options import TransformerOptions
 from graphformer.patterns import AdjacencyLike, lengths
 from graphformer.patterns.fields import Layout
+from graphformer.recorded import recorded
 
 
 class ViT(Model):
@@ -142,6 +143,7 @@ class ViT(Model):
 
 @renamed_keywords(checkpoint="activation_checkpointing")
 @old_patch_arguments("num_features", "num_classes", "dim", "depth", "num_heads")
+@recorded
 def vit(
     num_classes: int | None,
     dim: int = 128,

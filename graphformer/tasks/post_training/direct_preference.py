@@ -115,6 +115,7 @@ class DirectPreference(Task):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the name of the cache of the reference."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["reference_cache_key"] = self._cache_key
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -147,6 +147,7 @@ class PolicyOptimization(Task):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the rollouts and the state of the method, so that a run resumes between updates."""
+        super().on_save_checkpoint(checkpoint)
         stored = [rollouts.state_dict() for rollouts in self._rollouts]
         checkpoint["policy_optimization"] = {**self._state, "rollouts": stored}
 

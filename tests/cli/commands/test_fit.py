@@ -66,8 +66,13 @@ def test_predictions_are_written(trained: Run, workplace: Path, name: str):
     if name == "out.pt":
         assert torch.load(name, weights_only=True).shape == (360, 10)
     else:
-        rows = list(csv.reader(Path(name).read_text().splitlines()))
-        assert (len(rows), len(rows[0])) == (360, 10)
+        header, *rows = csv.reader(Path(name).read_text().splitlines())
+        assert header == ["sample", "class", *(f"probability_{i}" for i in range(10))]
+        assert [row[0] for row in rows] == [str(i) for i in range(360)]
+        for _, best, *probabilities in rows[:7]:
+            numbers = [float(p) for p in probabilities]
+            assert sum(numbers) == pytest.approx(1)
+            assert numbers[int(best)] == max(numbers)
     assert {file.name for file in workplace.iterdir()} == {"tiny.yaml", name}
 
 

@@ -86,10 +86,12 @@ def test_predictions_name_the_files(pets: Path):
     (run,) = (pets / "runs" / "pets").iterdir()
     assert main(["predict", "--ckpt", str(run), "--output", "a.csv"]) == 0
     assert main(["predict", "--ckpt", str(run), "--output", "a.pt"]) == 0
-    lines = [line.split(",") for line in (pets / "a.csv").read_text().splitlines()]
+    header, *lines = [line.split(",") for line in (pets / "a.csv").read_text().splitlines()]
+    assert header[:2] == ["file", "class"]
     rows = torch.load(pets / "a.pt", weights_only=True)
     assert len(lines) == len(rows)
-    for (name, *values), row in zip(lines, rows, strict=True):
+    for (name, best, *values), row in zip(lines, rows, strict=True):
         assert (pets / "pets" / name).is_file()
-        assert [float(value) for value in values] == pytest.approx(row.tolist())
+        assert [float(value) for value in values] == pytest.approx(row.softmax(0).tolist())
+        assert header[2 + int(row.argmax())] == f"probability_{best}"
     assert len({name for name, *_ in lines}) == len(lines)

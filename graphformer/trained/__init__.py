@@ -1,0 +1,7 @@
+"""Trained models in Python: `load`, and the class it returns."""
+
+from graphformer.trained.load import load
+from graphformer.trained.model import TrainedModel
+from graphformer.trained.prediction import Prediction
+
+__all__ = ["Prediction", "TrainedModel", "load"]

@@ -1,0 +1,183 @@
+"""`TrainedModel`: a network with all that is needed to apply it to new inputs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from typing_extensions import Unpack
+
+from graphformer.batch_type import BatchLike
+from graphformer.data import Tokenizer
+from graphformer.data.base import DataModule
+from graphformer.models import EncoderDecoder, Model, encode, generate
+from graphformer.models.generation import GenerateOptions, decoding_options, eval_mode
+from graphformer.models.text.recurrent import RecurrentModel
+from graphformer.nn.head import Head, pool
+from graphformer.patterns import Pattern
+from graphformer.patterns import lengths as sample_lengths
+from graphformer.tasks import Classification, Task
+from graphformer.tasks.text.few_shot import first_token
+from graphformer.trained.prediction import Prediction, of_classes
+
+
+@dataclass
+class TrainedModel:
+    """A trained network with its adjacency, tokenizer, class names and preparation of inputs.
+
+    Inputs are texts, images (paths, images of Pillow, or arrays [C, height, width]), or graphs
+    (PyG's `Data`), one or a list; they are prepared as the data of training were. A batch, such as
+    one of the data module, is taken as it is.
+
+    Attributes:
+        network: the network, in evaluation mode.
+        adjacency: pattern of the edges of attention; it may be replaced at any time.
+        task: that the network was trained by; None for a Hugging Face folder.
+        tokenizer: of the texts; None for other data.
+        classes: names of the classes; None where they have numbers only.
+        data: the data module of the run, before `setup`; None where it is not known.
+    """
+
+    network: nn.Module
+    adjacency: Pattern
+    task: Task | None = None
+    tokenizer: Tokenizer | None = None
+    classes: list[str] | None = None
+    data: DataModule | None = None
+
+    def pack(self, inputs: Any) -> BatchLike:
+        """Return inputs as one batch, as `predict` reads them.
+
+        Raises:
+            TypeError: when the data of the run do not prepare new inputs.
+        """
+        if isinstance(inputs, Data) and self.data is None:
+            return inputs
+        listed = _as_list(inputs)
+        if self.data is None:
+            raise TypeError(
+                "inputs: got inputs for a model without its data module, expected a batch; make "
+                "one by graphformer.data.pack_tokens or pack_images"
+            )
+        return self.data.pack(listed)
+
+    @torch.no_grad()
+    def predict(self, inputs: Any, *, batch_size: int = 32) -> Prediction:
+        """Return classes and probabilities, or the values of a regression.
+
+        Args:
+            inputs: see the class; a row of the result belongs to an input, or to a node if the
+                model predicts nodes.
+            batch_size: number of inputs that are computed at once.
+
+        Raises:
+            TypeError: when the data of the run do not prepare new inputs.
+        """
+        with eval_mode(self.network):
+            outputs = [
+                self.network(batch, self.adjacency(batch))
+                for batch in self._batches(inputs, batch_size)
+            ]
+        output = torch.cat(outputs)
+        if isinstance(self.task, Classification):
+            return of_classes(output / self.task.temperature, self.classes)
+        return Prediction(output)
+
+    def generate(
+        self,
+        prompts: str | Sequence[str],
+        *,
+        max_new_tokens: int = 100,
+        **options: Unpack[GenerateOptions],
+    ) -> str | list[str]:
+        """Return the text that continues each prompt, or that answers it (encoder-decoders).
+
+        Args:
+            prompts: one, for which one text is returned, or several.
+            max_new_tokens: the maximal number of tokens of each text.
+            options: of `graphformer.models.generate`, such as temperature and seed.
+
+        Raises:
+            TypeError: when the model does not generate text.
+        """
+        network, tokenizer = self.network, self.tokenizer
+        if tokenizer is None or not isinstance(network, EncoderDecoder | Model | RecurrentModel):
+            raise TypeError(
+                f"network: got {type(network).__name__}, expected a language model or an "
+                "encoder-decoder with a tokenizer; load a run of one"
+            )
+        listed = _as_list(prompts)
+        stated = getattr(network, "generation_config", {})
+        merged: dict[str, Any] = {
+            "max_new_tokens": max_new_tokens,
+            "eos_token_id": stated.get("eos_token_id", tokenizer.eos_id),
+        }
+        if isinstance(network, EncoderDecoder):
+            ids = [tokenizer.encode(text).tolist() for text in listed]
+            merged |= {**decoding_options(network.decoder, self.adjacency), **options}
+            answers = network.generate(ids, start_id=first_token(network, tokenizer), **merged)
+            texts = [tokenizer.decode(answer) for answer in answers]
+        else:
+            ids = [tokenizer.encode_prompt(text).tolist() for text in listed]
+            merged |= {**decoding_options(network, self.adjacency), **options}
+            whole = generate(network, ids, **merged)
+            starts = [len(tokenizer.decode(prompt)) for prompt in ids]
+            texts = [tokenizer.decode(i)[n:] for i, n in zip(whole, starts, strict=True)]
+        return texts[0] if isinstance(prompts, str) else texts
+
+    @torch.no_grad()
+    def encode(self, inputs: Any, *, batch_size: int = 32) -> Tensor:
+        """Return a vector for each input, [inputs, C], or for each node: what the head reads.
+
+        Args:
+            inputs: see the class.
+            batch_size: number of inputs that are computed at once.
+
+        Raises:
+            TypeError: when the network has no head.
+        """
+        network, head = self.network, getattr(self.network, "head", None)
+        if isinstance(network, Model) and network.tokenizer is not None and self.data is None:
+            return encode(network, inputs)
+        if not isinstance(head, nn.Module):
+            raise TypeError(
+                f"network: got {type(network).__name__}, expected one with a head, which reads "
+                "the vectors; call the network's own method"
+            )
+        found: list[Tensor] = []
+        hook = head.register_forward_pre_hook(
+            lambda module, arguments: found.append(_read_by(module, *arguments))
+        )
+        try:
+            self.predict(inputs, batch_size=batch_size)
+        finally:
+            hook.remove()
+        return torch.cat(found)
+
+    def _batches(self, inputs: Any, batch_size: int) -> Iterator[BatchLike]:
+        device = next(self.network.parameters()).device
+        if isinstance(inputs, Data) and (inputs.get("lengths") is not None or "ptr" in inputs):
+            yield inputs.to(device)  # a batch
+            return
+        listed = _as_list(inputs)
+        for start in range(0, len(listed), batch_size):
+            part = listed[start : start + batch_size]
+            packed = self.pack(part[0] if self.data is None and len(part) == 1 else part)
+            yield packed.to(device)
+
+
+def _read_by(head: nn.Module, nodes: Tensor, batch: Any) -> Tensor:
+    """Return the nodes that a head maps, [N, C], or the vectors that it pools of them, [B, C]."""
+    how = head.pool if isinstance(head, Head) else None
+    return nodes if how is None else pool(nodes, sample_lengths(batch), how)
+
+
+def _as_list(inputs: Any) -> list[Any]:
+    single = isinstance(inputs, str | os.PathLike | Data) or hasattr(inputs, "convert")
+    is_array = getattr(inputs, "ndim", 4) <= 3  # one image
+    return [inputs] if single or is_array else list(inputs)
