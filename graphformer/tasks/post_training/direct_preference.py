@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any, Literal, get_args
@@ -103,11 +102,10 @@ class DirectPreference(Task):
         """Compute the cached log-probabilities of the reference, if asked for."""
         if self.reference_cache is None or self.loss in REFERENCE_FREE:
             return
-        key = self._cache_key or cache_key(self.network, self.adjacency)
-        cache = CachedReference(os.fspath(self.reference_cache), key)
         if self._cache_key is None:  # a resumed run has other weights
+            self._cache_key = cache_key(self.network, self.adjacency)
+            cache = CachedReference(self.reference_cache, self._cache_key)
             cache.fill(self.network, self._all_batches(), self.adjacency)
-        self.reference, self._cache_key = cache, key
 
     def _all_batches(self) -> Iterator[BatchLike]:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -185,7 +183,13 @@ class DirectPreference(Task):
         return reduce(log_p, answer_samples(batch), len(lengths(batch))).view(-1, 2)
 
     def _reference_log_probs(self, batch: BatchLike) -> Tensor:
-        assert self.reference is not None  # configure_model or on_fit_start has set it
+        if self.reference is None:
+            if self.reference_cache is None or self._cache_key is None:
+                raise ValueError(
+                    "reference_cache: got a folder and a run that has not been trained, expected "
+                    "a checkpoint of one; run fit first"
+                )
+            self.reference = CachedReference(self.reference_cache, self._cache_key)
         return self.reference.log_probs(self.network, batch, self.adjacency)
 
     @torch.no_grad()

@@ -106,6 +106,20 @@ def test_a_resumed_run_has_the_reference_of_its_start(tmp_path: Path, cached: bo
         assert torch.equal(one, other)
 
 
+def test_a_cached_reference_is_found_when_a_checkpoint_is_validated(tmp_path: Path) -> None:
+    data, cache = Batches([pair_batch(PAIRS)]), str(tmp_path / "cache")
+    fit = trainer(max_epochs=2)
+    fit.fit(DirectPreference(policy(), lr=1e-2, reference_cache=cache), data)
+    fit.save_checkpoint(tmp_path / "a.ckpt")
+    expected = fit.validate(fit.lightning_module, data, verbose=False)
+    new = DirectPreference(policy(), reference_cache=cache)
+    options = {"ckpt_path": tmp_path / "a.ckpt", "weights_only": True, "verbose": False}
+    assert trainer().validate(new, data, **options) == expected
+    untrained = DirectPreference(policy(), reference_cache=cache)
+    with pytest.raises(ValueError, match="a run that has not been trained, expected a checkpoint"):
+        trainer().validate(untrained, data, verbose=False)
+
+
 def test_errors() -> None:
     with pytest.raises(ValueError, match="loss: got 'dpo', expected one of sigmoid"):
         DirectPreference(policy(), loss="dpo")  # type: ignore[arg-type]
