@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import torch
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from graphformer.batch_type import BatchLike
     from graphformer.patterns.fields import Layout
 
-Pool = Literal["mean", "sum", "max", "cls", "last", "first"]
+Pool = Literal["mean", "sum", "max", "cls", "last", "mean_sqrt", "weighted_mean", "first"]
 """How nodes are pooled: "cls" is the first node of each sample; "first" is its old name."""
 
 
@@ -27,7 +28,7 @@ def check_pool(how: str) -> Pool:
     """
     how = renamed_value("pool", how, {"first": "cls", "class": "cls"})
     if how not in get_args(Pool):
-        raise ValueError(f"pool: got {how!r}, expected 'mean', 'sum', 'max', 'cls' or 'last'")
+        raise ValueError(f"pool: got {how!r}, expected one of {', '.join(get_args(Pool)[:-1])}")
     return cast(Pool, how)
 
 
@@ -37,7 +38,9 @@ def pool(x: Tensor, lengths: tuple[int, ...], how: Pool) -> Tensor:
     Args:
         x: nodes of all samples, packed end to end.
         lengths: number of nodes of each sample, B ints.
-        how: "mean", "sum" or "max" over nodes; or the first ("cls") or the "last" node.
+        how: "mean", "sum" or "max" over nodes; or the first ("cls") or the "last" node. "mean_sqrt"
+            divides the sum by the root of the number of nodes, and "weighted_mean" weights the
+            nodes by their position, from 1.
 
     Raises:
         ValueError: when `how` is unknown, when the lengths do not add up to N, or when a sample is
@@ -52,7 +55,8 @@ def pool(x: Tensor, lengths: tuple[int, ...], how: Pool) -> Tensor:
             raise ValueError(f"lengths: got an empty sample, expected none for pool={how!r}")
         ends = sizes.cumsum(0)
         return x[ends - 1 if how == "last" else ends - sizes]
-    if len(set(lengths)) == 1 and lengths[0] > 0:  # equal lengths: a view [B, n, C]
+    is_plain = how in ("mean", "sum", "max")
+    if is_plain and len(set(lengths)) == 1 and lengths[0] > 0:  # equal lengths: a view [B, n, C]
         samples = x.unflatten(0, (len(lengths), lengths[0]))
         return samples.amax(1) if how == "max" else getattr(samples, how)(1)
     sample = torch.arange(len(lengths), device=x.device).repeat_interleave(
@@ -62,8 +66,17 @@ def pool(x: Tensor, lengths: tuple[int, ...], how: Pool) -> Tensor:
         index = sample.unsqueeze(1).expand_as(x)
         zeros = x.new_zeros(len(lengths), x.shape[1])
         return zeros.scatter_reduce(0, index, x, "amax", include_self=False)
+    if how == "weighted_mean":
+        starts = sizes.cumsum(0) - sizes
+        x = x * (torch.arange(1, len(x) + 1, device=x.device) - starts[sample]).unsqueeze(1)
     total = x.new_zeros(len(lengths), x.shape[1]).index_add(0, sample, x)
-    return total / sizes.clamp(min=1).unsqueeze(1) if how == "mean" else total
+    counts = sizes.clamp(min=1)
+    divisors = {
+        "mean": counts,
+        "mean_sqrt": counts.to(x.dtype).sqrt(),
+        "weighted_mean": counts * (counts + 1) // 2,
+    }
+    return total if how == "sum" else total / divisors[how].unsqueeze(1)
 
 
 class Head(nn.Module):
@@ -109,19 +122,34 @@ class Pooling(nn.Module):
     """A vector for each sample: its pooled nodes.
 
     Args:
-        pool: how the nodes of a sample are pooled.
+        pool: how the nodes of a sample are pooled; the results of several ways are concatenated.
         normalize: whether each vector is scaled to unit length.
+        transform: applied to the vectors before, [B, C] -> [B, C'].
 
     Raises:
         ValueError: when `pool` is unknown.
     """
 
-    def __init__(self, pool: Pool = "mean", *, normalize: bool = False) -> None:
+    def __init__(
+        self,
+        pool: Pool | Sequence[Pool] = "mean",
+        *,
+        normalize: bool = False,
+        transform: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.pool = check_pool(pool)
-        self.normalize = normalize
+        self.pools = [check_pool(how) for how in ([pool] if isinstance(pool, str) else pool)]
+        self.normalize, self.transform = normalize, transform
+
+    @property
+    def pool(self) -> Pool | tuple[Pool, ...]:
+        """How the nodes of a sample are pooled."""
+        return self.pools[0] if len(self.pools) == 1 else tuple(self.pools)
 
     def forward(self, x: Tensor, batch: BatchLike | Layout) -> Tensor:
         """Return [B, C] of x [N, C]; of the batch, only lengths are read."""
-        x = pool(x, sample_lengths(batch), self.pool)
+        sizes = sample_lengths(batch)
+        parts = [pool(x, sizes, how) for how in self.pools]
+        x = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        x = x if self.transform is None else self.transform(x)
         return F.normalize(x, dim=-1) if self.normalize else x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from graphformer.pretrained.checkpoint_io import SAFE_WEIGHTS_INDEX_NAME, SAFE_W
 from graphformer.pretrained.config import Config, set_num_classes
 from graphformer.pretrained.families import FAMILIES
 from graphformer.pretrained.key_mapping import map_parameters
-from graphformer.pretrained.sentence import sentence_files
+from graphformer.pretrained.sentence import dense_modules, sentence_files
 
 
 def save_pretrained(model: Model | CLIP, path: str | os.PathLike[str]) -> None:
@@ -60,13 +61,22 @@ def state_for_transformers(model: Model | CLIP) -> dict[str, Tensor]:
     shapes = {} if family.stored_shapes is None else family.stored_shapes(config)
     tensors = {
         part.keys[0]: part.to_stored(mapped.parameter)
-        for mapped in map_parameters(model, family, kind, shapes)
+        for mapped in map_parameters(_without_pooling(model), family, kind, shapes)
         for part in mapped.slices
     }
     if family.conversion is None:
         return tensors
     prefix = "" if kind == "none" or not family.prefix else f"{family.prefix}."
     return family.conversion.to_checkpoint(tensors, prefix)
+
+
+def _without_pooling(model: Model | CLIP) -> Model | CLIP:
+    """Return a model without a head that is stored in files of its own."""
+    if not isinstance(getattr(model, "head", None), Pooling):
+        return model
+    other = copy.copy(model)
+    other._modules = {name: part for name, part in model._modules.items() if name != "head"}
+    return other
 
 
 def _write(model: Model | CLIP, folder: Path) -> None:
@@ -82,7 +92,10 @@ def _write(model: Model | CLIP, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     files = dict(model.extra_files)
     if isinstance(model, Model) and isinstance(model.head, Pooling):
-        files |= sentence_files(model, model.head, config["hidden_size"])
+        files |= sentence_files(model, model.head, model.transformer.dim)
+        for module in dense_modules(model.head):
+            (folder / module.path).mkdir()
+            save_file(module.tensors(), folder / module.path / SAFE_WEIGHTS_NAME)
     for name, text in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")

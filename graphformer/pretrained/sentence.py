@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from graphformer.data.text.hf_tokenizer import PretrainedTokenizer
 from graphformer.models import Model
 from graphformer.nn import Pooling
 from graphformer.nn.head import Pool
-from graphformer.pretrained.checkpoint_io import read_json
+from graphformer.pretrained.checkpoint_io import SafetensorsReader, read_json
 
-POOLS: dict[str, Pool] = {"cls": "cls", "mean": "mean", "max": "max", "lasttoken": "last"}
+POOLS: dict[str, Pool] = {
+    "cls": "cls",
+    "max": "max",
+    "mean": "mean",
+    "mean_sqrt_len_tokens": "mean_sqrt",
+    "weightedmean": "weighted_mean",
+    "lasttoken": "last",
+}
 """Our names of the pooling modes."""
 POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
@@ -23,6 +34,35 @@ POOLING_FLAGS = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 """The flags of pooling modes, from before there was the setting `pooling_mode`."""
+
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "Identity": nn.Identity,
+    "Tanh": nn.Tanh,
+    "ReLU": nn.ReLU,
+    "GELU": nn.GELU,
+    "SiLU": nn.SiLU,
+    "Sigmoid": nn.Sigmoid,
+}
+"""The activations of `Dense` by the last part of their path."""
+
+
+class Dense(nn.Sequential):
+    """A linear map with an activation, the module `Dense` of `sentence-transformers`.
+
+    Args:
+        linear: the map.
+        activation: applied to its output.
+        path: folder of the module in that of the model.
+    """
+
+    def __init__(self, linear: nn.Linear, activation: nn.Module, path: str) -> None:
+        super().__init__(linear, activation)
+        self.path = path
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors by their keys in the module's file."""
+        return {f"linear.{n}": t.detach().contiguous() for n, t in self[0].named_parameters()}
 
 
 def add_sentence_head(model: Model, folder: Path) -> None:
@@ -36,23 +76,32 @@ def add_sentence_head(model: Model, folder: Path) -> None:
         ValueError: when a module or setting is not supported.
     """
     file = folder / "modules.json"
-    pool: Pool | None = None
+    pools: list[Pool] = []
+    dense: list[Dense] = []
     normalize = False
     for module in read_json(file):
         name, path = str(module.get("type")).rpartition(".")[2], folder / module.get("path", "")
         if name == "Pooling":
-            pool = _read_pooling(path / "config.json")
+            pools = _read_pooling(path / "config.json")
             model.include_prompt = read_json(path / "config.json").get("include_prompt", True)
         elif name == "Normalize":
             normalize = True
+        elif name == "Dense":
+            dense.append(_read_dense(path, module["path"], model))
         elif name != "Transformer":
             raise ValueError(
-                f"{file}: got the module {name}, expected Transformer, Pooling and Normalize; "
-                "others are not supported"
+                f"{file}: got the module {name}, expected Transformer, Pooling, Dense and "
+                "Normalize; others are not supported"
             )
-    if pool is None:
+    if not pools:
         raise ValueError(f"{file}: got no Pooling, expected one")
-    model.head = Pooling(pool, normalize=normalize)
+    if not model.include_prompt and (len(pools) > 1 or pools == ["weighted_mean"]):
+        raise ValueError(
+            f"{file}: got 'include_prompt': false with pooling by {' and '.join(pools)}, which is "
+            "not supported"
+        )
+    transform = nn.Sequential(*dense) if dense else None
+    model.head = Pooling(pools, normalize=normalize, transform=transform)
     settings = _read_optional(folder / "sentence_bert_config.json")
     if settings.get("do_lower_case"):
         raise ValueError(
@@ -76,7 +125,9 @@ def sentence_files(model: Model, head: Pooling, dim: int) -> dict[str, str]:
         head: pooling and normalization.
         dim: width C.
     """
-    names = ["Transformer", "Pooling", *(["Normalize"] if head.normalize else [])]
+    dense = dense_modules(head)
+    names = ["Transformer", "Pooling", *(["Dense"] * len(dense))]
+    names += ["Normalize"] if head.normalize else []
     modules = [
         {
             "idx": number,
@@ -86,7 +137,7 @@ def sentence_files(model: Model, head: Pooling, dim: int) -> dict[str, str]:
         }
         for number, name in enumerate(names)
     ]
-    flags = {flag: POOLS.get(mode) == head.pool for flag, mode in POOLING_FLAGS.items()}
+    flags = {flag: POOLS[mode] in head.pools for flag, mode in POOLING_FLAGS.items()}
     pooling: dict[str, Any] = {"word_embedding_dimension": dim, **flags}
     if not model.include_prompt:
         pooling["include_prompt"] = False
@@ -107,6 +158,35 @@ def sentence_files(model: Model, head: Pooling, dim: int) -> dict[str, str]:
     return files
 
 
+def dense_modules(head: Pooling) -> list[Dense]:
+    """Return the modules `Dense` of a head."""
+    modules = [] if head.transform is None else list(head.transform.children())
+    return [module for module in modules if isinstance(module, Dense)]
+
+
+def _read_dense(folder: Path, path: str, model: Model) -> Dense:
+    """Return a `Dense` with its weights, in the dtype and on the device of the model."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: missing, expected the settings of the module Dense")
+    settings = read_json(file)
+    name = str(settings.get("activation_function", "Tanh")).rpartition(".")[2]
+    if name not in ACTIVATIONS or settings.get("use_residual"):
+        raise ValueError(
+            f"{file}: got {settings.get('activation_function')!r} and 'use_residual': "
+            f"{settings.get('use_residual', False)}, expected one of {', '.join(ACTIVATIONS)} "
+            "without a residual connection"
+        )
+    sizes = settings["in_features"], settings["out_features"]
+    linear = nn.Linear(*sizes, bias=bool(settings.get("bias", True)))
+    linear.to(next(model.parameters()))
+    reader = SafetensorsReader(folder)
+    with torch.no_grad():
+        for key, parameter in linear.named_parameters():
+            reader.read_into(f"linear.{key}", parameter)
+    return Dense(linear, ACTIVATIONS[name](), path)
+
+
 def _default_prompt(settings: dict[str, Any]) -> str:
     """Return the prompt of config_sentence_transformers.json that precedes texts by default."""
     prompt: str = (settings.get("prompts") or {}).get(settings.get("default_prompt_name"), "")
@@ -117,15 +197,15 @@ def _read_optional(file: Path) -> dict[str, Any]:
     return read_json(file) if file.is_file() else {}
 
 
-def _read_pooling(file: Path) -> Pool:
+def _read_pooling(file: Path) -> list[Pool]:
     settings = read_json(file)
     modes = settings.get("pooling_mode") or [
         mode for flag, mode in POOLING_FLAGS.items() if settings.get(flag)
     ]
     modes = [modes] if isinstance(modes, str) else modes or ["mean"]
-    if len(modes) != 1 or modes[0] not in POOLS:
+    if any(mode not in POOLS for mode in modes):
         raise ValueError(
             f"{file}: got pooling by {' and '.join(map(str, modes))}, expected one of "
             f"{', '.join(POOLS)}"
         )
-    return POOLS[modes[0]]
+    return [POOLS[mode] for mode in modes]

@@ -42,7 +42,7 @@ def test_pool(how, lengths):
 @pytest.mark.parametrize(
     ("lengths", "how", "match"),
     [
-        ((3, 4), "median", "pool: got 'median', expected 'mean', 'sum'"),
+        ((3, 4), "median", "pool: got 'median', expected one of mean, sum"),
         ((7, 0), "last", "lengths: got an empty sample, expected none for pool='last'"),
         ((0, 7), "cls", "expected none for pool='cls'"),
         ((3, 3), "sum", "expected the 7 nodes of x"),
@@ -94,3 +94,20 @@ def test_an_unknown_pooling_is_refused_when_it_is_chosen():
 def test_a_layout_serves_as_batch():
     x = torch.randn(7, 3)
     assert torch.equal(Pooling("sum")(x, Layout((2, 5))), pool(x, (2, 5), "sum"))
+
+
+@pytest.mark.parametrize("lengths", [(3, 5, 1), (4, 4)])
+def test_weighted_poolings(lengths: tuple[int, ...]):
+    x = torch.randn(sum(lengths), 7)
+    parts = x.split(list(lengths))
+    for how, expected in {
+        "mean_sqrt": [part.sum(0) / len(part) ** 0.5 for part in parts],
+        "weighted_mean": [
+            sum(i * row for i, row in enumerate(part, 1)) / sum(range(len(part) + 1))
+            for part in parts
+        ],
+    }.items():
+        torch.testing.assert_close(pool(x, lengths, how), torch.stack(expected))
+    assert not pool(x[:3], (0, 3), "weighted_mean")[0].any()
+    head = Pooling(["cls", "mean_sqrt"], transform=torch.nn.Linear(14, 2))
+    assert head(x, Layout(lengths, x.device)).shape == (len(lengths), 2)

@@ -121,12 +121,15 @@ def test_pooling_is_that_of_the_folder(make, tmp_path, pooling: dict[str, Any], 
 
 
 def test_unknown_modules_and_pooling_are_errors(make, tmp_path):
-    folder = sentence_folder(make, tmp_path / "a", {"pooling_mode": "mean"}, "Dense")
-    with pytest.raises(ValueError, match="got the module Dense, expected Transformer"):
+    folder = sentence_folder(make, tmp_path / "a", {"pooling_mode": "mean"}, "CNN")
+    with pytest.raises(ValueError, match="got the module CNN, expected Transformer"):
         gf.from_pretrained(folder)
-    flags = {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}
-    folder = sentence_folder(make, tmp_path / "b", flags, "Normalize")
-    with pytest.raises(ValueError, match="got pooling by max and mean, expected one of"):
+    folder = sentence_folder(make, tmp_path / "c", {"pooling_mode": "mean"}, "Dense")
+    with pytest.raises(FileNotFoundError, match="missing, expected the settings of the module"):
+        gf.from_pretrained(folder)
+    settings = {"pooling_mode": ["cls", "median"]}
+    folder = sentence_folder(make, tmp_path / "b", settings, "Normalize")
+    with pytest.raises(ValueError, match="got pooling by cls and median, expected one of"):
         gf.from_pretrained(folder)
 
 
@@ -183,3 +186,42 @@ def test_a_prompt_that_is_not_pooled_equals_sentence_transformers(folder, tmp_pa
     expected = library.SentenceTransformer(str(tmp_path / "x"), device="cpu").encode(TEXTS[:3])
     found = gf.from_pretrained(tmp_path / "x").encode(TEXTS[:3])
     torch.testing.assert_close(found, torch.from_numpy(expected), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "modes",
+    [["mean_sqrt_len_tokens"], ["weightedmean"], ["max"], ["cls", "mean"], ["lasttoken", "max"]],
+)
+def test_all_poolings_and_dense_layers(folder, tmp_path, modes: list[str]):
+    library = pytest.importorskip("sentence_transformers", reason="needs the extra `models`")
+    from safetensors.torch import save_file
+
+    shutil.copytree(folder, tmp_path / "there")
+    width, generator = 384 * len(modes), torch.Generator().manual_seed(3)
+    (tmp_path / "there" / "1_Pooling" / "config.json").write_text(
+        json.dumps({"embedding_dimension": 384, "pooling_mode": modes})
+    )
+    dense = tmp_path / "there" / "2_Dense"
+    dense.mkdir()
+    settings = {"in_features": width, "out_features": 7, "bias": True}
+    settings |= {"activation_function": "torch.nn.modules.activation.Tanh"}
+    (dense / "config.json").write_text(json.dumps(settings))
+    weights = {"linear.weight": torch.randn(7, width, generator=generator) / 9}
+    weights["linear.bias"] = torch.randn(7, generator=generator)
+    save_file(weights, dense / "model.safetensors")
+    names = ["", "1_Pooling", "2_Dense", "3_Normalize"]
+    modules = [
+        {"idx": i, "name": str(i), "path": name,
+         "type": f"sentence_transformers.models.{name[2:] or 'Transformer'}"}
+        for i, name in enumerate(names)
+    ]  # fmt: skip
+    (tmp_path / "there" / "modules.json").write_text(json.dumps(modules))
+    texts = TEXTS[:3]
+    theirs = library.SentenceTransformer(str(tmp_path / "there"), device="cpu")
+    expected = theirs.encode(texts, convert_to_tensor=True)
+    ours = gf.from_pretrained(tmp_path / "there")
+    torch.testing.assert_close(ours.encode(texts), expected, rtol=1e-4, atol=1e-5)
+    ours.save_pretrained(tmp_path / "here")
+    again = gf.from_pretrained(tmp_path / "here")
+    assert torch.equal(again.encode(texts), ours.encode(texts))
+    library.SentenceTransformer(str(tmp_path / "here"), device="cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -153,7 +154,8 @@ def _adapted_head(model: TextEncoder, normalize: bool | None, skipped: int) -> I
     if not isinstance(head, Pooling) or (normalize is None and not skipped):
         yield
         return
-    adapted = Pooling(head.pool, normalize=head.normalize if normalize is None else normalize)
+    adapted = copy.copy(head)
+    adapted.normalize = head.normalize if normalize is None else normalize
     # The first node of "cls" is the class token, also behind a prompt.
     model.head = _SkipNodes(adapted, 0 if head.pool == "cls" else skipped)  # type: ignore[misc]
     try:
