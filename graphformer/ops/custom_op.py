@@ -173,11 +173,10 @@ _PLAIN_TYPES = frozenset({Tensor, Parameter, type(None)})
 
 
 def is_plain(tensors: Iterable[Tensor | None]) -> bool:
-    """Whether a call is plain eager mode, in which no transform has to see an operator.
+    """Whether a call runs in plain eager mode, where nothing intercepts operators.
 
-    These have to: `torch.compile`, `torch.export`, `torch.jit.trace`, `torch.func`, modes that
-    intercept operators (fake tensors, FLOP counters, selective checkpoints) and subclasses of
-    tensors.
+    These intercept them: `torch.compile`, `torch.export`, `torch.jit.trace`, `torch.func`, subclasses
+    of tensors, and dispatch modes (fake tensors, FLOP counters, selective checkpoints).
     """
     return (
         not torch.compiler.is_compiling()

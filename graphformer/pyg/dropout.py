@@ -23,8 +23,13 @@ class _FusedDropoutMode(TorchFunctionMode):
 
 
 def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """The fused dropout with torch's arguments; dropout in place is left to torch."""
-    return F.dropout(input, p, training, inplace) if inplace else dropout(input, p, training)
+    """The fused dropout with torch's arguments.
+
+    Dropout in place is left to torch, and a subclass, such as sparse features, to its own dropout.
+    """
+    if inplace or type(input) not in (Tensor, nn.Parameter):
+        return F.dropout(input, p, training, inplace)
+    return dropout(input, p, training)
 
 
 class FastDropout:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch_geometric.nn import GATConv
 
 import graphformer as gf
+from graphformer.data.graph.sparse_features import SparseFeatures
 
 NODES, WIDTH = 211, 97  # more than `ops.dropout.MIN_ELEMENTS` numbers
 
@@ -127,3 +128,23 @@ def test_compiles(inputs):
     y = torch.compile(model, backend="aot_eager")(*inputs)
     assert y.shape == (NODES, 6)
     model(*inputs)
+
+
+def test_sparse_features_keep_their_own_dropout(calls):
+    x = SparseFeatures(torch.randn(NODES, WIDTH).relu())
+    model = gf.accelerate(Wide(), quiet=True)
+    model(x).sum().backward()
+    assert not calls
+    assert torch.isfinite(model.linear.weight.grad).all()
+
+
+class Wide(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, 3)
+        self.conv = GATConv(3, 3)  # accelerate needs a layer to replace
+
+    def forward(self, x):
+        x = F.dropout(x, training=self.training)
+        assert isinstance(x, SparseFeatures)
+        return self.linear(x)
