@@ -175,8 +175,8 @@ _PLAIN_TYPES = frozenset({Tensor, Parameter, type(None)})
 def is_plain(tensors: Iterable[Tensor | None]) -> bool:
     """Whether a call runs in plain eager mode, where nothing intercepts operators.
 
-    These intercept them: `torch.compile`, `torch.export`, `torch.jit.trace`, `torch.func`, subclasses
-    of tensors, and dispatch modes (fake tensors, FLOP counters, selective checkpoints).
+    These intercept them: `torch.compile`, `torch.export`, `torch.jit.trace`, `torch.func`,
+    subclasses of tensors, and dispatch modes (fake tensors, FLOP counters, selective checkpoints).
     """
     return (
         not torch.compiler.is_compiling()
