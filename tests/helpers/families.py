@@ -167,6 +167,11 @@ DECODERS: dict[str, Case] = {
         },
         tolerance=1e-6,  # norms are computed in float32
     ),
+    "phi3": Case(
+        "Phi3Config",
+        ("Phi3ForCausalLM", "Phi3Model", "Phi3ForSequenceClassification"),
+        DECODER | {"num_key_value_heads": 1, "sliding_window": 4},
+    ),
     "mixtral": Case(
         "MixtralConfig",
         ("MixtralForCausalLM", "MixtralModel"),

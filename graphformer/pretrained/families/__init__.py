@@ -5,7 +5,14 @@ from graphformer.pretrained.families.clip import CLIP
 from graphformer.pretrained.families.decoders.gemma import GEMMA, GEMMA2, GEMMA3
 from graphformer.pretrained.families.decoders.gpt2 import GPT2
 from graphformer.pretrained.families.decoders.gpt_neox import GPT_NEOX
-from graphformer.pretrained.families.decoders.llama import LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3
+from graphformer.pretrained.families.decoders.llama import (
+    LLAMA,
+    MISTRAL,
+    MIXTRAL,
+    PHI3,
+    QWEN2,
+    QWEN3,
+)
 from graphformer.pretrained.families.decoders.opt import OPT
 from graphformer.pretrained.families.decoders.phi import PHI
 from graphformer.pretrained.families.dinov2 import DINOV2
@@ -43,6 +50,7 @@ FAMILIES: dict[str, Family] = {
     "mt5": MT5,
     "opt": OPT,
     "phi": PHI,
+    "phi3": PHI3,
     "qwen2": QWEN2,
     "qwen3": QWEN3,
     "roberta": ROBERTA,

@@ -1,4 +1,4 @@
-"""Llama and models of its architecture: SmolLM, Mistral, Mixtral, Qwen2 and Qwen3."""
+"""Llama and models of its architecture: SmolLM, Mistral, Mixtral, Phi 3, Qwen2 and Qwen3."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ TRUNK = {
     "transformer.blocks.#.mlp.out.*": "layers.#.mlp.down_proj.*",
     "transformer.norm.weight": "norm.weight",
 }
+FUSED = {
+    "transformer.blocks.#.attention.qkv.*": "layers.#.self_attn.qkv_proj.*",
+    "transformer.blocks.#.mlp.gate_up.*": "layers.#.mlp.gate_up_proj.*",
+}
+"""Keys of Phi 3, which stores several maps as one."""
 EXPERTS = {
     "transformer.blocks.#.mlp.router.weight": (
         "layers.#.mlp.gate.weight|layers.#.block_sparse_moe.gate.weight"
@@ -191,9 +196,9 @@ def rotary(config: Config, width: int, *, share: float | None = None) -> Rotary:
 def adjacency(config: Config, depth: int) -> Pattern | Sequence[Pattern]:
     """Return the causal pattern of a config, or one per block; windows in all or some blocks."""
     kind, size = config.values["model_type"], config.values.get("sliding_window", 4096)
-    if kind == "mixtral":
+    if kind in ("mixtral", "phi3"):
         size = config.values.get("sliding_window")
-    if kind in ("mistral", "mixtral"):
+    if kind in ("mistral", "mixtral", "phi3"):
         return Causal() if size is None else Window(size - 1, causal=True)
     if kind not in ("qwen2", "qwen3") or not config.get("use_sliding_window", False):
         return Causal()
@@ -269,5 +274,7 @@ def family(name: str, eos: int | None, **variant: Unpack[Variant]) -> Family:
 LLAMA = family("Llama", 2, mlp_bias=None)
 MISTRAL = family("Mistral", 2, biases=(False, False), kv_heads=8)
 MIXTRAL = family("Mixtral", 2, biases=(False, False), kv_heads=8, experts=True)
+PHI3 = family("Phi3", 32000, biases=(False, False))
+PHI3 = PHI3._replace(trunk={**PHI3.trunk, **FUSED})
 QWEN2 = family("Qwen2", None, biases=(True, False), kv_heads=32)
 QWEN3 = family("Qwen3", None, kv_heads=32, head_dim=128, qk_norm=True)
