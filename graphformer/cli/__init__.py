@@ -92,6 +92,8 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if command not in COMMANDS:
         raise UsageError(f"unknown command {command!r}{suggestion(command, COMMANDS)}")
+    if os.getcwd() not in sys.path:  # for class paths in the user's folder; last, to shadow nothing
+        sys.path.append(os.getcwd())
     arguments = name_modules(arguments)
     if command == "fit" and _asks_for_many_runs(arguments):
         from graphformer.cli.many_runs.repeat import repeat

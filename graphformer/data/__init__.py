@@ -12,10 +12,17 @@ from graphformer.deprecated import renamed_exports
 
 if TYPE_CHECKING:
     from graphformer.data.batch import Batch, BatchLike, pack_images, pack_tokens
-    from graphformer.data.graph.datasets import MoleculeNet, TUDataset, TUEdges
+    from graphformer.data.graph.datasets import GraphBatches, MoleculeNet, TUDataset, TUEdges
     from graphformer.data.graph.link_splits import PlanetoidLinks
     from graphformer.data.graph.neighbor_loader import NeighborNodes
-    from graphformer.data.graph.node_datasets import DigitsGraph, HeterophilousGraph, Planetoid
+    from graphformer.data.graph.node_datasets import (
+        DigitsGraph,
+        FullGraph,
+        HeterophilousGraph,
+        Planetoid,
+    )
+    from graphformer.data.graph.own.nodes import NodeFile, NodeTables
+    from graphformer.data.graph.own.sets import GraphFile, LinkFile, PyGGraphs, PyGNodes
     from graphformer.data.graph.sparse_features import SparseFeatures
     from graphformer.data.graph.synthetic import RingTransfer
     from graphformer.data.io.cache import MissingDataError
@@ -43,10 +50,12 @@ if TYPE_CHECKING:
 
 _EXPORTS = {
     "batch": ("Batch", "BatchLike", "pack_images", "pack_tokens"),
-    "graph.datasets": ("MoleculeNet", "TUDataset", "TUEdges"),
+    "graph.datasets": ("GraphBatches", "MoleculeNet", "TUDataset", "TUEdges"),
     "graph.link_splits": ("PlanetoidLinks",),
     "graph.neighbor_loader": ("NeighborNodes",),
-    "graph.node_datasets": ("DigitsGraph", "HeterophilousGraph", "Planetoid"),
+    "graph.node_datasets": ("DigitsGraph", "FullGraph", "HeterophilousGraph", "Planetoid"),
+    "graph.own.nodes": ("NodeFile", "NodeTables"),
+    "graph.own.sets": ("GraphFile", "LinkFile", "PyGGraphs", "PyGNodes"),
     "graph.sparse_features": ("SparseFeatures",),
     "graph.synthetic": ("RingTransfer",),
     "io.cache": ("MissingDataError",),
@@ -84,19 +93,27 @@ __all__ = [
     "DependencyTrees",
     "Digits",
     "DigitsGraph",
+    "FullGraph",
+    "GraphBatches",
+    "GraphFile",
     "HeterophilousGraph",
     "IdxImages",
     "ImageArrays",
     "ImageFolder",
     "LabelledText",
+    "LinkFile",
     "ListOps",
     "MissingDataError",
     "MoleculeNet",
     "NeighborNodes",
+    "NodeFile",
+    "NodeTables",
     "Planetoid",
     "PlanetoidLinks",
     "PreferenceFile",
     "PromptFile",
+    "PyGGraphs",
+    "PyGNodes",
     "Ragged",
     "RaggedPairs",
     "RandomWalks",

@@ -175,7 +175,7 @@ class Task(pl.LightningModule):
         """
         stored = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
         arguments = constructor_arguments(stored.get(CONFIG_KEY, ""), changed)
-        return super().load_from_checkpoint(checkpoint_path, **{**arguments, **changed})
+        return super().load_from_checkpoint(os.fspath(checkpoint_path), **{**arguments, **changed})
 
     def setup(self, stage: str) -> None:
         """Load pretrained weights, if any, before those of a checkpoint to resume from.

@@ -120,7 +120,7 @@ class TrainedModel:
         if isinstance(network, EncoderDecoder):
             ids = [tokenizer.encode(text).tolist() for text in listed]
             merged |= {**decoding_options(network.decoder, self.adjacency), **options}
-            answers = network.generate(ids, start_id=first_token(network, tokenizer), **merged)
+            answers: Any = network.generate(ids, start_id=first_token(network, tokenizer), **merged)
             texts = [tokenizer.decode(answer) for answer in answers]
         else:
             ids = [tokenizer.encode_prompt(text).tolist() for text in listed]

@@ -1,0 +1,264 @@
+"""Own graphs of labelled nodes: `NodeTables` and `NodeFile`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+from torch_geometric.utils import to_undirected
+
+from graphformer.batch_type import IGNORE_INDEX
+from graphformer.data.base import run_seed
+from graphformer.data.graph.node_datasets import FullGraph
+from graphformer.data.graph.own.graph_files import read_graph
+from graphformer.data.graph.own.tables import Columns, column, features, numbers, read_columns
+from graphformer.data.io.tabular import find_file
+
+_SPLITS = ("train", "val", "test")
+
+
+class OwnGraph(FullGraph):
+    """Base of own graphs of nodes, whose splits are in the data or drawn at random.
+
+    Args:
+        val_fraction, test_fraction: of the labelled nodes, where the data have no splits.
+        undirected: add the edges in the other direction.
+        seed: random seed of the splits; None for the seed of the run.
+        encodings: names, see `graphformer.nn.encodings.parse_encodings`.
+
+    Attributes:
+        class_names: name of each class, where labels are text; part of checkpoints.
+    """
+
+    def __init__(
+        self,
+        *,
+        val_fraction: float,
+        test_fraction: float,
+        undirected: bool,
+        seed: int | None,
+        encodings: list[str] | None,
+    ) -> None:
+        super().__init__()
+        if not (val_fraction > 0 and test_fraction > 0 and val_fraction + test_fraction < 1):
+            raise ValueError(
+                f"val_fraction and test_fraction: got {val_fraction} and {test_fraction}, expected "
+                "both above 0 and a sum below 1"
+            )
+        self.fractions, self.undirected = (val_fraction, test_fraction), undirected
+        self.seed, self.encodings = seed, encodings
+        self.class_names: list[str] = []
+
+    @abstractmethod
+    def read_own(self) -> Data:
+        """Return the graph, with masks if the data have splits."""
+
+    def read(self) -> Data:
+        """Return the graph with the masks of the three splits."""
+        graph = self.read_own()
+        if self.undirected:
+            graph.edge_index, graph.edge_attr = _both_directions(graph)
+        if graph.get("train_mask") is None:
+            graph.update(self._draw_masks(graph.y))
+        return graph
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the class names, for a checkpoint."""
+        state = super().state_dict()
+        return {**state, "class_names": list(self.class_names)} if self.class_names else state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the class names of a checkpoint."""
+        super().load_state_dict(state_dict)
+        self.class_names = list(state_dict.get("class_names", self.class_names))
+
+    def _draw_masks(self, y: Tensor) -> dict[str, Tensor]:
+        labelled = torch.ones(len(y), dtype=torch.bool)
+        if not y.is_floating_point():
+            labelled = y != IGNORE_INDEX
+        nodes = labelled.nonzero()[:, 0].numpy()
+        seed = run_seed() if self.seed is None else self.seed
+        order = np.random.default_rng(seed).permutation(nodes)
+        val, test = (max(1, round(len(nodes) * fraction)) for fraction in self.fractions)
+        parts = {"val": order[:val], "test": order[val : val + test], "train": order[val + test :]}
+        return {f"{split}_mask": _mask(part, len(y)) for split, part in parts.items()}
+
+
+class NodeTables(OwnGraph):
+    """A graph of two tables: nodes and edges (.csv, .tsv, .jsonl or .parquet, with a header).
+
+    Args:
+        nodes, edges: the files, as they are or under the data root.
+        id: column of the nodes' names, which the edges refer to; None for row numbers from 0.
+        label: column of the class; an empty cell is a node without a label.
+        source, target: columns of the edges.
+        features: columns of numbers; None for all columns of numbers that are not named otherwise.
+        categories: columns of text or numbers that are encoded one-hot.
+        edge_features: columns of the edges that become `edge_attr`.
+        split: column with train, val or test; None for random splits of the labelled nodes.
+        regression: whether labels are real values.
+        undirected, val_fraction, test_fraction, seed, encodings: as in `OwnGraph`.
+        root: the data root.
+
+    Raises:
+        MissingDataError: when a file is missing.
+        ValueError: when a column is missing, a cell is no number, or an edge names no node.
+    """
+
+    def __init__(
+        self,
+        nodes: str = "nodes.csv",
+        edges: str = "edges.csv",
+        *,
+        id: str | None = "id",
+        label: str = "label",
+        source: str = "source",
+        target: str = "target",
+        features: list[str] | None = None,
+        categories: Sequence[str] = (),
+        edge_features: Sequence[str] = (),
+        split: str | None = None,
+        regression: bool = False,
+        undirected: bool = True,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.2,
+        root: str | None = None,
+        seed: int | None = 0,
+        encodings: list[str] | None = None,
+    ) -> None:
+        super().__init__(
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            undirected=undirected,
+            seed=seed,
+            encodings=encodings,
+        )
+        self.nodes, self.edges, self.id, self.label = nodes, edges, id, label
+        self.source, self.target = source, target
+        self.features, self.categories, self.edge_features = features, categories, edge_features
+        self.split, self.regression, self.root = split, regression, root
+        self.save_hyperparameters(logger=False)
+
+    def read_own(self) -> Data:
+        """Return the graph of the tables."""
+        nodes = read_columns(self.nodes, self.root)
+        num_nodes = len(next(iter(nodes.values())))
+        other = [name for name in (self.id, self.label, self.split) if name is not None]
+        x = features(nodes, self.features, self.categories, self.nodes, other=other)
+        x = torch.ones(num_nodes, 1) if x is None else x
+        graph = Data(x=x, y=self._labels(column(nodes, self.label, self.nodes)))
+        graph.update(self._edges(nodes, num_nodes))
+        if self.split is not None:
+            graph.update(self._masks(column(nodes, self.split, self.nodes)))
+        return graph
+
+    def _labels(self, values: list[Any]) -> Tensor:
+        if self.regression:
+            return numbers(values, self.label, self.nodes)
+        texts = ["" if value is None else str(value) for value in values]
+        found = {text for text in texts if text}
+        is_numeric = all(text.isdigit() for text in found)
+        names = self.class_names or (sorted(found, key=int) if is_numeric else sorted(found))
+        unknown = sorted(found - {*names})
+        if unknown:
+            raise ValueError(
+                f"{self.nodes}: got the class {unknown[0]!r}, expected those of the run, "
+                f"{', '.join(names)}; rename it"
+            )
+        self.class_names = names
+        index = {name: number for number, name in enumerate(names)}
+        return torch.tensor([index.get(text, IGNORE_INDEX) for text in texts])
+
+    def _edges(self, nodes: Columns, num_nodes: int) -> dict[str, Tensor]:
+        names = range(num_nodes) if self.id is None else column(nodes, self.id, self.nodes)
+        index = {str(name): number for number, name in enumerate(names)}
+        if len(index) != num_nodes:
+            raise ValueError(f"{self.nodes}: got a repeated {self.id}, expected one for each node")
+        edges = read_columns(self.edges, self.root)
+        ends = []
+        for name in (self.source, self.target):
+            values = [str(value) for value in column(edges, name, self.edges)]
+            missing = next((value for value in values if value not in index), None)
+            if missing is not None:
+                raise ValueError(
+                    f"{self.edges}: got the node {missing!r} in the column {name!r}, expected one "
+                    f"of {self.nodes}; add it there, or remove the edge"
+                )
+            ends.append([index[value] for value in values])
+        found = {"edge_index": torch.tensor(ends)}
+        attributes = features(edges, list(self.edge_features), (), self.edges, other=())
+        return found if attributes is None else {**found, "edge_attr": attributes}
+
+    def _masks(self, values: list[Any]) -> dict[str, Tensor]:
+        names = [str(value or "").lower() for value in values]
+        return {
+            f"{split}_mask": torch.tensor([name == split for name in names]) for split in _SPLITS
+        }
+
+
+class NodeFile(OwnGraph):
+    """A graph of one file: .npz, .pt (a `Data` of PyG), .graphml or .gml; see `read_graph`.
+
+    Args:
+        path: the file, as it is or under the data root.
+        label: name of the labels: an array, a field of `Data`, or an attribute of the nodes.
+        undirected, val_fraction, test_fraction, seed, encodings: as in `OwnGraph`.
+        root: the data root.
+
+    Raises:
+        MissingDataError: when the file is missing.
+        ValueError: when it has no graph, or no labels.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        label: str = "y",
+        undirected: bool = False,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.2,
+        root: str | None = None,
+        seed: int | None = 0,
+        encodings: list[str] | None = None,
+    ) -> None:
+        super().__init__(
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            undirected=undirected,
+            seed=seed,
+            encodings=encodings,
+        )
+        self.path, self.label, self.root = path, label, root
+        self.save_hyperparameters(logger=False)
+
+    def read_own(self) -> Data:
+        """Return the graph of the file."""
+        graph, names = read_graph(find_file(self.path, self.root), label=self.label)
+        if graph.get("y") is None:
+            raise ValueError(
+                f"{self.path}: got no labels {self.label!r}, expected them; name others by label"
+            )
+        self.class_names = names
+        return graph
+
+
+def _both_directions(graph: Data) -> tuple[Tensor, Tensor | None]:
+    attributes = graph.get("edge_attr")
+    if attributes is None:
+        return to_undirected(graph.edge_index, num_nodes=graph.num_nodes), None
+    both: tuple[Tensor, Tensor] = to_undirected(
+        graph.edge_index, attributes, num_nodes=graph.num_nodes, reduce="mean"
+    )
+    return both
+
+
+def _mask(nodes: np.ndarray, num_nodes: int) -> Tensor:
+    mask = torch.zeros(num_nodes, dtype=torch.bool)
+    mask[torch.from_numpy(nodes)] = True
+    return mask

@@ -1,0 +1,111 @@
+"""Tables of nodes and edges (.csv, .tsv, .jsonl, .parquet) as columns of text or numbers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from graphformer.data.io.tabular import find_file, read_records
+
+Columns = dict[str, list[Any]]
+
+
+def read_columns(path: str | os.PathLike[str], root: str | None) -> Columns:
+    """Return the columns of a table by name; those of text files are strings.
+
+    Raises:
+        MissingDataError: when there is no such file.
+        ValueError: when a row is malformed, or the table has none.
+        ModuleNotFoundError: when Parquet is read without pyarrow.
+    """
+    file = find_file(path, root)
+    if file.suffix == ".parquet":
+        return _read_parquet(file)
+    records = [record for _, record in read_records(file)]
+    if not records:
+        raise ValueError(f"{file}: got no rows, expected a header and rows; fill it in")
+    return {name: [record.get(name) for record in records] for name in records[0]}
+
+
+def column(columns: Columns, name: str, file: str) -> list[Any]:
+    """Return a column.
+
+    Raises:
+        ValueError: when there is no such column.
+    """
+    if name not in columns:
+        raise ValueError(
+            f"{file}: got no column {name!r}, expected one of {', '.join(columns)}; name another"
+        )
+    return columns[name]
+
+
+def numbers(values: Sequence[Any], name: str, file: str) -> Tensor:
+    """Return the values of a column as float32 [n].
+
+    Raises:
+        ValueError: when one is no number; the message names its row.
+    """
+    found = np.empty(len(values), dtype=np.float32)
+    for row, value in enumerate(values):
+        try:
+            found[row] = float(value)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{file}: got {value!r} in row {row + 1} of the column {name!r}, expected a "
+                "number; correct it, or list the column in categories"
+            ) from None
+    return torch.from_numpy(found)
+
+
+def is_numeric(values: Sequence[Any]) -> bool:
+    """Whether all values of a column are numbers, or text of numbers."""
+    try:
+        [float(value) for value in values]
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def one_hot(values: Sequence[Any]) -> Tensor:
+    """Return the values of a column as float32 [n, kinds], kinds sorted as text."""
+    kinds = sorted({str(value) for value in values})
+    index = torch.tensor([kinds.index(str(value)) for value in values])
+    return torch.nn.functional.one_hot(index, len(kinds)).float()
+
+
+def features(
+    columns: Columns, names: Sequence[str] | None, categories: Sequence[str], file: str,
+    *, other: Sequence[str],
+) -> Tensor | None:  # fmt: skip
+    """Return columns as features [n, F]: numbers, then categories, one-hot; None without any.
+
+    Args:
+        columns: of the table.
+        names: of the columns of numbers; None for all that are numbers.
+        categories: names of the columns that are encoded.
+        file: name of the table, for messages.
+        other: columns that are no features.
+    """
+    if names is None:
+        rest = columns.keys() - {*other, *categories}
+        names = [name for name in columns if name in rest and is_numeric(columns[name])]
+    parts = [numbers(column(columns, name, file), name, file)[:, None] for name in names]
+    parts += [one_hot(column(columns, name, file)) for name in categories]
+    return torch.cat(parts, dim=1) if parts else None
+
+
+def _read_parquet(file: Path) -> Columns:
+    try:
+        from pyarrow import parquet
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            f'{file}: Parquet needs pyarrow; pip install "graphformer[parquet]"'
+        ) from None
+    return dict(parquet.read_table(file).to_pydict())

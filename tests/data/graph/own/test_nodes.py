@@ -1,0 +1,169 @@
+"""Own graphs: tables and files, by Python and by command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import networkx
+import numpy as np
+import pytest
+import torch
+from torch_geometric.data import Data
+
+import graphformer as gf
+from graphformer.cli import main
+from graphformer.data import GraphFile, LinkFile, NodeFile, NodeTables, PyGGraphs
+
+NODES = "id,age,colour,label\n" + "".join(
+    f"n{i},{i / 10},{'red' if i % 3 else 'blue'},{'cat' if i % 2 else 'dog'}\n" for i in range(23)
+)
+EDGES = "source,target\n" + "".join(f"n{i},n{(i + 2) % 23}\n" for i in range(23))
+
+
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nodes.csv").write_text(NODES)
+    (tmp_path / "edges.csv").write_text(EDGES)
+    return tmp_path
+
+
+def ready(module: NodeTables | NodeFile) -> Data:
+    module.setup()
+    assert module.graph is not None
+    masks = [module.graph[f"{split}_mask"] for split in ("train", "val", "test")]
+    assert (sum(mask.long() for mask in masks) == 1).all()
+    return module.graph
+
+
+def test_tables_become_a_graph(tables: Path) -> None:
+    module = NodeTables(categories=["colour"])
+    graph = ready(module)
+    assert module.class_names == ["cat", "dog"]
+    assert graph.y.tolist() == [1 - i % 2 for i in range(23)]
+    assert graph.x[4].tolist() == pytest.approx([0.4, 0.0, 1.0])
+    assert graph.edge_index.shape == (2, 46)
+    assert {(0, 2), (2, 0)} <= set(map(tuple, graph.edge_index.T.tolist()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            ("n5,0.5", "n5,old"),
+            "row 6 of the column 'age', expected a number",
+        ),
+        (("n5,0.5", "n4,0.5"), "got a repeated id"),
+    ],
+)
+def test_wrong_tables_are_named(tables: Path, change: tuple[str, str], message: str) -> None:
+    (tables / "nodes.csv").write_text(NODES.replace(*change))
+    with pytest.raises(ValueError, match=message):
+        NodeTables(features=["age"]).setup()
+
+
+def test_an_edge_of_no_node_is_named(tables: Path) -> None:
+    (tables / "edges.csv").write_text(EDGES + "n1,elephant\n")
+    with pytest.raises(ValueError, match="got the node 'elephant' in the column 'target'"):
+        NodeTables().setup()
+
+
+def test_parquet_equals_csv(tables: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import csv, parquet
+
+    for name in ("nodes", "edges"):
+        parquet.write_table(csv.read_csv(f"{name}.csv"), f"{name}.parquet")
+    assert pyarrow is not None
+    expected, found = ready(NodeTables()), ready(NodeTables("nodes.parquet", "edges.parquet"))
+    torch.testing.assert_close(found.x, expected.x)
+    assert torch.equal(found.edge_index, expected.edge_index)
+    assert torch.equal(found.y, expected.y)
+
+
+def test_arrays_and_pyg_files_are_read(tables: Path) -> None:
+    expected = ready(NodeTables())
+    arrays = {"x": expected.x.numpy(), "edge_index": expected.edge_index.numpy()}
+    np.savez("a.npz", labels=expected.y.numpy(), **arrays)
+    torch.save(Data(x=expected.x, edge_index=expected.edge_index, y=expected.y), "a.pt")
+    for module in (NodeFile("a.npz", label="labels"), NodeFile("a.pt")):
+        graph = ready(module)
+        for name in ("x", "edge_index", "y", "train_mask"):
+            assert torch.equal(graph[name], expected[name])
+    links = LinkFile("a.pt", val_fraction=0.1)
+    links.setup()
+    assert links.graph is not None
+    assert links.graph.val_edge_label.tolist() == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("suffix", ["graphml", "gml"])
+def test_graphs_of_networkx_are_read(tables: Path, suffix: str) -> None:
+    network = networkx.karate_club_graph()
+    for node, values in network.nodes(data=True):
+        values["size"] = node % 5
+    getattr(networkx, f"write_{suffix}")(network, f"a.{suffix}")
+    graph = ready(NodeFile(f"a.{suffix}", label="club"))
+    assert graph.x.squeeze(1).tolist() == [float(node % 5) for node in range(34)]
+    assert graph.edge_index.shape == (2, 2 * network.number_of_edges())
+    assert graph.y.bincount().tolist() == [17, 17]
+
+
+def test_a_list_of_graphs_is_read(tables: Path) -> None:
+    graphs = [
+        Data(x=torch.rand(3, 5), edge_index=torch.tensor([[0, 1], [1, 2]]), y=torch.tensor(i % 2))
+        for i in range(13)
+    ]
+    torch.save(graphs, "graphs.pt")
+    module = GraphFile("graphs.pt", num_folds=3)
+    module.setup()
+    assert (module.num_features, module.num_classes) == (5, 2)
+    torch.save({"a": 1}, "other.pt")
+    with pytest.raises(ValueError, match="got dict, expected a list of Data"):
+        GraphFile("other.pt").setup()
+    with pytest.raises(ValueError, match="dataset: got 'os.system', expected a class of"):
+        PyGGraphs("os.system").setup()
+
+
+def test_own_tables_by_command(tables: Path) -> None:
+    options = ["--data", "NodeTables", "--trainer.max_epochs", "2", "--trainer.callbacks", "null"]
+    assert main(["fit", "-c", "gcn_cora", *options]) == 0
+    (run,) = (tables / "runs" / "gcn_cora").iterdir()
+    assert main(["predict", "--ckpt", str(run), "--output", "a.csv"]) == 0
+    header, *lines = (tables / "a.csv").read_text().splitlines()
+    assert header == "node,class,probability_cat,probability_dog"
+    module = NodeTables()
+    nodes = ready(module).test_mask.nonzero()[:, 0].tolist()
+    assert [int(line.split(",")[0]) for line in lines] == nodes
+    assert main(["predict", "--ckpt", str(run), "--output", "all.jsonl", "--split", "all"]) == 0
+    assert len((tables / "all.jsonl").read_text().splitlines()) == 23
+    model = gf.load(run)
+    assert model.classes == ["cat", "dog"]
+    graph = module.graph
+    assert graph is not None
+    new = Data(x=graph.x, edge_index=graph.edge_index)
+    assert [model.predict(new).classes[n] for n in nodes] == [  # type: ignore[index]
+        line.split(",")[1] for line in lines
+    ]
+
+
+def test_a_class_in_the_working_folder(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tables / "my_own_data.py").write_text(
+        "import torch\nfrom torch_geometric.data import Data\n"
+        "from graphformer.data import FullGraph\n"
+        "class Path5(FullGraph):\n"
+        "    def read(self):\n"
+        "        n = torch.arange(5)\n"
+        "        mask = n < 5\n"
+        "        return Data(x=torch.eye(5), edge_index=torch.stack([n, n.flip(0)]), y=n % 2,\n"
+        "                    train_mask=mask, val_mask=mask, test_mask=mask)\n"
+    )
+    options = ["--trainer.max_epochs", "1", "--trainer.callbacks", "null"]
+    assert main(["fit", "-c", "gcn_cora", "--data", "my_own_data.Path5", *options]) == 0
+    (run,) = (tables / "runs" / "gcn_cora").iterdir()
+    assert main(["test", "--ckpt", str(run)]) == 2  # its settings import a module
+    assert main(["test", "--ckpt", str(run), "--trust", "my_own_data"]) == 0
+    model = gf.load(run, trust=["my_own_data"])
+    edges = torch.zeros(2, 1, dtype=torch.long)
+    assert len(model.predict(Data(x=torch.eye(5), edge_index=edges))) == 5
