@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 
 from graphformer.data.loader import BatchLoader, process_ranks
+from graphformer.ops.common import notice
 from graphformer.tasks.stored_settings import CONFIG_KEY
 
 
@@ -284,21 +285,22 @@ def keep_best(folder: Path) -> ModelCheckpoint:
 
 
 def last_of_each(callbacks: list[Callback]) -> list[Callback]:
-    """Return the callbacks without those that a later one replaces.
+    """Return the callbacks without those that a later one replaces, which are reported.
 
-    One replaces another of its class with the same `state_key`, such as early stopping on the same
-    metric, and a ModelCheckpoint also one that writes the same file.
+    A callback replaces earlier ones of its class, so that `--trainer.callbacks+=EarlyStopping` with
+    another metric replaces that of a file. There may be several ModelCheckpoints: one replaces an
+    earlier one that writes the same file.
     """
-    return [
-        callback
-        for i, callback in enumerate(callbacks)
-        if not any(_replaces(later, callback) for later in callbacks[i + 1 :])
-    ]
+    kept = []
+    for i, callback in enumerate(callbacks):
+        if any(_replaces(later, callback) for later in callbacks[i + 1 :]):
+            notice(f"trainer.callbacks: a later one replaces {callback.state_key}")
+        else:
+            kept.append(callback)
+    return kept
 
 
 def _replaces(later: Callback, earlier: Callback) -> bool:
-    if type(later) is not type(earlier):
-        return False
     if isinstance(later, ModelCheckpoint) and isinstance(earlier, ModelCheckpoint):
         return (later.dirpath, later.filename) == (earlier.dirpath, earlier.filename)
-    return later.state_key == earlier.state_key
+    return type(later) is type(earlier)

@@ -89,6 +89,9 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
     The data is written to a file in the same folder, because renaming is atomic only within a file
     system.
+
+    Raises:
+        OSError: when the file cannot be written; it names `path`.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -97,6 +100,10 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(partial)):
+            raise  # an error of the body
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -145,4 +152,4 @@ def save_tensors(content: object, file: BinaryIO) -> None:
             cause = cause.__context__
         if cause is None:
             raise
-        raise OSError(cause.errno, cause.strerror, file.name) from error
+        raise OSError(cause.errno, cause.strerror) from error

@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.runs import Run, fit_language_model
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+)  # fmt: skip
 
 from graphformer.cli import main
+from graphformer.cli.callbacks import last_of_each
 from graphformer.cli.checkpoints import restore_task, restore_text_tokenizer
 from graphformer.data import load_tokenizer
 from graphformer.tasks import Classification
@@ -184,3 +191,40 @@ def test_another_learning_rate_on_request(trained: Run, workplace: Path, capsys,
     assert rates == pytest.approx(expected)
     assert main(["fit", "-c", "tiny.yaml", "--reset", "lr"]) == 2
     assert "--reset: got lr without fit --ckpt" in capsys.readouterr().err
+
+
+class Own(EarlyStopping):
+    """A class of its own."""
+
+
+def test_a_callback_replaces_earlier_ones_of_its_class(capsys: pytest.CaptureFixture[str]):
+    loss, accuracy = EarlyStopping("val/loss"), EarlyStopping("val/accuracy", mode="max")
+    other, rates, own = Callback(), LearningRateMonitor(), Own("val/loss")
+    best, again = ModelCheckpoint("a", "best"), ModelCheckpoint("a", "best", monitor="val/loss")
+    elsewhere, last = ModelCheckpoint("b", "best"), ModelCheckpoint("a", "last")
+    kept = [own, rates, last, elsewhere, other, again, accuracy]
+    assert last_of_each([loss, best, *kept]) == kept
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition("{")[0] for line in lines] == [
+        f"graphformer: trainer.callbacks: a later one replaces {name}"
+        for name in ("EarlyStopping", "ModelCheckpoint")
+    ]
+    assert last_of_each(kept) == kept
+    assert last_of_each([]) == []
+    assert not capsys.readouterr().err
+
+
+def test_the_command_line_replaces_early_stopping_of_a_file(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+):
+    def stopping(sign: str, monitor: str) -> list[str]:
+        options = ["--trainer.callbacks.monitor", monitor, "--trainer.callbacks.patience", "0"]
+        return [f"--trainer.callbacks{sign}=EarlyStopping", *options]
+
+    Path("stop.yaml").write_text(
+        "trainer: {callbacks: [{class_path: EarlyStopping, init_args: {monitor: none}}]}"
+    )
+    arguments = ["fit", "-c", "tiny.yaml", "-c", "stop.yaml", "--trainer.max_epochs", "1"]
+    assert main(arguments) == 2  # there is no such metric
+    assert "none" in capsys.readouterr().err
+    assert main([*arguments, *stopping("+", "val/accuracy")]) == 0

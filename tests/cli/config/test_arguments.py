@@ -48,6 +48,15 @@ def test_files_are_resolved_and_the_first_names_the_experiment(folder: Path):
     assert command == Command("fit", arguments, "gat_cora", None)
 
 
+def test_one_name_twice_is_the_experiment_and_the_data_set(folder: Path):
+    command = read_command(["fit", "-c", "listops", "--config", "listops"])
+    kinds = [Path(file).relative_to(config_root()) for file in command.arguments[1::2]]
+    assert kinds == [Path("experiments/listops.yaml"), Path("datasets/listops.yaml")]
+    assert command.experiment == "listops"
+    again = read_command(["fit", "-c", "gat_cora", "-c", "gat_cora"])  # there is no such data set
+    assert len({*again.arguments[1::2]}) == 1
+
+
 @pytest.mark.parametrize(
     ("short", "full"),
     [
