@@ -8,12 +8,14 @@ from graphformer.trust.sections.calibration import calibration_section
 from graphformer.trust.sections.consistency import consistency_section
 from graphformer.trust.sections.fairness import fairness_section
 from graphformer.trust.sections.leaks import leaks_section
+from graphformer.trust.sections.robustness import robustness_section
 
 SECTIONS: dict[str, Callable[[Run], Section]] = {
     "calibration": calibration_section,
     "consistency": consistency_section,
     "fairness": fairness_section,
     "leaks": leaks_section,
+    "robustness": robustness_section,
 }
 __all__ = [
     "SECTIONS",
@@ -21,4 +23,5 @@ __all__ = [
     "consistency_section",
     "fairness_section",
     "leaks_section",
+    "robustness_section",
 ]

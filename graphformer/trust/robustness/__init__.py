@@ -1,0 +1,17 @@
+"""Perturbed inputs: edges and features of graphs, pixels of images, words of texts."""
+
+from graphformer.trust.robustness.edges import EdgeWeights, perturb_edges, prbcd
+from graphformer.trust.robustness.images import CORRUPTIONS, SEVERITIES, corrupt, pgd
+from graphformer.trust.robustness.text import swap_words, typos
+
+__all__ = [
+    "CORRUPTIONS",
+    "SEVERITIES",
+    "EdgeWeights",
+    "corrupt",
+    "perturb_edges",
+    "pgd",
+    "prbcd",
+    "swap_words",
+    "typos",
+]
