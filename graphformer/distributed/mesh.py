@@ -27,7 +27,7 @@ class DataParallel(NamedTuple):
     group: dist.ProcessGroup | None = None
 
     def sum(self, *numbers: Tensor) -> list[Tensor]:
-        """Return the sums of numbers [] over all ranks, in their dtypes and without gradients."""
+        """Return the sums over all ranks of tensors of one shape, without gradients."""
         if self.size == 1:
             return [number.detach() for number in numbers]
         # In double precision, which holds all counts exactly, by one message.

@@ -63,6 +63,9 @@ class MixtureOfExperts(nn.Module):
         self.up = nn.Parameter(torch.empty(total, width, dim))
         self.down = nn.Parameter(torch.empty(total, dim, hidden_dim))
         self.balance_loss: Tensor | None = None
+        self.routing: tuple[Tensor, Tensor] | None = None
+        """Of the last pass in training: choices of each expert and number of nodes, [X + 1]; sum of
+        each expert's probabilities, [X]."""
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -81,6 +84,7 @@ class MixtureOfExperts(nn.Module):
         weight = weight.to(x.dtype)
         if self.training:
             self.balance_loss = _balance(probability, expert)
+            self.routing = _routing(probability, expert)
         num_experts = self.router.out_features
         # Sort the N * top_k choices by expert, so that the nodes of an expert are consecutive.
         order = expert.flatten().argsort(stable=True)
@@ -108,7 +112,7 @@ class MixtureOfExperts(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         # The loss is part of a graph, which can be neither copied nor pickled.
-        return {**self.__dict__, "balance_loss": None}
+        return {**self.__dict__, "balance_loss": None, "routing": None}
 
 
 def balance_loss(network: nn.Module) -> Tensor | None:
@@ -119,6 +123,32 @@ def balance_loss(network: nn.Module) -> Tensor | None:
     experts = [m for m in network.modules() if isinstance(m, MixtureOfExperts)]
     losses = [m.balance_loss for m in experts if m.balance_loss is not None]
     return torch.stack(losses).mean() if losses else None
+
+
+def balance_loss_share(network: nn.Module, reduce: Callable[[Tensor], Tensor]) -> Tensor | None:
+    """Return this rank's share of the load-balancing loss of the nodes of all ranks, [].
+
+    The shares of all ranks add up to that loss, and their gradients to its gradient.
+
+    Args:
+        network: with mixtures of experts; None is returned as by `balance_loss`.
+        reduce: sums a tensor over the ranks, without gradients.
+    """
+    experts = [m for m in network.modules() if isinstance(m, MixtureOfExperts)]
+    shares = []
+    for counts, probability in (m.routing for m in experts if m.routing is not None):
+        *choices, nodes = reduce(counts)
+        chosen = torch.stack(choices)
+        fraction = chosen / chosen.sum().clamp(min=1)
+        shares.append(len(choices) * (fraction * probability).sum() / nodes.clamp(min=1))
+    return torch.stack(shares).mean() if shares else None
+
+
+def _routing(probability: Tensor, expert: Tensor) -> tuple[Tensor, Tensor]:
+    """Return choices of each expert and number of nodes, [X + 1], and sums of probabilities [X]."""
+    choices = torch.bincount(expert.flatten(), minlength=probability.shape[1])
+    counts = torch.cat([choices, choices.new_tensor([len(probability)])])
+    return counts.to(probability.dtype), probability.sum(0)
 
 
 def _balance(probability: Tensor, expert: Tensor) -> Tensor:

@@ -328,6 +328,11 @@ class Task(pl.LightningModule):
         found: Metric = getattr(self, attribute)[name]
         return found
 
+    def sum_over_ranks(self, x: Tensor) -> Tensor:
+        """Return the sum over all ranks of a tensor of the training batch, padding left out."""
+        (total,) = data_parallel(self).sum(torch.zeros_like(x) if self._is_padding else x)
+        return total
+
     def training_loss(self, total: Tensor, count: Tensor, *, rows: int) -> Tensor:
         """Return the loss of a batch, [], and log its mean over the batches of all ranks.
 

@@ -63,6 +63,7 @@ def all_runs(world_size: int) -> dict[str, dict[str, Tensor]]:
             for name in ("text", "budget", "links")
         },
         **{name: train(name, world_size) for name in CONTRASTIVE},
+        "experts": train("experts", world_size),
         "text, clipped": train("text", world_size, **clipped),
     }
 

@@ -137,6 +137,13 @@ def build(name: str, batch_size: int, count: int = 23, **options: Any) -> tuple[
     if name == "text":
         task: Task = tasks.LanguageModeling(text_model(), **options)
         return task, Samples(Texts(count), batch_size)
+    if name == "experts":
+        network = models.language_model(
+            VOCAB, dim=12, depth=1, num_heads=2, max_length=13, num_experts=3
+        )
+        return tasks.LanguageModeling(network, balance=1.0, **options), Samples(
+            Texts(count), batch_size
+        )
     if name == "budget":
         return tasks.LanguageModeling(text_model(), **options), BudgetedTexts(Texts(count))
     if name == "images":

@@ -47,7 +47,7 @@ class SupervisedFineTuning(Task):
         """Return the mean loss over the answer tokens, []."""
         losses, _ = self._losses(batch)
         count = torch.tensor(len(losses), device=losses.device)
-        total = balanced(losses.sum(), count, self.network, self.balance)
+        total = balanced(losses.sum(), count, self.network, self.balance, self)
         return self.training_loss(total, count, rows=len(losses))
 
     def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:

@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from graphformer.batch_type import IGNORE_INDEX, BatchLike
-from graphformer.nn import balance_loss
+from graphformer.distributed import data_parallel
+from graphformer.nn import balance_loss, balance_loss_share
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern
 from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, at_least_float32
@@ -64,7 +65,7 @@ class LanguageModeling(Task):
     def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
         """Return the mean loss over the labels of a batch, []."""
         total, count = self._loss(batch)
-        total = balanced(total, count, self.network, self.balance)
+        total = balanced(total, count, self.network, self.balance, self)
         return self.training_loss(total, count, rows=batch.y.shape[0])
 
     def _loss(self, batch: BatchLike) -> tuple[Tensor, Tensor]:
@@ -97,7 +98,9 @@ class LanguageModeling(Task):
                 metric.bytes_per_token = length
 
 
-def balanced(total: Tensor, count: Tensor, network: nn.Module, weight: float) -> Tensor:
+def balanced(
+    total: Tensor, count: Tensor, network: nn.Module, weight: float, task: Task | None = None
+) -> Tensor:
     """Return a sum of losses plus the load-balancing loss of the network's experts, [].
 
     Args:
@@ -105,6 +108,12 @@ def balanced(total: Tensor, count: Tensor, network: nn.Module, weight: float) ->
         count: number of labels, [], by which the load-balancing loss is multiplied too.
         network: perhaps with experts.
         weight: of the load-balancing loss.
+        task: that is trained; with several ranks, the loss is that of the nodes of all of them.
     """
-    balance = balance_loss(network) if weight else None
-    return total if balance is None else total + weight * balance * count
+    if not weight:
+        return total
+    if task is None or data_parallel(task).size == 1:
+        balance = balance_loss(network)
+        return total if balance is None else total + weight * balance * count
+    share = balance_loss_share(network, task.sum_over_ranks)
+    return total if share is None else total + weight * share * task.sum_over_ranks(count)

@@ -139,7 +139,7 @@ class MaskedLanguageModeling(Task):
         logits, labels = self._predictions(masked, y)
         total = F.cross_entropy(logits, labels, reduction="sum")
         count = total.new_tensor(len(labels), dtype=torch.int64)
-        total = balanced(total, count, self.network, self.balance)
+        total = balanced(total, count, self.network, self.balance, self)
         return self.training_loss(total, count, rows=len(y))
 
     def _masked(

@@ -89,7 +89,7 @@ class SequenceToSequence(Task):
             label_smoothing=self.label_smoothing,
         )
         count = (pairs.y != IGNORE_INDEX).sum()
-        total = balanced(total, count, self.network, self.balance)
+        total = balanced(total, count, self.network, self.balance, self)
         return self.training_loss(total, count, rows=len(pairs.y))
 
     def test_step(self, batch: BatchLike, batch_idx: int, dataloader_idx: int = 0) -> None:
