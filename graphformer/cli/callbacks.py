@@ -105,6 +105,7 @@ class ExactResume(Callback):
         if self._loader_states and trainer.train_dataloader is not None:
             trainer.train_dataloader.load_state_dict(self._loader_states[0])
             _restore_progress(trainer, self._loader_states[0])
+        _count_epoch_once(trainer)
         if self._random_states is None:
             return
         state, self._random_states = self._random_states, None
@@ -145,6 +146,18 @@ def _restore_progress(trainer: pl.Trainer, state: dict[str, int]) -> None:
     progress = trainer.fit_loop.epoch_loop.batch_progress.current
     for name in ("ready", "started", "processed", "completed"):
         setattr(progress, name, getattr(progress, name) + change)
+
+
+def _count_epoch_once(trainer: pl.Trainer) -> None:
+    """Keep the number of the epoch when a run with `max_steps` resumes at the end of an epoch.
+
+    Lightning (2.6) enters that epoch again, without batches, and counts it as processed twice; the
+    order of the next epoch would be that of the one after it.
+    """
+    if trainer.fit_loop.restarted_on_epoch_end:
+        progress = trainer.fit_loop.epoch_progress
+        for tracker in (progress.current, progress.total):
+            tracker.processed -= 1
 
 
 class ResetLearningRate(Callback):

@@ -65,6 +65,30 @@ def test_a_run_stopped_between_sampling_and_updates_resumes_exactly(
     assert [name for name in found if not torch.equal(expected[name], found[name])] == []
 
 
+def test_a_run_killed_after_an_epoch_resumes_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["fit", "-c", short(), "--trainer.default_root_dir"]
+    assert main([*command, "whole"]) == 0
+    step = PolicyOptimization.training_step
+
+    def killed(task: PolicyOptimization, batch: BatchLike, number: int) -> torch.Tensor:
+        if task.trainer.global_step == 4:  # last.ckpt is of the end of the epoch before
+            raise KeyError("killed")
+        return step(task, batch, number)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PolicyOptimization, "training_step", killed)
+        with pytest.raises(KeyError, match="killed"):
+            main([*command, "parts"])
+    (whole,), (first,) = (list(Path(name, "short").iterdir()) for name in ("whole", "parts"))
+    assert main(["fit", "--ckpt", str(first)]) == 0
+    (resumed,) = set(Path("parts", "short").iterdir()) - {first}
+    expected, found = weights(whole), weights(resumed)
+    assert [name for name in found if not torch.equal(expected[name], found[name])] == []
+
+
 def test_adapters_are_trained_and_the_policy_generates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
