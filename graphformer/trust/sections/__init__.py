@@ -8,6 +8,7 @@ from graphformer.trust.sections.calibration import calibration_section
 from graphformer.trust.sections.consistency import consistency_section
 from graphformer.trust.sections.fairness import fairness_section
 from graphformer.trust.sections.leaks import leaks_section
+from graphformer.trust.sections.privacy import privacy_section
 from graphformer.trust.sections.robustness import robustness_section
 
 SECTIONS: dict[str, Callable[[Run], Section]] = {
@@ -15,6 +16,7 @@ SECTIONS: dict[str, Callable[[Run], Section]] = {
     "consistency": consistency_section,
     "fairness": fairness_section,
     "leaks": leaks_section,
+    "privacy": privacy_section,
     "robustness": robustness_section,
 }
 __all__ = [
@@ -23,5 +25,6 @@ __all__ = [
     "consistency_section",
     "fairness_section",
     "leaks_section",
+    "privacy_section",
     "robustness_section",
 ]
