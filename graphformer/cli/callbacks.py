@@ -157,7 +157,7 @@ def _count_epoch_once(trainer: pl.Trainer) -> None:
     if trainer.fit_loop.restarted_on_epoch_end:
         progress = trainer.fit_loop.epoch_progress
         for tracker in (progress.current, progress.total):
-            tracker.processed -= 1
+            tracker.processed -= 1  # type: ignore[attr-defined]
 
 
 class ResetLearningRate(Callback):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tokenizers
 import torch
+from helpers.chat import chat_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import decoders, pre_tokenizers, processors, trainers
@@ -18,7 +19,8 @@ from torch_geometric.data import Data
 
 from graphformer import models
 from graphformer.data import Bytes
-from graphformer.data.text.hf_tokenizer import PretrainedTokenizer
+from graphformer.data.text.hf_tokenizer import PretrainedTokenizer, read_pretrained_tokenizer
+from graphformer.data.text.post_training.chat_template import SHIPPED
 from graphformer.patterns import Causal
 from graphformer.tasks.metrics import bleu, exact_match, normalize_answer, token_f1
 from graphformer.tasks.text import few_shot as prompting
@@ -272,3 +274,15 @@ def test_an_answer_without_a_match_is_wrong_and_a_reference_is_used_whole() -> N
 )
 def test_numbers_keep_their_signs_and_points(answer: str, reference: str, same: bool) -> None:
     assert exact_match(answer, reference) == float(same)
+
+
+def test_examples_are_turns_of_a_chat_with_one_begin_token(tmp_path: Path) -> None:
+    template = "{{ bos_token }}" + SHIPPED["chatml"]
+    tokenizer = read_pretrained_tokenizer(chat_folder(tmp_path, template=template))
+    assert tokenizer is not None
+    questions = [Question("one?", "1"), Question("two?", "2")]
+    (asked, _) = with_shots(questions, questions, 1, chat=True)
+    assert (asked.prompt, asked.shots) == ("one?", (("two?", "2"),))
+    ids = prompting._prompt_ids(tokenizer, asked, chat=True)
+    assert ids.count(tokenizer.need("bos")) == 1
+    assert tokenizer.decode(ids) == "user\ntwo?\nassistant\n2\nuser\none?\nassistant\n"
