@@ -10,6 +10,7 @@ from importlib import import_module
 from graphformer import __version__
 from graphformer.cli.config.imports import name_modules
 from graphformer.cli.errors import UsageError
+from graphformer.cli.short_help import short_help
 from graphformer.options import suggestion
 
 USAGE = """usage: graphformer COMMAND ...
@@ -92,6 +93,11 @@ def _dispatch(arguments: list[str]) -> int:
         return 0
     if command not in COMMANDS:
         raise UsageError(f"unknown command {command!r}{suggestion(command, COMMANDS)}")
+    if command in LIGHTNING_COMMANDS and arguments[1:] in (["--help"], ["-h"]):
+        print(short_help(command), end="")
+        return 0
+    if command in LIGHTNING_COMMANDS and arguments[1:] == ["--help", "all"]:
+        arguments = [command, "--help"]
     if os.getcwd() not in sys.path:  # for class paths in the user's folder; last, to shadow nothing
         sys.path.append(os.getcwd())
     arguments = name_modules(arguments)

@@ -73,3 +73,18 @@ def test_help_names_the_short_forms(capsys: pytest.CaptureFixture[str]):
     assert main(["fit", "--help"]) == 0
     shown = capsys.readouterr().out
     assert all(f in shown for f in ("--folds", "--seeds", "--jobs", "--adjacency", "--trust"))
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])
+def test_help_fits_a_screen(command: str, capsys: pytest.CaptureFixture[str]):
+    assert main([command, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 100
+    own = [i for i, line in enumerate(lines) if "--adjacency" in line]
+    assert own[0] < next(i for i, line in enumerate(lines) if "--trainer" in line)
+
+
+def test_help_all_lists_the_options_of_the_trainer(capsys: pytest.CaptureFixture[str]):
+    assert main(["fit", "--help", "all"]) == 0
+    assert "--trainer.gradient_clip_val" in capsys.readouterr().out
