@@ -215,9 +215,10 @@ class NodeNorm(nn.BatchNorm1d):
         if self.running_mean is not None and self.running_var is not None:
             with torch.no_grad():
                 momentum = self.momentum or 0.0
-                self.num_batches_tracked += 1
                 self.running_mean.lerp_(mean, momentum)
                 self.running_var.lerp_(variance * count / (count - 1), momentum)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked += 1
         return (x - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
 
 
