@@ -18,6 +18,7 @@ USAGE = """usage: graphformer COMMAND ...
   fit        train:          graphformer fit -c experiments/X.yaml [-c datasets/Y.yaml]
              resume:         graphformer fit --ckpt runs/.../last.ckpt
              many runs:      graphformer fit -c ... -c ... --folds 10 --seeds 10 [--jobs 2]
+  sweep      search over settings: graphformer sweep -c ... --search '{model.lr: [1e-3, 1e-2]}'
   validate   evaluate on the validation split: graphformer validate --ckpt PATH
   test       evaluate on the test split:       graphformer test --ckpt PATH
   predict    write the network's outputs for the test split to a file
@@ -45,7 +46,7 @@ LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 COMMANDS = (
     *LIGHTNING_COMMANDS,
     "tokenize", "generate", "evaluate", "sample", "safety", "probe", "draw", "sparsify",
-    "runs", "scaling", "trust",
+    "sweep", "runs", "scaling", "trust",
     "list", "demo",
 )  # fmt: skip
 MANY_RUNS_OPTIONS = ("--folds", "--seeds", "--jobs")
@@ -105,6 +106,10 @@ def _dispatch(arguments: list[str]) -> int:
         from graphformer.cli.many_runs.repeat import repeat
 
         return repeat(arguments)
+    if command == "sweep":
+        from graphformer.cli.many_runs.sweep import main as sweep
+
+        return sweep(arguments[1:])
     if command in LIGHTNING_COMMANDS:
         from graphformer.cli.commands.fit import run
 

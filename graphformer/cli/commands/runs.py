@@ -16,13 +16,13 @@ from graphformer.cli.many_runs.recorded import (
     Value,
     differing,
     find_runs,
+    lower_is_better,
     metric_names,
     read_run,
 )
 from graphformer.options import suggestion
 
 _SHOWN = 8  # most settings in the table; the file of --out has all
-_LOWER_IS_BETTER = ("loss", "perplexity", "error", "mae", "mse", "bits", "ece")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -75,7 +75,7 @@ def _sorted(runs: list[Recorded], name: str | None, *, reverse: bool) -> list[Re
         raise UsageError(f"--sort: got {name!r}, expected a metric or setting"
                          f"{suggestion(name, sorted(known))}")  # fmt: skip
     is_metric = any(name in run.results for run in runs)
-    lowest_first = not is_metric or name.rpartition("/")[2].endswith(_LOWER_IS_BETTER)
+    lowest_first = not is_metric or lower_is_better(name)
 
     def value(run: Recorded) -> Value:
         return run.results.get(name, run.settings.get(name))

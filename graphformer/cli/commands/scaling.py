@@ -1,4 +1,4 @@
-"""`graphformer scaling`: fits and plots scaling laws of a table of runs."""
+"""`graphformer scaling`: trains models of several sizes, fits and plots their scaling laws."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ _COLUMNS: tuple[Column, ...] = ("N", "D", "C", "loss")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Fit or plot scaling laws; return 0.
+    """Train models of several sizes, or fit or plot scaling laws; return 0.
 
     Raises:
         UsageError: when the arguments or the table are wrong, or no law can be fitted.
     """
+    if list(argv[:1]) == ["run"]:
+        return _run(argv[1:])
     arguments = _parse(argv)
     tables = {_name(path, arguments.table): _read(path, arguments) for path in arguments.table}
     reports = {name: _report(table, arguments) for name, table in tables.items()}
@@ -45,7 +47,9 @@ def main(argv: Sequence[str]) -> int:
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = CommandParser(
-        "scaling", "Fit scaling laws to a CSV of runs with loss and two of N, D and C."
+        "scaling",
+        "Fit scaling laws to a CSV of runs with loss and two of N, D and C."
+        " `scaling run` makes one.",
     )
     parser.add_argument("action", choices=("fit", "plot"), help="fit laws, or also draw them")
     parser.add_argument("table", type=Path, nargs="+", help="CSV files of runs, one per law")
@@ -66,6 +70,28 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     if arguments.action == "plot" and arguments.out is None:
         arguments.out = Path("scaling.png")
     return arguments
+
+
+def _run(argv: Sequence[str]) -> int:
+    parser = CommandParser(
+        "scaling run", "Train models of several depths; other options are those of fit."
+    )
+    parser.allow_abbrev = False
+    parser.add_argument(
+        "--depths", type=whole_number(1), nargs="+", required=True, help="numbers of blocks"
+    )
+    parser.add_argument("--width", type=whole_number(1), default=64, help="channels per block")
+    parser.add_argument(
+        "--ratios", type=number(0, low_included=False), nargs="+", default=[5.0, 10.0, 20.0, 40.0],
+        help="training tokens per parameter of the blocks",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("scaling.csv"), help="the CSV of runs")
+    arguments, words = parser.parse_known_args(argv)
+    from graphformer.cli.many_runs.scaling_runs import run_sizes
+
+    return run_sizes(
+        words, arguments.depths, arguments.ratios, width=arguments.width, out=arguments.out
+    )
 
 
 def _name(path: Path, paths: Sequence[Path]) -> str:

@@ -1,234 +1,164 @@
-"""A pool of training processes, limited by cores and memory."""
+"""Local worker processes of a study, limited by cores and memory."""
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from typing import TYPE_CHECKING
 
 from graphformer.cli.errors import UsageError
-from graphformer.cli.many_runs.job import Job
+from graphformer.cli.many_runs.display import Display
+from graphformer.cli.many_runs.study import (
+    REFUSED,
+    STARTED,
+    has_waiting,
+    num_begun,
+    return_to_queue,
+    running_on,
+)
+
+if TYPE_CHECKING:
+    from multiprocessing.context import SpawnProcess as Process
+
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+    from graphformer.cli.many_runs.job import WorkerOptions
 
 _MEMORY_MARGIN = 1.25  # free memory needed for one more process, relative to the largest so far
+_POLL = 0.3  # seconds between looks at the study
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Success:
-    """A job that is finished; its results are in its folder."""
-
-    job: Job
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A job that failed, and the reason."""
-
-    job: Job
-    reason: str
-
-
-def _work(connection: Connection, threads: int) -> None:
+def _work(options: WorkerOptions) -> None:
     """Body of a process; torch is imported here, not in the parent."""
     from graphformer.cli.many_runs.worker import work
 
-    work(connection, threads)
+    work(options)
 
 
-class Worker:
-    """A process that trains one job after another.
-
-    Attributes:
-        connection: the parent's end of the pipe.
-        process: the process.
-        job: the job that is being trained; None between jobs.
-    """
-
-    def __init__(self, threads: int) -> None:
-        context = get_context("spawn")
-        self.connection, child_connection = context.Pipe()
-        self.process = context.Process(target=_work, args=(child_connection, threads), daemon=True)
-        self.process.start()
-        child_connection.close()
-        self.job: Job | None = None
-
-    def send(self, job: Job) -> None:
-        """Start a job."""
-        self.job = job
-        self.connection.send(job)
-
-    def kill(self) -> None:
-        """End the process at once; the files that it writes are complete or absent."""
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
+def make_process(options: WorkerOptions) -> Process:
+    """Start a worker process."""
+    process = get_context("spawn").Process(target=_work, args=(options,), daemon=True)
+    process.start()
+    return process
 
 
-def run_jobs(jobs: Sequence[Job], processes: int | None = None) -> list[Success | Failure]:
-    """Train all jobs in parallel; a failed job does not end the others.
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_workers(
+    study: Study, options: WorkerOptions, total: int, processes: int | None
+) -> dict[str, str]:
+    """Train the trials of a study in parallel, and return name -> reason of the failed ones.
 
     Args:
-        jobs: what to train.
-        processes: number of processes; by default one per core, as far as memory allows.
+        study: with its trials in the queue, or a number of trials to reach.
+        options: of the workers.
+        total: number of trials that this command waits for at most.
+        processes: number of processes; None for as many as cores and memory allow.
 
     Raises:
-        UsageError: when a job is refused before any job has trained.
-        KeyboardInterrupt: after Ctrl-C, when all processes have ended.
+        UsageError: when a trial is refused before any trial has trained.
+        KeyboardInterrupt: after Ctrl-C, when all processes have ended and their trials are queued.
     """
-    num_workers = min(len(jobs), processes or _available_cores())
-    if not jobs:
-        return []
-    threads = max(1, _available_cores() // num_workers)
-    with _environment(threads), _Display(len(jobs)) as display:
-        pool = _Pool(jobs, num_workers, threads, display, check_memory=processes is None)
+    num_workers = min(total, processes or available_cores())
+    with _environment(options.threads), Display(study, total) as display:
+        pool = _Pool(study, options, num_workers, display, check_memory=processes is None)
         try:
             pool.run()
         finally:
-            for worker in pool.workers:
-                worker.kill()
-    return pool.outcomes
+            pool.close()
+        for _ in range(2):  # the second call shows deferred trials
+            display.update()
+    return display.failures
 
 
 class _Pool:
-    """State of `run_jobs`: waiting jobs, workers and outcomes."""
+    """State of `run_workers`."""
 
     def __init__(
         self,
-        jobs: Sequence[Job],
+        study: Study,
+        options: WorkerOptions,
         num_workers: int,
-        threads: int,
-        display: _Display,
+        display: Display,
         *,
         check_memory: bool,
     ) -> None:
-        self.waiting, self.num_workers, self.threads = list(jobs), num_workers, threads
+        self.study, self.options, self.num_workers = study, options, num_workers
         self.display, self.check_memory = display, check_memory
-        self.workers: list[Worker] = []
-        self.outcomes: list[Success | Failure] = []
+        self.first = display.first  # number of the first trial of this command
+        self.processes: list[Process] = []
         self.peak_memory = 0  # bytes of the largest process so far
-        self.has_trained = False  # whether any job has reached its training loop
 
     def run(self) -> None:
-        while self.waiting or any(worker.job for worker in self.workers):
-            self._start_workers()
-            ready = wait([worker.connection for worker in self.workers])
-            for worker in [w for w in self.workers if w.connection in ready]:
-                try:
-                    self._handle_message(worker, *worker.connection.recv())
-                except (EOFError, OSError):  # the process has died
-                    self._remove_worker(worker)
+        while self._has_work() or self.processes:
+            self._start_processes()
+            wait([process.sentinel for process in self.processes], timeout=_POLL)
+            for process in [p for p in self.processes if p.exitcode is not None]:
+                self._remove(process)
+            self._raise_refusal()
+            self.display.update()
 
-    def _start_workers(self) -> None:
-        """Send waiting jobs to idle workers, and start workers up to the limit."""
-        while self.waiting:
-            idle = next((worker for worker in self.workers if worker.job is None), None)
-            if idle is None:
-                if len(self.workers) >= self.num_workers or not self._has_memory():
-                    return
-                idle = Worker(self.threads)
-                self.workers.append(idle)
-            job = self.waiting.pop(0)
-            idle.send(job)
-            self.display.start(job)
+    def close(self) -> None:
+        """End all processes at once, and queue their trials; the files they write are atomic."""
+        for process in self.processes:
+            process.kill()
+            process.join()
+            for trial in running_on(self.study, process.pid):
+                return_to_queue(self.study, trial.number)
+
+    def _has_work(self) -> bool:
+        return has_waiting(self.study) or num_begun(self.study) < self.study.user_attrs["trials"]
+
+    def _start_processes(self) -> None:
+        """Start one process, if there are trials, cores and memory for it."""
+        while len(self.processes) < self.num_workers and self._has_work() and self._has_memory():
+            self.processes.append(make_process(self.options))
 
     def _has_memory(self) -> bool:
         """Whether another process fits; unknown, and so False, until the first has trained."""
-        if not self.check_memory or not self.workers:
+        if not self.check_memory or not self.processes:
             return True
+        if not any(STARTED in trial.user_attrs for trial in self._own_trials()):
+            return False
+        peaks = [peak_memory(process.pid) for process in self.processes]
+        self.peak_memory = max([self.peak_memory, *peaks])
         free = free_memory()
-        return self.peak_memory > 0 and (free is None or free > _MEMORY_MARGIN * self.peak_memory)
+        return free is None or free > _MEMORY_MARGIN * self.peak_memory
 
-    def _handle_message(self, worker: Worker, kind: str, content: Any) -> None:
-        """Process a worker's message: "progress", "done" or "refused"."""
-        job = worker.job
-        assert job is not None
-        if kind == "progress":
-            self.has_trained = True
-            self.peak_memory = max(self.peak_memory, content["memory"])
-            self.display.update(job, content)
-            return
-        worker.job = None
-        if kind == "done":
-            self._end(Success(job), content)
-        elif self.has_trained or self.outcomes:
-            self._end(Failure(job, content))
-        else:  # all other jobs would be refused for the same reason
-            raise UsageError(content)
+    def _own_trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)[self.first :]
 
-    def _remove_worker(self, worker: Worker) -> None:
-        """Record the failure of a worker whose process has died."""
-        worker.kill()
-        self.workers.remove(worker)
-        assert worker.job is not None
-        self._end(Failure(worker.job, _failure_reason(worker.job, worker.process.exitcode)))
+    def _remove(self, process: Process) -> None:
+        """Queue the trial of a process that has died."""
+        process.join()
+        self.processes.remove(process)
+        for trial in running_on(self.study, process.pid):
+            self.display.reasons[trial.number] = _reason(process.exitcode)
+            return_to_queue(self.study, trial.number)
 
-    def _end(self, outcome: Success | Failure, metrics: dict[str, float] | None = None) -> None:
-        self.outcomes.append(outcome)
-        self.display.end(outcome, metrics or {})
+    def _raise_refusal(self) -> None:
+        """Raise the refusal of a trial, if none has trained: the others would be refused too."""
+        trials = self._own_trials()
+        refused = [trial.user_attrs[REFUSED] for trial in trials if REFUSED in trial.user_attrs]
+        if refused and not any(STARTED in trial.user_attrs for trial in trials):
+            raise UsageError(refused[0])
 
 
-class _Display:
-    """A progress bar for all jobs and one per running job; one line per job without a terminal."""
-
-    def __init__(self, total: int) -> None:
-        self.console = Console()
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        )
-        self.total, self.num_ended = total, 0
-        self.total_bar = self.progress.add_task("runs", total=total, note="")
-        self.bars: dict[str, Any] = {}
-        self.start_times: dict[str, float] = {}
-
-    def __enter__(self) -> _Display:
-        self.progress.start()
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self.progress.stop()
-
-    def start(self, job: Job) -> None:
-        self.bars[job.name] = self.progress.add_task(job.name, total=None, note="starts")
-        self.start_times[job.name] = time.monotonic()
-
-    def update(self, job: Job, report: dict[str, Any]) -> None:
-        self.progress.update(
-            self.bars[job.name],
-            completed=report["done"],
-            total=report["total"],
-            note=report["note"],
-        )
-
-    def end(self, outcome: Success | Failure, metrics: dict[str, float]) -> None:
-        self.num_ended += 1
-        job = outcome.job
-        self.progress.remove_task(self.bars.pop(job.name))
-        self.progress.update(self.total_bar, completed=self.num_ended)
-        seconds = time.monotonic() - self.start_times[job.name]
-        result = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        if isinstance(outcome, Failure):
-            result = f"failed: {outcome.reason}"
-        count = f"[{self.num_ended}/{self.total}]"
-        self.progress.console.print(
-            f"{count} {job.name}: {result}, {seconds:.0f} s", markup=False, soft_wrap=True
-        )
+def _reason(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"the process was ended by signal {-code}" + (", out of memory?" * (code == -9))
+    return f"the process ended with code {code}"
 
 
 @contextmanager
@@ -252,22 +182,18 @@ def _environment(threads: int) -> Iterator[None]:
 
 def free_memory() -> int | None:
     """Return the number of bytes available without swapping; None where unknown (not Linux)."""
-    file = Path("/proc/meminfo")
-    if not file.is_file():
+    return _kilobytes(Path("/proc/meminfo"), "MemAvailable")
+
+
+def peak_memory(pid: int | None) -> int:
+    """Return the most bytes that a process has used so far; 0 where unknown."""
+    return _kilobytes(Path(f"/proc/{pid}/status"), "VmHWM") or 0
+
+
+def _kilobytes(file: Path, name: str) -> int | None:
+    """Return a field of a file below /proc in bytes."""
+    try:
+        lines = dict(line.split(":", 1) for line in file.read_text().splitlines() if ":" in line)
+        return int(lines[name].split()[0]) * 1024
+    except (OSError, KeyError):  # not Linux, or the process has just ended
         return None
-    lines = dict(line.split(":", 1) for line in file.read_text().splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _failure_reason(job: Job, code: int | None) -> str:
-    """Return the signal that ended a process, or else the last line of its log."""
-    if code is not None and code < 0:
-        return f"the process was ended by signal {-code}" + (", out of memory?" * (code == -9))
-    log = job.folder / "log.txt"
-    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
-    texts = [line.strip() for line in lines if line.strip()]
-    return texts[-1] if texts else f"the process ended with code {code}"

@@ -12,6 +12,7 @@ from graphformer.cli.errors import UsageError
 from graphformer.cli.many_runs.job import RESULT
 
 Value = str | int | float | bool | None
+_LOWER_IS_BETTER = ("loss", "perplexity", "error", "mae", "mse", "bits", "ece")
 _NOT_COMPARED = ("trainer.default_root_dir", "trainer.callbacks", "trainer.logger")
 
 
@@ -28,6 +29,11 @@ class Recorded:
     name: str
     settings: dict[str, Value]
     results: dict[str, float]
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a metric, such as "val/loss", improves as it decreases, by its name."""
+    return metric.rpartition("/")[2].endswith(_LOWER_IS_BETTER)
 
 
 def find_runs(root: Path) -> list[Recorded]:

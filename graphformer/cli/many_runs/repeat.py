@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,13 +14,21 @@ from typing import Any
 
 from graphformer.cli.config.arguments import read_command, split_options
 from graphformer.cli.errors import UsageError
-from graphformer.cli.many_runs.job import RESULT, Job
-from graphformer.cli.many_runs.pool import Failure, run_jobs
+from graphformer.cli.many_runs.job import RESULT, Job, WorkerOptions, job_name
+from graphformer.cli.many_runs.pool import available_cores, run_workers
+from graphformer.cli.many_runs.study import (
+    create_study,
+    enqueue,
+    num_begun,
+    release_unfinished,
+    sqlite_url,
+)
 from graphformer.cli.many_runs.summary import print_summary, write_summary
 
 _CONFIG = ("-c", "--config")
 _COUNTS = ("--folds", "--seeds", "--jobs")
 _EXCLUDED = ("--ckpt", "--seed_everything")
+_LARGEST = 2**32 - 1  # seed
 
 
 @dataclass(frozen=True)
@@ -57,17 +64,35 @@ def _run_plan(plan: JobPlan) -> int:
     finished, unfinished = _split_by_result(plan.jobs)
     if finished:
         print(f"{len(finished)} of {len(plan.jobs)} runs are already finished in {plan.folder}")
-    for job in unfinished:  # their folders may contain files of an interrupted command
-        shutil.rmtree(job.folder, ignore_errors=True)
-    outcomes = run_jobs(unfinished, plan.processes)
-    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-    results, _ = _split_by_result(plan.jobs)
+    reasons = _train(plan, unfinished) if unfinished else {}
+    results, failed = _split_by_result(plan.jobs)
+    failures = {job.name: reasons.get(job.name, "it has no result") for job in failed}
     if results:
         write_summary(plan.folder, plan.command, results, failures)
         print_summary(plan.folder, results)
-    for failure in failures:
-        print(f"failed: {failure.job.name}: {failure.reason} ({failure.job.folder / 'log.txt'})")
+    for name, reason in failures.items():
+        print(f"failed: {name}: {reason} ({plan.folder / name / 'log.txt'})")
     return 1 if failures else 0
+
+
+def _train(plan: JobPlan, jobs: Sequence[Job]) -> dict[str, str]:
+    """Train jobs as trials of the study in their folder; return name -> why it failed."""
+    storage = sqlite_url(plan.folder / "study.db")
+    settings = {
+        "arguments": jobs[0].arguments,
+        "search": {name: [0, _LARGEST, "linear"] for name in jobs[0].point},
+        "monitor": "val/loss",
+        "sampler": "grid",
+        "pruner": "none",
+    }
+    study = create_study(storage, "fit", settings)
+    release_unfinished(study)  # of an interrupted command: this one alone has the folder
+    enqueue(study, [job.point for job in jobs])
+    study.set_user_attr("trials", num_begun(study))
+    processes = plan.processes
+    threads = max(1, available_cores() // min(len(jobs), processes or available_cores()))
+    options = WorkerOptions(storage, "fit", plan.folder, threads)
+    return run_workers(study, options, len(jobs), processes)
 
 
 def plan_jobs(argv: list[str]) -> JobPlan:
@@ -93,7 +118,7 @@ def plan_jobs(argv: list[str]) -> JobPlan:
         folds = range(_positive("--folds", counts["--folds"]))
     seeds = range(_positive("--seeds", counts.get("--seeds", "1")))
     jobs = [
-        Job(command.arguments, fold, seed, folder / _job_name(fold, seed))
+        Job(command.arguments, fold, seed, folder / job_name(fold, seed))
         for fold, seed in product(folds, seeds)
     ]
     processes = _positive("--jobs", counts["--jobs"]) if "--jobs" in counts else None
@@ -148,10 +173,6 @@ def _key(arguments: list[str]) -> str:
             value = Path(value).read_text(encoding="utf-8")
         parts += [option, value or ""]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
-
-
-def _job_name(fold: int | None, seed: int) -> str:
-    return f"seed{seed}" if fold is None else f"fold{fold}-seed{seed}"
 
 
 def _positive(option: str, value: str | None) -> int:

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.table import Table
 
 import graphformer
-from graphformer.cli.many_runs.pool import Failure
 
 _LIBRARIES = ("torch", "lightning", "torch-geometric", "numba", "numpy")
 
@@ -68,7 +67,7 @@ def write_summary(
     folder: Path,
     command: Sequence[str],
     results: Sequence[dict[str, Any]],
-    failures: Sequence[Failure] = (),
+    failures: Mapping[str, str] | None = None,
 ) -> None:
     """Write `results.json` with all runs, and `results.md` with the table of statistics."""
     from graphformer.cli.run_dir import write_atomically
@@ -79,7 +78,7 @@ def write_summary(
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "versions": versions(),
         "summary": summarize(results),
-        "failed": {failure.job.name: failure.reason for failure in failures},
+        "failed": dict(failures or {}),
         "runs": list(results),
     }
     write_atomically(folder / "results.json", json.dumps(report, indent=2) + "\n")

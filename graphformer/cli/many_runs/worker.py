@@ -1,169 +1,155 @@
-"""A process of `fit --folds --seeds`: trains and tests the jobs that the parent sends."""
+"""A worker of a study: trains trials until there are no more."""
 
 from __future__ import annotations
 
-import json
+import math
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
+import optuna
 import torch
-from lightning.pytorch.callbacks import Callback
 
-from graphformer.cli import console
-from graphformer.cli.callbacks import SaveLast, StopOnSignal
-from graphformer.cli.commands.fit import CLI
-from graphformer.cli.config.arguments import Command, find_checkpoint
-from graphformer.cli.config.parser import import_object
-from graphformer.cli.errors import UsageError, plain_errors
-from graphformer.cli.many_runs.job import RESULT, Job
-from graphformer.cli.profiling import peak_resident_memory
-from graphformer.cli.run_dir import make_loggers, write_atomically
-from graphformer.tasks import Task
+from graphformer.cli.config.arguments import read_command
+from graphformer.cli.errors import UsageError
+from graphformer.cli.many_runs.job import Job, WorkerOptions, job_name
+from graphformer.cli.many_runs.search import parse_search
+from graphformer.cli.many_runs.study import (
+    NAME,
+    REASON,
+    REFUSED,
+    RESULT,
+    WORKER,
+    has_running,
+    has_waiting,
+    hide_messages,
+    is_queued,
+    num_begun,
+    open_storage,
+    worker_name,
+)
+from graphformer.cli.many_runs.training import train
 
-_REPORT_INTERVAL = 0.5  # seconds
+_POLL = 1.0  # seconds between looks at the trials of other workers
 
 
-def work(connection: Connection, threads: int) -> None:
-    """Train the jobs that the connection delivers, until the parent ends.
-
-    An error other than a usage error ends this process, with its traceback in the job's log.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and kills its workers
+def work(options: WorkerOptions) -> None:
+    """Body of a worker process: it ends with its parent, which handles Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(options.threads)
+    run_trials(options)
+
+
+def run_trials(options: WorkerOptions) -> None:
+    """Train the trials of a study until its number is reached and none waits or runs.
+
+    While other workers train, this one waits: the trial of a worker that dies is queued again.
+    """
+    hide_messages()
+    study = optuna.load_study(study_name=options.name, storage=open_storage(options.storage))
+    study.sampler = make_sampler(study.user_attrs["sampler"])
+    study.pruner = make_pruner(study.user_attrs["pruner"])
     while True:
-        job: Job = connection.recv()
+        if has_waiting(study) or num_begun(study) < study.user_attrs["trials"]:
+            study.optimize(_Objective(study, options), n_trials=1, catch=(Exception,))
+        elif has_running(study):
+            with _no_experimental_warning():
+                optuna.storages.fail_stale_trials(study)
+            time.sleep(_POLL)
+        else:
+            return
+
+
+def make_sampler(name: str) -> optuna.samplers.BaseSampler:
+    """Return Optuna's sampler; the points of a grid are in the queue, and need none."""
+    return optuna.samplers.TPESampler() if name == "tpe" else optuna.samplers.RandomSampler()
+
+
+def make_pruner(name: str) -> optuna.pruners.BasePruner:
+    """Return Optuna's pruner."""
+    if name == "median":
+        return optuna.pruners.MedianPruner()
+    if name == "halving":
+        return optuna.pruners.SuccessiveHalvingPruner()
+    return optuna.pruners.NopPruner()
+
+
+class _Objective:
+    """The value of the monitored metric of one trial, with the best checkpoint."""
+
+    def __init__(self, study: optuna.Study, options: WorkerOptions) -> None:
+        self.study, self.options = study, options
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        own = self.study.get_trials(deepcopy=False)[trial.number]
+        if not is_queued(own) and num_begun(self.study) > self.study.user_attrs["trials"]:
+            raise RuntimeError("another worker has taken the last trial")
+        job = make_job(self.study, trial, self.options.folder)
+        trial.set_user_attr(NAME, job.name)
+        trial.set_user_attr(WORKER, worker_name(os.getpid()))
+        shutil.rmtree(job.folder, ignore_errors=True)  # files of a worker that has died
         job.folder.mkdir(parents=True)
         with _log(job.folder / "log.txt"):
-            try:
-                message: tuple[str, Any] = "done", train(job, connection)
-            except UsageError as error:
-                message = "refused", str(error)
-        connection.send(message)
+            return self._train(job, trial)
+
+    def _train(self, job: Job, trial: optuna.Trial) -> float:
+        monitor = self.study.user_attrs["monitor"]
+        try:
+            result = train(job, trial, monitor)
+            values = {**result["metrics"], **result["best"]}
+            if monitor not in values and job.seed is None:
+                raise UsageError(
+                    f"--monitor: got {monitor!r}, expected one of {', '.join(sorted(values))}"
+                )
+        except UsageError as error:
+            trial.set_user_attr(REFUSED, str(error))
+            trial.set_user_attr(REASON, str(error))
+            raise
+        except optuna.TrialPruned:
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            trial.set_user_attr(REASON, "".join(traceback.format_exception_only(error)).strip())
+            raise
+        trial.set_user_attr(RESULT, result)
+        return float(values.get(monitor, math.inf))  # inf: the run had no validation
 
 
-def train(job: Job, connection: Connection) -> dict[str, float]:
-    """Train and test one job, write its `result.json`, and return its test metrics."""
-    start = time.perf_counter()
-    with console.quiet(), plain_errors():
-        run = _Run(job, connection)
-    result = {
-        "fold": job.fold,
-        "seed": job.seed,
-        "metrics": run.metrics,
-        "best": run.best,
-        "epochs": run.trainer.current_epoch,
-        "steps": run.trainer.global_step,
-        "fit_seconds": round(run.fit_seconds, 2),
-        "seconds": round(time.perf_counter() - start, 2),
-        "peak_memory": peak_resident_memory(),
-    }
-    write_atomically(job.folder / RESULT, json.dumps(result, indent=2) + "\n")
-    return run.metrics
+def make_job(study: optuna.Study, trial: optuna.Trial, folder: Path) -> Job:
+    """Return the run of a trial: a fold and seed, or the settings of a sweep."""
+    arguments: list[str] = list(study.user_attrs["arguments"])
+    name, fold, seed = f"trial{trial.number}", None, None
+    for setting, dimension in parse_search(study.user_attrs["search"]).items():
+        value: Any = dimension.suggest(trial, setting)
+        if setting == "fold":
+            fold = int(value)
+        elif setting == "seed":
+            seed = int(value)
+        else:
+            arguments += read_command(["fit", f"--{setting}", str(value)]).arguments
+    if seed is not None:
+        name = job_name(fold, seed)
+    return Job(arguments, fold, seed, folder / name)
 
 
-class _Run(CLI):
-    """`fit` of one fold and seed, then `test` with the best checkpoint.
+@contextmanager
+def _no_experimental_warning() -> Iterator[None]:
+    import warnings
 
-    Attributes:
-        metrics: test metrics.
-        best: validation metrics of the best checkpoint.
-        fit_seconds: duration of the training.
-    """
-
-    metrics: dict[str, float]
-    best: dict[str, float]
-    fit_seconds: float
-
-    def __init__(self, job: Job, connection: Connection) -> None:
-        self.job, self.connection = job, connection
-        arguments = [*job.arguments, "--seed_everything", str(job.seed)]
-        super().__init__(Command("fit", arguments, None, None), folder=job.folder)
-
-    def parse_arguments(self, parser: Any, args: Any) -> None:
-        """Parse the arguments and set the fold of the data."""
-        super().parse_arguments(parser, args)
-        data, fold = self.config.fit.data, self.job.fold
-        if fold is None:
-            return
-        kind = import_object(data.class_path)
-        setting = getattr(kind, "fold_setting", None)
-        if setting is None:
-            raise UsageError(f"{kind.__name__} has no folds or fixed splits: leave --folds out")
-        count = data.init_args.get("num_folds") or kind.num_folds
-        if fold >= count:
-            raise UsageError(f"{kind.__name__} has {count} folds: --folds asks for more")
-        data.init_args[setting] = fold
-
-    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Build the trainer without a progress bar and with the CSV logger alone."""
-        assert self.folder is not None
-        logger = make_loggers(self.folder)[:1]
-        fixed = {"enable_progress_bar": False, "logger": logger}
-        return super().instantiate_trainer(**{**kwargs, **fixed})
-
-    def fit(self, model: Task, datamodule: pl.LightningDataModule) -> None:
-        """Train, then validate and test with the best checkpoint."""
-        assert self.folder is not None
-        start = time.perf_counter()
-        self.trainer.fit(model, datamodule=datamodule)
-        self.fit_seconds = time.perf_counter() - start
-        ckpt = find_checkpoint(str(self.folder), "test")
-        weights = torch.load(ckpt, map_location="cpu", weights_only=True)["state_dict"]
-        model.load_state_dict(weights)
-        self.best = self._evaluate_quietly(self.trainer.validate, model, datamodule)
-        self.metrics = self._evaluate_quietly(self.trainer.test, model, datamodule)
-
-    def _evaluate_quietly(
-        self, method: Any, model: Task, datamodule: pl.LightningDataModule
-    ) -> dict[str, float]:
-        return {
-            name: value
-            for result in method(model, datamodule=datamodule, verbose=False)
-            for name, value in result.items()
-        }
-
-    def _callbacks(self, folder: Path, settings: Any, own: list[Callback]) -> list[Callback]:
-        """Return the callbacks of a single run; a best checkpoint replaces the last one."""
-        excluded: tuple[type[Callback], ...] = (StopOnSignal,)
-        if settings.limit_val_batches != 0:
-            excluded = (StopOnSignal, SaveLast)
-        callbacks = super()._callbacks(folder, settings, own)
-        kept = [each for each in callbacks if not isinstance(each, excluded)]
-        return [*kept, _Report(self.connection)]
-
-
-class _Report(Callback):
-    """Reports the progress of training to the parent."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.next_report = 0.0
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        """Report the steps if `max_steps` is set, otherwise the epochs."""
-        if time.monotonic() < self.next_report:
-            return
-        self.next_report = time.monotonic() + _REPORT_INTERVAL
-        by_steps = trainer.max_steps > 0
-        metrics = {k: v.item() for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
-        report = {
-            "done": trainer.global_step if by_steps else trainer.current_epoch,
-            "total": trainer.max_steps if by_steps else trainer.max_epochs,
-            "note": " ".join(f"{name} {value:.3f}" for name, value in sorted(metrics.items())),
-            "memory": peak_resident_memory(),
-        }
-        self.connection.send(("progress", report))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
 
 
 @contextmanager
@@ -175,12 +161,14 @@ def _log(file: Path) -> Iterator[None]:
     with file.open("wb", buffering=0) as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    yield  # without `finally`, so that the traceback of an error is written to the log
-    sys.stdout.flush()
-    sys.stderr.flush()
-    for number, copy in zip((1, 2), saved, strict=True):
-        os.dup2(copy, number)
-        os.close(copy)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, copy in zip((1, 2), saved, strict=True):
+            os.dup2(copy, number)
+            os.close(copy)
 
 
 def _exit_with_parent() -> None:

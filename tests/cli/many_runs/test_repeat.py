@@ -14,9 +14,7 @@ from statistics import mean, stdev
 import pytest
 
 from graphformer.cli import main
-from graphformer.cli.many_runs import pool, repeat
-from graphformer.cli.many_runs.job import Job
-from graphformer.cli.many_runs.pool import Failure, Success
+from graphformer.cli.many_runs import repeat
 from graphformer.cli.many_runs.summary import summarize, write_summary
 
 COMMAND = "import sys; from graphformer.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -165,42 +163,6 @@ def test_summary_of_one_run_has_no_empty_columns(tmp_path: Path) -> None:
     runs = [{"fold": None, "seed": 0, "metrics": {"m": 0.5}, "seconds": 1.0}]
     write_summary(tmp_path, ["fit"], runs)
     assert "| metric | mean | min | max |" in (tmp_path / "results.md").read_text()
-
-
-class FakeWorker:
-    """Stands for a process: it reports, and ends its jobs at once."""
-
-    made = 0
-
-    def __init__(self, threads: int) -> None:
-        FakeWorker.made += 1
-        self.connection, self.theirs = pool.get_context("spawn").Pipe()
-        self.job: Job | None = None
-
-    def send(self, job: Job) -> None:
-        self.job = job
-        self.theirs.send(("progress", {"done": 1, "total": 2, "note": "", "memory": 1000}))
-        self.theirs.send(("done", {"m": 1.0}))
-
-    def kill(self) -> None:
-        self.connection.close()
-        self.theirs.close()
-
-
-@pytest.mark.parametrize(("free", "expected"), [(10**6, 3), (1100, 1), (None, 3)])
-def test_no_more_processes_than_memory_has_room_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int | None, expected: int
-) -> None:
-    FakeWorker.made = 0
-    monkeypatch.setattr(pool, "Worker", FakeWorker)
-    monkeypatch.setattr(pool, "_available_cores", lambda: 3)
-    monkeypatch.setattr(pool, "free_memory", lambda: free)
-    jobs = [Job([], None, seed, tmp_path / f"seed{seed}") for seed in range(50)]
-    outcomes = pool.run_jobs(jobs)
-    assert sorted(o.job.seed for o in outcomes) == list(range(50))
-    assert all(isinstance(outcome, Success) for outcome in outcomes)
-    assert FakeWorker.made == expected
-    assert not isinstance(outcomes[0], Failure)
 
 
 def children(parent: int) -> list[int]:
