@@ -14,7 +14,15 @@ from graphformer.cli.errors import UsageError
 if TYPE_CHECKING:
     from graphformer.trust import Report, Run
 
-SECTION_NAMES = ("calibration", "consistency", "fairness", "leaks", "privacy", "robustness")
+SECTION_NAMES = (
+    "calibration",
+    "consistency",
+    "explanation",
+    "fairness",
+    "leaks",
+    "privacy",
+    "robustness",
+)
 
 
 def main(argv: Sequence[str]) -> int:

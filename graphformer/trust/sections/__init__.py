@@ -6,6 +6,7 @@ from graphformer.trust.report import Section
 from graphformer.trust.run import Run
 from graphformer.trust.sections.calibration import calibration_section
 from graphformer.trust.sections.consistency import consistency_section
+from graphformer.trust.sections.explanation import explanation_section
 from graphformer.trust.sections.fairness import fairness_section
 from graphformer.trust.sections.leaks import leaks_section
 from graphformer.trust.sections.privacy import privacy_section
@@ -14,6 +15,7 @@ from graphformer.trust.sections.robustness import robustness_section
 SECTIONS: dict[str, Callable[[Run], Section]] = {
     "calibration": calibration_section,
     "consistency": consistency_section,
+    "explanation": explanation_section,
     "fairness": fairness_section,
     "leaks": leaks_section,
     "privacy": privacy_section,
@@ -23,6 +25,7 @@ __all__ = [
     "SECTIONS",
     "calibration_section",
     "consistency_section",
+    "explanation_section",
     "fairness_section",
     "leaks_section",
     "privacy_section",
