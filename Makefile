@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-slow test-scatter test-models test-gpu lint bench bench-gpu gpu clean
+.PHONY: help install install-dev demo test test-slow test-scatter test-models test-gpu lint bench bench-gpu gpu docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -78,6 +78,14 @@ bench-gpu: $(VENV)/.installed-peers ## run the benchmark on a CUDA device
 
 gpu: test-gpu bench-gpu ## run test-gpu and bench-gpu; results in experiments/results/benchmark-gpu
 
+$(VENV)/.installed-docs: $(VENV)/.installed-dev
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,logging,docs]'
+	@touch $@
+
+docs: $(VENV)/.installed-docs ## run the examples of the documentation and build it into site/
+	$(BIN)/python docs/run_examples.py
+	$(BIN)/python -m mkdocs build --quiet
+
 clean: ## remove .venv, build folders and caches
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
