@@ -57,9 +57,13 @@ class ExactResume(Callback):
     A resumed run then draws the same numbers and batches as one that was not interrupted.
     Lightning (2.6) stores the position too, but does not restore it if the learning-rate schedule
     has asked for the number of steps before.
+
+    Several processes begin with the states that the generators have when this object is made, as
+    one process does. Lightning resets them to the seed when it connects the processes.
     """
 
     def __init__(self) -> None:
+        self._first_state = self._own_state()
         self._random_states: dict[str, Any] | None = None
         self._loader_states: list[dict[str, Any]] = []
         self._strict: list[EarlyStopping] = []
@@ -87,6 +91,11 @@ class ExactResume(Callback):
             "python": [version, list(internal), gauss],
         }
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Set the generators of each of several processes to the states of one process."""
+        if stage == "fit" and trainer.world_size > 1:
+            _set_random_states(self._first_state)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the random states until training starts."""
         self._random_states = state_dict
@@ -111,13 +120,7 @@ class ExactResume(Callback):
         state, self._random_states = self._random_states, None
         ranks = state.get("ranks", [state])
         state = ranks[trainer.global_rank % len(ranks)]
-        torch.set_rng_state(state["torch"])
-        if len(state["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["cuda"])
-        keys, *position = state["numpy"]
-        np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *position))
-        version, internal, gauss = state["python"]
-        random.setstate((version, tuple(internal), gauss))
+        _set_random_states(state)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Require the monitored metrics again."""
@@ -135,6 +138,17 @@ class ExactResume(Callback):
             if callback is not None and callback.strict:
                 callback.strict = False
                 self._strict.append(callback)
+
+
+def _set_random_states(state: dict[str, Any]) -> None:
+    """Set the generators of torch, numpy and Python to what `_own_state` returned."""
+    torch.set_rng_state(state["torch"])
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    keys, *position = state["numpy"]
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), *position))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
 
 
 def _restore_progress(trainer: pl.Trainer, state: dict[str, int]) -> None:

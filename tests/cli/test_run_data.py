@@ -83,7 +83,8 @@ def checkpoint(path: Path, **state: object) -> Path:
 
     data = "{class_path: Digits, init_args: {patch_size: 2}}"
     settings = f"seed_everything: 0\nmodel: {{}}\ndata: {data}\n"
-    torch.save({CONFIG_KEY: settings, "Digits": state}, path / "run.ckpt")
+    content = {CONFIG_KEY: settings, "Digits": state, "state_dict": {}}
+    torch.save(content, path / "run.ckpt")
     return path / "run.ckpt"
 
 

@@ -109,4 +109,4 @@ def test_bad_output_is_said_before_anything_is_done(
     workplace: Path, capsys: pytest.CaptureFixture[str], trained: object
 ):
     text = message(capsys, "predict", "--ckpt", str(trained.last), "--output", "x.json")  # type: ignore[attr-defined]
-    assert "expected a name that ends in .pt or .csv" in text
+    assert "expected a name that ends in .csv, .parquet, .jsonl, .pt" in text

@@ -53,7 +53,8 @@ def test_opcheck(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
         x.detach().requires_grad_(x.is_floating_point()) if isinstance(x, Tensor) else x
         for x in calls[0]
     )
-    torch.library.opcheck(attend, arguments, rtol=1e-4, atol=1e-5)
+    operator = torch.ops.graphformer.triton_attend.default
+    torch.library.opcheck(operator, arguments, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["random", "window"])
