@@ -60,7 +60,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path):
 def test_checkpoints_are_written_atomically(tmp_path: Path):
     path = tmp_path / "checkpoints" / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint({"x": torch.ones(3)}, path)
-    with pytest.raises(Exception, match="pickle"):
+    with pytest.raises(Exception, match="local object"):
         AtomicCheckpointIO().save_checkpoint({"x": lambda: 3}, path)
     assert torch.load(path, weights_only=True)["x"].sum() == 3
     assert [each.name for each in path.parent.iterdir()] == ["last.ckpt"]

@@ -16,6 +16,7 @@ NEO = SIZES | {"num_layers": 3, "num_heads": 2, "attention_types": [[["global"],
 
 @pytest.fixture(autouse=True)
 def registered():
+    pytest.importorskip("transformers")
     gf.register_with_transformers()
 
 

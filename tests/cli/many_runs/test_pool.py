@@ -22,6 +22,10 @@ from graphformer.cli.many_runs.study import (
     worker_name,
 )
 
+# The workers of these tests take trials by `ask`, outside of `Study.optimize`.
+pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage")
+
+
 optuna = pytest.importorskip("optuna")
 
 
