@@ -13,7 +13,7 @@ import graphformer
 
 PACKAGE = Path(graphformer.__file__).parent
 LAYERS = {
-    "batch_type": 0, "deprecated": 0, "options": 0, "recorded": 0,
+    "batch_type": 0, "deprecated": 0, "jit": 0, "options": 0, "recorded": 0,
     "adjacency": 1, "patterns": 2, "ops": 2,
     "nn": 3, "data": 4, "distributed": 5,
     "pyg": 6, "models": 7, "pretrained": 8, "tasks": 9,

@@ -190,24 +190,7 @@ class _Compiled(NamedTuple):
 def _compiled() -> _Compiled | None:
     """The compiled sorts; None without numba, where torch sorts."""
     try:
-        import numba
+        from graphformer.jit import cached_njit
     except (ImportError, OSError):
         return None
-    i32, i64 = numba.int32[::1], numba.int64[::1]
-    by_target = numba.int64(numba.int64[:, ::1], numba.int64, numba.boolean, i32, i32, i64, i64)
-    return _Compiled(
-        _compile(by_target, _sort_by_target),
-        _compile(numba.void(i32, i32, i32, i32, i32), _sort_by_source),
-    )
-
-
-def _compile(signature: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function, or load it from numba's cache on disk where that can be used."""
-    import numba
-
-    compiled: Callable[..., Any]
-    try:
-        compiled = numba.njit(signature, cache=True, nogil=True)(function)
-    except (RuntimeError, OSError):  # no folder can be written
-        compiled = numba.njit(signature, nogil=True)(function)
-    return compiled
+    return _Compiled(cached_njit(_sort_by_target), cached_njit(_sort_by_source))

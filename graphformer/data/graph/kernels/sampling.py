@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphformer.data.graph.kernels.jit import cached_njit
+from graphformer.jit import cached_njit
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio, the increment of splitmix64
 _MAX_FLOYD = 64  # above it, comparing all pairs of draws costs more than one pass over the row

@@ -15,7 +15,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from graphformer.data.graph.kernels.jit import cached_njit
+from graphformer.jit import cached_njit
 
 Array = NDArray[Any]
 _MAX_PAIRS = 200_000_000  # 0.8 GB for each int32 row of paths

@@ -1,4 +1,4 @@
-"""The numba decorator of the graph kernels."""
+"""The numba decorator of graph kernels and of sorts of edges; imported when they are first run."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 import numba
 import pytest
 
-from graphformer.data.graph.kernels.jit import cached_njit
+from graphformer.jit import cached_njit
 
 
 def test_without_a_cache_folder_it_compiles_and_warns(
