@@ -35,7 +35,8 @@ def test_sources_say_what_imports_say():
     )
     functions = inspect.getmembers(graphformer.models, inspect.isfunction)
     answers = {name: answer_of(f) for name, f in functions}
-    builders = {n for n, a in answers.items() if get_origin(a) is None and issubclass(a, Module)}
+    classes = {n: a for n, a in answers.items() if get_origin(a) is None and isinstance(a, type)}
+    builders = {n for n, a in classes.items() if issubclass(a, Module)}
     assert sections["networks"].keys() == builders
     modules = subclasses(graphformer.data, graphformer.data.base.DataModule)
     assert sections["data"].keys() == modules
