@@ -13,17 +13,21 @@ from helpers.runs import Run, fit_language_model
 from graphformer.cli import main
 from graphformer.cli.callbacks import CONFIG_KEY
 from graphformer.cli.checkpoints import (
+    chat_encoder,
     check_resumable,
+    load_text_model,
     restore_task,
     restore_text_tokenizer,
+    store_temperature,
     stored_config,
 )
 from graphformer.cli.config.imports import name_modules
 from graphformer.cli.errors import UsageError
 from graphformer.data import load_tokenizer
 from graphformer.models import gat
-from graphformer.patterns import Complete
+from graphformer.patterns import Causal, Complete
 from graphformer.tasks import Classification
+from graphformer.tasks.classification import TEMPERATURE_KEY
 
 
 def test_whole_settings_and_those_of_model_and_data(trained: Run):
@@ -236,3 +240,60 @@ def test_settings_of_a_checkpoint_are_plain_yaml(tmp_path: Path):
     torch.save({"state_dict": {}, CONFIG_KEY: "a: !!python/name:os.system"}, tmp_path / "x.ckpt")
     with pytest.raises(UsageError, match=r"x\.ckpt: got settings that are not plain YAML"):
         stored_config(tmp_path / "x.ckpt", whole=True)
+
+
+def settings_file(path: Path, text: str, **content: Any) -> Path:
+    """A checkpoint with these settings and no weights."""
+    torch.save({CONFIG_KEY: text, "state_dict": {}, **content}, path / "some.ckpt")
+    return path / "some.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[model, data]", "settings without seed_everything or model or data"),
+        ("{model: {}, data: {}}", "settings without seed_everything or model or data"),
+        (
+            "{seed_everything: 1, model: {}, data: {}, not_stored: [network]}",
+            "network: ",
+        ),
+    ],
+    ids=["list", "no seed", "not stored"],
+)
+def test_settings_that_cannot_be_used_are_refused(text: str, message: str, tmp_path: Path):
+    with pytest.raises(UsageError, match=message):
+        stored_config(settings_file(tmp_path, text), whole=False)
+
+
+def test_weights_of_another_network_are_refused(trained: Run, tmp_path: Path):
+    checkpoint = torch.load(trained.last, weights_only=True)
+    first = next(iter(checkpoint["state_dict"]))
+    checkpoint["state_dict"][first] = torch.zeros(1, 2, 3, 5)
+    torch.save(checkpoint, tmp_path / "other.ckpt")
+    with pytest.raises(UsageError, match="got weights of another network: .*size mismatch"):
+        restore_task(tmp_path / "other.ckpt")
+
+
+def test_a_temperature_is_stored_beside_the_rest(trained: Run, tmp_path: Path):
+    copy = tmp_path / "copy.ckpt"
+    copy.write_bytes(trained.last.read_bytes())
+    store_temperature(copy, 1.75)
+    before = torch.load(trained.last, weights_only=True)
+    after = torch.load(copy, weights_only=True)
+    assert after.keys() - before.keys() == {TEMPERATURE_KEY}
+    assert after[TEMPERATURE_KEY] == 1.75
+    assert all(torch.equal(after["state_dict"][k], v) for k, v in before["state_dict"].items())
+
+
+def test_a_checkpoint_without_a_tokenizer_is_no_model_of_texts(trained: Run):
+    with pytest.raises(UsageError, match="contains no tokenizer"):
+        load_text_model(str(trained.last), "generate")
+
+
+def test_a_run_on_text_is_a_model_that_cannot_chat_without_a_template(text_folder: Path):
+    run = fit_language_model()
+    model = load_text_model(str(run), "generate")
+    assert model.adjacency == Causal()
+    assert model.tokenizer.encode("seven").ndim == 1
+    with pytest.raises(UsageError, match="--chat: got a model without a chat template"):
+        chat_encoder(model.tokenizer)
