@@ -210,7 +210,7 @@ def as_padding(batch: Data) -> Data:
     return marked
 
 
-def is_padding(batch: Any) -> bool:
+def is_padding(batch: object) -> bool:
     """Return whether a batch repeats samples of another rank, which count once only."""
     return bool(getattr(batch, "is_padding", False))
 

@@ -66,7 +66,7 @@ def _per_layer(pattern: PerLayer, batch: BatchLike) -> list[Adjacency]:
 
 
 def _per_head(pattern: PerHead, batch: BatchLike) -> Adjacency:
-    # Heads are told apart by edge, so parallel edges are one.
+    # The mask of a head has one value per pair of nodes, so parallel edges are coalesced.
     parts = [part(batch) for part in pattern.patterns]
     return HeadEdges.of(*(part if part.is_coalesced else _coalesced(part) for part in parts))
 

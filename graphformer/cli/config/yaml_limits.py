@@ -19,7 +19,7 @@ def check_yaml(text: str | bytes, name: str) -> None:
 
     Raises:
         UsageError: when the syntax is wrong, or when it has too many values or levels; an alias
-            counts as all that it stands for.
+            counts as all values of its anchor.
     """
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)

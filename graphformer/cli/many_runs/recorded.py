@@ -114,8 +114,8 @@ def _results(folder: Path) -> dict[str, float]:
                 results.update(_numbers(row))
     file_of_test = folder / RESULT
     if file_of_test.is_file():
-        told = json.loads(file_of_test.read_text(encoding="utf-8"))
-        results.update({**told["best"], **told["metrics"]})
+        result = json.loads(file_of_test.read_text(encoding="utf-8"))
+        results.update({**result["best"], **result["metrics"]})
     return results
 
 

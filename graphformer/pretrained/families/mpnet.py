@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from graphformer.models import Model
-from graphformer.nn import Dropout, RelativeBias
+from graphformer.nn import RelativeBias
 from graphformer.pretrained.config import Config
-from graphformer.pretrained.families.bert import LABELS, SPANS, Pooler
-from graphformer.pretrained.families.encoder import encoder_parts, model_with_head
+from graphformer.pretrained.families.bert import LABELS, SPANS
+from graphformer.pretrained.families.encoder import encoder_parts
 from graphformer.pretrained.families.family import Family, Kind
-from graphformer.pretrained.families.roberta import CLASSES, MASKED
+from graphformer.pretrained.families.roberta import CLASSES, MASKED, with_roberta_head
 
 TRUNK = {
     "embedding.features.weight": "embeddings.word_embeddings.weight",
@@ -47,18 +45,7 @@ def build(config: Config, kind: Kind, tied: bool) -> Model:
         token_types=False,
         position_encoding=RelativeBias(num_heads),
     )
-    model = model_with_head(
-        parts,
-        config,
-        kind,
-        tied,
-        transform=nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=eps)),
-        pooler=nn.Sequential(Dropout(dropout), nn.Linear(dim, dim), nn.Tanh(), Dropout(dropout)),
-        dropout=dropout,
-    )
-    if kind in ("none", "embedding"):
-        model.pooler = Pooler(dim)
-    return model
+    return with_roberta_head(parts, config, kind, tied, dropout=dropout)
 
 
 MPNET = Family(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from graphformer.models import Model
-from graphformer.nn import Dropout
+from graphformer.nn import Dropout, Embedding, Transformer
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families.bert import LABELS, SPANS, TRUNK, Pooler
 from graphformer.pretrained.families.encoder import encoder_parts, model_with_head
@@ -40,14 +40,29 @@ def build(config: Config, kind: Kind, tied: bool) -> Model:
         position_offset=config.get("pad_token_id", 1) + 1,
     )
     last = config.get("classifier_dropout", dropout)
+    return with_roberta_head(parts, config, kind, tied, dropout=last)
+
+
+def with_roberta_head(
+    parts: tuple[Embedding, Transformer], config: Config, kind: Kind, tied: bool, *, dropout: float
+) -> Model:
+    """Return a model of these parts with RoBERTa's head of a kind.
+
+    Args:
+        parts: embedding and transformer.
+        config: of the checkpoint.
+        kind, tied: as in `build`.
+        dropout: before and within the head.
+    """
+    dim, eps = config.size("hidden_size"), config.get("layer_norm_eps", 1e-12)
     model = model_with_head(
         parts,
         config,
         kind,
         tied,
         transform=nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=eps)),
-        pooler=nn.Sequential(Dropout(last), nn.Linear(dim, dim), nn.Tanh(), Dropout(last)),
-        dropout=last,
+        pooler=nn.Sequential(Dropout(dropout), nn.Linear(dim, dim), nn.Tanh(), Dropout(dropout)),
+        dropout=dropout,
     )
     if kind in ("none", "embedding"):
         model.pooler = Pooler(dim)

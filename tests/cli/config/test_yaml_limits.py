@@ -13,7 +13,7 @@ def nested(levels: int) -> str:
 
 
 def doubling(levels: int) -> str:
-    """A document whose last value stands for 2 to the power of `levels` words."""
+    """A document whose last value has 2 to the power of `levels` words without aliases."""
     lines = (f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, levels + 1))
     return "\n".join(["a0: &a0 x", *lines])
 

@@ -48,14 +48,14 @@ def test_all_seeds_run_once_and_the_table_is_saved(
     assert "[2/2] seed1: " in shown
     assert "test/accuracy" in shown
     folder = run_folder(workplace)
-    told = json.loads((folder / "results.json").read_text())
-    values = [run["metrics"]["test/accuracy"] for run in told["runs"]]
-    assert [run["seed"] for run in told["runs"]] == [0, 1]
+    stored = json.loads((folder / "results.json").read_text())
+    values = [run["metrics"]["test/accuracy"] for run in stored["runs"]]
+    assert [run["seed"] for run in stored["runs"]] == [0, 1]
     assert values[0] != values[1]
-    assert told["summary"]["test/accuracy"]["mean"] == pytest.approx(mean(values))
-    assert told["summary"]["test/accuracy"]["deviation"] == pytest.approx(stdev(values))
-    assert told["versions"]["torch"]
-    assert "--seeds 2" in told["command"]
+    assert stored["summary"]["test/accuracy"]["mean"] == pytest.approx(mean(values))
+    assert stored["summary"]["test/accuracy"]["deviation"] == pytest.approx(stdev(values))
+    assert stored["versions"]["torch"]
+    assert "--seeds 2" in stored["command"]
     assert "| test/accuracy | " in (folder / "results.md").read_text()
     for seed in (0, 1):
         names = {file.name for file in (folder / f"seed{seed}").iterdir()}
@@ -64,7 +64,7 @@ def test_all_seeds_run_once_and_the_table_is_saved(
     # The same settings: finished runs are read, only the new one is trained.
     before = (folder / "seed0" / "result.json").stat().st_mtime_ns
     (folder / "seed1" / "result.json").unlink()  # as if it had been interrupted
-    first = told["runs"][1]["metrics"]
+    first = stored["runs"][1]["metrics"]
     assert main([*arguments, "--seeds", "2"]) == 0
     assert "1 of 2 runs are already finished" in capfd.readouterr().out
     assert (folder / "seed0" / "result.json").stat().st_mtime_ns == before
@@ -88,9 +88,9 @@ def test_a_failed_run_is_named_and_the_others_go_on(
     assert main([*arguments, *limits, "--jobs", "1"]) == 1
     shown = capfd.readouterr().out
     assert "failed: seed1: ZeroDivisionError: no digits with this seed" in shown
-    told = json.loads((run_folder(workplace) / "results.json").read_text())
-    assert [run["seed"] for run in told["runs"]] == [0, 2]
-    assert told["failed"] == {"seed1": "ZeroDivisionError: no digits with this seed"}
+    stored = json.loads((run_folder(workplace) / "results.json").read_text())
+    assert [run["seed"] for run in stored["runs"]] == [0, 2]
+    assert stored["failed"] == {"seed1": "ZeroDivisionError: no digits with this seed"}
 
 
 @pytest.mark.parametrize(

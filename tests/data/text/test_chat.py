@@ -15,6 +15,7 @@ MESSAGES = [
 TEMPLATES = {
     "plain": "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m['content'] }}\n{% endfor %}",
     "json": "{% for m in messages %}{{ m | tojson(indent=2) }}{% endfor %}",
+    "ascii": "{% for m in messages %}{{ m | tojson(ensure_ascii=True) }}{% endfor %}",
     "break": "{% for m in messages %}{% if loop.index > 2 %}{% break %}{% endif %}{{ m.role }}"
     "{% endfor %}",
     "generation": "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}"
