@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import lightning.pytorch as pl
+import torch
+from torch import Tensor
 
 from graphformer.batch_type import BatchLike
 from graphformer.data.loader import BatchLoader, process_ranks
@@ -50,6 +52,18 @@ class DataModule(pl.LightningDataModule, ABC):
             "batches to the network itself"
         )
 
+    def train_labels(self) -> Tensor:
+        """Return the labels of the training split after `setup`, [rows] or [rows, K].
+
+        This reads all batches, unless a subclass has the labels in memory.
+
+        Raises:
+            ValueError: when the batches have no labels.
+        """
+        loader = self.batches("train")
+        loader.sampler.shard(0, 1)
+        return torch.cat([_labels(batch, type(self).__name__) for batch in loader])
+
     def train_dataloader(self) -> BatchLoader:
         """Return the batches of the training split."""
         return self._shard(self.batches("train"))
@@ -89,6 +103,16 @@ class DataModule(pl.LightningDataModule, ABC):
         # Called by Lightning's save_hyperparameters with the constructor's arguments.
         plain = {n: os.fspath(v) if isinstance(v, os.PathLike) else v for n, v in dict(hp).items()}
         super()._set_hparams(plain)
+
+
+def _labels(batch: BatchLike, name: str) -> Tensor:
+    """Return the labels of a batch of training; those of edges if it has some."""
+    for field, mask in (("edge_label", "train_edge_mask"), ("y", "train_mask")):
+        labels, chosen = getattr(batch, field, None), getattr(batch, mask, None)
+        if labels is not None:
+            found: Tensor = labels if chosen is None else labels[chosen]
+            return found
+    raise ValueError(f"{name}: got batches without y, expected labels; choose data with classes")
 
 
 def run_seed() -> int:

@@ -342,26 +342,26 @@ class Task(pl.LightningModule):
 
         Args:
             total: sum of the loss over labels, [].
-            count: number of labels, [].
+            count: number of labels, or the sum of their weights, [].
             rows: weight of the batch where Lightning averages over batches.
         """
         ranks = data_parallel(self)
         if self._is_padding:
             total, count = 0 * total, torch.zeros_like(count)
         all_total, all_count = ranks.sum(total, count)
-        mean = all_total / all_count.clamp(min=1)
+        mean = all_total / nonzero(all_count)
         self.log("train/loss", mean, prog_bar=True, batch_size=rows)
         self._label_counts.append(all_count)
-        loss = total / self._label_counts[0].clamp(min=1)
+        loss = total / nonzero(self._label_counts[0])
         return loss if ranks.size == 1 else loss * ranks.size  # the ranks' gradients are averaged
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Rescale the accumulated gradient to that of one mean over all accumulated labels."""
         accumulated = self.trainer.accumulate_grad_batches
         if accumulated > 1:
-            first = self._label_counts[0].clamp(min=1)
+            first = nonzero(self._label_counts[0])
             # Lightning has divided each loss by `accumulated`.
-            factor = accumulated * first / torch.stack(self._label_counts).sum().clamp(min=1)
+            factor = accumulated * first / nonzero(torch.stack(self._label_counts).sum())
             for parameter in self.parameters():
                 if parameter.grad is not None:
                     gradient = parameter.grad
@@ -416,6 +416,11 @@ def convert_floats(batch: BatchLike, dtype: torch.dtype) -> BatchLike:
     narrow = torch.finfo(dtype).bits < 32
     names = set(converted.keys()) - (set(_LABELS) if narrow else set())
     return converted.apply(lambda t: t.to(dtype) if t.is_floating_point() else t, *names)
+
+
+def nonzero(count: Tensor) -> Tensor:
+    """Return a count, or 1 if it is 0, as the divisor of a sum without terms."""
+    return torch.where(count == 0, torch.ones_like(count), count)
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassAUROC,
+    MulticlassConfusionMatrix,
+    MulticlassF1Score,
+    MulticlassPrecision,
+    MulticlassRecall,
+)
 from typing_extensions import Unpack
 
 from graphformer.batch_type import IGNORE_INDEX, BatchLike
+from graphformer.data.loader import is_padding
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern
 from graphformer.tasks.base import (
@@ -23,8 +32,16 @@ from graphformer.tasks.base import (
     check_output_rows,
     label_mask,
 )
+from graphformer.tasks.class_counts import MAX_CLASSES, ClassCounts, of_confusion
+from graphformer.tasks.class_weights import (
+    ClassWeights,
+    balanced_weights,
+    given_weights,
+    training_labels,
+)
 from graphformer.tasks.metrics import Mean
 
+MetricName = Literal["accuracy", "balanced_accuracy", "f1", "precision", "recall", "auroc"]
 TEMPERATURE_KEY = "temperature"
 """Where a checkpoint stores the temperature."""
 
@@ -33,6 +50,7 @@ class ClassificationOptions(TaskOptions, total=False):
     """The options of `Classification` that `EdgeClassification` accepts too."""
 
     label_smoothing: float
+    class_weights: ClassWeights | None
 
 
 class Classification(Task):
@@ -47,8 +65,11 @@ class Classification(Task):
         num_classes: K.
         level: "node", or "graph" for one label per sample (an image is a graph of patches); "edge"
             is for `EdgeClassification`.
-        metrics: any of "accuracy", "f1" (macro) and "auroc" (macro, one class against the rest).
+        metrics: any of "accuracy", "balanced_accuracy", "auroc" (one class against the rest),
+            "f1", "precision" and "recall"; all but accuracy are means over classes.
         label_smoothing: share of the label that is distributed over all classes in training.
+        class_weights: of the training loss, which is a weighted mean: K numbers, or "balanced"
+            for the inverse frequencies of the training labels. Validation loss is not weighted.
         options: those of `Task`.
 
     Attributes:
@@ -67,8 +88,9 @@ class Classification(Task):
         *,
         num_classes: int,
         level: Literal["node", "graph", "edge"] = "graph",
-        metrics: Sequence[Literal["accuracy", "f1", "auroc"]] = ("accuracy", "f1"),
+        metrics: Sequence[MetricName] = ("accuracy", "f1"),
         label_smoothing: float = 0.0,
+        class_weights: ClassWeights | None = None,
         **options: Unpack[TaskOptions],
     ) -> None:
         super().__init__(network, adjacency, **options)
@@ -77,8 +99,16 @@ class Classification(Task):
                 f"num_classes: got {num_classes}, expected 2 or more; for data without classes use "
                 "the task Regression"
             )
-        self.level = level
-        self.label_smoothing = label_smoothing
+        self.level, self.num_classes = level, num_classes
+        self.label_smoothing, self.class_weights = label_smoothing, class_weights
+        self.register_buffer(
+            "loss_weights", given_weights(class_weights, num_classes), persistent=False
+        )
+        self.confusion: MulticlassConfusionMatrix | None = None
+        if num_classes <= MAX_CLASSES:
+            self.confusion = MulticlassConfusionMatrix(
+                num_classes, ignore_index=IGNORE_INDEX, validate_args=False
+            )
         self.temperature = 1.0
         self.add_metrics({"loss": Mean(), **{name: _metric(name, num_classes) for name in metrics}})
 
@@ -86,6 +116,26 @@ class Classification(Task):
         """Return the logits divided by the temperature, [N, K] or [B, K]."""
         logits: Tensor = super().predict_step(batch, batch_idx, dataloader_idx)
         return logits if self.temperature == 1.0 else logits / self.temperature
+
+    def setup(self, stage: str) -> None:
+        """Load pretrained weights, if any, and count the labels for balanced class weights."""
+        super().setup(stage)
+        if stage == "fit" and self.class_weights == "balanced":
+            y = training_labels(getattr(self.trainer, "datamodule", None))
+            _check_classes(y, self.num_classes)
+            self.loss_weights = balanced_weights(y, self.num_classes)
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the counts of an earlier test."""
+        if self.confusion is not None:
+            self.confusion.reset()
+
+    def class_counts(self) -> ClassCounts | None:
+        """Return the counts of the last test by class; None with more than 1,000 classes.
+
+        In a distributed run all processes call this, and get the counts of all.
+        """
+        return None if self.confusion is None else of_confusion(self.confusion.compute())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the settings, and the temperature if one was fitted."""
@@ -105,12 +155,28 @@ class Classification(Task):
     def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
         """Return the cross-entropy, with mixed labels after mixup, []."""
         logits, y = self.labelled_outputs(batch, "train")
-        loss: dict[str, Any] = {"reduction": "sum", "label_smoothing": self.label_smoothing}
-        total = F.cross_entropy(logits, y, ignore_index=IGNORE_INDEX, **loss)
+        total, count = self._loss(logits, y)
         if getattr(batch, "share", None) is not None:  # mixup
-            other = F.cross_entropy(logits, batch.y_other, **loss)
-            total = batch.share * total + (1 - batch.share) * other
-        return self.training_loss(total, (y != IGNORE_INDEX).sum(), rows=y.shape[0])
+            other_total, other_count = self._loss(logits, batch.y_other)
+            total = batch.share * total + (1 - batch.share) * other_total
+            count = batch.share * count + (1 - batch.share) * other_count
+        return self.training_loss(total, count, rows=y.shape[0])
+
+    def _loss(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sum of the cross-entropy, [], and the number of labels or their weight, []."""
+        weights: Tensor | None = self.loss_weights
+        total = F.cross_entropy(
+            logits,
+            y,
+            weight=None if weights is None else weights.to(logits.dtype),
+            ignore_index=IGNORE_INDEX,
+            reduction="sum",
+            label_smoothing=self.label_smoothing,
+        )
+        labelled = y != IGNORE_INDEX
+        if weights is None:
+            return total, labelled.sum()
+        return total, torch.where(labelled, weights[y.clamp(min=0)], 0.0).sum()
 
     def labelled_outputs(self, batch: BatchLike, stage: str) -> tuple[Tensor, Tensor]:
         """Return logits [rows, K] and classes [rows] of the rows of a stage; -100 marks no label.
@@ -129,6 +195,8 @@ class Classification(Task):
         """Return the sum of the cross-entropy, and logits with labels for the other metrics."""
         logits, y = self.labelled_outputs(batch, stage)
         total = F.cross_entropy(logits, y, ignore_index=IGNORE_INDEX, reduction="sum")
+        if stage == "test" and self.confusion is not None and not is_padding(batch):
+            self.confusion.update(logits, y)
         updates = dict.fromkeys(self.metrics_of(stage), (logits, y))
         updates["loss"] = total, (y != IGNORE_INDEX).sum()
         return updates, y.shape[0]
@@ -157,11 +225,18 @@ def _check_classes(y: Tensor, num_classes: int) -> None:
         )
 
 
+_METRICS: dict[str, tuple[Callable[..., Metric], str]] = {
+    "accuracy": (MulticlassAccuracy, "micro"),
+    "balanced_accuracy": (MulticlassAccuracy, "macro"),
+    "f1": (MulticlassF1Score, "macro"),
+    "precision": (MulticlassPrecision, "macro"),
+    "recall": (MulticlassRecall, "macro"),
+    "auroc": (MulticlassAUROC, "macro"),
+}
+
+
 def _metric(name: str, num_classes: int) -> Metric:
-    if name == "accuracy":
-        return MulticlassAccuracy(num_classes, average="micro", ignore_index=IGNORE_INDEX)
-    if name == "f1":
-        return MulticlassF1Score(num_classes, average="macro", ignore_index=IGNORE_INDEX)
-    if name == "auroc":
-        return MulticlassAUROC(num_classes, average="macro", ignore_index=IGNORE_INDEX)
-    raise ValueError(f"metrics: got {name!r}, expected 'accuracy', 'f1' or 'auroc'")
+    if name not in _METRICS:
+        raise ValueError(f"metrics: got {name!r}, expected some of {', '.join(_METRICS)}")
+    make, average = _METRICS[name]
+    return make(num_classes, average=average, ignore_index=IGNORE_INDEX)

@@ -26,6 +26,7 @@ from graphformer.cli.callbacks import (
     last_of_each,
 )
 from graphformer.cli.checkpoints import check_resumable, stored_config
+from graphformer.cli.class_report import ClassReport, report_folder
 from graphformer.cli.config.arguments import Command, find_checkpoint, read_command
 from graphformer.cli.config.messages import describe_error
 from graphformer.cli.config.parser import Parser
@@ -209,7 +210,8 @@ class CLI(LightningCLI):
         self._evaluate(self.trainer.validate, model, datamodule)
 
     def test(self, model: Task, datamodule: pl.LightningDataModule) -> None:
-        """Print the metrics of the test split."""
+        """Print the metrics of the test split, also by class for a classification."""
+        self.trainer.callbacks.append(ClassReport(report_folder(self.ckpt)))  # type: ignore[attr-defined]
         self._evaluate(self.trainer.test, model, datamodule)
 
     def predict(self, model: Task, datamodule: pl.LightningDataModule) -> None:
@@ -233,7 +235,9 @@ class CLI(LightningCLI):
             model, datamodule=datamodule, ckpt_path=self.ckpt, weights_only=True, verbose=False
         )
         if self.trainer.is_global_zero:
-            console.print_metrics(results, f"{type(datamodule).__name__}, {model.adjacency}")
+            weights = "initial weights" if self.ckpt is None else self.ckpt
+            title = f"{type(datamodule).__name__}, {model.adjacency}, {weights}"
+            console.print_metrics(results, title)
 
     def _experiment(self) -> str:
         if self.command.experiment is not None:

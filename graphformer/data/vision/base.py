@@ -197,6 +197,10 @@ class PatchImages(ScaledImages):
         check_channels(self.channels, {split: images for split, (images, _) in splits.items()})
         self.splits = splits
 
+    def train_labels(self) -> Tensor:
+        """Return the classes of the training images, [B], without reading the images."""
+        return self.splits["train"][1]
+
     def samples(self, split: str) -> ImageSamples:
         """Return the samples of "train" (augmented), "val" or "test"."""
         return self.scaled_samples(split, *self.splits[split])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from graphformer.deprecated import renamed_keywords
 from graphformer.options import checked_options
 from graphformer.patterns import Edges, Pattern
 from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, at_least_float32
-from graphformer.tasks.classification import Classification, ClassificationOptions
+from graphformer.tasks.classification import Classification, ClassificationOptions, MetricName
 from graphformer.tasks.metrics import Mean
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class EdgeClassification(Classification):
         *,
         dim: int,
         num_classes: int,
-        metrics: tuple[Literal["accuracy", "f1", "auroc"], ...] = ("accuracy", "f1"),
+        metrics: tuple[MetricName, ...] = ("accuracy", "f1"),
         **options: Unpack[ClassificationOptions],
     ) -> None:
         super().__init__(
