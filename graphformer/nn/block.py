@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
@@ -15,6 +18,19 @@ from graphformer.nn.options import BlockOptions, LayerOptions
 
 BlockLayout = Literal["sequential", "parallel", "parallel_shared_norm", "sandwich"]
 """How the parts of a pre-norm block are connected, see `Block`."""
+
+ActivationCheckpointing = bool | Literal["attention"] | int
+"""What `Transformer` recomputes in the backward pass."""
+
+
+def recomputed(module: nn.Module, condition: bool) -> Callable[..., Tensor]:
+    """Return a module; in training, if `condition` holds, one of which only the inputs are stored.
+
+    The backward pass computes the rest again, with the same random numbers.
+    """
+    if condition and module.training and torch.is_grad_enabled():
+        return partial(checkpoint, module, use_reentrant=False)
+    return module
 
 
 class Block(nn.Module):
@@ -33,12 +49,17 @@ class Block(nn.Module):
             norm1 for both, as PaLM and Phi. "sandwich" also normalises what is added, as Gemma 2.
         post_norms: the two further norms of a "sandwich".
 
+    Attributes:
+        recompute_attention: whether only the inputs of the attention are stored in training.
+
     Raises:
         ValueError: when the layout needs pre-norm or has other norms than those given.
 
     Source: Vaswani et al., 2017, section 3.1; pre-norm: Xiong et al., 2020; parallel: Wang and
     Komatsuzaki, 2021 (GPT-J).
     """
+
+    recompute_attention = False
 
     def __init__(
         self,
@@ -71,15 +92,16 @@ class Block(nn.Module):
         if self.layout != "sequential":
             return self._with_layout(x, adjacency, options)
         assert self.norm2 is not None
+        attention = recomputed(self.attention, self.recompute_attention)
         if self.norm_first:
-            x = x + self.dropout(self.attention(self.norm1(x), adjacency, **options))
+            x = x + self.dropout(attention(self.norm1(x), adjacency, **options))
             return x + self.dropout(self.mlp(self.norm2(x)))
-        x = self.norm1(x + self.dropout(self.attention(x, adjacency, **options)))
+        x = self.norm1(x + self.dropout(attention(x, adjacency, **options)))
         return self.norm2(x + self.dropout(self.mlp(x)))
 
     def _with_layout(self, x: Tensor, adjacency: Adjacency, options: BlockOptions) -> Tensor:
         h = self.norm1(x)
-        attended = self.attention(h, adjacency, **options)
+        attended = recomputed(self.attention, self.recompute_attention)(h, adjacency, **options)
         if self.layout == "sandwich":
             assert self.norm2 is not None
             x = x + self.dropout(self.post_norm1(attended))
@@ -101,8 +123,13 @@ class DecoderBlock(nn.Module):
         norm_first: pre-norm or post-norm.
         dropout: probability of dropping a unit before it is added to the residual stream.
 
+    Attributes:
+        recompute_attention: whether only the inputs of both attentions are stored in training.
+
     Source: Vaswani et al., 2017, section 3.1.
     """
+
+    recompute_attention = False
 
     def __init__(
         self,
@@ -143,12 +170,14 @@ class DecoderBlock(nn.Module):
             options: of the self-attention.
         """
         own, across = ({} if each is None else {"cache": each} for each in cache)
+        attention = recomputed(self.attention, self.recompute_attention)
+        cross_attention = recomputed(self.cross_attention, self.recompute_attention)
         if self.norm_first:
-            x = x + self.dropout(self.attention(self.norm1(x), adjacency, **own, **options))
+            x = x + self.dropout(attention(self.norm1(x), adjacency, **own, **options))
             h = self.norm2(x)
-            x = x + self.dropout(self.cross_attention(h, source_adjacency, source, **across))
+            x = x + self.dropout(cross_attention(h, source_adjacency, source, **across))
             return x + self.dropout(self.mlp(self.norm3(x)))
-        x = self.norm1(x + self.dropout(self.attention(x, adjacency, **own, **options)))
-        h = self.cross_attention(x, source_adjacency, source, **across)
+        x = self.norm1(x + self.dropout(attention(x, adjacency, **own, **options)))
+        h = cross_attention(x, source_adjacency, source, **across)
         x = self.norm2(x + self.dropout(h))
         return self.norm3(x + self.dropout(self.mlp(x)))

@@ -315,7 +315,7 @@ class JumpingTransformer(Transformer):
         """Return the normalised outputs of all blocks, combined; arguments as in `Transformer`."""
         states = []
         for block, inputs, block_options in self._block_inputs(x, adjacency, positions, options):
-            x = self._run_block(block, x, inputs, block_options)
+            x = block(x, *inputs, **block_options)
             states.append(self.norm(x))
         return combine_layers(states, self.jump)
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.deprecated import renamed_keywords
 from graphformer.nn.attention import MultiHeadAttention, check_nodes
-from graphformer.nn.block import Block, BlockLayout, DecoderBlock
+from graphformer.nn.block import (
+    ActivationCheckpointing,
+    Block,
+    BlockLayout,
+    DecoderBlock,
+    recomputed,
+)
 from graphformer.nn.feedforward import FeedForward
 from graphformer.nn.options import LayerOptions, TransformerOptions, check_options
 from graphformer.patterns import AdjacencyLike, resolve
@@ -37,7 +41,7 @@ class TransformerArguments(TypedDict, total=False):
     cross_attention: Callable[[int], nn.Module] | None
     layout: BlockLayout
     post_norm: Callable[[int], nn.Module] | None
-    activation_checkpointing: bool
+    activation_checkpointing: ActivationCheckpointing
 
 
 class Transformer(nn.Module):
@@ -69,10 +73,15 @@ class Transformer(nn.Module):
         layout: how the parts of a block are connected, see `Block`.
         post_norm: builds what is applied to the outputs of both parts of a "sandwich"; `norm` by
             default.
-        activation_checkpointing: whether to store only the input of each block in training, and
-            recompute the rest in the backward pass.
+        activation_checkpointing: what is not stored in training, but recomputed in the backward
+            pass: True for each block but its input; "attention" for the attention of each block;
+            an integer k for every k-th block, the first included; False for nothing.
 
-    Source: Vaswani et al., 2017, "Attention is all you need".
+    Raises:
+        ValueError: when `activation_checkpointing` is none of these.
+
+    Source: Vaswani et al., 2017, "Attention is all you need"; recomputation: Chen et al., 2016, and
+    of attention only: Korthikanti et al., 2022.
     """
 
     @renamed_keywords(relative="position_encoding", checkpoint="activation_checkpointing")
@@ -97,7 +106,7 @@ class Transformer(nn.Module):
         cross_attention: Callable[[int], nn.Module] | None = None,
         layout: BlockLayout = "sequential",
         post_norm: Callable[[int], nn.Module] | None = None,
-        activation_checkpointing: bool = False,
+        activation_checkpointing: ActivationCheckpointing = False,
     ) -> None:
         super().__init__()
 
@@ -136,6 +145,23 @@ class Transformer(nn.Module):
         self.activation_checkpointing = activation_checkpointing
 
     @property
+    def activation_checkpointing(self) -> ActivationCheckpointing:
+        """What is recomputed in the backward pass; it may be changed at any time."""
+        return self._activation_checkpointing
+
+    @activation_checkpointing.setter
+    def activation_checkpointing(self, value: ActivationCheckpointing) -> None:
+        is_stride = isinstance(value, int) and value >= 1
+        if not (isinstance(value, bool) or value == "attention" or is_stride):
+            raise ValueError(
+                f"activation_checkpointing: got {value!r}, expected True, False, 'attention', or k "
+                "of 1 or more for every k-th block"
+            )
+        self._activation_checkpointing = value
+        for block in self.blocks:
+            block.recompute_attention = value == "attention"  # type: ignore[assignment]
+
+    @property
     def position_encoding(self) -> nn.Module | None:
         """Positions that act within attention, a `ModuleList` if per block; None without any."""
         return self.relative
@@ -165,7 +191,7 @@ class Transformer(nn.Module):
                 that `position_encoding` computes.
         """
         for block, inputs, block_options in self._block_inputs(x, adjacency, positions, options):
-            x = self._run_block(block, x, inputs, block_options)
+            x = block(x, *inputs, **block_options)
         return self.norm(x)
 
     def _block_inputs(
@@ -174,7 +200,7 @@ class Transformer(nn.Module):
         adjacency: AdjacencyLike,
         positions: Tensor | None,
         options: TransformerOptions,
-    ) -> list[tuple[nn.Module, tuple[Any, ...], dict[str, Any]]]:
+    ) -> list[tuple[Callable[..., Tensor], tuple[Any, ...], dict[str, Any]]]:
         """Return each block with its positional inputs after x and its options."""
         check_options(options)
         check_nodes(x, "x")
@@ -195,7 +221,7 @@ class Transformer(nn.Module):
             self._check_not_given(each, shared)
         return [
             (
-                block,
+                recomputed(block, self._is_recomputed(i)),
                 (edges, *across),
                 {**shared, **own} if cache is None else {**shared, **own, "cache": cache[i]},
             )
@@ -219,13 +245,10 @@ class Transformer(nn.Module):
                 results[module] = module(positions, edges)
         return [results[module] for module in modules]
 
-    def _run_block(
-        self, block: nn.Module, x: Tensor, inputs: tuple[Any, ...], options: dict[str, Any]
-    ) -> Tensor:
-        if self.activation_checkpointing and self.training and torch.is_grad_enabled():
-            out: Tensor = checkpoint(block, x, *inputs, use_reentrant=False, **options)
-            return out
-        return block(x, *inputs, **options)
+    def _is_recomputed(self, number: int) -> bool:
+        """Whether the activations of a block are recomputed in the backward pass."""
+        every = self.activation_checkpointing
+        return every != "attention" and every > 0 and number % every == 0
 
     def _check_not_given(self, encoded: LayerOptions, options: dict[str, Any]) -> None:
         for name in encoded:

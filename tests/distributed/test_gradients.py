@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from helpers.processes import run_ranks
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch_geometric.data import Data
 
+import graphformer as gf
 from graphformer import models, patterns
 from graphformer.data.batch import pack_tokens
 
@@ -40,3 +43,28 @@ def test_experts_without_a_token_have_gradients():
     batch = pack_tokens([[3]])  # one token, 7 experts
     network(batch, patterns.Causal()).square().sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def gradients(recomputes: list[bool | str | int]) -> list[list[Tensor]]:
+    """The gradients of a DDP model on this rank's nodes, by what is recomputed."""
+    results = []
+    for each in recomputes:
+        torch.manual_seed(3)
+        model = gf.Transformer(
+            dim=10, depth=3, num_heads=5, dropout=0.3, activation_checkpointing=each
+        )
+        parallel = DistributedDataParallel(model)
+        torch.manual_seed(torch.distributed.get_rank())
+        parallel(torch.randn(7, 10), gf.causal([3, 4])).square().sum().backward()
+        results.append([p.grad for p in model.parameters() if p.grad is not None])
+    return results
+
+
+@pytest.mark.slow
+def test_checkpointing_gives_the_gradients_of_ddp():
+    ranks = run_ranks(gradients, 2, [False, True, 2, "attention"])
+    for (stored, *others), first in zip(ranks, [ranks[0][0]] * 2, strict=True):
+        for grads in others:
+            for got, expected, of_first in zip(grads, stored, first, strict=True):
+                assert torch.equal(got, expected)
+                assert torch.equal(got, of_first)

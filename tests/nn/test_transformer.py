@@ -171,36 +171,81 @@ def test_missing_and_unexpected_sources_are_refused():
 
 
 @pytest.mark.parametrize("source_dim", [None, 13])
-def test_checkpointing_gives_equal_outputs_and_gradients(source_dim):
-    options = {"source_dim": source_dim, "dropout": 0.3, "position_encoding": RELATIVE["t5"]()}
-    stored, anew = make(**options), make(activation_checkpointing=True, **options)
+@pytest.mark.parametrize("recomputes", [True, "attention", 2, 3])
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("edges", [gf.causal(7), gf.window(7, 1)])
+def test_checkpointing_gives_equal_outputs_and_gradients(edges, norm_first, recomputes, source_dim):
+    options = {
+        "source_dim": source_dim, "norm_first": norm_first, "dropout": 0.3,
+        "attention_dropout": 0.2, "position_encoding": RELATIVE["t5"](),
+    }  # fmt: skip
+    stored, anew = make(**options), make(activation_checkpointing=recomputes, **options)
     anew.load_state_dict(stored.state_dict())
     x, source = torch.randn(7, 10), torch.randn(11, 13)
     across = {"source": source, "source_adjacency": gf.complete(7, 11)} if source_dim else {}
-    results = []
-    for model in (stored, anew):
-        torch.manual_seed(5)
-        out = model(x, gf.causal(7), **across)
-        model.zero_grad()
-        out.square().sum().backward()
-        results.append((out, [p.grad.clone() for p in model.parameters()]))
-    (out, grads), (again, others) = results
-    torch.testing.assert_close(again, out)
+    out, *grads = outputs_and_gradients(stored, x, edges, across)
+    again, *others = outputs_and_gradients(anew, x, edges, across)
+    assert torch.equal(again, out)
     for a, b in zip(others, grads, strict=True):
-        torch.testing.assert_close(a, b)
+        assert torch.equal(a, b)
 
 
-def test_checkpointing_recomputes():
-    model, calls = make(activation_checkpointing=True), []
-    # Before the block, for what comes after the last stored tensor is not computed again.
-    model.blocks[1].register_forward_pre_hook(lambda *_: calls.append(1))
+def outputs_and_gradients(model, x, edges, across):
+    torch.manual_seed(5)
+    out = model(x, edges, **across)
+    out.square().sum().backward()
+    return out, *(p.grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("layout", ["parallel", "parallel_shared_norm", "sandwich"])
+def test_checkpointing_of_attention_in_other_layouts(layout):
+    stored = make(layout=layout, dropout=0.3)
+    anew = make(layout=layout, dropout=0.3, activation_checkpointing="attention")
+    anew.load_state_dict(stored.state_dict())
+    x = torch.randn(7, 10)
+    for a, b in zip(
+        outputs_and_gradients(anew, x, gf.causal(7), {}),
+        outputs_and_gradients(stored, x, gf.causal(7), {}),
+        strict=True,
+    ):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("recomputes", "blocks", "attentions"),
+    [
+        (True, [0, 1, 2], [0, 1, 2]),
+        (2, [0, 2], [0, 2]),
+        ("attention", [], [0, 1, 2]),
+        (3, [0], [0]),
+    ],
+)
+def test_checkpointing_recomputes(recomputes, blocks, attentions):
+    model, calls = make(activation_checkpointing=recomputes), []
+    # Before a module, for what comes after the last stored tensor is not computed again.
+    for number, block in enumerate(model.blocks):
+        block.register_forward_pre_hook(lambda *_, i=number: calls.append(("block", i)))
+        block.attention.register_forward_pre_hook(lambda *_, i=number: calls.append(("own", i)))
     out = model(torch.randn(7, 10), gf.complete(7))
-    assert len(calls) == 1
-    out.sum().backward()
-    assert len(calls) == 2
     calls.clear()
-    model.eval()(torch.randn(7, 10), gf.complete(7)).sum().backward()
-    assert len(calls) == 1
+    out.sum().backward()
+    assert sorted(calls) == sorted(
+        [("block", i) for i in blocks] + [("own", i) for i in attentions]
+    )
+    out = model.eval()(torch.randn(7, 10), gf.complete(7))
+    calls.clear()
+    out.sum().backward()
+    assert not calls
+
+
+@pytest.mark.parametrize("value", [0, -1, "block", 1.5, None])
+def test_wrong_checkpointing_is_refused(value):
+    with pytest.raises(ValueError, match=r"activation_checkpointing: got .*, expected True, False"):
+        make(activation_checkpointing=value)
+    model = make()
+    with pytest.raises(ValueError, match="activation_checkpointing: got"):
+        model.activation_checkpointing = value
+    assert model.activation_checkpointing is False
 
 
 def test_old_names_of_arguments_warn():

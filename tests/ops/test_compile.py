@@ -39,6 +39,29 @@ def test_compile_in_one_graph(name):
         torch.testing.assert_close(got, p.grad, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "recomputes"),
+    [
+        ("causal", True),
+        ("window", "attention"),
+        pytest.param("causal", "attention", marks=pytest.mark.slow),
+        pytest.param("window", 2, marks=pytest.mark.slow),
+    ],
+)
+def test_compile_with_activation_checkpointing(name, recomputes):
+    """The losses and gradients are those of the eager model without it (Modalities#361)."""
+    model, x, adjacency = setup(name)
+    loss = model(x, adjacency).square().sum()
+    grads = torch.autograd.grad(loss, [*model.parameters()])
+    model.activation_checkpointing = recomputes
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    again = compiled(x, adjacency).square().sum()
+    torch.testing.assert_close(again, loss)
+    others = torch.autograd.grad(again, [*model.parameters()])
+    for got, expected in zip(others, grads, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_compiled_model_takes_another_adjacency():
     model, x, _ = setup("window")
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")

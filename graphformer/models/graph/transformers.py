@@ -7,6 +7,7 @@ from torch import nn
 from graphformer.deprecated import renamed_keywords
 from graphformer.models.graph.model import GraphModel
 from graphformer.nn import MultiHeadAttention, Transformer
+from graphformer.nn.block import ActivationCheckpointing
 from graphformer.nn.edge_bias import (
     DistanceBias,
     EdgeEncoder,
@@ -47,6 +48,7 @@ def graph_transformer(
     jump: Jump = "last",
     dropout: float = 0.0,
     attention_dropout: float = 0.0,
+    activation_checkpointing: ActivationCheckpointing = False,
 ) -> GraphModel:
     """Build a Transformer over the nodes of graphs, with dot-product attention along their edges.
 
@@ -75,6 +77,7 @@ def graph_transformer(
             "max" their elementwise maximum.
         dropout: probability of dropping a unit of embeddings and residual branches.
         attention_dropout: probability of dropping an attention weight.
+        activation_checkpointing: what is recomputed in the backward pass, as in `nn.Transformer`.
 
     Returns:
         A model from features [N, num_features] to logits [N, K]; [B, K] if pooled; [P, K] of pairs.
@@ -107,6 +110,7 @@ def graph_transformer(
         hidden_dim=hidden_dim,
         dropout=dropout,
         attention=attention,
+        activation_checkpointing=activation_checkpointing,
     )
     embedding = GraphEmbedding(
         num_features,

@@ -24,6 +24,7 @@ from graphformer.nn import (
     Rotary,
     Transformer,
 )
+from graphformer.nn.block import ActivationCheckpointing
 from graphformer.options import checked_options
 
 PositionKind: TypeAlias = Literal["learned", "sinusoidal", "rotary", "alibi", "relative", "none"]
@@ -54,7 +55,7 @@ class CommonOptions(TypedDict, total=False):
     qkv_bias: bool | None
     qk_norm: bool
     dropout: float
-    activation_checkpointing: bool
+    activation_checkpointing: ActivationCheckpointing
 
 
 class _InputOptions(TypedDict, total=False):
@@ -153,7 +154,7 @@ def text_trunk(
     qk_norm: bool = False,
     dropout: float = 0.0,
     source_dim: int | None = None,
-    activation_checkpointing: bool = False,
+    activation_checkpointing: ActivationCheckpointing = False,
 ) -> tuple[Embedding, Transformer]:
     """Build the token embedding and the Transformer of a text model.
 
@@ -187,8 +188,8 @@ def text_trunk(
         dropout: dropout probability of embeddings, attention weights and residual branches.
         source_dim: width of an encoder's nodes that every block attends to; None for a model
             without cross-attention.
-        activation_checkpointing: whether to store only the input of each block in training, and
-            recompute the rest in the backward pass.
+        activation_checkpointing: what is recomputed in the backward pass, as in `nn.Transformer`:
+            True, "attention", or k for every k-th block.
     """
     make = make_norm(norm, norm_eps)
     act = ACTIVATIONS[activation or ("silu" if gated else "gelu")]

@@ -22,6 +22,7 @@ from graphformer.models.vision.embedding import (
 )
 from graphformer.models.vision.tokens import connect_tokens
 from graphformer.nn import Head, Transformer, weight_std
+from graphformer.nn.block import ActivationCheckpointing
 from graphformer.nn.options import TransformerOptions
 from graphformer.patterns import AdjacencyLike, lengths
 from graphformer.patterns.fields import Layout
@@ -162,7 +163,7 @@ def vit(
     stem_channels: Sequence[int] | None = None,
     stem_depth: int = 0,
     dropout: float = 0.0,
-    activation_checkpointing: bool = False,
+    activation_checkpointing: ActivationCheckpointing = False,
 ) -> ViT:
     """Build a vision transformer for images of any size and aspect, packed without padding.
 
