@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import compress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,8 +18,8 @@ from torch import Tensor
 from graphformer.cli.errors import UsageError
 from graphformer.cli.predictions import Rows
 from graphformer.cli.run_dir import atomic_file, save_tensors
-from graphformer.data import ImageFolder
-from graphformer.tasks import Classification, Regression, Task
+from graphformer.data.base import DataModule
+from graphformer.tasks import Classification, MultiLabelClassification, Regression, Task
 
 SUFFIXES = (".csv", ".parquet", ".jsonl", ".pt")
 Table = dict[str, list[Any]]
@@ -70,7 +71,7 @@ def _names(task: Task, data: pl.LightningDataModule, rows: Sequence[Rows]) -> Ta
         return {"node": rows[0].nodes.tolist()}
     if all(len(part.output) == 1 for part in rows):
         split = getattr(data, "predict_split", "test")
-        names = data.sample_names(split) if isinstance(data, ImageFolder) else []
+        names = data.sample_names(split) if isinstance(data, DataModule) else []
         if len(names) >= len(rows):  # fewer rows with limit_predict_batches
             return {"file": names[: len(rows)]}
         return {"sample": list(range(len(rows)))}
@@ -85,16 +86,25 @@ def _node_numbers(rows: Rows) -> list[int]:
 
 def _values(task: Task, data: pl.LightningDataModule, output: Tensor) -> Table:
     """Return the columns of the output: class and probabilities, or values."""
+    names = class_names(data) or [str(number) for number in range(output.shape[1])]
     if isinstance(task, Classification):
-        names = class_names(data) or [str(number) for number in range(output.shape[1])]
         best = [names[number] for number in output.argmax(1).tolist()]
-        probabilities = output.double().softmax(1).float()
-        columns = zip(names, probabilities.T.tolist(), strict=True)
-        return {"class": best, **{f"probability_{name}": column for name, column in columns}}
+        return {"class": best, **_probabilities(names, output.double().softmax(1))}
+    if isinstance(task, MultiLabelClassification):
+        probabilities = output.double().sigmoid()
+        chosen = (probabilities >= task.threshold).tolist()
+        labels = [";".join(compress(names, row)) for row in chosen]
+        return {"labels": labels, **_probabilities(names, probabilities)}
     word = "prediction" if isinstance(task, Regression) else "output"
     if output.shape[1] == 1:
         return {word: output[:, 0].tolist()}
     return {f"{word}_{number}": column for number, column in enumerate(output.T.tolist())}
+
+
+def _probabilities(names: Sequence[str], probabilities: Tensor) -> Table:
+    """Return a column for each class, of probabilities [rows, K]."""
+    columns = probabilities.float().T.tolist()
+    return {f"probability_{name}": column for name, column in zip(names, columns, strict=True)}
 
 
 def class_names(data: object) -> list[str] | None:

@@ -12,8 +12,9 @@ from graphformer.deprecated import renamed_exports
 
 if TYPE_CHECKING:
     from graphformer.data.batch import Batch, BatchLike, pack_images, pack_tokens
-    from graphformer.data.graph.datasets import GraphBatches, MoleculeNet, TUDataset, TUEdges
+    from graphformer.data.graph.datasets import GraphBatches, TUDataset, TUEdges
     from graphformer.data.graph.link_splits import PlanetoidLinks
+    from graphformer.data.graph.molecules import MoleculeNet
     from graphformer.data.graph.neighbor_loader import NeighborNodes
     from graphformer.data.graph.node_datasets import (
         DigitsGraph,
@@ -47,11 +48,13 @@ if TYPE_CHECKING:
     from graphformer.data.vision.datasets import Digits, IdxImages, ImageArrays
     from graphformer.data.vision.folder import ImageFolder
     from graphformer.data.vision.scenes import Scenes
+    from graphformer.data.vision.table import ImageTable
 
 _EXPORTS = {
     "batch": ("Batch", "BatchLike", "pack_images", "pack_tokens"),
-    "graph.datasets": ("GraphBatches", "MoleculeNet", "TUDataset", "TUEdges"),
+    "graph.datasets": ("GraphBatches", "TUDataset", "TUEdges"),
     "graph.link_splits": ("PlanetoidLinks",),
+    "graph.molecules": ("MoleculeNet",),
     "graph.neighbor_loader": ("NeighborNodes",),
     "graph.node_datasets": ("DigitsGraph", "FullGraph", "HeterophilousGraph", "Planetoid"),
     "graph.own.nodes": ("NodeFile", "NodeTables"),
@@ -80,6 +83,7 @@ _EXPORTS = {
     "vision.datasets": ("Digits", "IdxImages", "ImageArrays"),
     "vision.folder": ("ImageFolder",),
     "vision.scenes": ("Scenes",),
+    "vision.table": ("ImageTable",),
 }
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
 __all__ = [
@@ -100,6 +104,7 @@ __all__ = [
     "IdxImages",
     "ImageArrays",
     "ImageFolder",
+    "ImageTable",
     "LabelledText",
     "LinkFile",
     "ListOps",

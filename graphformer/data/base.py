@@ -52,6 +52,10 @@ class DataModule(pl.LightningDataModule, ABC):
             "batches to the network itself"
         )
 
+    def sample_names(self, split: str) -> list[str]:
+        """Return the names of a split's samples, such as files, for predictions; [] without any."""
+        return []
+
     def train_labels(self) -> Tensor:
         """Return the labels of the training split after `setup`, [rows] or [rows, K].
 

@@ -61,13 +61,14 @@ def check_patch_size(patch_size: int) -> None:
 
 
 def check_split(split: str, images: Sequence[Any] | Tensor, labels: Tensor) -> None:
-    """Check that a split has images, and a class for each of them.
+    """Check that a split has images, and a class for each of them, or K labels.
 
     Raises:
-        ValueError: when there are no images, or when labels are not B classes counted from 0.
+        ValueError: when there are no images, or when labels are not B classes counted from 0, or
+            [B, K].
     """
     check_not_empty(split, images)
-    if labels.shape != (len(images),):
+    if labels.ndim not in (1, 2) or len(labels) != len(images):
         raise ValueError(
             f"labels: got shape {tuple(labels.shape)} for {len(images)} images of the split "
             f"{split!r}, expected one label for each image"

@@ -19,14 +19,14 @@ class Ragged:
 
     Args:
         x: ids or features of each sample's nodes, [n] or [n, F].
-        y: a label for each sample, or an array [n] of labels for each sample's nodes.
+        y: a label for each sample, or a list of K; or an array [n] of labels for the nodes of each.
         edges: source and target of each sample's edges, [2, e], numbered within the sample.
     """
 
     def __init__(
         self,
         x: Sequence[np.ndarray],
-        y: Sequence[int] | Sequence[np.ndarray] | None = None,
+        y: Sequence[int] | Sequence[list[int]] | Sequence[np.ndarray] | None = None,
         edges: Sequence[np.ndarray] | None = None,
     ) -> None:
         self.lengths = np.array([len(nodes) for nodes in x], np.int64)

@@ -3,6 +3,7 @@
 from graphformer.tasks.base import Task, TaskOptions
 from graphformer.tasks.classification import Classification
 from graphformer.tasks.graph.link import EdgeClassification, LinkPrediction
+from graphformer.tasks.multi_label import MultiLabelClassification
 from graphformer.tasks.post_training.direct_preference import DirectPreference
 from graphformer.tasks.post_training.policy_optimization import PolicyOptimization
 from graphformer.tasks.post_training.reward_modeling import RewardModeling
@@ -27,6 +28,7 @@ __all__ = [
     "LinkPrediction",
     "MaskedImageModeling",
     "MaskedLanguageModeling",
+    "MultiLabelClassification",
     "PolicyOptimization",
     "Regression",
     "ReplacedTokenDetection",

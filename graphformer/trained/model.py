@@ -21,9 +21,9 @@ from graphformer.models.text.recurrent import RecurrentModel
 from graphformer.nn.head import Head, pool
 from graphformer.patterns import Pattern
 from graphformer.patterns import lengths as sample_lengths
-from graphformer.tasks import Classification, Task
+from graphformer.tasks import Classification, MultiLabelClassification, Task
 from graphformer.tasks.text.few_shot import first_token
-from graphformer.trained.prediction import Prediction, of_classes
+from graphformer.trained.prediction import Prediction, of_classes, of_labels
 
 
 @dataclass
@@ -86,6 +86,8 @@ class TrainedModel:
         output = torch.cat(outputs)
         if isinstance(self.task, Classification):
             return of_classes(output / self.task.temperature, self.classes)
+        if isinstance(self.task, MultiLabelClassification):
+            return of_labels(output, self.classes, self.task.threshold)
         return Prediction(output)
 
     def generate(

@@ -18,12 +18,12 @@ class Prediction:
             trust`, if one was fitted), or the values of a regression.
         probabilities: of each class, [rows, K]; None without classes.
         classes: the most probable class of each row, by name if classes have names, else its
-            number; None without classes.
+            number; after `MultiLabelClassification` a list of labels; None without classes.
     """
 
     output: Tensor
     probabilities: Tensor | None = None
-    classes: list[str] | list[int] | None = None
+    classes: list[str] | list[int] | list[list[str]] | list[list[int]] | None = None
 
     def __len__(self) -> int:
         return len(self.output)
@@ -40,3 +40,19 @@ def of_classes(logits: Tensor, names: Sequence[str] | None) -> Prediction:
     best: list[int] = logits.argmax(-1).tolist()
     classes = best if names is None else [names[number] for number in best]
     return Prediction(logits, probabilities, classes)
+
+
+def of_labels(logits: Tensor, names: Sequence[str] | None, threshold: float) -> Prediction:
+    """Return the prediction of logits [rows, K] of independent labels.
+
+    Args:
+        logits: of the labels.
+        names: of the K labels; None for numbers.
+        threshold: probability from which a label is predicted.
+    """
+    probabilities = logits.double().sigmoid()
+    chosen = [row.nonzero()[:, 0].tolist() for row in probabilities >= threshold]
+    if names is None:
+        return Prediction(logits, probabilities.float(), chosen)
+    named = [[names[number] for number in row] for row in chosen]
+    return Prediction(logits, probabilities.float(), named)

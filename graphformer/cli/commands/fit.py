@@ -46,8 +46,10 @@ from graphformer.cli.run_dir import (
     removed_if_unused,
 )
 from graphformer.data.base import DataModule
+from graphformer.data.graph.datasets import GraphBatches
 from graphformer.data.graph.node_datasets import FullGraph
-from graphformer.data.vision.base import ScaledImages
+from graphformer.data.text.classification import LabelledText
+from graphformer.data.vision.base import PatchImages, ScaledImages
 from graphformer.tasks import Task
 
 DEFAULT_SEED = 42
@@ -310,6 +312,8 @@ def _choose_split(data: pl.LightningDataModule, split: str) -> None:
         data.predict_split = split
     if isinstance(data, ScaledImages):
         data.augmentation = None  # of training images
+    if isinstance(data, PatchImages | LabelledText | GraphBatches):
+        data.balanced = False  # each training sample once
 
 
 def _flat(config: Any) -> dict[str, Any]:

@@ -1,42 +1,30 @@
-"""Data sets of many graphs with one label each: the TU collection and MoleculeNet."""
+"""Data sets of many graphs with one label each: their base, and the TU collection."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 from torch_geometric import datasets
 from torch_geometric.data import Batch, Data
-from torch_geometric.utils.smiles import e_map, x_map
 
 from graphformer.data.base import DataModule, run_seed
-from graphformer.data.checks import check_finite, one_of
+from graphformer.data.checks import check_finite
 from graphformer.data.graph.encodings import add_encodings, union_with_encodings
 from graphformer.data.graph.labels import count_classes
 from graphformer.data.graph.pyg_cache import collection_root, load_pyg
 from graphformer.data.graph.tu_format import check_tu_files
 from graphformer.data.io.cache import data_root
+from graphformer.data.label_sets import oversampled
 from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.deprecated import renamed_keywords
 
 Scale = Literal["standard", "quantile"]
-_MOLECULE_FILES = {
-    "ESOL": "delaney-processed.csv",
-    "FreeSolv": "SAMPL.csv",
-    "Lipo": "Lipophilicity.csv",
-    "BACE": "bace.csv",
-    "BBBP": "BBBP.csv",
-    "HIV": "HIV.csv",
-}
-_CLASSIFICATION_MOLECULES = ("BACE", "BBBP", "HIV")
 
 
 class GraphDataset:
@@ -63,7 +51,8 @@ class GraphBatches(DataModule):
     Without `validation`, the next one is used for training too, and a run needs
     `--trainer.limit_val_batches 0`. Folds are stratified by class. A batch has x [N, F],
     edge_index, edge_attr if the data has it, `ptr`, y [B], and the fields of the `encodings`.
-    `num_features`, `num_edge_features` and `num_classes` (0 for regression) are set by `setup`.
+    `num_features`, `num_edge_features` and `num_classes` (the number of targets if there are
+    several, 0 for a single real-valued one) are set by `setup`.
 
     Args:
         batch_size: graphs in a batch.
@@ -73,6 +62,7 @@ class GraphBatches(DataModule):
         root: folder of raw data; by default $GRAPHFORMER_DATA or `data`.
         seed: random seed of folds and order; None for the seed of the run.
         encodings: names, see `graphformer.nn.encodings.parse_encodings`.
+        balanced: whether training graphs of rarer classes are repeated, until all are as frequent.
 
     Raises:
         ValueError: when a feature or target is NaN or infinite, labels are no classes from 0, or
@@ -94,6 +84,7 @@ class GraphBatches(DataModule):
         root: str | None,
         seed: int | None,
         encodings: list[str] | None = None,
+        balanced: bool = False,
     ) -> None:
         super().__init__()
         if num_folds < 3:
@@ -105,7 +96,7 @@ class GraphBatches(DataModule):
         self.batch_size, self.fold, self.num_folds = batch_size, fold, num_folds
         self.validation = validation
         self.root, self.seed = root, run_seed() if seed is None else seed
-        self.encodings = encodings
+        self.encodings, self.balanced = encodings, balanced
         self._splits: dict[str, GraphDataset] = {}
 
     @abstractmethod
@@ -150,6 +141,10 @@ class GraphBatches(DataModule):
         """Return graphs with the encodings of training, as one batch."""
         return union_with_encodings(inputs, self.encodings)
 
+    def train_labels(self) -> Tensor:
+        """Return the classes of the training graphs, [B], or their labels, [B, K]."""
+        return torch.cat([graph.y for graph in self._splits["train"].graphs])
+
     @renamed_keywords(part="split")
     def batches(self, split: str) -> BatchLoader:
         """Return the batches of a split, shuffled for training.
@@ -163,6 +158,9 @@ class GraphBatches(DataModule):
                 "--trainer.limit_val_batches 0, and no callback that monitors validation"
             )
         graphs, shuffle = self._splits[split], split == "train"
+        if self.balanced and shuffle:
+            chosen = oversampled(torch.cat([graph.y for graph in graphs.graphs]), self.seed)
+            graphs = GraphDataset([graphs.graphs[i] for i in chosen.tolist()])
         order = BatchSampler(len(graphs), self.batch_size, shuffle=shuffle, seed=self.seed)
         return BatchLoader(graphs, order)
 
@@ -176,7 +174,8 @@ class TUDataset(GraphBatches):
 
     Args:
         name: name of the data set.
-        batch_size, fold, num_folds, validation, root, seed, encodings: as in `GraphBatches`.
+        batch_size, fold, num_folds, validation, root, seed, encodings, balanced: as in
+            `GraphBatches`.
         node_attributes, edge_attributes: add continuous attributes, if the data has them.
         scale: how continuous node attributes are scaled, by the statistics of the training split:
             "standard" to mean 0 and standard deviation 1, "quantile" to a normal distribution,
@@ -203,6 +202,7 @@ class TUDataset(GraphBatches):
         root: str | None = None,
         seed: int | None = 0,
         encodings: list[str] | None = None,
+        balanced: bool = False,
     ) -> None:
         super().__init__(
             batch_size=batch_size,
@@ -212,6 +212,7 @@ class TUDataset(GraphBatches):
             root=root,
             seed=seed,
             encodings=encodings,
+            balanced=balanced,
         )
         self.save_hyperparameters(logger=False)
         if scale not in (None, *get_args(Scale)):
@@ -288,6 +289,10 @@ class TUEdges(TUDataset):
         super().setup(stage)
         self.num_classes = self.num_edge_types
 
+    def train_labels(self) -> Tensor:
+        """Return the classes of the edges of the training graphs, [P]."""
+        return torch.cat([graph.edge_label for graph in self._splits["train"].graphs])
+
     def read(self) -> list[Data]:
         """Return the graphs with edge features replaced by `edge_label`."""
         graphs = super().read()
@@ -302,62 +307,6 @@ class TUEdges(TUDataset):
             graph.edge_label = graph.edge_attr[:, self.num_edge_attributes :].argmax(1)
             del graph.edge_attr
         return graphs
-
-
-class MoleculeNet(GraphBatches):
-    """A data set of MoleculeNet with one target: molecules as graphs of atoms.
-
-    x and edge_attr are the categories of atoms and bonds, one-hot. For ESOL, FreeSolv and Lipo,
-    y [B] is the measured quantity in its own unit; for BACE, BBBP and HIV it is one of two classes.
-    The raw file is `root`/molecules/<name>/raw/*.csv; PyG downloads it if it is missing.
-
-    Args:
-        name: ESOL, FreeSolv, Lipo, BACE, BBBP or HIV.
-        batch_size, fold, num_folds, validation, root, seed, encodings: as in `GraphBatches`.
-
-    Raises:
-        MissingDataError: when the file is missing and cannot be downloaded.
-        ModuleNotFoundError: without rdkit, which parses the molecules.
-
-    Source: Wu et al., 2018, https://arxiv.org/abs/1703.00564.
-    """
-
-    def __init__(
-        self,
-        name: str = "ESOL",
-        batch_size: int = 32,
-        *,
-        fold: int = 0,
-        num_folds: int = 10,
-        validation: bool = True,
-        root: str | None = None,
-        seed: int | None = 0,
-        encodings: list[str] | None = None,
-    ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            fold=fold,
-            num_folds=num_folds,
-            validation=validation,
-            root=root,
-            seed=seed,
-            encodings=encodings,
-        )
-        self.dataset = one_of("name", name, list(_MOLECULE_FILES))
-        self.save_hyperparameters(logger=False)
-
-    def read(self) -> list[Data]:
-        """Return the molecules with one-hot features and their target as y [1]."""
-        if find_spec("rdkit") is None:
-            raise ModuleNotFoundError(
-                "MoleculeNet needs rdkit to parse molecules: pip install 'graphformer[chem]'"
-            )
-        folder = self.dataset.lower()
-        root: Path = collection_root(data_root(self.root), "molecules", folder)
-        files = [_MOLECULE_FILES[self.dataset]]
-        molecules = load_pyg(datasets.MoleculeNet, root, folder, files, name=self.dataset)
-        dtype = torch.long if self.dataset in _CLASSIFICATION_MOLECULES else torch.float
-        return [_one_hot_molecule(molecule, dtype) for molecule in molecules]
 
 
 def scale_columns(splits: list[list[Data]], count: int, scale: Scale) -> None:
@@ -383,7 +332,7 @@ def assign_folds(y: Tensor, num_folds: int, seed: int) -> Tensor:
     that the sizes of folds, and of each class in them, differ by at most one.
     """
     order = np.random.default_rng(seed).permutation(len(y))
-    if not y.is_floating_point():
+    if y.ndim == 1 and not y.is_floating_point():
         order = order[np.argsort(y.numpy()[order], kind="stable")]
     folds = torch.empty(len(y), dtype=torch.long)
     folds[torch.from_numpy(order)] = torch.arange(len(y)) % num_folds
@@ -397,18 +346,3 @@ def _append_edgeless_graphs(collection: datasets.TUDataset) -> None:
         if name in slices and "y" in slices:
             missing = len(slices["y"]) - len(slices[name])
             slices[name] = torch.cat([slices[name], slices[name][-1:].expand(missing)])
-
-
-def _one_hot_molecule(molecule: Data, dtype: torch.dtype) -> Data:
-    return Data(
-        x=_one_hot(molecule.x, [len(categories) for categories in x_map.values()]),
-        edge_index=molecule.edge_index,
-        edge_attr=_one_hot(molecule.edge_attr, [len(categories) for categories in e_map.values()]),
-        y=molecule.y.flatten().to(dtype),
-    )
-
-
-def _one_hot(columns: Tensor, sizes: list[int]) -> Tensor:
-    """Return [N, sum(sizes)] from category indices [N, len(sizes)]."""
-    encoded = [one_hot(columns[:, i].long(), size) for i, size in enumerate(sizes)]
-    return torch.cat(encoded, dim=1).float()

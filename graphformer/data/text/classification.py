@@ -7,10 +7,19 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from graphformer.data.batch import Batch, pack_tokens
-from graphformer.data.io.tabular import decode, find_file, read_text_pairs
+from graphformer.data.io.tabular import (
+    decode,
+    find_file,
+    get_field,
+    get_text,
+    read_records,
+    read_text_pairs,
+)
 from graphformer.data.io.text_files import find_sources, open_archives
+from graphformer.data.label_sets import label_numbers, labels_of, oversampled, sort_labels
 from graphformer.data.ragged import Ragged
 from graphformer.data.text.base import FilePath, LabelledData, TokenizedFiles
 from graphformer.data.text.hf_tokenizer import PretrainedTokenizer
@@ -29,6 +38,9 @@ class LabelledText(TokenizedFiles[Sample], LabelledData):
         val_path, test_path: files of the same form; else fractions of `path`, at random.
         text, label: names of fields; in a table without a header the numbers of columns, from 0.
             With label None there are texts only.
+        label_separator: between the labels of a text, such as ";", for the task
+            MultiLabelClassification; y is then [B, K]. An empty field is a text without labels; in
+            JSON lines the field may be a list.
         classes: for a folder or archive, the pattern of the file names of each class.
         lines: whether every line of a class's file is a text, instead of the file.
         encoding: of the files.
@@ -36,6 +48,7 @@ class LabelledText(TokenizedFiles[Sample], LabelledData):
             checkpoint, or "bpe" or "wordpiece" to train one on the training split.
         vocabulary_size: maximum number of tokens to train.
         max_length: maximum number of tokens of a text; further ones are cut off.
+        balanced: whether training texts of rarer classes are repeated, until all are as frequent.
         cls: whether <cls> precedes each text.
         max_tokens, max_edges: the budget of a batch; edges are all pairs of a text's tokens.
         val_fraction, test_fraction: of `path` for the splits without a file.
@@ -57,12 +70,14 @@ class LabelledText(TokenizedFiles[Sample], LabelledData):
         text: str = "text",
         label: str | None = "label",
         classes: dict[str, str] | None = None,
+        label_separator: str | None = None,
         lines: bool = False,
         encoding: str = "utf-8",
         vocabulary: str = "wordpiece",
         vocabulary_size: int = 8192,
         max_length: int = 512,
         cls: bool = False,
+        balanced: bool = False,
         max_tokens: int = 4096,
         max_edges: int | None = None,
         val_fraction: float = 0.1,
@@ -83,13 +98,19 @@ class LabelledText(TokenizedFiles[Sample], LabelledData):
         self.save_hyperparameters(logger=False)
         self.text, self.label, self.classes, self.lines = text, label, classes, lines
         self.encoding, self.max_length, self.cls = encoding, max_length, cls
+        self.label_separator, self.balanced = label_separator, balanced
+        if label_separator == "" or (label_separator is not None and classes is not None):
+            raise ValueError(
+                f"label_separator: got {label_separator!r}, expected a text between the labels of "
+                "a field, and no classes; leave one of them out"
+            )
 
     def setup(self, stage: str | None = None) -> None:
         """Read the texts, number the labels and make the tokenizer."""
         super().setup(stage)
-        labels = {label for samples in self.splits.values() for _, label in samples}
-        numeric = all(label.isdigit() for label in labels)
-        self.find_labels(sorted(labels, key=int) if numeric else sorted(labels))
+        fields = {field for samples in self.splits.values() for _, field in samples}
+        labels = {label for field in fields for label in labels_of(field, self.label_separator)}
+        self.find_labels(sort_labels(labels))
 
     def training_texts(self) -> list[str]:
         """Return the texts of the training split without their labels."""
@@ -97,25 +118,28 @@ class LabelledText(TokenizedFiles[Sample], LabelledData):
 
     def samples(self, split: str) -> Ragged:
         """Return the token ids of a split's texts, and the numbers of their labels."""
-        texts = [text for text, _ in self.splits[split]]
+        y = None if self.label is None else self._class_numbers(split)
+        samples = self.splits[split]
+        if self.balanced and split == "train" and y is not None:
+            chosen = oversampled(y, self.seed)
+            samples, y = [samples[i] for i in chosen.tolist()], y[chosen]
+        texts = [text for text, _ in samples]
         rows = self._token_ids(self.need_tokenizer(), texts)
         self.check_tokens(split, rows, texts)
-        return Ragged(rows, None if self.label is None else self._class_numbers(split))
+        return Ragged(rows, None if y is None else y.tolist())
+
+    def train_labels(self) -> Tensor:
+        """Return the classes of the training texts, [B], or their labels, [B, K]."""
+        return self._class_numbers("train")
 
     def pack(self, inputs: Sequence[str]) -> Batch:
         """Return texts as a batch of token ids."""
         return pack_tokens(self._token_ids(self.need_tokenizer(), list(inputs)))
 
-    def _class_numbers(self, split: str) -> list[int]:
-        numbers = {label: i for i, label in enumerate(self.labels)}
-        labels = [label for _, label in self.splits[split]]
-        unknown = sorted(set(labels) - numbers.keys())
-        if unknown:
-            raise ValueError(
-                f"{self.paths.get(split, self.paths['train'])}: got the labels {unknown} in the "
-                f"{split} split, expected those of the run, {self.labels}; rename or remove them"
-            )
-        return [numbers[label] for label in labels]
+    def _class_numbers(self, split: str) -> Tensor:
+        source = f"{self.paths.get(split, self.paths['train'])}, {split} split"
+        fields = [field for _, field in self.splits[split]]
+        return label_numbers(fields, self.labels, self.label_separator, source)
 
     def _token_ids(self, tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
         """Return the ids of each text; a checkpoint's tokenizer adds its own special tokens."""
@@ -132,7 +156,18 @@ class LabelledText(TokenizedFiles[Sample], LabelledData):
             return list(self._read_classes(path, self.classes))
         file = find_file(path, self.root)
         label = self.text if self.label is None else self.label
+        if self.label_separator is not None:
+            return list(self._read_label_sets(file, label, self.label_separator))
         return [(x, y) for _, x, y in read_text_pairs(file, self.text, label, self.encoding)]
+
+    def _read_label_sets(self, file: Path, label: str, separator: str) -> Iterable[Sample]:
+        header = not (self.text.isdigit() and label.isdigit())
+        for number, record in read_records(file, header=header, encoding=self.encoding):
+            labels = get_field(record, label, file, number)
+            if isinstance(labels, list):
+                record = {**record, label: separator.join(map(str, labels))}
+            text, field = (get_text(record, name, file, number) for name in (self.text, label))
+            yield text, field
 
     def _read_classes(self, path: FilePath, classes: dict[str, str]) -> Iterable[Sample]:
         sources = find_sources(path, "**/*", self.root)

@@ -13,6 +13,7 @@ from torch import Tensor
 from graphformer.batch_type import Batch
 from graphformer.data.base import DataModule
 from graphformer.data.checks import check_channels, check_patch_size, check_split
+from graphformer.data.label_sets import oversampled
 from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.data.vision.augment import Augmentation
 from graphformer.data.vision.files import as_pixels
@@ -144,11 +145,12 @@ class PatchImages(ScaledImages):
         val_size: number of validation images, drawn from the training images if `read` returns no
             validation split.
         label_fraction: share of the training images that is used, the same in every class.
+        balanced: whether training images of rarer classes are repeated, until all are as frequent.
         num_workers: number of processes that make batches.
 
     Attributes (after `setup`):
         splits: images and labels of each split.
-        num_classes: one more than the largest label.
+        num_classes: one more than the largest label, or the number of labels of each image.
 
     Raises:
         ValueError: when label_fraction is not in (0, 1].
@@ -164,13 +166,14 @@ class PatchImages(ScaledImages):
         val_size: int,
         augment: Sequence[str] = (),
         label_fraction: float = 1.0,
+        balanced: bool = False,
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
         super().__init__(patch_size=patch_size, augment=augment, seed=seed)
         if not 0 < label_fraction <= 1:
             raise ValueError(f"label_fraction: got {label_fraction}, expected a share in (0, 1]")
-        self.batch_size, self.val_size = batch_size, val_size
+        self.batch_size, self.val_size, self.balanced = batch_size, val_size, balanced
         self.label_fraction, self.num_workers = label_fraction, num_workers
         self.splits: dict[str, ImagesAndLabels] = {}
 
@@ -193,6 +196,8 @@ class PatchImages(ScaledImages):
         subset = stratified_subset(labels, self.label_fraction, self.seed)
         splits["train"] = (select_images(images, subset), labels[subset])
         self.num_classes = int(max(labels.max() for _, labels in splits.values())) + 1
+        if labels.ndim == 2:
+            self.num_classes = labels.shape[1]
         self.measure(splits["train"][0])
         check_channels(self.channels, {split: images for split, (images, _) in splits.items()})
         self.splits = splits
@@ -203,7 +208,11 @@ class PatchImages(ScaledImages):
 
     def samples(self, split: str) -> ImageSamples:
         """Return the samples of "train" (augmented), "val" or "test"."""
-        return self.scaled_samples(split, *self.splits[split])
+        images, labels = self.splits[split]
+        if self.balanced and split == "train":
+            chosen = oversampled(labels, self.seed)
+            images, labels = select_images(images, chosen), labels[chosen]
+        return self.scaled_samples(split, images, labels)
 
     @renamed_keywords(part="split")
     def batches(self, split: str) -> BatchLoader:
@@ -237,6 +246,8 @@ def stratified_subset(labels: Tensor, fraction: float, seed: int) -> Tensor:
     """
     if fraction == 1:
         return torch.arange(len(labels))
+    if labels.ndim == 2:  # several labels an image: all images are one class
+        labels = torch.zeros(len(labels), dtype=torch.int64)
     generator = np.random.default_rng((seed, 2))
     chosen = []
     for label in labels.unique().tolist():

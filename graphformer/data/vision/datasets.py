@@ -141,8 +141,8 @@ class ImageArrays(PatchImages):
         path: an .npz file with x_train, y_train, x_test, y_test and maybe x_val, y_val (as Keras'
             mnist.npz), or train_images, train_labels and so on (MedMNIST); or a folder of CIFAR-10
             or CIFAR-100. Images are [B, height, width], or with 1, 3 or 4 channels behind.
-        patch_size, batch_size, val_size, augment, label_fraction, num_workers, seed: of
-            `PatchImages`; val_size counts if there is no validation split.
+        patch_size, batch_size, val_size, augment, label_fraction, balanced, num_workers, seed:
+            of `PatchImages`; val_size counts if there is no validation split.
         max_value: the value of the brightest pixel; by default 1 for booleans and floats up to 1,
             255 for other numbers up to 255, else 65,535.
         root: the data root.
@@ -163,6 +163,7 @@ class ImageArrays(PatchImages):
         max_value: float | None = None,
         augment: Sequence[str] = (),
         label_fraction: float = 1.0,
+        balanced: bool = False,
         root: str | None = None,
         num_workers: int = 0,
         seed: int = 0,
@@ -173,6 +174,7 @@ class ImageArrays(PatchImages):
             val_size=val_size,
             augment=augment,
             label_fraction=label_fraction,
+            balanced=balanced,
             num_workers=num_workers,
             seed=seed,
         )

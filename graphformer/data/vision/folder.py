@@ -43,7 +43,8 @@ class ImageFolder(PatchImages):
 
     Args:
         path: the folder, as it is or under the data root.
-        patch_size, batch_size, augment, label_fraction, num_workers, seed: of `PatchImages`.
+        patch_size, batch_size, augment, label_fraction, balanced, num_workers, seed: of
+            `PatchImages`.
         size: height and width that images are resized to; with None each keeps its own, cropped
             at the centre to multiples of `patch_size`, and a batch has several sizes.
         channels: 3 for colour, 1 for grey.
@@ -73,6 +74,7 @@ class ImageFolder(PatchImages):
         stratify: bool = True,
         augment: Sequence[str] = (),
         label_fraction: float = 1.0,
+        balanced: bool = False,
         root: str | None = None,
         num_workers: int = 0,
         seed: int = 0,
@@ -83,6 +85,7 @@ class ImageFolder(PatchImages):
             val_size=0,
             augment=augment,
             label_fraction=label_fraction,
+            balanced=balanced,
             num_workers=num_workers,
             seed=seed,
         )

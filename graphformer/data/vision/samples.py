@@ -24,7 +24,7 @@ class ImageSamples:
 
     Args:
         images: [B, C, height, width], or a sequence of [C, height, width].
-        labels: [B].
+        labels: [B], or [B, K].
         patch_size: side of a patch; divides all heights and widths.
         mean, std: of each channel, [C]; pixels are scaled to (pixel - mean) / std.
         augmentation: of training images.

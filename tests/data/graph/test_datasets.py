@@ -103,7 +103,7 @@ def test_tu_sets_of_other_kinds(toy_tu: Path) -> None:
     (raw / "TOY_graph_attributes.txt").write_text("".join(f"{i}.5, 0\n" for i in range(41)))
     regression = TUDataset("TOY", 7, **options)
     regression.setup()
-    assert regression.num_classes == 0
+    assert regression.num_classes == 2  # targets
     assert next(iter(regression.test_dataloader())).y.shape == (7, 2)
     with pytest.raises(ValueError, match="num_folds: got 43 for the 41 graphs of TUDataset"):
         TUDataset("TOY", num_folds=43, root=str(toy_tu)).setup()

@@ -198,3 +198,31 @@ def test_a_run_keeps_its_class_names(tmp_path: Path) -> None:
     old = {"tokenizer": state["tokenizer"]}  # a checkpoint of an earlier version
     other.load_state_dict(old)
     assert other.labels == state["labels"]
+
+
+def test_several_labels_of_a_text(tmp_path: Path) -> None:
+    labels = [["b", "a"], [], ["c"]]
+    rows = [{"text": f"text {i}", "label": labels[i % 3]} for i in range(23)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    cells = [f"text {i},{' ; '.join(labels[i % 3])}" for i in range(23)]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *cells]))
+    for name in ("a.jsonl", "a.csv"):
+        data = LabelledText(str(tmp_path / name), vocabulary="bytes", label_separator=";")
+        data.setup()
+        assert (data.labels, data.num_classes) == (["a", "b", "c"], 3)
+        expected = [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
+        for text, y in texts(data, "train"):
+            assert y == expected[int(text.split()[1]) % 3]
+    with pytest.raises(ValueError, match="label_separator: got '', expected a text"):
+        LabelledText("a.csv", label_separator="")
+
+
+def test_balanced_training_texts(tmp_path: Path) -> None:
+    rows = [f"text {i},{'good' if i % 5 else 'bad'}" for i in range(23)]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows]))
+    data = LabelledText(str(tmp_path / "a.csv"), vocabulary="bytes", balanced=True)
+    data.setup()
+    y = [label for _, label in texts(data, "train")]
+    assert y.count(0) == y.count(1) == int((data.train_labels() == 1).sum())
+    for text, label in texts(data, "train"):
+        assert label == int(int(text.split()[1]) % 5 > 0)

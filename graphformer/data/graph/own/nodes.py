@@ -18,6 +18,7 @@ from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.graph.own.graph_files import read_graph
 from graphformer.data.graph.own.tables import Columns, column, features, numbers, read_columns
 from graphformer.data.io.tabular import find_file
+from graphformer.data.label_sets import label_numbers, labels_of, sort_labels
 
 _SPLITS = ("train", "val", "test")
 
@@ -80,7 +81,7 @@ class OwnGraph(FullGraph):
     def _draw_masks(self, y: Tensor) -> dict[str, Tensor]:
         labelled = torch.ones(len(y), dtype=torch.bool)
         if not y.is_floating_point():
-            labelled = y != IGNORE_INDEX
+            labelled = (y != IGNORE_INDEX).reshape(len(y), -1).any(1)
         nodes = labelled.nonzero()[:, 0].numpy()
         seed = run_seed() if self.seed is None else self.seed
         order = np.random.default_rng(seed).permutation(nodes)
@@ -96,6 +97,8 @@ class NodeTables(OwnGraph):
         nodes, edges: the files, as they are or under the data root.
         id: column of the nodes' names, which the edges refer to; None for row numbers from 0.
         label: column of the class; an empty cell is a node without a label.
+        label_separator: between the labels of a node, such as ";", for the task
+            MultiLabelClassification; y is then [N, K].
         source, target: columns of the edges.
         features: columns of numbers; None for all columns of numbers that are not named otherwise.
         categories: columns of text or numbers that are encoded one-hot.
@@ -117,6 +120,7 @@ class NodeTables(OwnGraph):
         *,
         id: str | None = "id",
         label: str = "label",
+        label_separator: str | None = None,
         source: str = "source",
         target: str = "target",
         features: list[str] | None = None,
@@ -139,7 +143,7 @@ class NodeTables(OwnGraph):
             encodings=encodings,
         )
         self.nodes, self.edges, self.id, self.label = nodes, edges, id, label
-        self.source, self.target = source, target
+        self.source, self.target, self.label_separator = source, target, label_separator
         self.features, self.categories, self.edge_features = features, categories, edge_features
         self.split, self.regression, self.root = split, regression, root
         self.save_hyperparameters(logger=False)
@@ -161,18 +165,15 @@ class NodeTables(OwnGraph):
         if self.regression:
             return numbers(values, self.label, self.nodes)
         texts = ["" if value is None else str(value) for value in values]
-        found = {text for text in texts if text}
-        is_numeric = all(text.isdigit() for text in found)
-        names = self.class_names or (sorted(found, key=int) if is_numeric else sorted(found))
-        unknown = sorted(found - {*names})
-        if unknown:
-            raise ValueError(
-                f"{self.nodes}: got the class {unknown[0]!r}, expected those of the run, "
-                f"{', '.join(names)}; rename it"
-            )
-        self.class_names = names
-        index = {name: number for number, name in enumerate(names)}
-        return torch.tensor([index.get(text, IGNORE_INDEX) for text in texts])
+        labelled = torch.tensor([bool(text.strip()) for text in texts])
+        given = [text for text in texts if text.strip()]
+        separator = self.label_separator
+        found = {label for text in given for label in labels_of(text, separator)}
+        self.class_names = self.class_names or sort_labels(found)
+        classes = label_numbers(given, self.class_names, separator, self.nodes)
+        y = classes.new_full((len(texts), *classes.shape[1:]), IGNORE_INDEX)
+        y[labelled] = classes
+        return y
 
     def _edges(self, nodes: Columns, num_nodes: int) -> dict[str, Tensor]:
         names = range(num_nodes) if self.id is None else column(nodes, self.id, self.nodes)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch_geometric.data import Data
 
+from graphformer.batch_type import IGNORE_INDEX
 from graphformer.data.base import run_seed
 from graphformer.data.graph.datasets import GraphBatches
 from graphformer.data.graph.link_splits import split_links
@@ -21,11 +22,13 @@ from graphformer.data.io.tabular import find_file
 class GraphFile(GraphBatches):
     """Graphs with one label each: a .pt file with a list of PyG's `Data`, by `torch.save`.
 
-    Each has x [n, F], edge_index, y [1], and perhaps edge_attr.
+    Each has x [n, F], edge_index, and perhaps edge_attr; and y [1], or y [1, K] of 0 and 1 (NaN
+    where it is not known) for the task MultiLabelClassification.
 
     Args:
         path: the file, as it is or under the data root.
-        batch_size, fold, num_folds, validation, root, seed, encodings: as in `GraphBatches`.
+        batch_size, fold, num_folds, validation, root, seed, encodings, balanced: as in
+            `GraphBatches`.
 
     Raises:
         MissingDataError: when the file is missing.
@@ -43,6 +46,7 @@ class GraphFile(GraphBatches):
         root: str | None = None,
         seed: int | None = 0,
         encodings: list[str] | None = None,
+        balanced: bool = False,
     ) -> None:
         super().__init__(
             batch_size=batch_size,
@@ -52,6 +56,7 @@ class GraphFile(GraphBatches):
             root=root,
             seed=seed,
             encodings=encodings,
+            balanced=balanced,
         )
         self.path = path
         self.save_hyperparameters(logger=False)
@@ -115,7 +120,8 @@ class PyGGraphs(GraphBatches):
         options: arguments of the class beside `root`.
         target: column of y, for data with several targets; None for the only one.
         one_hot: number of categories of x [n, 1] or [n], which becomes one-hot; None: as it is.
-        batch_size, fold, num_folds, validation, root, seed, encodings: as in `GraphBatches`.
+        batch_size, fold, num_folds, validation, root, seed, encodings, balanced: as in
+            `GraphBatches`.
 
     Raises:
         ValueError: when the path names no data set of `torch_geometric.datasets`.
@@ -135,6 +141,7 @@ class PyGGraphs(GraphBatches):
         root: str | None = None,
         seed: int | None = 0,
         encodings: list[str] | None = None,
+        balanced: bool = False,
     ) -> None:
         super().__init__(
             batch_size=batch_size,
@@ -144,6 +151,7 @@ class PyGGraphs(GraphBatches):
             root=root,
             seed=seed,
             encodings=encodings,
+            balanced=balanced,
         )
         self.dataset, self.options = dataset, options or {}
         self.target, self.one_hot = target, one_hot
@@ -236,5 +244,10 @@ def labelled(graph: Data, name: str) -> Data:
     if graph.get("x") is None:
         graph.x = torch.ones(graph.num_nodes, 1)
     graph.x = graph.x.float()
-    graph.y = graph.y.reshape(1) if graph.y.numel() == 1 else graph.y.reshape(1, -1)
+    y = graph.y.reshape(1) if graph.y.numel() == 1 else graph.y.reshape(1, -1)
+    if y.ndim == 2 and y.is_floating_point() and y.isnan().any():
+        known = y[~y.isnan()]
+        if ((known == 0) | (known == 1)).all():  # some labels of the graph are not known
+            y = y.nan_to_num(IGNORE_INDEX).long()
+    graph.y = y
     return graph

@@ -167,3 +167,75 @@ def test_a_class_in_the_working_folder(tables: Path, monkeypatch: pytest.MonkeyP
     model = gf.load(run, trust=["my_own_data"])
     edges = torch.zeros(2, 1, dtype=torch.long)
     assert len(model.predict(Data(x=torch.eye(5), edge_index=edges))) == 5
+
+
+def test_several_labels_of_a_node_by_command(
+    tables: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = ["cat;red", "", "dog", "cat"]
+    rows = [f"n{i},{i / 10},{cells[i % 4]}" for i in range(23)]
+    (tables / "nodes.csv").write_text("\n".join(["id,age,label", *rows]))
+    graph = ready_labels(NodeTables(label_separator=";"))
+    assert graph.y[:3].tolist() == [[1, 0, 1], [-100] * 3, [0, 1, 0]]
+    assert not graph.train_mask[1::4].any()
+    settings = [
+        "--data=NodeTables", "--data.label_separator=;", "--model=MultiLabelClassification",
+        "--model.network=gcn", "--model.network.dim=5", "--model.network.depth=1",
+        "--model.level=node", "--adjacency=Edges", "--model.class_weights=balanced",
+        "--trainer.max_epochs=2", "--trainer.accelerator=cpu",
+    ]  # fmt: skip
+    assert main(["fit", *settings]) == 0
+    (run,) = Path("runs/multilabelclassification").iterdir()
+    assert main(["test", "--ckpt", str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert "precision" in printed
+    assert "best.ckpt" in printed
+    assert main(["predict", "--ckpt", str(run), "--split", "all"]) == 0
+    header, first, *_ = Path("predictions.csv").read_text().splitlines()
+    assert header == "sample,node,labels,probability_cat,probability_dog,probability_red"
+    _, node, labels, *cells = first.split(",")
+    probabilities = zip(("cat", "dog", "red"), map(float, cells), strict=True)
+    chosen = [name for name, probability in probabilities if probability >= 0.5]
+    assert (node, labels) == ("0", ";".join(chosen))
+    predicted = gf.load(run).predict(graph)
+    assert predicted.classes is not None
+    assert predicted.classes[0] == chosen
+
+
+def ready_labels(module: NodeTables) -> Data:
+    module.setup()
+    assert module.graph is not None
+    return module.graph
+
+
+def test_graphs_with_several_labels_some_unknown(tables: Path) -> None:
+    graphs = [
+        Data(
+            x=torch.ones(3, 2),
+            edge_index=torch.tensor([[0, 1], [1, 2]]),
+            y=torch.tensor([[float(i % 2), 1.0, float("nan") if i % 3 else 0.0]]),
+        )
+        for i in range(13)
+    ]
+    torch.save(graphs, "graphs.pt")
+    module = GraphFile("graphs.pt", num_folds=3)
+    module.setup()
+    assert module.num_classes == 3
+    batch = next(iter(module.test_dataloader()))
+    assert set(batch.y[:, 2].tolist()) == {0, -100}
+    assert set(batch.y[:, 0].tolist()) == {0, 1}
+
+
+def test_balanced_training_graphs(tables: Path) -> None:
+    graphs = [
+        Data(x=torch.full((3, 2), float(i)), edge_index=torch.zeros(2, 1).long(), y=i % 5 // 4)
+        for i in range(23)
+    ]
+    for graph in graphs:
+        graph.y = torch.tensor([graph.y])
+    torch.save(graphs, "graphs.pt")
+    module = GraphFile("graphs.pt", num_folds=3, balanced=True)
+    module.setup()
+    y = torch.cat([batch.y for batch in module.train_dataloader()])
+    assert len(set(torch.bincount(y).tolist())) == 1
+    assert len(y) > len(module.train_labels())
