@@ -67,8 +67,11 @@ def _names(task: Task, data: pl.LightningDataModule, rows: Sequence[Rows]) -> Ta
     """Return what each row is: a file, a sample, a node of a sample, or an edge."""
     if getattr(task, "level", None) == "edge":
         return {"edge": list(range(sum(len(part.output) for part in rows)))}
-    if len(rows) == 1 and rows[0].nodes is not None:
-        return {"node": rows[0].nodes.tolist()}
+    if len(rows) == 1 or all(len(part.output) == 1 for part in rows):
+        # One graph, or nodes with their sampled neighbourhoods.
+        numbers = [part.nodes for part in rows if part.nodes is not None]
+        if len(numbers) == len(rows):
+            return {"node": torch.cat(numbers).tolist()}
     if all(len(part.output) == 1 for part in rows):
         split = getattr(data, "predict_split", "test")
         names = data.sample_names(split) if isinstance(data, DataModule) else []

@@ -54,19 +54,40 @@ class GatherPredictions(Callback):
     ) -> None:
         """Keep the rows of each sample of the batch."""
         output = outputs.detach().cpu()
+        if self._keep_seeds(trainer, output, batch, dataloader_idx):
+            return
         mask = getattr(batch, f"{self.split}_mask", None)
         if mask is not None and len(mask) == len(output):
             nodes = mask.cpu().nonzero()[:, 0]
             self._by_sample.append(((dataloader_idx, batch_idx), Rows(output[nodes], nodes)))
             return
-        if dataloader_idx not in self._indices:
-            loader = tree_leaves(trainer.predict_dataloaders)[dataloader_idx]
-            self._indices[dataloader_idx] = _sample_indices(loader, trainer)
-        samples = next(self._indices[dataloader_idx]).tolist()
+        samples = self._next_samples(trainer, dataloader_idx)
         parts = split_rows(output, batch, len(samples))
         # Rows that cannot be assigned to samples stay together, at the first sample.
         for sample, part in zip(samples if len(parts) > 1 else samples[:1], parts, strict=True):
             self._by_sample.append(((dataloader_idx, sample), Rows(part)))
+
+    def _keep_seeds(
+        self, trainer: pl.Trainer, output: Tensor, batch: BatchLike, loader: int
+    ) -> bool:
+        """Keep the rows of the nodes whose neighbourhoods a batch has; False for other batches."""
+        nodes = getattr(batch, "n_id", None)
+        if nodes is None or len(nodes) != len(output):
+            return False
+        samples = self._next_samples(trainer, loader)
+        is_disjoint = getattr(batch, "ptr", None) is not None
+        seeds = batch.ptr[:-1].cpu() if is_disjoint else torch.arange(len(samples))
+        parts = zip(samples, output[seeds].split(1), nodes.cpu()[seeds].split(1), strict=True)
+        self._by_sample += [((loader, sample), Rows(row, node)) for sample, row, node in parts]
+        return True
+
+    def _next_samples(self, trainer: pl.Trainer, number: int) -> list[int]:
+        """Return the indices of the samples of the next batch of a loader."""
+        if number not in self._indices:
+            loader = tree_leaves(trainer.predict_dataloaders)[number]
+            self._indices[number] = _sample_indices(loader, trainer)
+        samples: list[int] = next(self._indices[number]).tolist()
+        return samples
 
     def on_predict_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Collect the rows of all processes and write them."""

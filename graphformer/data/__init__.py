@@ -22,6 +22,11 @@ if TYPE_CHECKING:
         HeterophilousGraph,
         Planetoid,
     )
+    from graphformer.data.graph.out_of_core.arrays import convert_arrays, convert_ogb
+    from graphformer.data.graph.out_of_core.nodes import StoredNodes
+    from graphformer.data.graph.out_of_core.stores import MemoryMappedGraph
+    from graphformer.data.graph.out_of_core.tables import convert_tables
+    from graphformer.data.graph.out_of_core.writer import RandomSplit, write_graph
     from graphformer.data.graph.own.nodes import NodeFile, NodeTables
     from graphformer.data.graph.own.sets import GraphFile, LinkFile, PyGGraphs, PyGNodes
     from graphformer.data.graph.sparse_features import SparseFeatures
@@ -57,6 +62,11 @@ _EXPORTS = {
     "graph.molecules": ("MoleculeNet",),
     "graph.neighbor_loader": ("NeighborNodes",),
     "graph.node_datasets": ("DigitsGraph", "FullGraph", "HeterophilousGraph", "Planetoid"),
+    "graph.out_of_core.arrays": ("convert_arrays", "convert_ogb"),
+    "graph.out_of_core.nodes": ("StoredNodes",),
+    "graph.out_of_core.stores": ("MemoryMappedGraph",),
+    "graph.out_of_core.tables": ("convert_tables",),
+    "graph.out_of_core.writer": ("RandomSplit", "write_graph"),
     "graph.own.nodes": ("NodeFile", "NodeTables"),
     "graph.own.sets": ("GraphFile", "LinkFile", "PyGGraphs", "PyGNodes"),
     "graph.sparse_features": ("SparseFeatures",),
@@ -108,6 +118,7 @@ __all__ = [
     "LabelledText",
     "LinkFile",
     "ListOps",
+    "MemoryMappedGraph",
     "MissingDataError",
     "MoleculeNet",
     "NeighborNodes",
@@ -121,11 +132,13 @@ __all__ = [
     "PyGNodes",
     "Ragged",
     "RaggedPairs",
+    "RandomSplit",
     "RandomWalks",
     "RingTransfer",
     "Scenes",
     "SparseFeatures",
     "StandardLibrary",
+    "StoredNodes",
     "SymbolPairs",
     "TUDataset",
     "TUEdges",
@@ -135,10 +148,14 @@ __all__ = [
     "TextRecords",
     "TokenBudgetSampler",
     "Tokenizer",
+    "convert_arrays",
+    "convert_ogb",
+    "convert_tables",
     "load_tokenizer",
     "pack_images",
     "pack_tokens",
     "train_tokenizer",
+    "write_graph",
 ]
 _look_up_old_name = renamed_exports(__name__, {"BudgetOrder": "TokenBudgetSampler"})
 

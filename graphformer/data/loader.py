@@ -96,7 +96,7 @@ class BatchSampler(SequentialSampler):  # a sampler that `overfit_batches` of Li
         return -(-len(range(self.rank, self.num_items, self.world_size)) // self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:  # type: ignore[override]  # batches of indices
-        order = torch.from_numpy(self._order())
+        order = torch.from_numpy(self.epoch_order())
         share = order[self.rank :: self.world_size]
         for batch in range(self.pop_skip(), len(self)):
             index = share[batch * self.batch_size : (batch + 1) * self.batch_size]
@@ -108,7 +108,7 @@ class BatchSampler(SequentialSampler):  # a sampler that `overfit_batches` of Li
         self._skip = (0, 0)
         return batches if epoch == self.epoch else 0
 
-    def _order(self) -> np.ndarray:
+    def epoch_order(self) -> np.ndarray:
         """Return the item indices of this epoch, for all ranks together."""
         generator = np.random.default_rng((self.seed, self.order_epoch))
         if self.num_batches is not None:

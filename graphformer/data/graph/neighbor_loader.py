@@ -12,6 +12,8 @@ from graphformer.adjacency import CSR, from_edge_index
 from graphformer.batch_type import Batch
 from graphformer.data.base import DataModule
 from graphformer.data.graph.node_datasets import FullGraph
+from graphformer.data.graph.out_of_core.folder import GraphFolder
+from graphformer.data.graph.out_of_core.stores import StoredGraph, stored_adjacency
 from graphformer.data.graph.sampling import extract_subgraph, induced_subgraph, sample_neighbors
 from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.deprecated import renamed_keywords
@@ -28,10 +30,12 @@ class NeighborNodes(DataModule):
 
     With `clusters` each training epoch partitions all nodes at random into that many parts, and a
     batch is one part with the edges inside; validation and testing still sample neighbourhoods.
-    Samples depend on (seed, epoch, batch) only, so a resumed run repeats them.
+    Samples depend on (seed, epoch, batch) only, so a resumed run repeats them, and several ranks
+    together train as one process with the same global batch, if the fan-outs of all layers are
+    equal or the neighbourhoods disjoint.
 
     Args:
-        graph: a full-graph data set.
+        graph: a full-graph data set, or the folder of a stored graph.
         fanouts: number of neighbours to draw for a node, one number a layer; -1 for all.
         batch_size: number of labelled nodes in a batch.
         eval_fanouts: fan-outs of validation and testing; `fanouts` by default.
@@ -50,7 +54,7 @@ class NeighborNodes(DataModule):
 
     def __init__(
         self,
-        graph: FullGraph,
+        graph: FullGraph | GraphFolder,
         fanouts: list[int],
         batch_size: int = 1024,
         *,
@@ -75,13 +79,16 @@ class NeighborNodes(DataModule):
         self.source.prepare_data()
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the graph and sort its edges by target, once."""
+        """Read the graph and sort its edges by target, once; a stored graph is only opened."""
         if self.adjacency is not None:
             return
         self.source.setup(stage)
         graph = self._graph()
         self.num_features, self.num_classes = self.source.num_features, self.source.num_classes
-        self.adjacency = from_edge_index(graph.edge_index, graph.num_nodes, coalesce=False)
+        if isinstance(graph, Data):
+            self.adjacency = from_edge_index(graph.edge_index, graph.num_nodes, coalesce=False)
+        else:
+            self.adjacency = stored_adjacency(graph)
 
     @renamed_keywords(part="split")
     def batches(self, split: str) -> BatchLoader:
@@ -97,7 +104,10 @@ class NeighborNodes(DataModule):
             order = BatchSampler(graph.num_nodes, size, shuffle=True, seed=self.seed)
             clusters = ClusterDataset(graph, self.adjacency)
             return BatchLoader(clusters, order, num_workers=self.num_workers)
-        nodes = graph[f"{split}_mask"].nonzero().flatten()
+        if isinstance(graph, Data):
+            nodes = graph[f"{split}_mask"].nonzero().flatten()
+        else:
+            nodes = graph.split_nodes(split)
         order = BatchSampler(len(nodes), self.batch_size, shuffle=training, seed=self.seed)
         neighborhoods = NeighborhoodDataset(
             graph,
@@ -111,9 +121,9 @@ class NeighborNodes(DataModule):
         )
         return BatchLoader(neighborhoods, order, num_workers=self.num_workers)
 
-    def _graph(self) -> Data:
+    def _graph(self) -> Data | StoredGraph:
         if self.source.graph is None:
-            raise RuntimeError("NeighborNodes has no graph yet; call setup() first")
+            raise RuntimeError(f"{type(self).__name__} has no graph yet; call setup() first")
         return self.source.graph
 
 
@@ -132,7 +142,7 @@ class NeighborhoodDataset:
 
     def __init__(
         self,
-        graph: Data,
+        graph: Data | StoredGraph,
         adjacency: CSR,
         nodes: Tensor,
         fanouts: Sequence[int],
@@ -144,22 +154,25 @@ class NeighborhoodDataset:
     ) -> None:
         self.graph, self.adjacency, self.nodes, self.fanouts = graph, adjacency, nodes, fanouts
         self.split, self.order, self.replace, self.disjoint = split, order, replace, disjoint
+        self._firsts: tuple[int, dict[int, int]] = (-1, {})
 
     def __len__(self) -> int:
         return len(self.nodes)
 
     def __getitem__(self, index: Tensor) -> Batch:
-        # One seed for each (run, epoch, batch); a batch is identified by its first item, which a
-        # resumed run has too.
-        first = int(index[0]) if len(index) else 0
-        seed = (self.order.seed * 1_000_003 + self.order.order_epoch) * len(self.nodes) + first
+        # One seed for each (run, epoch, batch); a batch is identified by its first item, of all
+        # ranks together, which a resumed run has too.
+        order = self.order
+        first = self._first_of_all_ranks(int(index[0])) if len(index) else 0
+        seed = (order.seed * 1_000_003 + order.order_epoch) * len(self.nodes) + first
         sample = sample_neighbors(
             self.adjacency,
             self.nodes[index],
             self.fanouts,
             replace=self.replace,
             disjoint=self.disjoint,
-            seed=seed,
+            roots=order.rank + order.world_size * torch.arange(len(index)),
+            seed=seed % 2**63,
         )
         batch = extract_subgraph(self.graph, self.adjacency, sample)
         for split in _SPLITS:
@@ -167,6 +180,18 @@ class NeighborhoodDataset:
         seeds = batch.ptr[:-1] if self.disjoint else torch.arange(len(index))
         batch[f"{self.split}_mask"][seeds] = True
         return batch
+
+    def _first_of_all_ranks(self, first: int) -> int:
+        """Return the first item of the batch of all ranks to which a rank's batch belongs."""
+        order = self.order
+        if order.world_size == 1:
+            return first
+        if self._firsts[0] != order.order_epoch:
+            items = order.epoch_order()
+            own = items[order.rank :: order.world_size][:: order.batch_size]
+            firsts = dict(zip(own.tolist(), items[:: order.step].tolist(), strict=False))
+            self._firsts = (order.order_epoch, firsts)
+        return self._firsts[1].get(first, first)  # a batch of padding is in no batch
 
 
 class ClusterDataset:
@@ -177,7 +202,7 @@ class ClusterDataset:
         adjacency: its edges by target, not coalesced.
     """
 
-    def __init__(self, graph: Data, adjacency: CSR) -> None:
+    def __init__(self, graph: Data | StoredGraph, adjacency: CSR) -> None:
         self.graph, self.adjacency = graph, adjacency
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ from torch_geometric.data import Data
 
 from graphformer.adjacency import CSR, Adjacency
 from graphformer.batch_type import Batch
+from graphformer.data.graph.out_of_core.stores import StoredGraph, read_fields
 
 
 class SampledSubgraph(NamedTuple):
@@ -43,12 +44,14 @@ def sample_neighbors(
     *,
     replace: bool = False,
     disjoint: bool = False,
+    roots: Tensor | None = None,
     seed: int = 0,
 ) -> SampledSubgraph:
     """Sample in-neighbours of nodes, then in-neighbours of those, one hop for each layer.
 
-    The draws of a node depend on `seed`, the hop and the node (and its root, if disjoint) only, so
-    the same call returns the same sample.
+    The draws of a node depend on `seed` and the node (and its root, if disjoint) only, so the same
+    call returns the same sample. With equal fan-outs, what reaches a seed within as many hops is
+    the same whichever other seeds are sampled with it.
 
     Args:
         adjacency: square, N nodes.
@@ -56,6 +59,7 @@ def sample_neighbors(
         fanouts: number of neighbours to draw in each hop; -1 for all.
         replace: draw with replacement.
         disjoint: sample a separate neighbourhood for each seed, without shared nodes.
+        roots: number of each seed in the draws of a disjoint sample, int64 [B]; else its index.
         seed: random seed, 0 or more.
 
     Returns:
@@ -77,18 +81,19 @@ def sample_neighbors(
     indptr, indices = adjacency.indptr.numpy(), adjacency.indices.numpy()
     nodes = seeds.numpy().astype(np.int64)
     root = np.arange(len(nodes)) if disjoint else np.zeros(len(nodes), dtype=np.int64)
+    stream = root if roots is None else roots.numpy()  # of the draws of each root
     # A node is known by (root, node): the same node in two disjoint neighbourhoods is two nodes.
     table = _NodeTable()
     table.index(root * adjacency.shape[0] + nodes, 0)
     hops: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     num_nodes, num_edges, start = [len(nodes)], [], 0
-    for hop, fanout in enumerate(fanouts):
-        frontier, roots = nodes[start:], root[start:]
+    for fanout in fanouts:
+        frontier, own_root = nodes[start:], root[start:]
         counts = _draw_counts(indptr, frontier, fanout, replace=replace)
-        key = np.array([seed, hop])
-        slots = kernels.draw_neighbors(indptr, frontier, roots, counts, replace, key)
+        streams = stream[own_root] if disjoint else own_root
+        slots = kernels.draw_neighbors(indptr, frontier, streams, counts, replace, seed)
         sources = indices[slots].astype(np.int64)
-        source_root = roots.repeat(counts)
+        source_root = own_root.repeat(counts)
         local, is_new = table.index(source_root * adjacency.shape[0] + sources, len(nodes))
         hops.append((local, np.arange(start, len(nodes)).repeat(counts), slots))
         start = len(nodes)
@@ -143,7 +148,7 @@ def induced_subgraph(adjacency: Adjacency, nodes: Tensor) -> SampledSubgraph:
     )
 
 
-def extract_subgraph(graph: Data, adjacency: CSR, sample: SampledSubgraph) -> Batch:
+def extract_subgraph(graph: Data | StoredGraph, adjacency: CSR, sample: SampledSubgraph) -> Batch:
     """Return a batch of the sampled nodes and edges with their attributes, as PyG's loaders do.
 
     Node attributes [N, ...] and edge attributes [E, ...] are indexed; others are left out. Added
@@ -153,15 +158,14 @@ def extract_subgraph(graph: Data, adjacency: CSR, sample: SampledSubgraph) -> Ba
     the samples; otherwise seeds are the first nodes, and `lengths` is (n,).
 
     Args:
-        graph: with `edge_index` [2, E].
-        adjacency: that of `edge_index`, made with `coalesce=False`.
+        graph: with `edge_index` [2, E], or a stored graph.
+        adjacency: that of `edge_index`, made with `coalesce=False`; that of the stored graph.
         sample: drawn from `adjacency`.
 
     Raises:
         ValueError: when the adjacency has merged duplicate edges, so that the edges of `edge_index`
             cannot be identified.
     """
-    num_nodes, num_edges = adjacency.shape[0], graph.edge_index.shape[1]
     if adjacency.inverse_index is not None:
         raise ValueError(
             "adjacency: got one with merged duplicate edges, expected one edge for each column of "
@@ -169,13 +173,10 @@ def extract_subgraph(graph: Data, adjacency: CSR, sample: SampledSubgraph) -> Ba
         )
     edge_ids = sample.slots if adjacency.edge_ids is None else adjacency.edge_ids[sample.slots]
     part = Batch(edge_index=sample.edge_index, n_id=sample.nodes, e_id=edge_ids)
-    for name, value in graph:
-        if name == "edge_index" or not isinstance(value, Tensor) or value.ndim == 0:
-            continue
-        if graph.is_edge_attr(name) and len(value) == num_edges:
-            part[name] = value[edge_ids]
-        elif len(value) == num_nodes:
-            part[name] = value[sample.nodes]
+    if isinstance(graph, Data):
+        part.update(_fields(graph, sample.nodes, edge_ids))
+    else:
+        part.update(read_fields(graph, sample.nodes, edge_ids))
     part.num_nodes = len(sample.nodes)
     part.batch_size = sample.num_nodes[0]
     part.num_sampled_nodes, part.num_sampled_edges = sample.num_nodes, sample.num_edges
@@ -187,6 +188,20 @@ def extract_subgraph(graph: Data, adjacency: CSR, sample: SampledSubgraph) -> Ba
         part.ptr = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         part.batch = sample.root
     return part
+
+
+def _fields(graph: Data, nodes: Tensor, edge_ids: Tensor) -> dict[str, Tensor]:
+    """Return the fields of some nodes and edges of a graph in memory."""
+    num_nodes, num_edges = graph.num_nodes, graph.edge_index.shape[1]
+    found: dict[str, Tensor] = {}
+    for name, value in graph:
+        if name == "edge_index" or not isinstance(value, Tensor) or value.ndim == 0:
+            continue
+        if graph.is_edge_attr(name) and len(value) == num_edges:
+            found[name] = value[edge_ids]
+        elif len(value) == num_nodes:
+            found[name] = value[nodes]
+    return found
 
 
 def _check(adjacency: Adjacency, seeds: Tensor, fanouts: Sequence[int], *, disjoint: bool) -> None:

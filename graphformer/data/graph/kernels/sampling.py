@@ -1,6 +1,6 @@
 """Numba kernels of the samplers: neighbour draws by a counter-based hash, and a hash table.
 
-A draw is a hash of (seed, hop, node, root, index of the draw). It depends on no earlier draw, so
+A draw is a hash of (seed, node, root, index of the draw). It depends on no earlier draw, so
 that a resumed run, another order of the nodes or another number of workers give the same samples.
 Edges are named by their slot, the index of an edge in the CSR arrays of the adjacency.
 """
@@ -47,13 +47,13 @@ def draw_neighbors(indptr, nodes, roots, counts, replace, seed):
     Args:
         indptr: CSR row starts, [N + 1].
         nodes: the nodes to draw for, [n].
-        roots: the seed node that each node belongs to, part of the hash, [n].
+        roots: number of the seed node that each node belongs to, part of the hash, [n].
         counts: number of draws of each node, at most its degree unless `replace`, [n].
         replace: draw with replacement.
-        seed: (seed of the sample, hop).
+        seed: of the sample.
     """
     slots = np.empty(counts.sum(), dtype=np.int64)
-    stream = _hash(np.uint64(seed[0]), np.uint64(seed[1]))
+    stream = _hash(np.uint64(seed), np.uint64(0))
     start = 0
     for i in range(len(nodes)):
         begin, degree, count = indptr[nodes[i]], indptr[nodes[i] + 1] - indptr[nodes[i]], counts[i]

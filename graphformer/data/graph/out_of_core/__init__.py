@@ -1,0 +1,1 @@
+"""Graphs larger than memory: converters to folders of .npy files, and stores that map these."""
