@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from graphformer.adjacency.cached_property import (
     compute_uncached,
     outside_inference_mode,
 )
+from graphformer.adjacency.checks import check_range
+from graphformer.adjacency.multisets import combine_multisets
+from graphformer.adjacency.to_networkx import to_networkx
 from graphformer.deprecated import renamed_attribute
 
 if TYPE_CHECKING:
@@ -27,9 +30,6 @@ _computed_eagerly = torch.compiler.disable(
     "outside of the compiled function, or compile without fullgraph=True"
 )
 """Runs a function outside of the graph of torch.compile, in one break of it."""
-
-_A = TypeVar("_A", bound="Adjacency")
-_ABSENT = object()
 
 
 class Adjacency:
@@ -185,26 +185,9 @@ class Adjacency:
         Raises:
             ValueError: when the number of values is not that of the nodes or edges.
         """
-        import networkx
-
-        targets, sources = self.shape
-        source, target = self.edge_index.tolist()
-        graph = networkx.DiGraph() if self.is_coalesced else networkx.MultiDiGraph()
-        if targets == sources:
-            graph.add_nodes_from(range(sources))
-        else:
-            graph.add_nodes_from(range(sources), bipartite=0)
-            graph.add_nodes_from(range(sources, sources + targets), bipartite=1)
-            target = [sources + i for i in target]
-        arcs: list[tuple[int, ...]] = list(zip(source, target, strict=True))
-        keys = graph.add_edges_from(arcs)
-        if not self.is_coalesced:
-            arcs = [(*arc, key) for arc, key in zip(arcs, keys, strict=True)]
-        for name, values in (nodes or {}).items():
-            networkx.set_node_attributes(graph, _by_key(name, values, list(graph)), name)
-        for name, values in (edges or {}).items():
-            networkx.set_edge_attributes(graph, _by_key(name, values, arcs), name)
-        return graph
+        return to_networkx(
+            self.edge_index, self.shape, self.is_coalesced, nodes=nodes or {}, edges=edges or {}
+        )
 
     @_computed_eagerly
     def with_self_loops(self) -> Adjacency:
@@ -268,54 +251,6 @@ class Adjacency:
     def __repr__(self) -> str:
         targets, sources = self.shape
         return f"{type(self).__name__}({targets} x {sources}, {self.num_edges:,} edges)"
-
-
-def keeps_fields(cls: type[_A]) -> type[_A]:
-    """Let a frozen dataclass of an adjacency ignore assignments that change nothing.
-
-    Lightning's and Fabric's conversion to a precision assigns all fields of a copy, converted. An
-    adjacency has only integers and bools, which no precision converts.
-    """
-    frozen: Callable[[Any, str, Any], None] = cls.__setattr__
-
-    def assign(self: Any, name: str, value: object) -> None:
-        old = self.__dict__.get(name, _ABSENT)
-        is_kept = name == "parts" and isinstance(value, tuple) and len(value) == len(self.parts)
-        if not (is_kept or value is old or (isinstance(value, tuple) and value == old)):
-            frozen(self, name, value)
-
-    cls.__setattr__ = assign  # type: ignore[method-assign]
-    return cls
-
-
-def check_range(name: str, nodes: Tensor, size: int) -> None:
-    """Refuse node numbers out of range.
-
-    Raises:
-        IndexError: when one is below 0 or at least `size`.
-    """
-    if torch.compiler.is_compiling():  # an assertion in the graph, which needs no break of it
-        in_range = ((nodes >= 0) & (nodes < size)).all()
-        torch._assert_async(in_range, f"edge_index: expected {name}s from 0 to num_nodes - 1")
-        return
-    if nodes.is_meta or not nodes.numel():
-        return
-    lowest, highest = int(nodes.min()), int(nodes.max())
-    if lowest < 0 or highest >= size:
-        raise IndexError(
-            f"edge_index: got {name} {highest if highest >= size else lowest}, expected {name}s "
-            f"from 0 to {size - 1}; pass the right num_nodes"
-        )
-
-
-def _by_key(name: str, values: Tensor | Sequence, keys: list[Any]) -> dict[Any, Any]:
-    """The values of an attribute by node or arc."""
-    as_list = values.tolist() if isinstance(values, Tensor) else list(values)
-    if len(as_list) != len(keys):
-        raise ValueError(
-            f"{name}: got {len(as_list)} values, expected {len(keys)}; give one for each"
-        )
-    return dict(zip(keys, as_list, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -412,26 +347,10 @@ def _ordered(edge_index: Tensor, like: Adjacency, *, coalesce: bool = True) -> C
 def _combine_multisets(parts: tuple[Adjacency, ...], reduce: Literal["amax", "amin"]) -> Any:
     """The union (amax) or intersection (amin) of adjacencies with repeated edges.
 
-    An edge is repeated as often as the reduction of its counts in the parts says. The result is a
-    part itself where it has the same edges as that part.
+    The result is a part itself where it has the same edges as that part.
     """
-    edges = [part.edge_index for part in parts]
-    sources = max(parts[0].shape[1], 1)
-    keys = [target * sources + source for source, target in edges]
-    unique, inverse = torch.cat(keys).unique(return_inverse=True)
-    counts = torch.stack(
-        [
-            torch.bincount(which, minlength=len(unique))
-            for which in inverse.split([len(key) for key in keys])
-        ]
-    )  # [parts, distinct edges]
-    combined = getattr(counts, reduce)(0)
-    for part, count in zip(parts, counts, strict=True):
-        if torch.equal(count, combined):
-            return part
-    repeated = unique.repeat_interleave(combined)
-    edge_index = torch.stack([repeated % sources, repeated // sources])
-    return _ordered(edge_index, parts[0], coalesce=False)
+    edges = combine_multisets([part.edge_index for part in parts], parts[0].shape[1], reduce)
+    return parts[edges] if isinstance(edges, int) else _ordered(edges, parts[0], coalesce=False)
 
 
 def _check_compatible(a: Adjacency, b: Adjacency) -> None:

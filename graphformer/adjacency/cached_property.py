@@ -1,4 +1,4 @@
-"""Properties computed on first use and cached in the instance, outside of inference mode."""
+"""Attributes of frozen adjacencies: cached properties, and assignments that change nothing."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 T = TypeVar("T")
 P = ParamSpec("P")
+_ABSENT = object()
 
 
 class cached_property(Generic[T]):  # noqa: N801 - a decorator, as functools.cached_property is
@@ -87,3 +88,21 @@ def outside_inference_mode(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
 
     return wrapper
+
+
+def keeps_fields(cls: type[T]) -> type[T]:
+    """Let a frozen dataclass of an adjacency ignore assignments that change nothing.
+
+    Lightning's and Fabric's conversion to a precision assigns all fields of a copy, converted. An
+    adjacency has only integers and bools, which no precision converts.
+    """
+    frozen: Callable[[Any, str, Any], None] = cls.__setattr__
+
+    def assign(self: Any, name: str, value: object) -> None:
+        old = self.__dict__.get(name, _ABSENT)
+        is_kept = name == "parts" and isinstance(value, tuple) and len(value) == len(self.parts)
+        if not (is_kept or value is old or (isinstance(value, tuple) and value == old)):
+            frozen(self, name, value)
+
+    cls.__setattr__ = assign  # type: ignore[method-assign]
+    return cls

@@ -11,16 +11,16 @@ from torch import Tensor
 from graphformer.adjacency import edge_order
 from graphformer.adjacency.base import (
     Adjacency,
-    check_range,
-    keeps_fields,
     transposed_parts,
 )
 from graphformer.adjacency.cached_property import (
     cached_property,
     is_tracing,
+    keeps_fields,
     outside_inference_mode,
     untraced,
 )
+from graphformer.adjacency.checks import check_range
 from graphformer.deprecated import renamed_attribute
 
 

@@ -8,8 +8,12 @@ from typing import ClassVar, NoReturn
 import torch
 from torch import Tensor
 
-from graphformer.adjacency.base import Adjacency, keeps_fields, union
-from graphformer.adjacency.cached_property import cached_property, outside_inference_mode
+from graphformer.adjacency.base import Adjacency, union
+from graphformer.adjacency.cached_property import (
+    cached_property,
+    keeps_fields,
+    outside_inference_mode,
+)
 from graphformer.adjacency.csr import CSR
 
 

@@ -23,10 +23,14 @@ from graphformer.adjacency.base import (
     Adjacency,
     Bucket,
     consecutive_rows,
-    keeps_fields,
     transposed_parts,
 )
-from graphformer.adjacency.cached_property import cached_property, compute_uncached, untraced
+from graphformer.adjacency.cached_property import (
+    cached_property,
+    compute_uncached,
+    keeps_fields,
+    untraced,
+)
 from graphformer.adjacency.csr import CSR, _index_dtype
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils import _pytree
 
-from graphformer.adjacency.base import keeps_fields
+from graphformer.adjacency.cached_property import keeps_fields
 from graphformer.adjacency.implicit import Boxes, Implicit
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import nn
 
 from graphformer.models import EncoderDecoder, Model
-from graphformer.models.generation import GenerateOptions
+from graphformer.pretrained.checkpoint import Checkpoint, canonical_keys, convert_stored, is_tied
 from graphformer.pretrained.checkpoint_io import (
-    OverlayReader,
     SafetensorsReader,
     StateDictReader,
     TensorReader,
@@ -21,18 +20,13 @@ from graphformer.pretrained.checkpoint_io import (
 )
 from graphformer.pretrained.config import Config, set_num_classes
 from graphformer.pretrained.families import FAMILIES, Family, Kind
-from graphformer.pretrained.gguf import GGUFFile
-from graphformer.pretrained.gguf_tokenizer import read_gguf_tokenizer
+from graphformer.pretrained.generation_config import generation_config, start_id
+from graphformer.pretrained.gguf import GGUFFile, read_gguf_tokenizer
 from graphformer.pretrained.hub import download, is_hub_name
-from graphformer.pretrained.key_mapping import (
-    ParameterMap,
-    canonical_key,
-    is_known_key,
-    map_parameters,
-)
 from graphformer.pretrained.saving import save_pretrained
 from graphformer.pretrained.sentence import add_sentence_head
 from graphformer.pretrained.tokenizer import read_pretrained_tokenizer, side_files
+from graphformer.pretrained.weights import load_weights
 
 HeadChoice: TypeAlias = Literal[
     "auto",
@@ -49,22 +43,6 @@ HeadChoice: TypeAlias = Literal[
     "encoder",
     "pixels",
 ]
-
-
-class Checkpoint(NamedTuple):
-    """A checkpoint that is being loaded.
-
-    Attributes:
-        config: its settings.
-        family: of its model type.
-        tensors: reads its tensors by stored key.
-        keys: canonical key to stored key.
-    """
-
-    config: Config
-    family: Family
-    tensors: TensorReader
-    keys: dict[str, str]
 
 
 def from_pretrained(
@@ -105,49 +83,65 @@ def from_pretrained(
     """
     if isinstance(source, str) and is_hub_name(source):
         source = download(source, revision)
-    folder = Path(source).expanduser() if isinstance(source, str | os.PathLike) else None
-    gguf: GGUFFile | None = None
-    if folder is None:
-        config, tensors = _open_model(source)
-    elif folder.suffix == ".gguf" and folder.is_file():
-        tensors = gguf = GGUFFile(folder)
-        config, folder = Config(gguf.config(), str(folder)), None
-    else:
-        config, tensors = _open_folder(folder)
+    origin = Path(source).expanduser() if isinstance(source, str | os.PathLike) else source
+    config, tensors = _open(origin)
     family = family_of(config)
     if num_classes is not None:
         set_num_classes(config, num_classes)
-    is_sentence_encoder = (
-        folder is not None and head == "auto" and (folder / "modules.json").is_file()
-    )
+    is_sentence_encoder = head == "auto" and _has_sentence_head(origin)
     kind = "embedding" if is_sentence_encoder else _kind(config, family, head)
-    checkpoint = Checkpoint(config, family, tensors, _canonical_keys(tensors, family, config))
-    tied = _is_tied(checkpoint, kind)
+    checkpoint = Checkpoint(config, family, tensors, canonical_keys(tensors, family, config))
+    tied = is_tied(checkpoint, kind)
     if family.conversion is not None:
-        checkpoint = _convert(checkpoint)
-    with torch.device("meta"):  # allocates nothing: each weight is read into its own memory
-        model: Model = family.build(config, kind, tied)
-    if getattr(model, "pooler", None) is not None and not any(
-        key.startswith("pooler.") for key in checkpoint.keys
-    ):
-        model.pooler = None  # the checkpoint was saved without one
-    _load(model, checkpoint, kind, dtype, torch.device(device), allow_new_head=head != "auto")
+        checkpoint = convert_stored(checkpoint)
+    model = _build(checkpoint, kind, tied)
+    allow_new_head = head != "auto"
+    load_weights(
+        model, checkpoint, kind, dtype, torch.device(device), allow_new_head=allow_new_head
+    )
     config.values["architectures"] = [family.architectures.get(kind, family.architectures["none"])]
+    _attach_settings(model, config, family, origin)
+    _attach_tokenizer(model, tensors, origin)
+    if is_sentence_encoder and isinstance(origin, Path):
+        add_sentence_head(model, origin)
+    return model.eval()
+
+
+def _build(checkpoint: Checkpoint, kind: Kind, tied: bool) -> Model:
+    """Build the model of a checkpoint on the meta device, without its weights.
+
+    This allocates nothing: each weight is read into its own memory later.
+    """
+    with torch.device("meta"):
+        model: Model = checkpoint.family.build(checkpoint.config, kind, tied)
+    has_pooler = any(key.startswith("pooler.") for key in checkpoint.keys)
+    if getattr(model, "pooler", None) is not None and not has_pooler:
+        model.pooler = None  # the checkpoint was saved without one
+    return model
+
+
+def _attach_settings(
+    model: Model, config: Config, family: Family, origin: Path | nn.Module
+) -> None:
+    """Set the config of a model, how it is saved, and its settings of generation."""
     model.config = config.values
     model.exporter = save_pretrained
-    model.generation_config = _generation_config(
-        config, family, source if folder is None else folder
-    )
+    model.generation_config = generation_config(config, family, origin)
     if isinstance(model, EncoderDecoder):
-        model.start_id = _start_id(config, family, source if folder is None else folder)
-    if gguf is not None:
-        model.tokenizer = read_gguf_tokenizer(gguf)
-    if folder is not None:
-        model.tokenizer = read_pretrained_tokenizer(folder)
-        model.extra_files = side_files(folder)
-        if is_sentence_encoder:
-            add_sentence_head(model, folder)
-    return model.eval()
+        model.start_id = start_id(config, family, origin)
+
+
+def _attach_tokenizer(model: Model, tensors: TensorReader, origin: Path | nn.Module) -> None:
+    """Set the tokenizer of a model that was read from files."""
+    if isinstance(tensors, GGUFFile):
+        model.tokenizer = read_gguf_tokenizer(tensors)
+    elif isinstance(origin, Path):
+        model.tokenizer = read_pretrained_tokenizer(origin)
+        model.extra_files = side_files(origin)
+
+
+def _has_sentence_head(origin: Path | nn.Module) -> bool:
+    return isinstance(origin, Path) and (origin / "modules.json").is_file()
 
 
 def family_of(config: Config) -> Family:
@@ -170,37 +164,14 @@ def family_of(config: Config) -> Family:
     return FAMILIES[name]
 
 
-def _generation_settings(source: Path | object) -> dict[str, Any]:
-    """Return the content of generation_config.json, empty without one."""
-    if not isinstance(source, Path):
-        own: Any = getattr(source, "generation_config", None)
-        return {} if own is None else own.to_dict()
-    file = source / "generation_config.json"
-    return read_json(file) if file.is_file() else {}
-
-
-def _start_id(config: Config, family: Family, source: Path | object) -> int | None:
-    """Return the first token of a decoder's text."""
-    settings = [_generation_settings(source), config.values]
-    found = [each.get("decoder_start_token_id") for each in settings]
-    found.append(None if family.start_token is None else config.get(family.start_token, None))
-    return next((token for token in found if token is not None), None)
-
-
-def _generation_config(config: Config, family: Family, source: Path | object) -> GenerateOptions:
-    """Return the end tokens and the repetition penalty of a checkpoint."""
-    settings = dict(config.values) if "eos_token_id" in config.values else {}
-    settings.setdefault("eos_token_id", family.eos_token_id)
-    own = _generation_settings(source)
-    settings = own if isinstance(source, Path) and own else settings | own
-    options: GenerateOptions = {}
-    eos = settings.get("eos_token_id")
-    if eos is not None and eos != []:
-        options["eos_token_id"] = [eos] if isinstance(eos, int) else eos
-    penalty = settings.get("repetition_penalty")
-    if penalty is not None:
-        options["repetition_penalty"] = penalty
-    return options
+def _open(origin: Path | object) -> tuple[Config, TensorReader]:
+    """Return the config and the tensors of a GGUF file, a folder or a model of transformers."""
+    if not isinstance(origin, Path):
+        return _open_model(origin)
+    if origin.suffix == ".gguf" and origin.is_file():
+        file = GGUFFile(origin)
+        return Config(file.config(), str(origin)), file
+    return _open_folder(origin)
 
 
 def _open_folder(folder: Path) -> tuple[Config, TensorReader]:
@@ -250,214 +221,3 @@ def _kind(config: Config, family: Family, head: HeadChoice) -> Kind:
             "pass head= to choose another head"
         )
     return kind
-
-
-def _canonical_keys(tensors: TensorReader, family: Family, config: Config) -> dict[str, str]:
-    """Return the stored key of each canonical key."""
-    keys: dict[str, str] = {}
-    for stored in tensors.keys():  # noqa: SIM118 - a reader is not a mapping
-        canonical = canonical_key(stored, family)
-        if canonical in keys:
-            raise ValueError(
-                f"the weights of {config.origin}: got both {keys[canonical]} and {stored}, "
-                "expected one of them"
-            )
-        keys[canonical] = stored
-    return keys
-
-
-def _convert(checkpoint: Checkpoint) -> Checkpoint:
-    """Replace the tensors that are stored in another form by those of our model."""
-    config, family, tensors, keys = checkpoint
-    assert family.conversion is not None
-    chosen = family.conversion.keys
-    converted_keys = chosen(keys) if callable(chosen) else chosen
-    _check_keys(config, missing=[key for key in converted_keys if key not in keys])
-    stored = {}
-    for key in converted_keys:
-        stored[key] = torch.empty(tensors.get_shape(keys[key]), dtype=tensors.get_dtype(keys[key]))
-        tensors.read_into(keys[key], stored[key])
-    # Under new keys, for the stored ones may be used by the reader below.
-    converted = {
-        f"{key} (converted)": tensor
-        for key, tensor in family.conversion.to_model(config, stored).items()
-    }
-    others = {key: name for key, name in keys.items() if key not in converted_keys}
-    replaced = {name.removesuffix(" (converted)"): name for name in converted}
-    return checkpoint._replace(tensors=OverlayReader(tensors, converted), keys=others | replaced)
-
-
-def _is_tied(checkpoint: Checkpoint, kind: Kind) -> bool:
-    """Whether the head shares the embedding's weight.
-
-    As the config says, unless both are stored and differ: then it is not tied, as in transformers.
-    """
-    config, family, tensors, keys = checkpoint
-    tied = bool(config.get("tie_word_embeddings", family.tie_word_embeddings))
-    ends = [_input_key(family, keys), _output_key(family, kind)]
-    if not tied or not all(key in keys for key in ends):
-        return tied
-    names = [keys[str(key)] for key in ends]
-    if tensors.get_shape(names[0]) != tensors.get_shape(names[1]):
-        return tied  # reported with the other shapes
-    weights = [torch.empty(tensors.get_shape(n), dtype=tensors.get_dtype(n)) for n in names]
-    for name, weight in zip(names, weights, strict=True):
-        tensors.read_into(name, weight)
-    same = torch.equal(*weights)
-    if not same:
-        config.values["tie_word_embeddings"] = False
-    return same
-
-
-def _input_key(family: Family, keys: dict[str, str]) -> str | None:
-    """Return the canonical key of the weight of the token embedding."""
-    names = ("embedding.features.weight", "decoder.embedding.features.weight")
-    entries = [key for name in names for key in family.trunk.get(name, "").split("|")]
-    return next((key for key in entries if key in keys), None)
-
-
-def _output_key(family: Family, kind: Kind) -> str | None:
-    """Return the canonical key of the weight of a language modeling head."""
-    table = family.heads.get(kind, {})
-    for name in ("head.linear.weight", "head.linear.*", "decoder.head.linear.weight"):
-        if kind in ("masked_lm", "causal_lm", "seq2seq") and name in table:
-            return canonical_key(table[name].replace("*", "weight").split("|")[0], family)
-    return None
-
-
-def _load(
-    model: Model,
-    checkpoint: Checkpoint,
-    kind: Kind,
-    dtype: torch.dtype | None,
-    device: torch.device,
-    *,
-    allow_new_head: bool,
-) -> None:
-    """Allocate the parameters of a model on the meta device and read them from a checkpoint."""
-    config, tensors = checkpoint.config, checkpoint.tensors
-    found, new = _match(model, checkpoint, kind, allow_new_head)
-    stored_dtypes = {tensors.get_dtype(key) for keys in found.values() for key in keys}
-    dtype = dtype or _common_dtype(stored_dtypes, config)
-    for mapped, keys in found.items():
-        memory = torch.empty(mapped.parameter.shape, dtype=dtype, device=device)
-        for part, key in zip(mapped.slices, keys, strict=True):
-            part.read(tensors, key, memory)
-        _set_parameter(model, mapped, memory)
-    for mapped in new:
-        memory = torch.empty(mapped.parameter.shape, dtype=dtype, device=device)
-        _set_parameter(model, mapped, memory)
-    model.newly_initialized = [mapped.names[0] for mapped in new]
-    _initialize(model, set(model.newly_initialized), config.get("initializer_range", 0.02))
-
-
-def _match(
-    model: Model, checkpoint: Checkpoint, kind: Kind, allow_new_head: bool
-) -> tuple[dict[ParameterMap, list[str]], list[ParameterMap]]:
-    """Return the stored keys of each parameter, and the parameters of a head to initialize.
-
-    Raises:
-        ValueError: listing all keys that are missing, unexpected or of another shape.
-    """
-    config, family, tensors, stored = checkpoint
-    shapes = {} if family.stored_shapes is None else family.stored_shapes(config)
-    found: dict[ParameterMap, list[str]] = {}
-    new: list[ParameterMap] = []
-    missing: list[str] = []
-    mismatched: list[str] = []
-    used: set[str] = set()
-    for mapped in map_parameters(model, family, kind, shapes):
-        keys: list[str] = []
-        absent: list[str] = []
-        wrong: list[str] = []
-        for part in mapped.slices:
-            present = [
-                key for key in (canonical_key(k, family) for k in part.keys) if key in stored
-            ]
-            used.update(present)
-            if not present:
-                absent.append(part.keys[0])
-                continue
-            key = stored[present[0]]
-            keys.append(key)
-            if tensors.get_shape(key) != part.shape:
-                here, there = list(part.shape), list(tensors.get_shape(key))
-                wrong.append(f"{key} ({there} stored, {here} by the config)")
-        if allow_new_head and (absent or wrong) and _is_head(mapped.names[0]):
-            new.append(mapped)
-        elif absent or wrong:
-            missing += absent
-            mismatched += wrong
-        else:
-            found[mapped] = keys
-    unexpected = sorted(
-        name for key, name in stored.items() if key not in used and not is_known_key(key, family)
-    )
-    _check_keys(config, missing, mismatched, unexpected)
-    return found, new
-
-
-def _is_head(name: str) -> bool:
-    return name.removeprefix("decoder.").startswith("head.")
-
-
-def _check_keys(
-    config: Config,
-    missing: list[str] | None = None,
-    mismatched: list[str] | None = None,
-    unexpected: list[str] | None = None,
-) -> None:
-    problems = {
-        "missing keys": missing,
-        "mismatched shapes": mismatched,
-        "unexpected keys": unexpected,
-    }
-    listed = [f"{what}: {', '.join(keys)}" for what, keys in problems.items() if keys]
-    if listed:
-        raise ValueError(
-            f"the weights do not match {config.origin}; {'; '.join(listed)}; check its sizes and "
-            "'architectures', or pass another head"
-        )
-
-
-def _common_dtype(stored: set[torch.dtype], config: Config) -> torch.dtype:
-    """Return the dtype of all weights: the stored one, or if there are several the config's."""
-    unfit = [dtype for dtype in stored if not dtype.is_floating_point]
-    if unfit:
-        raise ValueError(
-            f"the weights of {config.origin}: got {unfit[0]}, expected floating point; use a "
-            "checkpoint that is not quantized"
-        )
-    if len(stored) == 1:
-        return next(iter(stored))
-    chosen = getattr(torch, str(config.get("dtype", config.get("torch_dtype", None))), None)
-    if not isinstance(chosen, torch.dtype):
-        raise ValueError(
-            f"the weights of {config.origin}: got {', '.join(sorted(map(str, stored)))}, expected "
-            "a single dtype; pass dtype="
-        )
-    return chosen
-
-
-def _set_parameter(model: nn.Module, mapped: ParameterMap, memory: torch.Tensor) -> None:
-    """Replace a parameter under all of its names."""
-    parameter = nn.Parameter(memory)
-    for name in mapped.names:
-        owner, _, last = name.rpartition(".")
-        setattr(model.get_submodule(owner), last, parameter)
-
-
-def _initialize(model: nn.Module, names: set[str], std: float) -> None:
-    """Initialize parameters as BERT: normal weights of linear layers, zero biases, unit norms."""
-    for path, module in model.named_modules():
-        own = [f"{path}.{name}" for name, _ in module.named_parameters(recurse=False)]
-        if not names.intersection(own):
-            continue
-        if not isinstance(module, nn.Linear):
-            module.reset_parameters()
-            continue
-        for name, parameter in module.named_parameters(recurse=False):
-            if f"{path}.{name}" in names and name == "bias":
-                nn.init.zeros_(parameter)
-            elif f"{path}.{name}" in names:
-                nn.init.normal_(parameter, std=std)

@@ -13,7 +13,7 @@ from tokenizers import pre_tokenizers
 
 import graphformer as gf
 from graphformer.cli import main
-from graphformer.pretrained.gguf import ARCHITECTURES, GPT2_SIZES, SIZES
+from graphformer.pretrained.gguf.architectures import ARCHITECTURES, GPT2_SIZES, SIZES
 
 gguf = pytest.importorskip("gguf", reason="needs the extra `gguf`")
 DECODER = {
@@ -116,7 +116,7 @@ def test_weights_are_those_that_were_written(make, tmp_path, name: str):
 
 @pytest.mark.parametrize("kind", ["Q8_0", "Q4_0", "F16", "BF16"])
 def test_quantized_matrices(make, tmp_path, kind: str, monkeypatch):
-    monkeypatch.setattr("graphformer.pretrained.gguf.CHUNK", 256)  # several parts
+    monkeypatch.setattr("graphformer.pretrained.gguf.file.CHUNK", 256)  # several parts
     theirs = make(CASES["llama"][0], CASES["llama"][1], **CASES["llama"][2])
     number = gguf.GGMLQuantizationType[kind]
     ours = gf.from_pretrained(write(tmp_path / "a.gguf", "llama", theirs, number))

@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from graphformer.data.text.hf_tokenizer import PretrainedTokenizer
 
 if TYPE_CHECKING:
-    from graphformer.pretrained.gguf import GGUFFile
+    from graphformer.pretrained.gguf.file import GGUFFile
 
 CONTROL, USER_DEFINED = 3, 4
 """Types of tokens that are found in a text before it is split; control tokens are special."""
