@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -13,33 +13,18 @@ from typing_extensions import Unpack
 from graphformer.adjacency import Adjacency
 from graphformer.nn.kv_cache import KVCache
 from graphformer.nn.linear import linear_rows, weight_of
-from graphformer.nn.options import Rotation
+from graphformer.nn.options import (
+    DotProductOptions,
+    GraphAttentionOptions,
+    Rotation,
+    check_rotations,
+)
 from graphformer.nn.rotary import rotate
 from graphformer.ops import OffsetBias, additive_attention, attention, gatv2_attention
 from graphformer.ops.backend import BackendName
 from graphformer.patterns import AdjacencyLike, resolve_single
 
 TensorOrPair = Tensor | tuple[Tensor, Tensor]
-
-
-class DotProductOptions(TypedDict, total=False):
-    """Keyword arguments of dot-product attention modules, but for `return_weights`."""
-
-    rotary: Rotation | None
-    source_rotary: Rotation | None
-    bias: Tensor | OffsetBias | None
-    edge_weight: Tensor | None
-    backend: BackendName
-    cache: KVCache | None
-
-
-class GraphAttentionOptions(TypedDict, total=False):
-    """Keyword arguments of `GraphAttention`, but for `return_weights`."""
-
-    edge_attr: Tensor | None
-    bias: Tensor | None
-    edge_weight: Tensor | None
-    backend: BackendName
 
 
 class MultiHeadAttention(nn.Module):
@@ -254,31 +239,6 @@ def check_nodes(x: Tensor, name: str) -> None:
         raise ValueError(
             f"{name}: got shape {list(x.shape)}, expected [N, C]; pack the nodes of all samples "
             "end to end, without padding"
-        )
-
-
-def check_rotations(
-    source: Tensor | None, rotary: Rotation | None, source_rotary: Rotation | None
-) -> None:
-    """Check that both queries and keys are rotated, or neither.
-
-    Raises:
-        ValueError: when only one of the rotations is given with a source, or `source_rotary`
-            without a source.
-    """
-    if source is None and source_rotary is not None:
-        raise ValueError("source_rotary: got a rotation, expected None without source; use rotary")
-    if source is not None and (rotary is None) != (source_rotary is None):
-        name, other = (
-            ("source_rotary", "rotary")
-            if source_rotary is None
-            else (
-                "rotary",
-                "source_rotary",
-            )
-        )
-        raise ValueError(
-            f"{name}: got None with {other}, expected both or neither for attention to a source"
         )
 
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
-from graphformer.nn.attention import DotProductOptions, check_nodes, check_rotations
+from graphformer.nn.attention import check_nodes
 from graphformer.nn.kv_cache import KVCache
 from graphformer.nn.linear import weight_of
-from graphformer.nn.options import Rotation
+from graphformer.nn.options import DotProductOptions, Rotation, check_rotations
 from graphformer.nn.rotary import rotate
 from graphformer.ops import OffsetBias, attention
 from graphformer.ops.backend import BackendName

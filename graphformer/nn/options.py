@@ -21,6 +21,26 @@ BlockCache: TypeAlias = "KVCache | Sequence[KVCache | None]"
 """The cache of a block; of a `DecoderBlock`, those of its self-attention and cross-attention."""
 
 
+class DotProductOptions(TypedDict, total=False):
+    """Keyword arguments of dot-product attention modules, but for `return_weights`."""
+
+    rotary: Rotation | None
+    source_rotary: Rotation | None
+    bias: Tensor | OffsetBias | None
+    edge_weight: Tensor | None
+    backend: BackendName
+    cache: KVCache | None
+
+
+class GraphAttentionOptions(TypedDict, total=False):
+    """Keyword arguments of `GraphAttention`, but for `return_weights`."""
+
+    edge_attr: Tensor | None
+    bias: Tensor | None
+    edge_weight: Tensor | None
+    backend: BackendName
+
+
 class LayerOptions(TypedDict, total=False):
     """Options of the attention in all blocks; absent ones have the default of the module.
 
@@ -76,3 +96,23 @@ def check_options(options: Iterable[str]) -> None:
         if name not in _TRANSFORMER_OPTIONS:
             choice = suggestion(name, _TRANSFORMER_OPTIONS)
             raise TypeError(f"forward() got an unexpected option {name!r}{choice}")
+
+
+def check_rotations(
+    source: Tensor | None, rotary: Rotation | None, source_rotary: Rotation | None
+) -> None:
+    """Check that both queries and keys are rotated, or neither.
+
+    Raises:
+        ValueError: when only one of the rotations is given with a source, or `source_rotary`
+            without a source.
+    """
+    if source is None and source_rotary is not None:
+        raise ValueError("source_rotary: got a rotation, expected None without source; use rotary")
+    if source is not None and (rotary is None) != (source_rotary is None):
+        missing, given = "rotary", "source_rotary"
+        if source_rotary is None:
+            missing, given = given, missing
+        raise ValueError(
+            f"{missing}: got None with {given}, expected both or neither for attention to a source"
+        )
