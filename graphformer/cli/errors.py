@@ -64,7 +64,8 @@ def argument_errors() -> Iterator[None]:
     """Turn errors that other libraries raise while objects are built into `UsageError`.
 
     For the body that builds objects from the user's settings: there, an error in another library
-    is about its arguments. Errors on a line of the package pass unchanged.
+    is about its arguments. Errors on a line of the package pass unchanged. The sentence names the
+    type of those whose message says little, such as the key of a KeyError.
     """
     try:
         yield
@@ -73,7 +74,9 @@ def argument_errors() -> Iterator[None]:
     except (*_REFUSALS, ArithmeticError, LookupError, AttributeError) as error:
         if isinstance(error, OSError) or any(map(_is_from_package, _causes(error))):
             raise
-        raise UsageError(_first_line(error)) from error
+        names_type = not isinstance(error, _REFUSALS)
+        kind = f"{type(error).__name__}: " if names_type else ""
+        raise UsageError(f"{kind}{_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ Source: Hoffmann et al. 2022, approach 2.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -81,7 +82,7 @@ def fit_isoflop(runs: RunTable) -> IsoFLOP:
         except ValueError as error:
             refused[flops] = str(error)
     if len(minima) < 2:
-        reasons = "; ".join(f"at {flops:.3g} {why}" for flops, why in refused.items())
+        reasons = ", ".join(f"{n} x {why}" for why, n in Counter(refused.values()).items())
         raise ValueError(
             f"runs: got {len(minima)} budgets with a minimum, expected 2 or more ({reasons}); "
             "add sizes"

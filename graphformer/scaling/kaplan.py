@@ -72,11 +72,7 @@ def fit_kaplan(runs: RunTable, start: KaplanLaw | None = None) -> KaplanLaw:
     Raises:
         ValueError: when the runs do not determine four constants.
     """
-    if len(runs) < 5 or len(np.unique(runs.N)) < 2 or len(np.unique(runs.D)) < 2:
-        raise ValueError(
-            f"runs: got {len(runs)} runs of {len(np.unique(runs.N))} sizes, expected 5 or more of "
-            "2 or more sizes and numbers of tokens; add runs"
-        )
+    runs.check_determines(4)
     log_n, log_d = np.log(runs.N), np.log(runs.D)
 
     def model(parameters: Floats) -> tuple[Floats, Floats]:

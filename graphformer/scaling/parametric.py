@@ -66,11 +66,7 @@ def fit_parametric(runs: RunTable, start: ParametricLaw | None = None) -> Parame
     Raises:
         ValueError: when the runs do not determine five constants.
     """
-    if len(runs) < 6 or len(np.unique(runs.N)) < 2 or len(np.unique(runs.D)) < 2:
-        raise ValueError(
-            f"runs: got {len(runs)} runs of {len(np.unique(runs.N))} sizes, expected 6 or more of "
-            "2 or more sizes and numbers of tokens; add runs"
-        )
+    runs.check_determines(5)
     log_n, log_d = np.log(runs.N), np.log(runs.D)
 
     def model(parameters: Floats) -> tuple[Floats, Floats]:

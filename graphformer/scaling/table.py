@@ -18,11 +18,12 @@ Floats = NDArray[np.float64]
 FLOPS_PER_TOKEN = 6.0
 """FLOPs of a training step per token and parameter: 2 forward, 4 backward."""
 _ALIASES: dict[Column, tuple[str, ...]] = {
-    "N": ("n", "params", "parameters", "num_params", "model_size", "size"),
-    "D": ("d", "tokens", "num_tokens", "training_tokens", "train_tokens"),
+    "N": ("n", "params", "parameters", "num_params", "n_params", "model_size", "size"),
+    "D": ("d", "tokens", "num_tokens", "training_tokens", "train_tokens", "tokens_trained"),
     "C": ("c", "flops", "flop", "training_flop", "training_flops", "train_flops", "compute"),
     "loss": ("loss", "l", "val/loss", "val_loss", "test/loss", "test_loss", "final_loss"),
 }
+_LEAST_SPREAD = 0.1  # standard deviation of log D among runs of one N, along the best power law
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,28 @@ class RunTable:
         """C / (N D), geometric mean: 6 if only matrix products of parameters are counted."""
         return float(np.exp(np.mean(np.log(self.C / (self.N * self.D)))))
 
+    def check_determines(self, constants: int) -> None:
+        """Check that a law of N and D with some constants can be fitted.
+
+        Raises:
+            ValueError: when there are too few runs, or when D increases with N along one power law:
+                with one number of tokens per parameter, the exponents cannot be told apart. Runs of
+                one budget have D ~ 1 / N, where the two terms have their minimum.
+        """
+        sizes = len(np.unique(self.N))
+        if len(self) <= constants or sizes < 2 or len(np.unique(self.D)) < 2:
+            raise ValueError(
+                f"runs: got {len(self)} runs of {sizes} sizes, expected {constants + 1} or more of "
+                "2 or more sizes and numbers of tokens; add runs"
+            )
+        log_n, log_d = np.log(self.N / self.N[0]), np.log(self.D)
+        slope, constant = np.polyfit(log_n, log_d, 1)
+        if slope > 0 and float(np.std(log_d - slope * log_n - constant)) < _LEAST_SPREAD:
+            raise ValueError(
+                "runs: got tokens that follow from the size, such as one ratio for all runs, "
+                "expected several numbers of tokens per size; add runs"
+            )
+
 
 def read_table(
     path: str | os.PathLike[str], columns: Mapping[Column, str] | None = None
@@ -95,7 +118,7 @@ def read_table(
             "params", "tokens", "Training FLOP" or "val/loss".
 
     Raises:
-        ValueError: when a column is missing or a value is not a number.
+        ValueError: when a column is missing or ambiguous, or a value is not a number.
     """
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
@@ -120,12 +143,17 @@ def _column_names(header: Sequence[str], chosen: Mapping[Column, str]) -> dict[s
                 f"columns: got {name}={column!r}, expected one of {', '.join(map(str, header))}"
             )
     by_alias = {name.strip().lower().replace(" ", "_"): name for name in header if name}
-    found = {
-        kind: next((by_alias[alias] for alias in aliases if alias in by_alias), None)
-        for kind, aliases in _ALIASES.items()
-    }
-    found.update(chosen)
-    return {kind: name for kind, name in found.items() if name is not None}
+    names = {str(kind): name for kind, name in chosen.items()}
+    for kind, aliases in _ALIASES.items():
+        found = [by_alias[alias] for alias in aliases if alias in by_alias]
+        if kind in names or not found:
+            continue
+        if len(found) > 1:
+            raise ValueError(
+                f"{kind}: got the columns {' and '.join(found)}, expected one; name it by columns"
+            )
+        names[kind] = found[0]
+    return names
 
 
 def _numbers(rows: Sequence[Mapping[str, str]], header: str) -> list[float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from graphformer.cli.config.arguments import read_command, split_options
 from graphformer.cli.errors import UsageError
 from graphformer.cli.many_runs.job import RESULT, Job, WorkerOptions, job_name
 from graphformer.cli.many_runs.pool import available_cores, run_workers
+from graphformer.cli.many_runs.settings import config_names, inlined, runs_root, settings_key
 from graphformer.cli.many_runs.study import (
     create_study,
     enqueue,
@@ -25,7 +25,6 @@ from graphformer.cli.many_runs.study import (
 )
 from graphformer.cli.many_runs.summary import print_summary, write_summary
 
-_CONFIG = ("-c", "--config")
 _COUNTS = ("--folds", "--seeds", "--jobs")
 _EXCLUDED = ("--ckpt", "--seed_everything")
 _LARGEST = 2**32 - 1  # seed
@@ -112,7 +111,8 @@ def plan_jobs(argv: list[str]) -> JobPlan:
             raise UsageError(f"{option} cannot be combined with --folds or --seeds: leave it out")
     words = [word for pair in settings for word in pair if word is not None]
     command = read_command([argv[0], *words])
-    folder = _runs_root(settings) / _experiment(command.arguments) / _key(command.arguments)
+    experiment = "-".join(config_names(command.arguments)) or "fit"
+    folder = runs_root(words) / experiment / settings_key(inlined(command.arguments))
     folds: Sequence[int | None] = [None]
     if "--folds" in counts:
         folds = range(_positive("--folds", counts["--folds"]))
@@ -153,26 +153,6 @@ def _split_by_result(jobs: Sequence[Job]) -> tuple[list[dict[str, Any]], list[Jo
         else:
             unfinished.append(job)
     return results, unfinished
-
-
-def _runs_root(settings: list[tuple[str, str | None]]) -> Path:
-    return Path(dict(settings).get("--trainer.default_root_dir") or "runs")
-
-
-def _experiment(arguments: list[str]) -> str:
-    """Return the names of all configuration files, joined by "-"."""
-    names = [Path(v).stem for o, v in split_options(arguments) if o in _CONFIG and v]
-    return "-".join(names) or "fit"
-
-
-def _key(arguments: list[str]) -> str:
-    """Return a hash of all settings; of a configuration file, the content counts."""
-    parts: list[str] = []
-    for option, value in split_options(arguments):
-        if option in _CONFIG and value:
-            value = Path(value).read_text(encoding="utf-8")
-        parts += [option, value or ""]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
 
 
 def _positive(option: str, value: str | None) -> int:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,15 +17,15 @@ from torch import nn
 
 from graphformer.cli import console
 from graphformer.cli.commands.fit import CLI
-from graphformer.cli.config.arguments import Command, read_command, split_options
+from graphformer.cli.config.arguments import Command, read_command
 from graphformer.cli.errors import UsageError, plain_errors
 from graphformer.cli.many_runs.job import RESULT, Job
+from graphformer.cli.many_runs.settings import inlined, runs_root, settings_key
 from graphformer.cli.many_runs.training import train
 from graphformer.cli.run_dir import write_atomically
 from graphformer.models import Model
 from graphformer.tasks import Task
 
-_CONFIG = ("-c", "--config")
 _TRAINING = 3  # FLOPs of forward and backward, relative to forward
 
 
@@ -89,37 +89,27 @@ def run_sizes(
         UsageError: when a setting is wrong, or no budget fits into an epoch.
     """
     command = read_command(["fit", *words])
-    folder = _folder(command, words)
+    key = settings_key([*inlined(command.arguments), width])
+    folder = runs_root(words) / f"{command.experiment or 'scaling'}-{key}"
     rows: list[Row] = []
     for depth in depths:
         arguments = [*command.arguments, *_sized(depth, width)]
         size = _measure(arguments, folder / f"depth{depth}")
         for ratio in ratios:
             steps = max(1, round(ratio * size.parameters / size.tokens))
-            name = f"depth{depth}-ratio{ratio:g}"
+            run = f"depth{depth}-ratio{ratio:g}"
             if steps > size.steps:
-                print(f"{name}: left out, {steps} steps are more than one epoch of {size.steps}")
+                print(f"{run}: left out, {steps} steps are more than one epoch of {size.steps}")
                 continue
-            loss = _train(Job([*arguments, *_horizon(steps)], None, None, folder / name))
+            loss = _train(Job([*arguments, *_horizon(steps)], None, None, folder / run))
             tokens, flops = steps * size.tokens, size.flops(steps)
-            rows.append(Row(depth, ratio, size.parameters, tokens, flops, loss, str(folder / name)))
-            print(f"{name}: N {size.parameters:,}, D {tokens:,}, C {flops:.3g}, loss {loss:.4f}")
+            rows.append(Row(depth, ratio, size.parameters, tokens, flops, loss, str(folder / run)))
+            print(f"{run}: N {size.parameters:,}, D {tokens:,}, C {flops:.3g}, loss {loss:.4f}")
             _write(out, rows)
     if not rows:
         raise UsageError("--ratios: got budgets of more than one epoch only; use a longer text")
     print(f"wrote {len(rows)} runs to {out}; next: graphformer scaling fit {out}")
     return 0
-
-
-def _folder(command: Command, words: Sequence[str]) -> Path:
-    """Return the folder of all runs with the same settings."""
-    parts = []
-    for option, value in split_options(command.arguments):
-        is_file = option in _CONFIG and value is not None
-        parts += [option, Path(str(value)).read_text(encoding="utf-8") if is_file else value]
-    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
-    root = dict(split_options(list(words))).get("--trainer.default_root_dir") or "runs"
-    return Path(root) / f"{command.experiment or 'scaling'}-{key}"
 
 
 def _sized(depth: int, width: int) -> list[str]:
@@ -140,6 +130,7 @@ def _train(job: Job) -> float:
     if file.is_file():
         result = json.loads(file.read_text(encoding="utf-8"))
     else:
+        shutil.rmtree(job.folder, ignore_errors=True)  # files of an interrupted run
         result = train(job, optuna.trial.FixedTrial({}), "val/loss")
     return float(result["best"]["val/loss"])
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from graphformer.cli.config.arguments import Command, read_command, split_options
+from graphformer.cli.config.arguments import Command, read_command
 from graphformer.cli.config.command_parser import CommandParser, whole_number
 from graphformer.cli.errors import UsageError
 from graphformer.cli.many_runs.job import WorkerOptions
 from graphformer.cli.many_runs.pool import available_cores, run_workers
 from graphformer.cli.many_runs.recorded import lower_is_better
 from graphformer.cli.many_runs.search import grid, parse_search, read_search
+from graphformer.cli.many_runs.settings import inlined, runs_root, settings_key
 from graphformer.cli.many_runs.study import (
     create_study,
     enqueue,
@@ -28,7 +28,6 @@ from graphformer.cli.many_runs.study import (
 if TYPE_CHECKING:
     from optuna import Study
 
-_CONFIG = ("-c", "--config")
 _EXCLUDED = ("--ckpt", "--folds", "--seeds")
 
 
@@ -43,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
         study, root = _join(options), Path("runs")
     else:
         command = read_command(["fit", *words])
-        root = Path(dict(split_options(words)).get("--trainer.default_root_dir") or "runs")
+        root = runs_root(words)
         study = _create(options, command, root)
     folder = root / study.study_name
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,13 +105,13 @@ def _create(options: argparse.Namespace, command: Command, root: Path) -> Study:
     parsed = parse_search(search)
     points = grid(parsed) if options.sampler == "grid" else []
     settings: dict[str, Any] = {
-        "arguments": _inlined(command.arguments),
+        "arguments": inlined(command.arguments),
         "search": search,
         "monitor": options.monitor,
         "sampler": options.sampler,
         "pruner": options.pruner,
     }
-    name = options.study or f"{command.experiment or 'sweep'}-sweep-{_key(settings)}"
+    name = options.study or f"{command.experiment or 'sweep'}-sweep-{settings_key(settings)}"
     (root / name).mkdir(parents=True, exist_ok=True)
     study = create_study(_storage(options, root / name), name, {}, direction=_direction(options))
     if study.user_attrs and json.loads(json.dumps(settings)) != {
@@ -136,20 +135,6 @@ def _direction(options: argparse.Namespace) -> Literal["minimize", "maximize"]:
     if options.direction is not None:
         return "minimize" if options.direction == "minimize" else "maximize"
     return "minimize" if lower_is_better(options.monitor) else "maximize"
-
-
-def _inlined(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with the content of configuration files, for workers elsewhere."""
-    words: list[str] = []
-    for option, value in split_options(list(arguments)):
-        if option in _CONFIG and value is not None:
-            value = Path(value).read_text(encoding="utf-8")
-        words += [option] if value is None else [option, value]
-    return words
-
-
-def _key(settings: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
 
 
 def _num_finished(study: Study) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
+import torch
 
 from graphformer.cli import main
 from graphformer.cli.many_runs import repeat
@@ -74,6 +75,26 @@ def test_all_seeds_run_once_and_the_table_is_saved(
     # The test metrics are those of the best checkpoint.
     assert main(["test", "--ckpt", str(folder / "seed1")]) == 0
     assert f"{first['test/accuracy']:.4f}" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_seeds_in_parallel_have_the_weights_of_single_runs(workplace: Path) -> None:
+    settings = ["fit", "-c", "tiny.yaml", "--trainer.max_epochs", "1"]
+    assert main([*settings, "--seeds", "2", "--jobs", "2"]) == 0
+    folder = run_folder(workplace)
+    for seed in (0, 1):
+        root = ["--trainer.default_root_dir", f"single{seed}"]
+        assert main([*settings, "--seed_everything", str(seed), *root]) == 0
+        (single,) = (workplace / f"single{seed}").rglob("best.ckpt")
+        (repeated,) = (folder / f"seed{seed}").rglob("best.ckpt")
+        expected, got = (weights(file) for file in (single, repeated))
+        assert expected.keys() == got.keys()
+        for name, weight in expected.items():
+            assert torch.equal(got[name], weight), name
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return torch.load(checkpoint, weights_only=True)["state_dict"]
 
 
 @pytest.mark.slow
@@ -143,7 +164,8 @@ def test_plan_names_runs_and_keeps_settings_apart(workplace: Path) -> None:
     with (workplace / "tiny.yaml").open("a") as file:
         file.write("# changed\n")
     assert plan("--seeds", "2").folder != before
-    assert plan("--trainer.default_root_dir", "there").folder.parent == Path("there/tiny")
+    moved = plan("--trainer.default_root_dir", "there").folder
+    assert moved == Path("there/tiny") / plan().folder.name  # of the same settings
 
 
 def test_deviations_over_seeds_and_folds() -> None:

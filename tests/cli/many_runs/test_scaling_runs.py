@@ -60,6 +60,11 @@ def test_sizes_and_budgets(text_folder: Path, capsys: pytest.CaptureFixture[str]
     assert before == [
         (Path(row["run"]) / "result.json").stat().st_mtime_ns for row in rows("runs.csv")
     ]
+    assert main([*line[:-1], "narrow.csv", "--depths", "1", "--width", "4"]) == 0
+    assert int(rows("narrow.csv")[0]["N"]) < int(small["N"])
+    (Path(small["run"]) / "result.json").unlink()  # as if the run had been interrupted
+    assert main(line) == 0
+    assert rows("runs.csv") == [small, large]
 
     # A window has fewer edges: the same tokens cost less by exactly these.
     window = ["--adjacency", "Window", "--adjacency.radius", "3", "--adjacency.causal", "true"]
