@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 NAMES = ("text", "budget", "images", "graphs", "links")
+CORRUPTED = ("masked", "electra", "denoising", "mae")
+SAMPLED = ("neighbors", "disjoint neighbors")
 CONTRASTIVE = ("captions", "sentences")
 BATCH = 3
 
@@ -46,8 +48,9 @@ def train(name: str, world_size: int, accumulate: int = 1, **options: Any) -> di
 
 def evaluate(name: str, world_size: int, count: int) -> dict[str, float]:
     """The test metrics of a network that is not trained."""
-    # Contrastive losses depend on the batches, the others do not.
-    task, data = build(name, BATCH * 2 // world_size if name in CONTRASTIVE else BATCH, count)
+    # Contrastive losses and sampled neighbours depend on the batches, the others do not.
+    by_batch = (*CONTRASTIVE, *SAMPLED)
+    task, data = build(name, BATCH * 2 // world_size if name in by_batch else BATCH, count)
     options = {"strategy": "ddp", "devices": world_size} if world_size > 1 else {}
     fitted = trainer(precision="64-true", **options)
     (metrics,) = fitted.test(task, datamodule=data, verbose=False)
@@ -62,7 +65,8 @@ def all_runs(world_size: int) -> dict[str, dict[str, Tensor]]:
             f"{name}, accumulated": train(name, world_size, 3)
             for name in ("text", "budget", "links")
         },
-        **{name: train(name, world_size) for name in CONTRASTIVE},
+        **{name: train(name, world_size) for name in (*CONTRASTIVE, *CORRUPTED, *SAMPLED)},
+        "masked, accumulated": train("masked", world_size, 3),
         "experts": train("experts", world_size),
         "text, clipped": train("text", world_size, **clipped),
     }
@@ -72,6 +76,7 @@ def all_metrics(world_size: int) -> dict[str, dict[str, float]]:
     """Of shards that are even, uneven and, with one sample, empty."""
     counts = {"text": (23, 2, 1), "budget": (23,), "images": (23, 1), "graphs": (9,), "links": (1,)}
     counts |= dict.fromkeys(CONTRASTIVE, (13, 1))
+    counts |= dict.fromkeys((*CORRUPTED, *SAMPLED), (13,))
     return {f"{name} {n}": evaluate(name, world_size, n) for name in counts for n in counts[name]}
 
 

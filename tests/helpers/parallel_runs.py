@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from helpers.stored_graphs import arrays, store
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphformer import models, tasks
+from graphformer.data import Characters, StoredNodes
 from graphformer.data.base import DataModule
 from graphformer.data.batch import IGNORE_INDEX, pack_images, pack_tokens
 from graphformer.data.graph.datasets import GraphDataset
@@ -104,6 +108,12 @@ class Samples(DataModule):
         return BatchLoader(self.samples, order)
 
 
+class Corpus(Samples):
+    """Texts with a tokenizer: seven letters and four special tokens."""
+
+    tokenizer = Characters("abcdefg", ["<mask>", "<bos>", "<eos>", "<pad>"])
+
+
 class BudgetedTexts(DataModule):
     """Texts in batches of at most 29 tokens."""
 
@@ -163,5 +173,33 @@ def build(name: str, batch_size: int, count: int = 23, **options: Any) -> tuple[
             VOCAB, channels=1, patch_size=2, dim=12, depth=1, num_heads=2, text_depth=1
         )
         return tasks.ImageTextContrast(clip, **options), Samples(Captions(count), batch_size)
+    if name in ("masked", "electra", "denoising"):
+        return build_masked(name, options), Corpus(Texts(count), batch_size)
+    if name == "mae":
+        mae = models.mae(12, 1, 2, channels=1, patch_size=2, decoder_dim=8, decoder_heads=2)
+        return tasks.MaskedImageModeling(mae, **options), Samples(Pictures(count), batch_size)
+    if name in ("neighbors", "disjoint neighbors"):
+        network = models.gat(5, 3, dim=3, num_heads=2, dropout=0.0)
+        task = tasks.Classification(network, Edges(), num_classes=3, level="node", **options)
+        return task, stored_neighbors(batch_size, disjoint=name != "neighbors")
     network = models.gat(5, 7, dim=3, num_heads=2, dropout=0.0)
     return tasks.LinkPrediction(network, Edges(self_loops=True), hits=5, **options), Links()
+
+
+def build_masked(name: str, options: dict[str, Any]) -> Task:
+    """A task that corrupts its texts."""
+    sizes = {"dim": 12, "depth": 1, "num_heads": 2}
+    if name == "denoising":
+        return tasks.Denoising(models.encoder_decoder(VOCAB, **sizes), **options)
+    network = models.bert(VOCAB, **sizes, max_length=13)
+    if name == "masked":
+        return tasks.MaskedLanguageModeling(network, mask_rate=0.4, **options)
+    detector = models.token_tagger(VOCAB, 1, **sizes, max_length=13)
+    return tasks.ReplacedTokenDetection(detector, network, mask_rate=0.4, **options)
+
+
+def stored_neighbors(batch_size: int, *, disjoint: bool) -> DataModule:
+    """Sampled neighbourhoods of a graph on disk."""
+    folder = Path(tempfile.mkdtemp()) / "graph"
+    store(folder, arrays(61, 499))
+    return StoredNodes(str(folder), [3, 3], batch_size, disjoint=disjoint, seed=5)

@@ -15,7 +15,7 @@ from graphformer.data.ragged import RaggedPairs
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
 from graphformer.tasks.base import require_tokenizer
-from graphformer.tasks.seeding import batch_generator
+from graphformer.tasks.seeding import batch_generators
 from graphformer.tasks.text.seq2seq import SequenceToSequence, SequenceToSequenceOptions
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class Denoising(SequenceToSequence):
     <mask> where the vocabulary has none of these), and the target is the spans after their
     sentinels. With "bart" the source has <mask> in place of each span, and the target is the whole
     text. Of a batch only x [N] and the sizes of the samples are used, so that data for language
-    models can be used. Every training batch has new spans that depend on the seed, the epoch and
-    the batch; those of validation and test are fixed.
+    models can be used. Every training step has new spans, which depend on the seed, the step and
+    the sample; those of validation and test are fixed.
 
     Args:
         network: computes logits over the vocabulary, [M, K].
@@ -72,14 +72,20 @@ class Denoising(SequenceToSequence):
     def prepare(self, batch: BatchLike, batch_idx: int, *, training: bool) -> BatchLike:
         """Return pairs of the corrupted texts of a batch and their targets."""
         tokenizer = require_tokenizer(self)
-        generator = batch_generator(self, self.seed, batch_idx, training=training)
+        generators = batch_generators(self, batch, self.seed, training=training)
         rows = np.split(batch.x.cpu().numpy(), np.cumsum(lengths(batch))[:-1])
         if self.kind == "bart":
             mask = tokenizer.need("mask")
-            pairs = [infill(row, self.rate, self.mean_length, mask, generator) for row in rows]
+            pairs = [
+                infill(row, self.rate, self.mean_length, mask, generator)
+                for row, generator in zip(rows, generators, strict=True)
+            ]
         else:
             sentinels = sentinel_ids(tokenizer)
-            spans = (draw_spans(len(row), self.rate, self.mean_length, generator) for row in rows)
+            spans = (
+                draw_spans(len(row), self.rate, self.mean_length, generator)
+                for row, generator in zip(rows, generators, strict=True)
+            )
             pairs = [corrupt_spans(row, s, sentinels) for row, s in zip(rows, spans, strict=True)]
         sources, targets = zip(*pairs, strict=True)
         ends = {"start": tokenizer.need("bos"), "end": tokenizer.need("eos")}

@@ -14,10 +14,10 @@ from graphformer.data.loader import is_padding
 from graphformer.distributed import data_parallel
 from graphformer.models.generation.sampling import draw_tokens
 from graphformer.options import checked_options
-from graphformer.patterns import Complete, Pattern
+from graphformer.patterns import Complete, Pattern, lengths
 from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, at_least_float32
 from graphformer.tasks.metrics import Mean
-from graphformer.tasks.seeding import batch_generator
+from graphformer.tasks.seeding import batch_generators, draw_uniform
 from graphformer.tasks.text.masked_language import Masking, logits_at, make_masking
 
 
@@ -68,7 +68,7 @@ class ReplacedTokenDetection(Task):
 
     def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
         """Return the weighted sum of both mean losses, []."""
-        generator_loss, num_masked, network_loss, _ = self._losses(batch, batch_idx, training=True)
+        generator_loss, num_masked, network_loss, _ = self._losses(batch, training=True)
         # Each is a mean over its own labels of all ranks; gradient accumulation weights by the
         # network's labels.
         rows = num_masked.new_tensor(len(batch.x))
@@ -78,7 +78,7 @@ class ReplacedTokenDetection(Task):
         return self.training_loss(total, rows, rows=len(batch.x))
 
     def _losses(
-        self, batch: BatchLike, batch_idx: int, *, training: bool
+        self, batch: BatchLike, *, training: bool
     ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Return the generator's loss and label count, and the network's loss and outputs.
 
@@ -87,24 +87,26 @@ class ReplacedTokenDetection(Task):
         """
         if self.masking is None:
             self.masking = make_masking(self, rate=self.mask_rate, seed=self.seed)
-        random = batch_generator(self, self.seed, batch_idx, training=training)
-        masked, y = self.masking(batch, random)
+        generators = batch_generators(self, batch, self.seed, training=training)
+        masked, y = self.masking(batch, generators)
         adjacency = self.adjacency(batch)
         is_masked = y != IGNORE_INDEX
         predictions = logits_at(self.generator, masked, adjacency, is_masked)
         generator_loss = F.cross_entropy(predictions, y[is_masked], reduction="sum")
         filled = batch.clone()
-        filled.x = batch.x.masked_scatter(is_masked, _sample(predictions, random))
-        # A sampled token that equals the original one does not count as replaced.
-        replaced = (filled.x != batch.x).float()
+        counts = tuple(int(part.sum()) for part in is_masked.split(list(lengths(batch))))
+        sampled = _sample(predictions, draw_uniform(generators, counts))
+        filled.x = batch.x.masked_scatter(is_masked, sampled)
         logits = at_least_float32(self.network(filled, adjacency)).squeeze(-1)
+        # A sampled token that equals the original one does not count as replaced.
+        replaced = (filled.x != batch.x).to(logits.dtype)
         network_loss = F.binary_cross_entropy_with_logits(logits, replaced, reduction="sum")
         return generator_loss, is_masked.sum(), network_loss, (logits, replaced)
 
     def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
         """Return the sums of both losses and of correct detections, and probabilities for F1."""
         generator_loss, num_masked, network_loss, (logits, replaced) = self._losses(
-            batch, batch_idx, training=False
+            batch, training=False
         )
         rows = num_masked.new_tensor(len(batch.x))
         correct = ((logits > 0) == (replaced > 0)).sum()
@@ -118,6 +120,6 @@ class ReplacedTokenDetection(Task):
 
 
 @torch.no_grad()
-def _sample(logits: Tensor, generator: np.random.Generator) -> Tensor:
-    """Return a token drawn from each row of logits [n, K] by inverse transform sampling, [n]."""
-    return draw_tokens(logits.softmax(-1), torch.from_numpy(generator.random(len(logits))))
+def _sample(logits: Tensor, uniform: np.ndarray) -> Tensor:
+    """Return a token for each row of logits [n, K] by inverse transform of uniform numbers, [n]."""
+    return draw_tokens(logits.softmax(-1), torch.from_numpy(uniform))

@@ -25,7 +25,12 @@ from graphformer.tasks.base import (
     require_tokenizer,
 )
 from graphformer.tasks.metrics import Mean, Perplexity
-from graphformer.tasks.seeding import batch_generator, sample_generators
+from graphformer.tasks.seeding import (
+    Generators,
+    batch_generators,
+    draw_uniform,
+    sample_generators,
+)
 from graphformer.tasks.text.language import BALANCE, balanced
 
 
@@ -63,24 +68,26 @@ class Masking:
         excluded = np.union1d(np.array(special_ids, np.int64), [mask_id])
         self.replacements = np.setdiff1d(np.arange(vocab_size), excluded)
 
-    def __call__(
-        self, batch: BatchLike, generator: np.random.Generator
-    ) -> tuple[BatchLike, Tensor]:
-        """Return a copy of the batch with masked tokens, and labels [N], -100 elsewhere."""
+    def __call__(self, batch: BatchLike, generators: Generators) -> tuple[BatchLike, Tensor]:
+        """Return a copy of the batch with masked tokens, and labels [N], -100 elsewhere.
+
+        Args:
+            batch: tokens x [N] of samples.
+            generators: of the draws of each sample; a static masking has its own.
+        """
         x, sizes = batch.x.cpu().numpy(), lengths(batch)
-        uniform = generator.random(len(x))
         if self.static:
             generators = sample_generators(batch.x, sizes, self.seed)
-            rows = [g.random(size) for g, size in zip(generators, sizes, strict=True)]
-            uniform = np.concatenate([np.zeros(0), *rows])
-            generator = generators[0] if generators else generator
+        uniform = draw_uniform(generators, sizes)
         word = None
         if self.word_starts is not None:
             word = number_words(self.word_starts[x], sizes)
         excluded = np.isin(x, self.special_ids)
         chosen = choose_tokens(uniform, self.rate, excluded=excluded, word=word)
-        replaced = mask_tokens(
-            x, chosen, generator, mask_id=self.mask_id, replacements=self.replacements
+        kind = draw_uniform(generators, sizes)
+        number = (draw_uniform(generators, sizes) * len(self.replacements)).astype(np.int64)
+        replaced = np.where(
+            chosen, mask_tokens(x, kind, self.replacements[number], self.mask_id), x
         )
         masked = batch.clone()
         masked.x = torch.from_numpy(replaced).to(batch.x)
@@ -92,8 +99,8 @@ class MaskedLanguageModeling(Task):
     """Cross-entropy of masked tokens, with loss, perplexity and accuracy over them.
 
     Of a batch only x [N] and the sizes of the samples are used, so that data for language models
-    can be used. Every training batch has new masks that depend on the seed, the epoch and the
-    batch (RoBERTa); those of validation and test are fixed.
+    can be used. Every training step has new masks, which depend on the seed, the step and the
+    sample (RoBERTa); those of validation and test are fixed.
 
     Args:
         network: computes logits over the vocabulary, [N, K].
@@ -135,16 +142,14 @@ class MaskedLanguageModeling(Task):
 
     def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
         """Return the mean loss over the masked tokens of a batch, []."""
-        masked, y = self._masked(batch, batch_idx, training=True)
+        masked, y = self._masked(batch, training=True)
         logits, labels = self._predictions(masked, y)
         total = F.cross_entropy(logits, labels, reduction="sum")
         count = total.new_tensor(len(labels), dtype=torch.int64)
         total = balanced(total, count, self.network, self.balance, self)
         return self.training_loss(total, count, rows=len(y))
 
-    def _masked(
-        self, batch: BatchLike, batch_idx: int, *, training: bool
-    ) -> tuple[BatchLike, Tensor]:
+    def _masked(self, batch: BatchLike, *, training: bool) -> tuple[BatchLike, Tensor]:
         if self.masking is None:
             self.masking = make_masking(
                 self,
@@ -153,7 +158,7 @@ class MaskedLanguageModeling(Task):
                 static=self.static,
                 seed=self.seed,
             )
-        return self.masking(batch, batch_generator(self, self.seed, batch_idx, training=training))
+        return self.masking(batch, batch_generators(self, batch, self.seed, training=training))
 
     def _predictions(self, masked: BatchLike, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits of the masked tokens [n, K], and their labels [n]."""
@@ -162,7 +167,7 @@ class MaskedLanguageModeling(Task):
 
     def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
         """Return the sums of losses and of correct predictions over the masked tokens."""
-        masked, y = self._masked(batch, batch_idx, training=False)
+        masked, y = self._masked(batch, training=False)
         logits, labels = self._predictions(masked, y)
         total = F.cross_entropy(logits, labels, reduction="sum")
         correct = (logits.argmax(-1) == labels).sum()
@@ -234,26 +239,15 @@ def number_words(starts: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
     return starts.cumsum()
 
 
-def mask_tokens(
-    x: np.ndarray,
-    chosen: np.ndarray,
-    generator: np.random.Generator,
-    *,
-    mask_id: int,
-    replacements: np.ndarray,
-) -> np.ndarray:
-    """Return the tokens with 80 % of the chosen ones masked, 10 % random, and 10 % unchanged.
+def mask_tokens(x: np.ndarray, uniform: np.ndarray, random: np.ndarray, mask_id: int) -> np.ndarray:
+    """Return the tokens with 80 % of them masked, 10 % random, and 10 % unchanged.
 
     Args:
         x: token ids [N].
-        chosen: which tokens to predict, bool [N].
-        generator: of the random numbers.
+        uniform: numbers drawn from [0, 1), [N].
+        random: random token ids, [N].
         mask_id: id of the mask.
-        replacements: ids from which random ones are drawn.
 
     Source: Devlin et al., 2019, section 3.1.
     """
-    uniform = generator.random(len(x))
-    random = replacements[generator.integers(len(replacements), size=len(x))]
-    masked = np.where(chosen & (uniform < 0.8), mask_id, x)
-    return np.where(chosen & (uniform >= 0.8) & (uniform < 0.9), random, masked)
+    return np.select([uniform < 0.8, uniform < 0.9], [np.full_like(x, mask_id), random], x)

@@ -15,14 +15,14 @@ from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
 from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, at_least_float32
 from graphformer.tasks.metrics import Mean
-from graphformer.tasks.seeding import batch_generator
+from graphformer.tasks.seeding import Generators, batch_generators
 
 
 class MaskedImageModeling(Task):
     """Mean squared error of the pixels of hidden patches; no labels are used.
 
-    The hidden patches are drawn for each batch from (seed, epoch, batch) in training, and are
-    fixed in validation and test.
+    The hidden patches of an image are drawn from (seed, step, image) in training, and are fixed in
+    validation and test.
 
     Args:
         network: `network(batch, adjacency, visible)` predicts all patches, [N, F], such as `mae`.
@@ -63,17 +63,18 @@ class MaskedImageModeling(Task):
 
     def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
         """Return the mean loss over the hidden patches, []."""
-        total, count = self._loss(batch, batch_idx, training=True)
+        total, count = self._loss(batch, training=True)
         return self.training_loss(total, count, rows=len(lengths(batch)))
 
-    def _loss(self, batch: BatchLike, batch_idx: int, *, training: bool) -> tuple[Tensor, Tensor]:
+    def _loss(self, batch: BatchLike, *, training: bool) -> tuple[Tensor, Tensor]:
         if not batch.x.is_floating_point():
             raise ValueError(
                 f"batch.x: got {batch.x.dtype}, expected patches [N, F] of floating point for "
                 f"{type(self).__name__}; choose data of images, such as IdxImages"
             )
-        generator = batch_generator(self, self.seed, batch_idx, training=training)
-        visible = sample_visible_mask(lengths(batch), self.mask_ratio, generator).to(batch.x.device)
+        generators = batch_generators(self, batch, self.seed, training=training)
+        visible = sample_visible_mask(lengths(batch), self.mask_ratio, generators)
+        visible = visible.to(batch.x.device)
         patches = at_least_float32(self.network(batch, self.adjacency(batch), visible))
         target = normalize_patches(batch.x)[0] if self.normalize else batch.x
         total = (patches - target).square().mean(1)[~visible].sum()
@@ -81,18 +82,18 @@ class MaskedImageModeling(Task):
 
     def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
         """Return the squared error summed over hidden patches, and their number."""
-        return {"loss": self._loss(batch, batch_idx, training=False)}, len(lengths(batch))
+        return {"loss": self._loss(batch, training=False)}, len(lengths(batch))
 
 
 def sample_visible_mask(
-    lengths: tuple[int, ...], mask_ratio: float, generator: np.random.Generator
+    lengths: tuple[int, ...], mask_ratio: float, generators: Generators | np.random.Generator
 ) -> Tensor:
     """Return which patches stay visible, bool [N]; at least one per image is, and one is not.
 
     Args:
         lengths: patches per image, B ints.
         mask_ratio: share of each image's patches that is hidden.
-        generator: draws a permutation per image.
+        generators: each draws a permutation of the patches of its image; or one for all images.
 
     Raises:
         ValueError: when an image has fewer than two patches.
@@ -102,8 +103,10 @@ def sample_visible_mask(
             f"images: got one of {min(lengths)} patches, expected 2 or more, so that some are "
             "hidden and some visible; choose a smaller patch_size, or leave small images out"
         )
+    if isinstance(generators, np.random.Generator):
+        generators = [generators] * len(lengths)
     masks = []
-    for length in lengths:
+    for length, generator in zip(lengths, generators, strict=True):
         visible = np.zeros(length, bool)
         count = min(max(1, round((1 - mask_ratio) * length)), length - 1)
         visible[generator.permutation(length)[:count]] = True

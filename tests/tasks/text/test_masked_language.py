@@ -19,6 +19,7 @@ from graphformer.cli.callbacks import ExactResume
 from graphformer.data import TextFile
 from graphformer.patterns import Complete
 from graphformer.tasks import MaskedLanguageModeling
+from graphformer.tasks.seeding import sample_generators
 from graphformer.tasks.text.masked_language import Masking, number_words
 
 VOCABULARY, MASK, SPECIAL = 97, 96, (90, 91, 96)
@@ -29,8 +30,8 @@ def text(nodes: int = 20_011, seed: int = 0) -> Data:
     return Data(x=x, lengths=(nodes - 17, 17), pos=torch.arange(nodes))
 
 
-def rng(seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng(seed)
+def rng(seed: int = 0) -> list[np.random.Generator]:
+    return [np.random.default_rng((seed, sample)) for sample in range(2)]
 
 
 def test_rates_are_those_of_bert() -> None:
@@ -166,7 +167,7 @@ def test_the_loss_is_a_mean_over_hidden_tokens(data: TextFile, tmp_path: Path) -
     (result,) = trainer(tmp_path).test(task, data, verbose=False)
     total, right, count = 0.0, 0, 0
     for number, batch in enumerate(data.test_dataloader()):
-        masked, y = task.masking(batch, np.random.default_rng((3, 0, number, 0)))
+        masked, y = task.masking(batch, sample_generators(batch.x, batch.lengths, 3, 0))
         assert torch.equal(masked.x, network.seen[number])
         logits = network.weight.detach()[masked.x]
         total += float(F.cross_entropy(logits, y, reduction="sum"))
@@ -181,7 +182,7 @@ def test_a_models_head_sees_hidden_tokens_only(data: TextFile, tmp_path: Path) -
     task = MaskedLanguageModeling(network)
     trainer(tmp_path, fast_dev_run=1).test(task, data, verbose=False)
     batch = next(iter(data.test_dataloader()))
-    masked, y = task.masking(batch, np.random.default_rng(0))
+    masked, y = task.masking(batch, sample_generators(batch.x, batch.lengths, 0))
     rows = []
     network.head.register_forward_hook(lambda head, inputs, out: rows.append(len(out)))
     logits, labels = task._predictions(masked, y)

@@ -11,7 +11,7 @@ from helpers.images import patch_batch, random_images
 from graphformer import models, patterns
 from graphformer.data import Digits
 from graphformer.data.batch import pack_tokens
-from graphformer.tasks.seeding import batch_generator
+from graphformer.tasks.seeding import sample_generators
 from graphformer.tasks.vision.masked_image import (
     MaskedImageModeling,
     normalize_patches,
@@ -91,7 +91,9 @@ def test_the_loss_is_that_of_hidden_patches(normalize):
     task = MaskedImageModeling(network, mask_ratio=0.6, normalize=normalize, seed=3)
     batch = next(iter(data.val_dataloader()))
     (results,) = trainer(limit_val_batches=1).validate(task, data, verbose=False)
-    visible = sample_visible_mask(batch.lengths, 0.6, batch_generator(task, 3, 0, training=False))
+    visible = sample_visible_mask(
+        batch.lengths, 0.6, sample_generators(batch.x, batch.lengths, 3, 0)
+    )
     target = normalize_patches(batch.x)[0] if normalize else batch.x
     with torch.no_grad():
         predicted = network(batch, patterns.Complete()(batch), visible)
