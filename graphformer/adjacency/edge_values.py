@@ -34,6 +34,8 @@ def edge_values(
             f"values: got shape {tuple(values.shape)}, expected {edge_index.shape[1]} rows; give "
             "one for each edge of edge_index"
         )
+    if "edge_index" in vars(adjacency) and edge_index is adjacency.edge_index:
+        return values
     if not adjacency.is_coalesced:
         return _values_of_parallel_edges(adjacency, edge_index.long(), values, fill)
     same_number = edge_index.shape[1] == adjacency.num_edges

@@ -30,6 +30,7 @@ USAGE = """usage: graphformer COMMAND ...
   probe      classify images by frozen features: graphformer probe --ckpt PATH --method knn
   draw       plot attention, reconstructions, words, retrieval or training curves as PNG
   trust      calibration and other checks as one HTML page: graphformer trust --ckpt PATH
+  export     write a trained model as ONNX or .pt2: graphformer export --ckpt PATH --out m.onnx
   sparsify   measure other adjacencies: graphformer sparsify --model PATH --patterns ...
   runs       what was run, with settings and results: graphformer runs --sort test/accuracy
   scaling    fit and plot scaling laws:  graphformer scaling fit RUNS.csv --flops 1e21
@@ -46,7 +47,7 @@ LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 COMMANDS = (
     *LIGHTNING_COMMANDS,
     "tokenize", "generate", "evaluate", "sample", "safety", "probe", "draw", "sparsify",
-    "sweep", "runs", "scaling", "trust",
+    "sweep", "runs", "scaling", "trust", "export",
     "list", "demo",
 )  # fmt: skip
 MANY_RUNS_OPTIONS = ("--folds", "--seeds", "--jobs")

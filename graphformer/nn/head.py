@@ -47,18 +47,24 @@ def pool(x: Tensor, lengths: tuple[int, ...], how: Pool) -> Tensor:
             empty and "cls" or "last" is asked for.
     """
     how = check_pool(how)
-    if sum(lengths) != len(x):
-        raise ValueError(f"lengths: got a sum of {sum(lengths)}, expected the {len(x)} nodes of x")
-    sizes = torch.tensor(lengths, dtype=torch.int64, device=x.device)
-    if how in ("cls", "last"):
+    count = x.shape[0]  # `len` would make a number of a symbol
+    if sum(lengths) != count:
+        raise ValueError(f"lengths: got a sum of {sum(lengths)}, expected the {count} nodes of x")
+    # A single length may be a symbol of torch.export, which is not hashable.
+    is_single = len(lengths) == 1
+    if how in ("mean", "sum", "max"):
+        if (is_single or len(set(lengths)) == 1) and lengths[0] > 0:  # a view [B, n, C]
+            samples = x.unflatten(0, (len(lengths), lengths[0]))
+            return samples.amax(1) if how == "max" else getattr(samples, how)(1)
+    elif how in ("cls", "last"):
         if 0 in lengths:
             raise ValueError(f"lengths: got an empty sample, expected none for pool={how!r}")
+        if is_single:
+            return x[-1:] if how == "last" else x[:1]
+    sizes = torch.tensor(lengths, dtype=torch.int64, device=x.device)
+    if how in ("cls", "last"):
         ends = sizes.cumsum(0)
         return x[ends - 1 if how == "last" else ends - sizes]
-    is_plain = how in ("mean", "sum", "max")
-    if is_plain and len(set(lengths)) == 1 and lengths[0] > 0:  # equal lengths: a view [B, n, C]
-        samples = x.unflatten(0, (len(lengths), lengths[0]))
-        return samples.amax(1) if how == "max" else getattr(samples, how)(1)
     sample = torch.arange(len(lengths), device=x.device).repeat_interleave(
         sizes, output_size=x.shape[0]
     )

@@ -151,9 +151,15 @@ def _by_slot(values: Tensor, csr: CSR) -> Tensor:
     return values if csr.edge_ids is None else values.index_select(0, csr.edge_ids)
 
 
+def _has_library_form(csr: CSR) -> bool:
+    """Whether torch-scatter computes reductions: not in programs, nor for edges in any order."""
+    is_sorted = csr.indptr.shape[0] == csr.shape[0] + 1
+    return _TORCH_SCATTER and is_sorted and not torch.compiler.is_exporting()
+
+
 def _reduce(x: Tensor, csr: CSR, how: Literal["sum", "max"]) -> Tensor:
     """Reduce the slots [E, ...] of each target, to [M, ...]; 0 for a target without slots."""
-    if _TORCH_SCATTER:
+    if _has_library_form(csr):
         import torch_scatter
 
         return torch_scatter.segment_csr(x, csr.indptr.long(), reduce=how)
@@ -166,7 +172,7 @@ def _reduce(x: Tensor, csr: CSR, how: Literal["sum", "max"]) -> Tensor:
 
 def _per_slot(x: Tensor, csr: CSR) -> Tensor:
     """The value of each slot's target: [M, ...] to [E, ...]."""
-    if _TORCH_SCATTER:
+    if _has_library_form(csr):
         import torch_scatter
 
         return torch_scatter.gather_csr(x, csr.indptr.long())

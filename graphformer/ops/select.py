@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import TypeGuard, cast
 
@@ -60,6 +62,19 @@ second, for width 64. `make bench-gpu` measures both (suites `window` and `cross
 """
 
 
+_without_custom_operators: ContextVar[bool] = ContextVar("without_custom_operators", default=False)
+
+
+@contextmanager
+def without_custom_operators() -> Iterator[None]:
+    """Let "auto" choose backends of torch's own operators only, which other formats can express."""
+    token = _without_custom_operators.set(True)
+    try:
+        yield
+    finally:
+        _without_custom_operators.reset(token)
+
+
 def select_backend(
     function: FunctionName,
     name: BackendName,
@@ -99,6 +114,8 @@ def select_backend(
     backend = _import(chosen)
     forward_mode = has_tangent([*tensors, options["bias"], options["edge_weight"]])
     if name == "auto" and forward_mode:
+        return scatter
+    if backend.HAS_CUSTOM_OPERATORS and name == "auto" and _without_custom_operators.get():
         return scatter
     if backend.HAS_CUSTOM_OPERATORS and (forward_mode or is_transformed()):
         if name == "auto":
