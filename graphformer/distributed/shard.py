@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
+import torch.distributed as dist
 from torch import nn
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
@@ -22,29 +24,31 @@ def shard_parameters(root: nn.Module, mesh: DeviceMesh, methods: Sequence[str]) 
 
     Each layer of a stack is a group, whose parameters are gathered while the layer runs. All others
     are in the group of the root, such as an embedding that shares its weight with the head; they
-    are gathered while one of the methods runs.
+    are gathered while one of the methods runs. Scalars, such as CLIP's temperature, stay whole on
+    all ranks, and their gradients are averaged in the backward pass.
 
     Args:
         root: the module.
         mesh: of one dimension, the ranks that train on different batches.
         methods: names of the root's methods that compute with its parameters.
 
-    Raises:
-        ValueError: when a parameter is a scalar, which cannot be sharded.
-
     Source: Zhao et al., 2023, "PyTorch FSDP".
     """
-    for name, parameter in root.named_parameters():
-        if not parameter.ndim:
-            raise ValueError(
-                f"strategy: got ModelParallelStrategy and the scalar parameter {name}, expected "
-                "parameters of one or more dimensions, which FSDP2 can shard; use the strategy ddp"
-            )
+    scalars = {parameter for parameter in root.parameters() if not parameter.ndim}
+    for scalar in scalars:
+        scalar.register_hook(partial(_mean_over_ranks, mesh))
     for layer in list(stacked_layers(root)):
-        fully_shard(layer, mesh=mesh)
-    fully_shard(root, mesh=mesh)
+        fully_shard(layer, mesh=mesh, ignored_params=scalars)
+    fully_shard(root, mesh=mesh, ignored_params=scalars)
     for method in methods:
         register_fsdp_forward_method(root, method)
+
+
+def _mean_over_ranks(mesh: DeviceMesh, gradient: Tensor) -> Tensor:
+    """Return the mean of a gradient over the ranks of a mesh, as FSDP2 computes it for shards."""
+    total = gradient.clone()
+    dist.all_reduce(total, group=mesh.get_group())
+    return total / mesh.size()
 
 
 def stacked_layers(module: nn.Module) -> Iterator[nn.Module]:

@@ -27,6 +27,7 @@ from graphformer.models.vision.embedding import (
 )
 from graphformer.models.vision.vit import ViT
 from graphformer.nn import Head, Transformer
+from graphformer.ops.common import upcast
 from graphformer.patterns import Causal, Complete, Pattern, lengths
 from graphformer.recorded import recorded
 
@@ -101,7 +102,7 @@ class CLIP(nn.Module, Exportable):
 
     def encode_image(self, batch: BatchLike) -> Tensor:
         """Return the embeddings of a batch of patches, [B, C], of length one."""
-        return F.normalize(self.image(batch, self.image_adjacency(batch)).float(), dim=-1)
+        return F.normalize(*upcast(self.image(batch, self.image_adjacency(batch))), dim=-1)
 
     def encode_text(self, batch: BatchLike, adjacency: Adjacency) -> Tensor:
         """Return the embeddings of texts, [B, C], of length one.
@@ -110,7 +111,7 @@ class CLIP(nn.Module, Exportable):
             batch: tokens `x` [M], each text with its end token.
             adjacency: among the tokens, M x M.
         """
-        return F.normalize(self.text(batch, adjacency).float(), dim=-1)
+        return F.normalize(*upcast(self.text(batch, adjacency)), dim=-1)
 
     @renamed_keywords(said="prompts")
     def class_vectors(
