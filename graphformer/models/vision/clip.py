@@ -102,7 +102,8 @@ class CLIP(nn.Module, Exportable):
 
     def encode_image(self, batch: BatchLike) -> Tensor:
         """Return the embeddings of a batch of patches, [B, C], of length one."""
-        return F.normalize(*upcast(self.image(batch, self.image_adjacency(batch))), dim=-1)
+        (vectors,) = upcast(self.image(batch, self.image_adjacency(batch)))
+        return F.normalize(vectors, dim=-1)
 
     def encode_text(self, batch: BatchLike, adjacency: Adjacency) -> Tensor:
         """Return the embeddings of texts, [B, C], of length one.
@@ -111,7 +112,8 @@ class CLIP(nn.Module, Exportable):
             batch: tokens `x` [M], each text with its end token.
             adjacency: among the tokens, M x M.
         """
-        return F.normalize(*upcast(self.text(batch, adjacency)), dim=-1)
+        (vectors,) = upcast(self.text(batch, adjacency))
+        return F.normalize(vectors, dim=-1)
 
     @renamed_keywords(said="prompts")
     def class_vectors(
