@@ -3,18 +3,50 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, NoReturn
+from typing import ClassVar, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 
-from graphformer.adjacency.base import Adjacency, union
+from graphformer.adjacency.base import Adjacency, consecutive_rows, union
 from graphformer.adjacency.cached_property import (
     cached_property,
     keeps_fields,
     outside_inference_mode,
 )
-from graphformer.adjacency.csr import CSR
+from graphformer.adjacency.csr import CSC, CSR
+
+
+class HeadRows(NamedTuple):
+    """The edges of each head as rows of one sparse matrix: row h M + i has the sources h N + j.
+
+    Positions are those of edge and head in an array [E, H] in slot order, slot * H + h.
+    """
+
+    indptr: Tensor
+    """The first entry of each row, [H M + 1]."""
+    sources: Tensor
+    """[E'], for E' pairs of an edge and a head that has it."""
+    positions: Tensor
+    """The position of each entry, [E']."""
+    by_source: CSC
+    """The entries by source, with positions instead of slots."""
+
+
+class DenseSamples(NamedTuple):
+    """The samples of one size as dense masks."""
+
+    rows: Tensor | None
+    """Their nodes, sample by sample, [B n]; None for all."""
+    number: int
+    """The number B of samples."""
+    mask: Tensor
+    """Added to the logits: 0 for the edges of a head, minus infinity elsewhere, [B, H, n, n].
+
+    It is 0 for targets without an edge, because kernels return NaN if a row is masked completely.
+    """
+    empty: Tensor
+    """Which targets have no edge, bool [B, H, n, 1]."""
 
 
 @keeps_fields
@@ -51,6 +83,89 @@ class HeadEdges(CSR):
         heads = replace(edges, parts=tuple(adjacencies)).part_mask
         return cls(edges.indptr, edges.indices, edges.shape, heads=heads)
 
+    def check_heads(self, num_heads: int) -> None:
+        """Check that the adjacency is for this number of heads.
+
+        Raises:
+            ValueError: when it is not.
+        """
+        assert self.heads is not None
+        if self.heads.shape[1] != num_heads:
+            raise ValueError(
+                f"adjacency: got edges for {self.heads.shape[1]} heads, expected {num_heads}; give "
+                "PerHead one pattern for each head of the attention"
+            )
+
+    @cached_property
+    def head_rows(self) -> HeadRows:
+        """The edges of each head as rows of one sparse matrix."""
+        assert self.heads is not None
+        heads = self.heads if self.edge_ids is None else self.heads[self.edge_ids]
+        head, slot = heads.T.nonzero(as_tuple=True)
+        count, (targets, sources) = heads.shape[1], self.shape
+        row = head * targets + self.target[slot]
+        columns = head * sources + self.indices[slot]
+        indptr = torch.zeros(count * targets + 1, dtype=torch.int64, device=self.device)
+        torch.cumsum(torch.bincount(row, minlength=count * targets), 0, out=indptr[1:])
+        dtype = torch.int32 if max(len(indptr), heads.numel()) < 2**31 else torch.int64
+        shape = (count * targets, count * sources)
+        flat = CSR(indptr.to(dtype), columns.to(dtype), shape)
+        positions = (slot * count + head).to(dtype)
+        by_source = flat.by_source._replace(slots=positions[flat.by_source.slots.long()])
+        return HeadRows(flat.indptr, flat.indices, positions, by_source)
+
+    @cached_property
+    def samples(self) -> tuple[int, ...]:
+        """The sizes of the smallest groups of consecutive nodes that no edge leaves or enters."""
+        targets, sources = self.shape
+        nodes = torch.arange(targets)
+        first, last = nodes.clone(), nodes.clone()
+        row, source = self.target.cpu(), self.indices.long().cpu()
+        if targets != sources or not targets:
+            return ()
+        first.scatter_reduce_(0, row, source, "amin")
+        last.scatter_reduce_(0, row, source, "amax")
+        reached = last.cummax(0).values  # by nodes up to this one
+        first = first.flip(0).cummin(0).values.flip(0)  # by this node and those after it
+        closed = torch.ones(targets, dtype=torch.bool)
+        closed[:-1] = first[1:] > nodes[:-1]
+        ends = nodes[(reached <= nodes) & closed] + 1
+        return tuple(ends.diff(prepend=torch.zeros(1, dtype=torch.int64)).tolist())
+
+    @cached_property
+    def sample_density(self) -> float:
+        """The share of the pairs of nodes within `samples` that is present, over all heads."""
+        assert self.heads is not None
+        pairs = sum(size**2 for size in self.samples) * self.heads.shape[1]
+        return int(self.heads.sum()) / pairs if pairs else 0.0
+
+    @cached_property
+    def dense_samples(self) -> list[DenseSamples]:
+        """The samples as dense masks, grouped by size."""
+        assert self.heads is not None
+        heads = self.heads if self.edge_ids is None else self.heads[self.edge_ids]
+        sizes = torch.tensor(self.samples, device=self.device)
+        starts = sizes.cumsum(0) - sizes
+        sample = torch.repeat_interleave(sizes)  # of each node
+        row, groups = self.target, []
+        for size in sorted(set(self.samples)):
+            members = (sizes == size).nonzero().flatten()
+            number = torch.full_like(sizes, -1)
+            number[members] = torch.arange(len(members), device=self.device)
+            slots = (number[sample[row]] >= 0).nonzero().flatten()
+            of = sample[row[slots]]
+            mask = torch.full((len(members), size, size, heads.shape[1]), -torch.inf)
+            mask = mask.to(self.device)
+            local = row[slots] - starts[of], self.indices[slots].long() - starts[of]
+            mask[number[of], local[0], local[1]] = torch.where(heads[slots], 0.0, -torch.inf)
+            mask = mask.permute(0, 3, 1, 2).contiguous()
+            empty = (mask == -torch.inf).all(-1, keepdim=True)
+            rows = None
+            if len(members) < len(sizes):
+                rows = consecutive_rows(starts[members], size)
+            groups.append(DenseSamples(rows, len(members), mask.masked_fill(empty, 0), empty))
+        return groups
+
     def head_bias(self, bias: Tensor | None, num_heads: int, dtype: torch.dtype) -> Tensor:
         """Return the bias of the logits, [E, H]: minus infinity where a head has no such edge.
 
@@ -62,12 +177,8 @@ class HeadEdges(CSR):
         Raises:
             ValueError: when the adjacency is for another number of heads.
         """
+        self.check_heads(num_heads)
         assert self.heads is not None
-        if self.heads.shape[1] != num_heads:
-            raise ValueError(
-                f"adjacency: got edges for {self.heads.shape[1]} heads, expected {num_heads}; give "
-                "PerHead one pattern for each head of the attention"
-            )
         if bias is None:
             return self._absent_bias.to(dtype)
         return bias.masked_fill(~self.heads, -torch.inf)

@@ -29,6 +29,9 @@ class Backend(Protocol):
     HAS_CUSTOM_OPERATORS: bool
     """Whether it runs custom operators, which do not support `torch.func` and forward mode."""
 
+    SUPPORTS_HEAD_EDGES: bool
+    """Whether it reads the heads of `HeadEdges`; others are passed a bias of minus infinity."""
+
     def attention(
         self,
         q: Tensor,

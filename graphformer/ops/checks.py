@@ -89,7 +89,7 @@ def check_options(
     if bias is not None:
         bias = check_edge_values("bias", bias, adjacency, q).expand(-1, q.shape[1])
     if isinstance(adjacency, HeadEdges):
-        bias = adjacency.head_bias(bias, q.shape[1], q.dtype)
+        adjacency.check_heads(q.shape[1])
     if edge_weight is not None:
         edge_weight = check_edge_values("edge_weight", edge_weight, adjacency, q)
     seed = torch.randint(2**63 - 1, (), device=q.device) if dropout else None

@@ -46,19 +46,35 @@ def dropout_mask(num_edges: int, heads: int, dropout: float, seed: Tensor) -> Te
     order: the splitmix64 generator (Steele et al., 2014, doi:10.1145/2660193.2660195) at position
     `slot * H + head + 1`, whose upper 24 bits are compared with the probability.
     """
-    counter = torch.arange(1, num_edges * heads + 1, device=seed.device)
+    return is_kept(torch.arange(num_edges * heads, device=seed.device), dropout, seed).view(
+        num_edges, heads
+    )
+
+
+def is_kept(position: Tensor, dropout: float, seed: Tensor) -> Tensor:
+    """Which elements dropout keeps, bool, by their positions in `dropout_mask`."""
+    counter = position + 1
     z = seed + counter * _signed(0x9E3779B97F4A7C15)
     z = (z ^ _logical_shift(z, 30)) * _signed(0xBF58476D1CE4E5B9)
     z = (z ^ _logical_shift(z, 27)) * _signed(0x94D049BB133111EB)
     z = z ^ _logical_shift(z, 31)
-    return (_logical_shift(z, 40) >= round(dropout * 2**24)).view(num_edges, heads)
+    return _logical_shift(z, 40) >= round(dropout * 2**24)
 
 
-def drop_weights(weights: Tensor, dropout: float, seed: Tensor | None) -> Tensor:
-    """Drop weights [E, H] by slot and scale the others by 1 / (1 - dropout), given a seed."""
+def drop_weights(
+    weights: Tensor, dropout: float, seed: Tensor | None, positions: Tensor | None = None
+) -> Tensor:
+    """Drop weights [E, H] by slot and scale the others by 1 / (1 - dropout), given a seed.
+
+    With `positions` [E], weights [E, 1] have these positions in the mask.
+    """
     if seed is None:
         return weights
-    weights = weights * dropout_mask(weights.shape[0], weights.shape[1], dropout, seed)
+    if positions is not None:
+        mask = is_kept(positions.long(), dropout, seed).unsqueeze(1)
+    else:
+        mask = dropout_mask(weights.shape[0], weights.shape[1], dropout, seed)
+    weights = weights * mask
     return weights / (1 - dropout) if dropout < 1 else weights
 
 

@@ -212,7 +212,9 @@ def call(
     order: tuple[Tensor | None, ...] = (None, None, None)
     if needs_grad and available:
         order = tuple(csr.by_source)
-    x = Inputs._make((*inputs, csr.indptr, csr.indices, csr.edge_ids, *order, options["seed"]))
+    x = Inputs._make(
+        (*inputs, csr.indptr, csr.indices, csr.edge_ids, *order, options["seed"], None)
+    )
     settings = Settings(kind, scale, slope, options["dropout"])
     out, z, _, weights = attend(*x, *settings, options["return_weights"])
     return out, z, weights.to(v.dtype) if options["return_weights"] else None

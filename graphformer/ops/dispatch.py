@@ -7,7 +7,7 @@ from typing import Literal, overload
 from torch import Tensor
 
 from graphformer.adjacency import Adjacency, HeadEdges
-from graphformer.ops.backend import BackendName
+from graphformer.ops.backend import Backend, BackendName
 from graphformer.ops.checks import (
     check_edge_aligned,
     check_edge_values,
@@ -16,6 +16,7 @@ from graphformer.ops.checks import (
     check_widths,
     shapes,
 )
+from graphformer.ops.common import AttentionOptions
 from graphformer.ops.offset_bias import OffsetBias
 from graphformer.ops.select import applies_offset_bias, select_backend, select_edge_backend
 
@@ -123,6 +124,7 @@ def attention(
             return out
         values = check_edge_values("bias", offset_bias.on_edges(adjacency), adjacency, q)
         options["bias"] = values.expand(-1, q.shape[1])
+    _mask_heads(run, adjacency, q, options)
     return _output(run.attention(q, k, v, adjacency, scale=scale, **options))
 
 
@@ -206,6 +208,7 @@ def additive_attention(
         edge_score = edge_score.expand(-1, target_score.shape[1])
     inputs = (target_score, source_score, v, edge_score)
     run = select_edge_backend("additive_attention", backend, inputs, adjacency, options)
+    _mask_heads(run, adjacency, target_score, options)
     result = run.additive_attention(
         target_score,
         source_score,
@@ -301,6 +304,7 @@ def gatv2_attention(
             )
     inputs = (q, k, v, weight, edge_key)
     run = select_edge_backend("gatv2_attention", backend, inputs, adjacency, options)
+    _mask_heads(run, adjacency, q, options)
     result = run.gatv2_attention(
         q, k, v, weight, adjacency, negative_slope=negative_slope, edge_key=edge_key, **options
     )
@@ -397,10 +401,17 @@ def edge_feature_attention(
     inputs = (q, k, v, edge_attr, key_map, value_map)
     run = select_edge_backend("edge_feature_attention", backend, inputs, adjacency, options)
     key_map, value_map = key_map.to(q.dtype), value_map.to(q.dtype)
+    _mask_heads(run, adjacency, q, options)
     result = run.edge_feature_attention(
         q, k, v, edge_attr, key_map, value_map, adjacency, scale=scale, **options
     )
     return _output(result)
+
+
+def _mask_heads(run: Backend, adjacency: Adjacency, q: Tensor, options: AttentionOptions) -> None:
+    """Give a backend that shares edges between heads a bias of minus infinity on absent ones."""
+    if isinstance(adjacency, HeadEdges) and not run.SUPPORTS_HEAD_EDGES:
+        options["bias"] = adjacency.head_bias(options["bias"], q.shape[1], q.dtype)
 
 
 def _scaled(q: Tensor, scale: float | Tensor | None) -> tuple[Tensor, float]:

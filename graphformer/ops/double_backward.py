@@ -18,9 +18,15 @@ from graphformer.ops.operands import ADDITIVE, DOT, Cotangents, Gradients, Input
 from graphformer.ops.reference import by_slot, weighted_sum
 
 
-def attend(x: Inputs, settings: Settings) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Return out [M, H, Dv], z [M, H, F] (None without features) and weights [E, H]."""
-    csr = CSR(x.indptr, x.indices, (len(x.q), len(x.k)), x.edge_ids)
+def attend(x: Inputs, settings: Settings) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Return out [M, H, Dv], z [M, H, F] (None without features) and weights [E, H].
+
+    Weights are None for edges by head, which do not return them.
+    """
+    edge_ids = x.edge_ids
+    if x.positions is not None:
+        edge_ids = x.positions if edge_ids is None else edge_ids[x.positions]
+    csr = CSR(x.indptr, x.indices, (len(x.q), len(x.k)), edge_ids)
     heads = x.q.shape[1]
     (values,) = upcast(per_head(x.v, heads)[csr.indices])
     if x.u is not None and x.edge is not None:  # z = sum_j p_ij e_ij, as more columns of values
@@ -35,9 +41,9 @@ def attend(x: Inputs, settings: Settings) -> tuple[Tensor, Tensor | None, Tensor
         edge_weight=x.edge_weight,
         dropout=settings.dropout,
         seed=x.seed,
-        return_weights=True,
+        return_weights=x.positions is None,
+        positions=x.positions,
     )
-    assert weights is not None
     out, z = out.split([x.v.shape[2], values.shape[2] - x.v.shape[2]], dim=-1)
     return out.to(x.v.dtype), None if x.u is None else z, weights
 

@@ -28,6 +28,7 @@ MIN_WIDTH = 16
 """The smallest head width that FlexAttention's CUDA kernels support."""
 APPLIES_OFFSET_BIAS = True
 HAS_CUSTOM_OPERATORS = False
+SUPPORTS_HEAD_EDGES = False
 _MAX_COUNTS = 1 << 24  # numbers in memory at a time while edges per block are counted
 
 

@@ -42,6 +42,8 @@ class Inputs(NamedTuple):
     source_targets: Tensor | None
     source_slots: Tensor | None
     seed: Tensor | None
+    positions: Tensor | None
+    """The position of each slot in arrays [E, H] in slot order, if it is not the slot; int [E']."""
 
     @property
     def by_source(self) -> tuple[Tensor, Tensor, Tensor] | None:

@@ -16,6 +16,7 @@ from graphformer.ops.common import AttentionOptions, Result, drop_weights, per_h
 
 APPLIES_OFFSET_BIAS = False
 HAS_CUSTOM_OPERATORS = False
+SUPPORTS_HEAD_EDGES = False
 
 
 def attention(
@@ -109,14 +110,18 @@ def weighted_sum(
     dropout: float,
     seed: Tensor | None,
     return_weights: bool,
+    positions: Tensor | None = None,
 ) -> Result:
-    """y_i = sum_j softmax_j(w_ij logit_ij + b_ij) v_ij, for logits [E, H] and values [E, H, Dv]."""
+    """y_i = sum_j softmax_j(w_ij logit_ij + b_ij) v_ij, for logits [E, H] and values [E, H, Dv].
+
+    `positions` [E] are those of the slots in the mask of dropout, if they differ.
+    """
     if edge_weight is not None:
         logits = logits * by_slot(edge_weight, csr)
     if bias is not None:
         logits = logits + by_slot(bias, csr)
     weights = segment_softmax(logits, csr.target, csr.shape[0])
-    weights = drop_weights(weights, dropout, seed)
+    weights = drop_weights(weights, dropout, seed, positions)
     out = values.new_zeros(csr.shape[0], *values.shape[1:])
     out = out.index_add(0, csr.target, weights.unsqueeze(-1) * values)
     return out.to(dtype), weights[csr.slots].to(dtype) if return_weights else None

@@ -18,6 +18,7 @@ from graphformer.ops.common import AttentionOptions, Result, drop_weights, per_h
 
 APPLIES_OFFSET_BIAS = False
 HAS_CUSTOM_OPERATORS = False
+SUPPORTS_HEAD_EDGES = False
 _TORCH_SCATTER = find_spec("torch_scatter") is not None
 
 

@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import Unpack
 
-from graphformer.adjacency import CSR, Adjacency, Bucket
+from graphformer.adjacency import CSR, Adjacency, Bucket, HeadEdges
 from graphformer.ops.common import AttentionOptions, finite_nodes
 from graphformer.ops.offset_bias import OffsetBias
 
 APPLIES_OFFSET_BIAS = True
 HAS_CUSTOM_OPERATORS = False
+SUPPORTS_HEAD_EDGES = True
 
 
 class _Settings(TypedDict):
@@ -57,6 +58,11 @@ def attention(
     if bias is not None and isinstance(adjacency, CSR) and adjacency.edge_ids is not None:
         bias = bias[adjacency.edge_ids]
     settings = _Settings(scale=scale, dropout_p=options["dropout"])
+    if isinstance(adjacency, HeadEdges):
+        if bias is None and adjacency.samples:
+            return _attend_heads(q, k, v, adjacency, **settings), None
+        bias = adjacency.head_bias(options["bias"], q.shape[1], q.dtype)
+        bias = bias if adjacency.edge_ids is None else bias[adjacency.edge_ids]
     buckets = adjacency.buckets
     if isinstance(adjacency, CSR):  # one product over all samples, which are not known
         (q, bad_queries), (k, bad_keys), (v, bad_values) = map(finite_nodes, (q, k, v))
@@ -74,6 +80,25 @@ def attention(
         outs.append(_attend_bucket(*qkv, edge_bias, offset_bias, adjacency, index, **settings))
     order = torch.cat([bucket.targets for bucket in buckets if bucket.targets is not None])
     return torch.cat(outs).index_select(0, order.argsort()).to(v.dtype), None
+
+
+def _attend_heads(
+    q: Tensor, k: Tensor, v: Tensor, adjacency: HeadEdges, **settings: Unpack[_Settings]
+) -> Tensor:
+    """Attention with a dense mask for each sample and head."""
+    outs, groups = [], adjacency.dense_samples
+    grouped = bool(k.shape[1] != q.shape[1])
+    for rows, number, mask, empty in groups:
+        x = (q, k, v) if rows is None else (q[rows], k[rows], v[rows])
+        q_s, k_s, v_s = (y.unflatten(0, (number, -1)).transpose(1, 2) for y in x)
+        out = F.scaled_dot_product_attention(
+            q_s, k_s, v_s, attn_mask=mask.to(q.dtype), enable_gqa=grouped, **settings
+        )
+        outs.append(out.masked_fill(empty, 0).transpose(1, 2).flatten(0, 1))
+    if len(groups) == 1:
+        return outs[0].to(v.dtype)
+    order = torch.cat([group.rows for group in groups if group.rows is not None])
+    return torch.cat(outs).index_select(0, order.argsort()).to(v.dtype)
 
 
 def _attend_bucket(

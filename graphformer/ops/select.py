@@ -11,7 +11,7 @@ from typing import TypeGuard, cast
 import torch
 from torch import Tensor
 
-from graphformer.adjacency import Adjacency, Causal, Complete, Implicit
+from graphformer.adjacency import Adjacency, Causal, Complete, HeadEdges, Implicit
 from graphformer.ops import cpu, reference, scatter, sdpa
 from graphformer.ops.backend import (
     Backend,
@@ -38,6 +38,11 @@ DENSE = {"cpu": 0.3, "cuda": 0.1}
 """Samples with more than this share of their edges run as a masked dense product, by device type.
 
 On a CPU the fused kernel and the masked product take equal time at 0.2 to 0.4, depending on widths.
+"""
+HEADS_DENSE = {"density": 0.2, "pairs": 1 << 24}
+"""Edges by head run as masked dense products on a CPU from this density of their samples on.
+
+At most for this number of pairs of nodes over all heads, because the masks take 4 bytes each.
 """
 RAGGED = 32_768
 """Ragged batches with fewer node pairs per distinct sample size run the fused CPU kernel.
@@ -176,6 +181,8 @@ def auto_backend(
         return auto_backend_on_cuda(
             function, adjacency, options, dtype, offset_bias=offset_bias, width=width
         )
+    if isinstance(adjacency, HeadEdges) and function == "attention" and device == "cpu":
+        return "sdpa" if _is_dense_by_head(adjacency, options) else "cpu"
     # Rules only: a masked product lets NaN pass the mask, but not across samples that are known.
     dense = isinstance(adjacency, Implicit) and not sdpa.unsupported_reason(options)
     if function == "attention" and isinstance(adjacency, Implicit) and dense:
@@ -185,6 +192,19 @@ def auto_backend(
         if maskless or adjacency.block_density > DENSE.get(device, 0.1):
             return "sdpa"
     return "cpu" if device == "cpu" else "scatter"
+
+
+def _is_dense_by_head(adjacency: HeadEdges, options: AttentionOptions) -> bool:
+    """Whether edges by head are dense enough for masked products, and few: see `HEADS_DENSE`."""
+    assert adjacency.heads is not None
+    if options["bias"] is not None or sdpa.unsupported_reason(options) or not adjacency.samples:
+        return False
+    if torch.compiler.is_compiling():
+        return False
+    pairs = sum(size**2 for size in adjacency.samples) * adjacency.heads.shape[1]
+    dense = adjacency.sample_density >= HEADS_DENSE["density"]
+    sizes = len(set(adjacency.samples))
+    return dense and pairs <= HEADS_DENSE["pairs"] and pairs >= RAGGED * (sizes - 1)
 
 
 def is_ragged(adjacency: Implicit) -> bool:

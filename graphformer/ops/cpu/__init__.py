@@ -12,14 +12,16 @@ from typing import Protocol
 from torch import Tensor
 from typing_extensions import Unpack
 
-from graphformer.adjacency import Adjacency
+from graphformer.adjacency import Adjacency, HeadEdges
 from graphformer.ops.common import AttentionOptions, Result
+from graphformer.ops.cpu.by_head import attention_by_head, of_union, walks_heads
 from graphformer.ops.custom_op import call, call_with_features, make_operator
 from graphformer.ops.operands import ADDITIVE, DOT, GATV2, Driver
 
 __all__ = [
     "APPLIES_OFFSET_BIAS",
     "HAS_CUSTOM_OPERATORS",
+    "SUPPORTS_HEAD_EDGES",
     "additive_attention",
     "attention",
     "edge_feature_attention",
@@ -28,6 +30,7 @@ __all__ = [
 
 APPLIES_OFFSET_BIAS = False
 HAS_CUSTOM_OPERATORS = True
+SUPPORTS_HEAD_EDGES = True
 
 
 class CPUDriver(Driver, Protocol):
@@ -66,6 +69,9 @@ def attention(
     **options: Unpack[AttentionOptions],
 ) -> Result:
     """logit_ij = scale * (q_i . k_j)."""
+    if isinstance(adjacency, HeadEdges) and walks_heads(options):
+        return attention_by_head(attend, q, k, v, adjacency, kind=DOT, scale=scale, **options)
+    of_union(adjacency, q, options)
     out, _, weights = call(attend, q, k, v, adjacency, kind=DOT, scale=scale, **options)
     return out, weights
 
@@ -81,6 +87,12 @@ def additive_attention(
     **options: Unpack[AttentionOptions],
 ) -> Result:
     """logit_ij = leaky_relu(target_score_i + source_score_j + edge_score_ij)."""
+    if isinstance(adjacency, HeadEdges) and walks_heads(options):
+        return attention_by_head(
+            attend, target_score, source_score, v, adjacency,
+            kind=ADDITIVE, edge=edge_score, slope=negative_slope, **options,
+        )  # fmt: skip
+    of_union(adjacency, target_score, options)
     out, _, weights = call(
         attend, target_score, source_score, v, adjacency,
         kind=ADDITIVE, edge=edge_score, slope=negative_slope, **options,
@@ -100,6 +112,7 @@ def gatv2_attention(
     **options: Unpack[AttentionOptions],
 ) -> Result:
     """logit_ij = weight . leaky_relu(q_i + k_j + edge_key_ij)."""
+    of_union(adjacency, q, options)
     out, _, weights = call(
         attend, q, k, v, adjacency,
         kind=GATV2, vector=weight, edge=edge_key, slope=negative_slope, **options,
@@ -120,6 +133,7 @@ def edge_feature_attention(
     **options: Unpack[AttentionOptions],
 ) -> Result:
     """Attention with keys k_j + key_map e_ij and values v_j + value_map e_ij."""
+    of_union(adjacency, q, options)
     return call_with_features(
         attend, q, k, v, edge_attr, key_map, value_map, adjacency, scale=scale, **options
     )

@@ -13,7 +13,7 @@ from graphformer.ops.cpu.simd import as_float, cast, inlined, pointer, read_inde
 
 FIELDS = (  # noqa: SIM905 - read in groups
     # the edges by row: neighbours of each row, slots and ids of its edges, split into work items
-    "indptr neighbours slots edge_ids wide items hubs "
+    "indptr neighbours slots edge_ids num_slots wide items hubs "
     # sizes
     "heads kv_heads repeat width value_width edge_width tile_stride phase "
     # inputs: queries, keys and values, each with the distance between its rows
@@ -29,7 +29,7 @@ FIELDS = (  # noqa: SIM905 - read in groups
     "list_edges multiply add_bias drop write_edges add_edges"
 ).split()
 (
-    INDPTR, NEIGHBOURS, SLOTS, EDGE_IDS, WIDE, ITEMS, HUBS,
+    INDPTR, NEIGHBOURS, SLOTS, EDGE_IDS, NUM_SLOTS, WIDE, ITEMS, HUBS,
     HEADS, KV_HEADS, REPEAT, WIDTH, VALUE_WIDTH, EDGE_WIDTH, TILE_STRIDE, PHASE,
     Q, Q_STRIDE, K, K_STRIDE, V, V_STRIDE, VECTOR, U, EDGE,
     BIAS, BIAS_STRIDE, BIAS_HEAD, WEIGHT, WEIGHT_STRIDE, WEIGHT_HEAD,
@@ -48,7 +48,9 @@ CHUNK = 1024
 
 Fixed, so that sums are taken in the same order for any number of threads.
 """
-CAPACITY = CHUNK + 16
+AHEAD = CHUNK + 12
+"""Where the list of neighbours has those of the next 4 slots, whose rows are prefetched."""
+CAPACITY = AHEAD + 4
 """Length of the lists of a tile's edges, with padding."""
 
 

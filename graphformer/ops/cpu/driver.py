@@ -44,7 +44,7 @@ def forward(x: Inputs, settings: Settings, return_weights: bool) -> Outputs:
     weights = x.v.new_empty(num_edges if return_weights else 0, heads)
     work = work_items(x.indptr, num_edges)
     table.update(_rows(x, work, x.indptr, x.indices, heads * (value_width + edge_width + 2)))
-    table.update({at.OUT: out, at.Z: z, at.LSE: lse, at.TILE_STRIDE: TILE})
+    table.update({at.OUT: out, at.Z: z, at.LSE: lse, at.TILE_STRIDE: TILE, at.SLOTS: x.positions})
     if return_weights and num_edges:
         table.update({at.WEIGHTS: weights})
     double = x.v.dtype == torch.float64
@@ -92,7 +92,7 @@ def _by_target(
     dvectors = x.v.new_empty(work.num_items if kind == GATV2 else 0, heads, width)
     rows = _rows(x, work, x.indptr, x.indices, heads * (width + edge_width))
     table.update(rows)
-    table.update({at.DQ: dq, at.DU: du, at.DVECTOR: dvectors, at.PHASE: 0})
+    table.update({at.DQ: dq, at.DU: du, at.DVECTOR: dvectors, at.PHASE: 0, at.SLOTS: x.positions})
     by_target = kernel("by_target", double, kind, *constants)
     scratch = heads * (width + 2 * edge_width + 4 * ROW_TILE)
     run(by_target, work.num_items, table, scratch)
@@ -146,15 +146,18 @@ def by_source(indptr: Tensor, indices: Tensor, sources: int) -> tuple[Tensor, Te
 
 
 def _edge_gradients(x: Inputs, needed: EdgeGradients) -> dict[int, Tensor]:
-    """Room for the gradients of edge values that are needed, by field of the table."""
-    per_edge = x.indices.shape[0], x.q.shape[1]
-    grads = {}
+    """Room for the gradients of edge values that are needed, by field of the table.
+
+    Zeros where a head does not have every edge.
+    """
+    make = x.v.new_empty if x.positions is None else x.v.new_zeros
+    heads, grads = x.q.shape[1], {}
     if needed.edge and x.edge is not None:
-        grads[at.DEDGE] = x.v.new_empty(x.edge.shape)
-    if needed.bias:
-        grads[at.DBIAS] = x.v.new_empty(per_edge)
-    if needed.edge_weight:
-        grads[at.DWEIGHT] = x.v.new_empty(per_edge)
+        grads[at.DEDGE] = make(x.edge.shape)
+    if needed.bias and x.bias is not None:
+        grads[at.DBIAS] = make(x.bias.shape)
+    if needed.edge_weight and x.edge_weight is not None:
+        grads[at.DWEIGHT] = make(len(x.edge_weight), heads)
     return grads
 
 
@@ -258,7 +261,8 @@ def _rows(
 ) -> dict[int, Value]:
     """The values of a pass over rows: edges, work items, and a record for each part of a row."""
     return {
-        at.INDPTR: indptr, at.NEIGHBOURS: neighbours, at.ITEMS: work.items_address,
+        at.INDPTR: indptr, at.NEIGHBOURS: neighbours, at.NUM_SLOTS: neighbours.shape[0],
+        at.ITEMS: work.items_address,
         at.HUBS: work.hubs_address,
         at.PARTIAL: x.v.new_empty(work.num_parts, record) if work.num_parts else None,
     }  # fmt: skip

@@ -23,10 +23,19 @@ from graphformer.ops.cpu.argument_table import (
 )
 from graphformer.ops.cpu.indirect_calls import call_list_edges, call_step
 from graphformer.ops.cpu.logits import drop, logits_of_target, scale_queries, weight_and_bias
-from graphformer.ops.cpu.row_ops import add_weighted_rows, fill, scale_row, whole_lines
+from graphformer.ops.cpu.row_ops import (
+    add_weighted_rows,
+    fill,
+    prefetch_row,
+    scale_row,
+    whole_lines,
+)
 from graphformer.ops.cpu.simd import inlined, pointer, shift, zeros
 from graphformer.ops.cpu.tile_ops import finish_row, online_softmax, softmax_of_target
 from graphformer.ops.operands import DOT
+
+PREFETCHED = 4096
+"""Most numbers of a tile's values that are prefetched while its logits are computed: 16 KiB."""
 
 
 def make_forward(
@@ -67,6 +76,10 @@ def make_forward(
                 count = min(stride, end - start)
                 call_list_edges(table[at.LIST_EDGES], table, start, count, nodes)
                 tile = Tile(nodes, slots, ids, count, stride)
+                if count * heads.keys * value_width <= PREFETCHED:
+                    for e in range(count):
+                        at_node = nodes[e] * values.step
+                        prefetch_row(values.base, at_node, heads.keys * value_width)
                 # s_ij, [H, n]; stored if weights are returned, see `make_weights`
                 logits_of_target(
                     kind, features, edges, table, row, s, s, spare, queries, edge_queries,

@@ -9,7 +9,7 @@ one, the address of an array [E, H].
 from __future__ import annotations
 
 from graphformer.ops.cpu import argument_table as at
-from graphformer.ops.cpu.argument_table import CAPACITY
+from graphformer.ops.cpu.argument_table import AHEAD, CAPACITY
 from graphformer.ops.cpu.simd import as_float, pointer, read_index, shift
 from graphformer.ops.cpu.vector_math import is_kept
 
@@ -21,23 +21,24 @@ def list_edges(table, begin, count, nodes):
     """
     slots = shift(nodes, CAPACITY)
     ids = shift(slots, CAPACITY)
-    wide = table[at.WIDE]
+    wide, by_source, edge_ids = table[at.WIDE], table[at.SLOTS], table[at.EDGE_IDS]
+    node = slot = edge_id = 0
     for e in range(count):
-        nodes[e] = read_index(table[at.NEIGHBOURS], wide, begin + e)
-        slots[e] = begin + e
-    if table[at.SLOTS] != 0:  # the pass by source: positions in the by-target order
-        for e in range(count):
-            slots[e] = read_index(table[at.SLOTS], wide, begin + e)
-    for e in range(count):
-        ids[e] = slots[e]
-    if table[at.EDGE_IDS] != 0:
-        edge_ids = pointer(table[at.EDGE_IDS], table)
-        for e in range(count):
-            ids[e] = edge_ids[slots[e]]
+        node = read_index(table[at.NEIGHBOURS], wide, begin + e)
+        slot = begin + e
+        if by_source != 0:  # positions in the by-target order
+            slot = read_index(by_source, wide, begin + e)
+        edge_id = pointer(edge_ids, table)[slot] if edge_ids != 0 else slot
+        nodes[e] = node
+        slots[e] = slot
+        ids[e] = edge_id
     for e in range(count, count + 12):
-        nodes[e] = nodes[count - 1]
-        slots[e] = slots[count - 1]
-        ids[e] = ids[count - 1]
+        nodes[e] = node
+        slots[e] = slot
+        ids[e] = edge_id
+    for e in range(4):
+        slot = min(begin + count + e, table[at.NUM_SLOTS] - 1)
+        nodes[AHEAD + e] = read_index(table[at.NEIGHBOURS], wide, slot)
 
 
 def multiply(table, x, stride, count, ids, base):

@@ -9,6 +9,7 @@ padded for that.
 # mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
 from __future__ import annotations
 
+from graphformer.ops.cpu.argument_table import AHEAD
 from graphformer.ops.cpu.simd import (
     inlined,
     lanes_of,
@@ -78,6 +79,9 @@ def dot_products(result, own, rows, index, tile, heads, width, ahead, zero):
     """
     lanes = lanes_of(zero)
     whole = width - width % lanes
+    if ahead > 0:
+        for e in range(AHEAD, AHEAD + 4):
+            prefetch_row(rows.base, index[e] * rows.step, ahead)
     for e in range(0, tile.size, 4):
         o0, o1 = index[e] * rows.step, index[e + 1] * rows.step
         o2, o3 = index[e + 2] * rows.step, index[e + 3] * rows.step

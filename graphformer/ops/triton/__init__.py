@@ -22,6 +22,7 @@ from graphformer.ops.operands import ADDITIVE, DOT, GATV2, Driver
 __all__ = [
     "APPLIES_OFFSET_BIAS",
     "HAS_CUSTOM_OPERATORS",
+    "SUPPORTS_HEAD_EDGES",
     "additive_attention",
     "attention",
     "edge_feature_attention",
@@ -30,6 +31,7 @@ __all__ = [
 
 APPLIES_OFFSET_BIAS = False
 HAS_CUSTOM_OPERATORS = True
+SUPPORTS_HEAD_EDGES = False
 
 
 def load_driver() -> Driver:
