@@ -10,9 +10,9 @@ from torch import Tensor
 from graphformer.ops.common import keep_scale
 from graphformer.ops.cpu import argument_table as at
 from graphformer.ops.cpu.argument_table import CHUNK
-from graphformer.ops.cpu.dropout_kernel import SPAN
 from graphformer.ops.cpu.kernel_cache import kernel, shape_constants, step
 from graphformer.ops.cpu.launch import Table, Value, WorkItems, run, work_items
+from graphformer.ops.cpu.optional_steps import SPAN
 from graphformer.ops.operands import (
     ADDITIVE,
     DOT,

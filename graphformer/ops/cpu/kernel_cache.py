@@ -26,7 +26,7 @@ from numba.core.caching import FunctionCache
 from numba.core.registry import cpu_target
 
 from graphformer.ops.common import notice
-from graphformer.ops.cpu import backward, dropout_kernel, forward, optional_steps
+from graphformer.ops.cpu import backward, forward, optional_steps
 
 _log = logging.getLogger("graphformer")
 _MAKERS: dict[str, Callable[..., Any]] = {
@@ -36,7 +36,7 @@ _MAKERS: dict[str, Callable[..., Any]] = {
     "by_target": backward.make_by_target,
     "by_source": backward.make_by_source,
     "sum_join": backward.make_sum_join,
-    "dropout": dropout_kernel.make_dropout,
+    "dropout": optional_steps.make_dropout,
 }
 _FOLDER = Path(__file__).parent
 _NOT_COMPILED = {"__init__.py", "driver.py"}

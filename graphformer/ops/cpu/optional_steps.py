@@ -1,12 +1,15 @@
 """Steps on a tile of edges that only some calls need, compiled separately on first use.
 
-Except for `list_edges`, a step is `step(table, x, stride, count, edges, base)`: the tile's numbers
-x[h * stride + e], the list of its `count` edges (slots or ids) and, for steps that read or write
-one, the address of an array [E, H].
+Except for `list_edges` and the dropout of plain tensors, a step is
+`step(table, x, stride, count, edges, base)`: the tile's numbers x[h * stride + e], the list of its
+`count` edges (slots or ids) and, for steps that read or write one, the address of an array [E, H].
 """
 
 # mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 from graphformer.ops.cpu import argument_table as at
 from graphformer.ops.cpu.argument_table import AHEAD, CAPACITY
@@ -83,3 +86,26 @@ def add_edges(table, x, stride, count, ids, base):
     for e in range(count):
         for h in range(heads):
             x[h * stride + e] += array[ids[e] * heads + h]
+
+
+# Dropout of plain tensors -----------------------------------------------------------------------
+
+SPAN = 1 << 14
+"""Elements per work item."""
+
+
+def make_dropout() -> Callable[..., Any]:
+    """out = v * mask / (1 - dropout) for the `width` elements of a tensor v, span by span.
+
+    The generator is the one that also drops attention weights.
+    """
+
+    def dropout(item, table, scratch):
+        begin = item * SPAN
+        x, out = pointer(table[at.V], scratch), pointer(table[at.OUT], scratch)
+        x, out = shift(x, begin), shift(out, begin)
+        seed, threshold, scale = table[at.SEED], table[at.DROPOUT], as_float(table[at.KEEP_SCALE])
+        for i in range(min(SPAN, table[at.WIDTH] - begin)):
+            out[i] = x[i] * scale if is_kept(seed, begin + i, threshold) else 0.0
+
+    return dropout
