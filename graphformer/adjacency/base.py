@@ -12,6 +12,7 @@ from torch import Tensor
 from graphformer.adjacency.cached_property import (
     cached_property,
     compute_uncached,
+    is_constant_of_export,
     outside_inference_mode,
 )
 from graphformer.adjacency.checks import check_range
@@ -245,6 +246,8 @@ class Adjacency:
     def _compute(self, name: str) -> Any:
         """Compute a cached property and store it in `__dict__`, which Python looks up first."""
         value = compute_uncached(self, name)
+        if is_constant_of_export(*vars(self).values()):
+            return value
         object.__setattr__(self, name, value)  # adjacencies are frozen dataclasses
         return value
 

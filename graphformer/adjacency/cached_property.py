@@ -9,6 +9,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import torch
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+from torch._subclasses.fake_tensor import FakeTensor
 from typing_extensions import Self
 
 T = TypeVar("T")
@@ -55,6 +56,14 @@ def is_transformed(*values: Any) -> bool:
         return False
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor
     return not any(isinstance(value, torch.Tensor) and wrapped(value) for value in values)
+
+
+def is_constant_of_export(*values: Any) -> bool:
+    """Whether `torch.export` runs over an instance with these fields that is not its input.
+
+    What is computed then has fake tensors, which are of no use after the export.
+    """
+    return torch.compiler.is_exporting() and not any(isinstance(x, FakeTensor) for x in values)
 
 
 def is_tracing() -> bool:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from graphformer.data.io.cache import MissingDataError
     from graphformer.data.loader import BatchLoader
     from graphformer.data.ragged import Ragged, RaggedPairs
+    from graphformer.data.segments import place
     from graphformer.data.text.classification import LabelledText
     from graphformer.data.text.conllu import DependencyTrees
     from graphformer.data.text.language_modeling import TextFile
@@ -74,6 +75,7 @@ _EXPORTS = {
     "io.cache": ("MissingDataError",),
     "loader": ("BatchLoader",),
     "ragged": ("Ragged", "RaggedPairs"),
+    "segments": ("place",),
     "text.classification": ("LabelledText",),
     "text.conllu": ("DependencyTrees",),
     "text.language_modeling": ("TextFile",),
@@ -154,6 +156,7 @@ __all__ = [
     "load_tokenizer",
     "pack_images",
     "pack_tokens",
+    "place",
     "train_tokenizer",
     "write_graph",
 ]

@@ -8,6 +8,7 @@ with `|` and `&`.
 from graphformer.patterns.adjacency_like import AdjacencyLike, resolve, resolve_single
 from graphformer.patterns.base import Intersection, Pattern, Union
 from graphformer.patterns.basic import Causal, Complete, Edges, Grid, SelfLoops, Window
+from graphformer.patterns.between import Between
 from graphformer.patterns.fields import lengths
 from graphformer.patterns.offsets import FixedEdges, Offsets
 from graphformer.patterns.per_layer import PerHead, PerLayer
@@ -17,6 +18,7 @@ from graphformer.patterns.text import Documents, Prefix
 
 __all__ = [
     "AdjacencyLike",
+    "Between",
     "Causal",
     "Complete",
     "Dilated",

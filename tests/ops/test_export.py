@@ -107,3 +107,20 @@ def test_rules_on_the_meta_device(rule, backend):
     out = gf.attention(q, q, q, rule, backend=backend)
     assert out.device.type == "meta"
     assert out.shape == q.shape
+
+
+@pytest.mark.parametrize(
+    "make", [gf.causal, lambda n: gf.from_edge_index(random_edges(n, n, 19), n)]
+)
+def test_an_adjacency_that_is_a_constant_is_usable_after_the_export(make):
+    adjacency, q = make(7), torch.randn(7, 2, 5)
+
+    class Attend(nn.Module):
+        def forward(self, q):
+            return gf.attention(q, q.sin(), q, adjacency, backend="reference")
+
+    program = torch.export.export(Attend(), (q,))
+    other = torch.randn_like(q)
+    got, expected = program.module()(other), Attend()(other)
+    assert type(expected) is torch.Tensor
+    torch.testing.assert_close(got, expected)
