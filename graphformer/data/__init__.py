@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from graphformer.data.batch import Batch, BatchLike, pack_images, pack_tokens
     from graphformer.data.graph.datasets import GraphBatches, TUDataset, TUEdges
     from graphformer.data.graph.link_splits import PlanetoidLinks
-    from graphformer.data.graph.molecules import MoleculeNet
+    from graphformer.data.graph.molecules import MoleculeNet, SmilesTable
     from graphformer.data.graph.neighbor_loader import NeighborNodes
     from graphformer.data.graph.node_datasets import (
         DigitsGraph,
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from graphformer.data.graph.out_of_core.tables import convert_tables
     from graphformer.data.graph.out_of_core.writer import RandomSplit, write_graph
     from graphformer.data.graph.own.nodes import NodeFile, NodeTables
-    from graphformer.data.graph.own.sets import GraphFile, LinkFile, PyGGraphs, PyGNodes
+    from graphformer.data.graph.own.pyg_sets import PyGGraphs, PyGNodes
+    from graphformer.data.graph.own.sets import GraphFile, LinkFile
     from graphformer.data.graph.sparse_features import SparseFeatures
     from graphformer.data.graph.synthetic import RingTransfer
     from graphformer.data.io.cache import MissingDataError
@@ -60,7 +61,7 @@ _EXPORTS = {
     "batch": ("Batch", "BatchLike", "pack_images", "pack_tokens"),
     "graph.datasets": ("GraphBatches", "TUDataset", "TUEdges"),
     "graph.link_splits": ("PlanetoidLinks",),
-    "graph.molecules": ("MoleculeNet",),
+    "graph.molecules": ("MoleculeNet", "SmilesTable"),
     "graph.neighbor_loader": ("NeighborNodes",),
     "graph.node_datasets": ("DigitsGraph", "FullGraph", "HeterophilousGraph", "Planetoid"),
     "graph.out_of_core.arrays": ("convert_arrays", "convert_ogb"),
@@ -69,7 +70,8 @@ _EXPORTS = {
     "graph.out_of_core.tables": ("convert_tables",),
     "graph.out_of_core.writer": ("RandomSplit", "write_graph"),
     "graph.own.nodes": ("NodeFile", "NodeTables"),
-    "graph.own.sets": ("GraphFile", "LinkFile", "PyGGraphs", "PyGNodes"),
+    "graph.own.pyg_sets": ("PyGGraphs", "PyGNodes"),
+    "graph.own.sets": ("GraphFile", "LinkFile"),
     "graph.sparse_features": ("SparseFeatures",),
     "graph.synthetic": ("RingTransfer",),
     "io.cache": ("MissingDataError",),
@@ -138,6 +140,7 @@ __all__ = [
     "RandomWalks",
     "RingTransfer",
     "Scenes",
+    "SmilesTable",
     "SparseFeatures",
     "StandardLibrary",
     "StoredNodes",

@@ -101,7 +101,7 @@ class GraphBatches(DataModule):
 
     @abstractmethod
     def read(self) -> list[Data]:
-        """Return all graphs, each with y [1] or [1, T]."""
+        """Return all graphs, each with y [1] or [1, T]; or with labels of nodes, [n] or [n, T]."""
 
     def prepare_data(self) -> None:
         """Download missing files and compute encodings, in one process of a distributed run."""
@@ -112,30 +112,38 @@ class GraphBatches(DataModule):
         if self._splits:
             return
         name, graphs = type(self).__name__, self.read()
-        if len(graphs) < self.num_folds:
-            raise ValueError(
-                f"num_folds: got {self.num_folds} for the {len(graphs)} graphs of {name}, expected "
-                "at most one a graph; choose fewer folds"
-            )
         for number, graph in enumerate(graphs):
             check_finite(f"{name}, graph {number}", graph)
         graphs = add_encodings(graphs, self.encodings)
-        y = torch.cat([graph.y for graph in graphs])
         self.num_features = graphs[0].num_node_features
         self.num_edge_features = graphs[0].num_edge_features
+        y = torch.cat([graph.y for graph in graphs])
         self.num_classes = count_classes(name, y)
+        self._splits = {split: GraphDataset(own) for split, own in self.split(graphs).items()}
+
+    def split(self, graphs: list[Data]) -> dict[str, list[Data]]:
+        """Return the graphs of "train", "val" and "test", by folds.
+
+        Raises:
+            ValueError: when there are fewer graphs than folds.
+        """
+        if len(graphs) < self.num_folds:
+            raise ValueError(
+                f"num_folds: got {self.num_folds} for the {len(graphs)} graphs of "
+                f"{type(self).__name__}, expected at most one a graph; choose fewer folds"
+            )
+        y = torch.cat([graph.y for graph in graphs])
+        if len(y) != len(graphs):  # labels of nodes: folds that are not stratified
+            y = torch.zeros(len(graphs))
         split_of = {self.fold: "test"}
         if self.validation:
             split_of[(self.fold + 1) % self.num_folds] = "val"
-        folds = assign_folds(y, self.num_folds, self.seed).tolist()
-        for split in ("train", "val", "test"):
-            self._splits[split] = GraphDataset(
-                [
-                    graph
-                    for graph, fold in zip(graphs, folds, strict=True)
-                    if split_of.get(fold, "train") == split
-                ]
-            )
+        splits: dict[str, list[Data]] = {"train": [], "val": [], "test": []}
+        for graph, fold in zip(
+            graphs, assign_folds(y, self.num_folds, self.seed).tolist(), strict=True
+        ):
+            splits[split_of.get(fold, "train")].append(graph)
+        return splits
 
     def pack(self, inputs: Sequence[Data]) -> Data:
         """Return graphs with the encodings of training, as one batch."""

@@ -1,4 +1,4 @@
-"""JSON lines and tables (.jsonl, .tsv, .csv, perhaps .gz); errors name the file and the line."""
+"""JSON lines and tables (.jsonl, .tsv, .csv, .parquet); errors name the file and the line."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from graphformer.data.io.cache import MissingDataError, data_root
+from graphformer.data.io.columnar import COLUMNAR, read_columnar
 
 _JSON = frozenset((".jsonl", ".json", ".ndjson"))
 
@@ -123,14 +124,18 @@ def read_records(
     """Yield the line number and the fields of each record, of JSON lines or of a table.
 
     Args:
-        path: .jsonl, .json or .ndjson for JSON lines, .csv for a table with commas, any other
-            suffix for one with tabs; each perhaps .gz.
+        path: .jsonl, .json or .ndjson for JSON lines, .csv for a table with commas, .parquet,
+            .arrow or .feather for a columnar one, as Hugging Face's `datasets` writes, which is
+            read in parts; any other suffix for a table with tabs. Text may be gzipped.
         header: whether a table's first row names its columns; else they are "0", "1" and so on.
         encoding: of the file.
 
     Raises:
         ValueError: when a line is malformed; the message names it.
     """
+    if path.suffix in COLUMNAR:
+        yield from enumerate(read_columnar(path), 1)
+        return
     if is_json(path):
         yield from read_json_lines(path, encoding)
         return

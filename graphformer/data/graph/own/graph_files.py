@@ -10,35 +10,46 @@ from typing import Any
 import networkx
 import numpy as np
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
-from torch_geometric.data.storage import GlobalStorage
+from torch_geometric.data.storage import BaseStorage, EdgeStorage, GlobalStorage, NodeStorage
 
+from graphformer.data.graph.own.hetero import from_hetero
 from graphformer.data.graph.own.tables import Columns, features, is_numeric
 
-_PYG = [Data, DataEdgeAttr, DataTensorAttr, GlobalStorage]
-"""What a file of `Data` contains beside tensors."""
+_PYG = [
+    Data,
+    DataEdgeAttr,
+    DataTensorAttr,
+    GlobalStorage,
+    HeteroData,
+    BaseStorage,
+    NodeStorage,
+    EdgeStorage,
+]
+"""What a file of `Data` or `HeteroData` contains beside tensors."""
 _MASKS = ("train_mask", "val_mask", "test_mask")
 
 
-def read_graph(file: Path, *, label: str) -> tuple[Data, list[str]]:
+def read_graph(file: Path, *, label: str, node_type: str | None = None) -> tuple[Data, list[str]]:
     """Return the graph of a file, and the names of its classes if labels are text.
 
     - .npz: arrays `x` [N, F], `edge_index` [2, E], the labels [N], and perhaps `edge_attr` and
       the masks `train_mask`, `val_mask`, `test_mask` [N];
-    - .pt: a `Data` of PyG, written by `torch.save`;
+    - .pt: a `Data` of PyG, or a `HeteroData`, see `from_hetero`, written by `torch.save`;
     - .graphml, .gml: numeric attributes of the nodes are features, in the order of their names.
 
     Args:
         file: its suffix tells the format.
         label: name of the array, field or attribute with the labels, which becomes `y`.
+        node_type: of a `HeteroData`, the type whose labels are predicted.
 
     Raises:
         ValueError: when the format is unknown, or the file has another content.
     """
     readers: dict[str, Callable[[Path, str], tuple[Data, list[str]]]] = {
         ".npz": _read_npz,
-        ".pt": _read_pt,
+        ".pt": lambda file, label: _read_pt(file, label, node_type),
         ".graphml": lambda file, label: _from_networkx(networkx.read_graphml(file), label),
         ".gml": lambda file, label: _from_networkx(networkx.read_gml(file), label),
     }
@@ -69,10 +80,12 @@ def load_tensors(file: Path) -> Any:
         ) from None
 
 
-def _read_pt(file: Path, label: str) -> tuple[Data, list[str]]:
+def _read_pt(file: Path, label: str, node_type: str | None) -> tuple[Data, list[str]]:
     graph = load_tensors(file)
     if isinstance(graph, list | tuple) and len(graph) == 1:
         graph = graph[0]
+    if isinstance(graph, HeteroData):
+        return from_hetero(graph, node_type), []
     if not isinstance(graph, Data):
         raise ValueError(f"{file}: got {type(graph).__name__}, expected a Data of PyG")
     if label != "y" and label in graph:

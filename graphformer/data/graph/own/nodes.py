@@ -208,6 +208,9 @@ class NodeFile(OwnGraph):
     Args:
         path: the file, as it is or under the data root.
         label: name of the labels: an array, a field of `Data`, or an attribute of the nodes.
+        node_type: of a `HeteroData`, the type of the nodes to classify. Its types of nodes and
+            edges are `node_type` and `edge_type` of the batch, which networks with num_node_types
+            and num_edge_types embed.
         undirected, val_fraction, test_fraction, seed, encodings: as in `OwnGraph`.
         root: the data root.
 
@@ -221,6 +224,7 @@ class NodeFile(OwnGraph):
         path: str,
         *,
         label: str = "y",
+        node_type: str | None = None,
         undirected: bool = False,
         val_fraction: float = 0.1,
         test_fraction: float = 0.2,
@@ -235,12 +239,13 @@ class NodeFile(OwnGraph):
             seed=seed,
             encodings=encodings,
         )
-        self.path, self.label, self.root = path, label, root
+        self.path, self.label, self.node_type, self.root = path, label, node_type, root
         self.save_hyperparameters(logger=False)
 
     def read_own(self) -> Data:
         """Return the graph of the file."""
-        graph, names = read_graph(find_file(self.path, self.root), label=self.label)
+        file = find_file(self.path, self.root)
+        graph, names = read_graph(file, label=self.label, node_type=self.node_type)
         if graph.get("y") is None:
             raise ValueError(
                 f"{self.path}: got no labels {self.label!r}, expected them; name others by label"
@@ -250,6 +255,11 @@ class NodeFile(OwnGraph):
 
 
 def _both_directions(graph: Data) -> tuple[Tensor, Tensor | None]:
+    if graph.get("edge_type") is not None:
+        raise ValueError(
+            "undirected: got True for a graph with types of edges, expected False; add reverse "
+            "edges with types of their own (torch_geometric.transforms.ToUndirected)"
+        )
     attributes = graph.get("edge_attr")
     if attributes is None:
         return to_undirected(graph.edge_index, num_nodes=graph.num_nodes), None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,6 @@ def read_columns(path: str | os.PathLike[str], root: str | None) -> Columns:
         ModuleNotFoundError: when Parquet is read without pyarrow.
     """
     file = find_file(path, root)
-    if file.suffix == ".parquet":
-        return _read_parquet(file)
     records = [record for _, record in read_records(file)]
     if not records:
         raise ValueError(f"{file}: got no rows, expected a header and rows; fill it in")
@@ -99,13 +96,3 @@ def features(
     parts = [numbers(column(columns, name, file), name, file)[:, None] for name in names]
     parts += [one_hot(column(columns, name, file)) for name in categories]
     return torch.cat(parts, dim=1) if parts else None
-
-
-def _read_parquet(file: Path) -> Columns:
-    try:
-        from pyarrow import parquet
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            f'{file}: Parquet needs pyarrow; pip install "graphformer[parquet]"'
-        ) from None
-    return dict(parquet.read_table(file).to_pydict())
