@@ -29,11 +29,12 @@ from lightning.pytorch.callbacks import Callback
 
 from graphformer.batch_type import Batch
 from graphformer.cli.console import quiet
-from graphformer.data import StoredNodes
+from graphformer.data import MemoryMappedGraph, StoredNodes
 from graphformer.data.graph.neighbor_loader import NeighborhoodDataset
 from graphformer.models import gat
 from graphformer.patterns import Edges
 from graphformer.tasks import Classification
+from graphformer.tasks.graph.stored_inference import predict_stored_graph
 
 
 class AnonymousMemory(threading.Thread):
@@ -157,6 +158,7 @@ def main() -> None:
     parser.add_argument("--fanouts", type=int, nargs="+", default=[10, 10])
     parser.add_argument("--batch_size", type=int, default=1024)
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--inference", action="store_true", help="predict all nodes layer by layer")
     parser.add_argument("--output", type=Path, help="a .json file for the measurements")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -206,7 +208,18 @@ def main() -> None:
             )
             return dict(trainer.test(task, data, verbose=False)[0])
 
+    def infer() -> dict[str, float]:
+        graph = MemoryMappedGraph(options.folder)
+        path = options.folder.with_suffix(".outputs.npy")
+        outputs = predict_stored_graph(task.network, graph, path, Edges())
+        nodes = graph.split_nodes("test")
+        is_correct = outputs[nodes].argmax(1) == graph.get_tensor(None, "y", index=nodes)
+        path.unlink()
+        return {"test_accuracy": round(float(is_correct.float().mean()), 4)}
+
     measure("test_100_batches", test)
+    if options.inference:
+        measure("infer_all_nodes", infer)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graphformer import pretrained
+from graphformer.distributed.checkpoint import is_sharded, whole_checkpoint
 from graphformer.nn import Positions
 from graphformer.nn.patches import GridPositions, resize_table
 
@@ -100,6 +101,8 @@ def _find_checkpoint(path: Path) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
+        if is_sharded(candidate):
+            return whole_checkpoint(candidate)
     raise FileNotFoundError(
         f"pretrained: got {os.fspath(path)!r}, expected a checkpoint, the folder of a run, or a "
         "Hugging Face folder"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from torch.distributed.tensor import DTensor
 
 from graphformer.cli.callbacks import ExactResume
 from graphformer.data.loader import process_ranks
+from graphformer.distributed import full_tensors
+from graphformer.distributed.checkpoint import whole_checkpoint
 
 BATCH = 6
 CASES: dict[str, dict[str, Any]] = {
@@ -42,23 +46,30 @@ class Norms(pl.Callback):
         self.norms.append(torch.stack([g.norm() for g in whole]).norm())
 
 
-def sharded() -> dict[str, Any]:
+def sharded(*, save: bool = False) -> dict[str, Any]:
     world_size = process_ranks()[1]
     if world_size == 1:
         return {}
     strategy = ModelParallelStrategy(
-        data_parallel_size=world_size, tensor_parallel_size=1, save_distributed_checkpoint=False
+        data_parallel_size=world_size, tensor_parallel_size=1, save_distributed_checkpoint=save
     )
     return {"strategy": strategy, "devices": world_size}
 
 
-def fit(case: str, folder: Path, resume: int | None = None, **settings: Any) -> dict[str, Tensor]:
-    """The weights, gradient norms and last loss; in float64, which the strategy does not offer."""
-    torch.set_default_dtype(torch.float64 if not settings else torch.float32)
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Make networks and data in a dtype; the strategy does not offer float64 as a precision."""
+    torch.set_default_dtype(dtype)
     try:
-        return fit_default(case, folder, resume, **settings)
+        yield
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def fit(case: str, folder: Path, resume: int | None = None, **settings: Any) -> dict[str, Tensor]:
+    """The weights, gradient norms and last loss, in float64 by default."""
+    with default_dtype(torch.float32 if settings else torch.float64):
+        return fit_default(case, folder, resume, **settings)
 
 
 def fit_default(
@@ -133,6 +144,37 @@ def test_two_sharded_processes_train_as_one(tmp_path: Path):
             torch.testing.assert_close(
                 two[case][key], value, rtol=1e-6, atol=1e-6, msg=f"{case}: {key}"
             )
+
+
+def fit_and_resume(folder: Path, checkpoint: Path | None) -> dict[str, Tensor]:
+    """The weights after two epochs, saved in shards, or after the third from a checkpoint."""
+    with default_dtype(torch.float64):
+        task, data = build("text", BATCH // process_ranks()[1])
+        torch.manual_seed(1)
+        fitted = trainer(
+            max_epochs=2 if checkpoint is None else 3,
+            limit_val_batches=0,
+            callbacks=[ExactResume()],
+            **sharded(save=True),
+        )
+        fitted.fit(task, datamodule=data, ckpt_path=checkpoint)
+    if checkpoint is None:
+        fitted.save_checkpoint(folder / "last.ckpt")
+    return full_tensors({name: p.detach() for name, p in task.named_parameters()})
+
+
+@pytest.mark.slow
+def test_a_sharded_checkpoint_is_resumed_by_one_process(tmp_path: Path):
+    saved, _ = run_ranks(fit_and_resume, 2, tmp_path, None)
+    path = whole_checkpoint(tmp_path / "last.ckpt")
+    stored = torch.load(path, weights_only=True)["state_dict"]
+    assert all(torch.equal(stored[name], weight) for name, weight in saved.items())
+    two, _ = run_ranks(fit_and_resume, 2, tmp_path, tmp_path / "last.ckpt")
+    one = fit_and_resume(tmp_path, path)
+    assert one.keys() == two.keys()
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-6, atol=1e-6, msg=name)
+        assert not torch.equal(weight, saved[name]), name
 
 
 def refused() -> str:

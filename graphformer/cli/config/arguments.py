@@ -87,20 +87,32 @@ def _builder_path(name: str | None) -> str | None:
     return f"graphformer.models.{name}" if name in catalog()["networks"] else name
 
 
+def _whole_checkpoint(folder: Path) -> Path:
+    from graphformer.distributed.checkpoint import whole_checkpoint  # imports torch
+
+    try:
+        return whole_checkpoint(folder)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
 def find_checkpoint(name: str, command: str) -> Path:
     """Return the file that `--ckpt NAME` means: the file itself, or a checkpoint of a run's folder.
 
-    In a folder, `fit` continues from the last checkpoint, and the other commands read the best one,
-    or the last one if there is no best.
+    In a folder of a run, `fit` continues from the last checkpoint, and the other commands read the
+    best one, or the last one if there is no best. A sharded checkpoint, which is a folder too, is
+    written to a file beside it.
 
     Raises:
-        UsageError: when there is no such checkpoint.
+        UsageError: when there is no such checkpoint, or it cannot be read.
     """
     path = Path(name)
     kinds = ("last.ckpt",) if command == "fit" else ("best.ckpt", "last.ckpt")
     for candidate in (path, *(path / "checkpoints" / kind for kind in kinds)):
         if candidate.is_file():
             return candidate
+        if candidate.is_dir() and (candidate / ".metadata").is_file():
+            return _whole_checkpoint(candidate)
     existing = sorted(Path("runs").glob("**/*.ckpt"), key=lambda file: file.stat().st_mtime)
     hint = f": the newest one here is {existing[-1]}" if existing else ", and none below runs/"
     raise UsageError(f"there is no checkpoint {name!r}{hint}")
