@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-slow test-scatter test-models test-gpu lint bench bench-gpu gpu docs clean
+.PHONY: help install install-dev demo test test-slow test-scatter test-models test-gpu lint bench plan-accuracy bench-gpu gpu docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -68,6 +68,9 @@ lint: $(VENV)/.installed-dev ## run ruff and mypy
 
 bench: $(VENV)/.installed ## run the benchmark of attention and layers against other libraries
 	$(BIN)/python experiments/benchmark.py
+
+plan-accuracy: $(VENV)/.installed ## compare the memory that plan predicts with that of five runs on this CPU (Linux)
+	$(BIN)/python experiments/plan_accuracy.py
 
 $(VENV)/.installed-peers: $(VENV)/.installed-dev
 	$(PIP) install --quiet --no-deps anemoi-models

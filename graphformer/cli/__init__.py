@@ -19,6 +19,7 @@ USAGE = """usage: graphformer COMMAND ...
              resume:         graphformer fit --ckpt runs/.../last.ckpt
              many runs:      graphformer fit -c ... -c ... --folds 10 --seeds 10 [--jobs 2]
   sweep      search over settings: graphformer sweep -c ... --search '{model.lr: [1e-3, 1e-2]}'
+  plan       memory and FLOPs of a step: graphformer plan -c ... -c ... --memory 80GB
   validate   evaluate on the validation split: graphformer validate --ckpt PATH
   test       evaluate on the test split:       graphformer test --ckpt PATH
   predict    write the network's outputs for the test split to a file
@@ -47,7 +48,7 @@ LIGHTNING_COMMANDS = ("fit", "validate", "test", "predict")
 COMMANDS = (
     *LIGHTNING_COMMANDS,
     "tokenize", "generate", "evaluate", "sample", "safety", "probe", "draw", "sparsify",
-    "sweep", "runs", "scaling", "trust", "export",
+    "sweep", "plan", "runs", "scaling", "trust", "export",
     "list", "demo",
 )  # fmt: skip
 MANY_RUNS_OPTIONS = ("--folds", "--seeds", "--jobs")

@@ -381,16 +381,7 @@ class Task(pl.LightningModule):
                 f"schedule: got {self.schedule!r} and a trainer without a last step, expected "
                 "max_steps or max_epochs; set one of them, or schedule='constant'"
             )
-        decayed = self.layer_decay != 1.0
-        optimizer = make_optimizer(
-            self,
-            self.optimizer_name,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            betas=self.betas,
-            lr_factors=layer_lr_factors(self.network, self.layer_decay) if decayed else None,
-            fused=self.trainer.precision != "16-mixed",  # its loss scaler unscales the gradient
-        )
+        optimizer = self.make_optimizer()
         if self.trainer.precision == "bf16-mixed":
             # Lightning refuses to clip if a fused step unscales gradients; bfloat16 has no scaler.
             optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
@@ -405,6 +396,19 @@ class Task(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def make_optimizer(self) -> Optimizer:
+        """Return the optimiser of the trained parameters."""
+        decayed = self.layer_decay != 1.0
+        return make_optimizer(
+            self,
+            self.optimizer_name,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            betas=self.betas,
+            lr_factors=layer_lr_factors(self.network, self.layer_decay) if decayed else None,
+            fused=self.trainer.precision != "16-mixed",  # its loss scaler unscales the gradient
+        )
 
 
 def convert_floats(batch: BatchLike, dtype: torch.dtype) -> BatchLike:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import lightning.pytorch as pl
 from jsonargparse import Namespace
@@ -34,7 +35,7 @@ def fill_sizes(model: Namespace, data: Namespace) -> pl.LightningDataModule | No
     absent = [(key, spec, size) for key, spec in specs.items() for size in _absent_sizes(spec)]
     if not absent:
         return None
-    module = _set_up(data)
+    module = set_up(data)
     for key, spec, size in absent:
         value = getattr(module, size, None)
         if value is None:
@@ -70,10 +71,21 @@ def _is_required(spec: Namespace, name: str) -> bool:
     return parameters[name].default is inspect.Parameter.empty
 
 
-def _set_up(data: Namespace) -> pl.LightningDataModule:
-    parser = Parser()
-    parser.add_subclass_arguments(pl.LightningDataModule, "data", fail_untyped=False)
-    module: pl.LightningDataModule = parser.instantiate(Namespace(data=data)).data
+def set_up(data: Namespace) -> pl.LightningDataModule:
+    """Return the data module of settings after `setup("fit")`."""
+    module: pl.LightningDataModule = build(pl.LightningDataModule, data)
     module.prepare_data()
     module.setup("fit")
     return module
+
+
+def build(kind: type, settings: Namespace) -> Any:
+    """Return the object of a class path and its arguments.
+
+    Args:
+        kind: a base class of it.
+        settings: class path and arguments.
+    """
+    parser = Parser()
+    parser.add_subclass_arguments(kind, "built", fail_untyped=False)
+    return parser.instantiate(Namespace(built=settings)).built
