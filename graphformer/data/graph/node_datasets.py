@@ -14,7 +14,7 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import NormalizeFeatures
 from torch_geometric.utils import to_undirected
 
-from graphformer.data.base import DataModule
+from graphformer.data.base import SPLITS, DataModule
 from graphformer.data.checks import check_finite, one_of
 from graphformer.data.graph.encodings import add_encodings, union_with_encodings
 from graphformer.data.graph.labels import count_classes
@@ -98,8 +98,10 @@ class Planetoid(FullGraph):
 
     Args:
         name: Cora, CiteSeer or PubMed.
-        split: "public" (Yang et al., 2016), or "full", which trains on all nodes that are not for
-            validation or testing.
+        split: "public" (Yang et al., 2016); "full", which trains on all nodes that are not for
+            validation or testing; or "random".
+        train_fraction, val_fraction: of the nodes, with a random split; the rest is for testing.
+        split_seed: of a random split.
         normalize_features: divide each row of x by its sum.
         sparse: store the features as `SparseFeatures`, which skip zeros in dropout and products.
         root: folder of raw data; by default $GRAPHFORMER_DATA or `data`.
@@ -107,7 +109,7 @@ class Planetoid(FullGraph):
 
     Raises:
         MissingDataError: when a raw file is missing and cannot be downloaded.
-        ValueError: for an unknown name or split.
+        ValueError: for an unknown name or split, or fractions that leave a split empty.
 
     Source: Yang et al., 2016, https://arxiv.org/abs/1603.08861.
     """
@@ -117,6 +119,9 @@ class Planetoid(FullGraph):
         name: str = "Cora",
         *,
         split: str = "public",
+        train_fraction: float = 0.2,
+        val_fraction: float = 0.1,
+        split_seed: int = 0,
         normalize_features: bool = True,
         sparse: bool = True,
         root: str | None = None,
@@ -126,7 +131,14 @@ class Planetoid(FullGraph):
         self.encodings = encodings
         self.sparse = sparse
         self.dataset = one_of("name", name, ["Cora", "CiteSeer", "PubMed"])
-        self.split = one_of("split", split, ["public", "full"])
+        self.split = one_of("split", split, ["public", "full", "random"])
+        if not (train_fraction > 0 and val_fraction > 0 and train_fraction + val_fraction < 1):
+            raise ValueError(
+                f"train_fraction and val_fraction: got {train_fraction} and {val_fraction}, "
+                "expected numbers above 0 with a sum below 1"
+            )
+        self.train_fraction, self.val_fraction = train_fraction, val_fraction
+        self.split_seed = split_seed
         self.normalize_features, self.root = normalize_features, root
         self.save_hyperparameters(logger=False)
 
@@ -139,10 +151,24 @@ class Planetoid(FullGraph):
         endings = ["x", "tx", "allx", "y", "ty", "ally", "graph", "test.index"]
         files = [f"ind.{self.dataset.lower()}.{ending}" for ending in endings]
         root = collection_root(data_root(self.root), "planetoid", self.dataset)
+        is_random = self.split == "random"
+        split = "public" if is_random else self.split
         data = load_pyg(
-            datasets.Planetoid, root, self.dataset, files, name=self.dataset, split=self.split
+            datasets.Planetoid, root, self.dataset, files, name=self.dataset, split=split
         )[0]
-        return self.transform(data)
+        return self.transform(self._divided(data) if is_random else data)
+
+    def _divided(self, graph: Data) -> Data:
+        """Return the graph with the masks of the random split."""
+        generator = torch.Generator().manual_seed(self.split_seed)
+        order = torch.randperm(graph.num_nodes, generator=generator)
+        train = round(self.train_fraction * len(order))
+        stops = [train, train + round(self.val_fraction * len(order))]
+        graph = copy(graph)
+        for split, nodes in zip(SPLITS, order.tensor_split(stops), strict=True):
+            graph[f"{split}_mask"] = torch.zeros(len(order), dtype=torch.bool)
+            graph[f"{split}_mask"][nodes] = True
+        return graph
 
     def transform(self, graph: Data) -> Data:
         """Return a graph with normalized and sparse features, where these are asked for."""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
+from torch_geometric.nn import GCNConv, GINConv
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.utils import to_undirected
 
@@ -21,22 +22,24 @@ from graphformer.tasks import Classification
 
 _SMALLEST = 1e-30
 """Weights below count as this one: its logarithm is finite, and its exponential is 0 in float32."""
+_LOCAL_LAYERS = (GCNConv, GINConv)
 
 
 class EdgeWeights(nn.Module):
     """A node classifier as a differentiable function of edge weights: (x, edge_index, w) -> logits.
 
     A weight of 1 is an edge and 0 none: the bias log w is added to the logits of attention, so that
-    the attention of an edge is proportional to its weight. PyG's layers get the weights themselves.
-    Edges that the task's pattern has without the graph's edges, such as self-loops, keep weight 1.
+    the attention of an edge is proportional to its weight. PyG's GCN gets the weights themselves,
+    and messages of GIN are multiplied by them. Edges that the task's pattern has without the
+    graph's edges, such as self-loops or all of a complete adjacency, keep weight 1.
 
     Args:
         task: a classification of nodes.
         graph: its one graph, without features of edges.
 
     Raises:
-        ValueError: when the graph has edge features, or the network passes messages along edges
-            beside attention, which would not see the weights.
+        ValueError: when the graph has edge features, or the network passes messages beside
+            attention by a layer that would not see the weights.
     """
 
     def __init__(self, task: Classification, graph: Data) -> None:
@@ -46,11 +49,12 @@ class EdgeWeights(nn.Module):
                 "graph: got features of edges, expected none, because a new edge has none; choose "
                 "other data"
             )
-        if any(isinstance(module, HybridBlock) for module in task.network.modules()):
-            raise ValueError(
-                "network: got message passing beside attention, expected attention only, because "
-                "messages have no weights; choose another model"
-            )
+        for module in task.network.modules():
+            if isinstance(module, HybridBlock) and not isinstance(module.local, _LOCAL_LAYERS):
+                raise ValueError(
+                    f"network: got {type(module.local).__name__} beside attention, expected "
+                    "GCNConv or GINConv, whose messages have weights; choose another model"
+                )
         self.task, self.graph = task, graph
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
@@ -62,13 +66,20 @@ class EdgeWeights(nn.Module):
             output: Tensor = self.task.network(graph, adjacency)
             return output
         weight = self._weight_of_edges(adjacency, edge_index, edge_weight)
-        with weighted_edges(self.task.network, weight):
+        with weighted_edges(self.task.network, weight, edge_weight):
             weighted: Tensor = self.task.network(graph, adjacency)
         return weighted
 
-    def _weight_of_edges(self, adjacency: Adjacency, edges: Tensor, weight: Tensor) -> Tensor:
-        """Return the weight of each edge of the adjacency, 1 for those of the pattern itself."""
+    def _weight_of_edges(
+        self, adjacency: Adjacency, edges: Tensor, weight: Tensor
+    ) -> Tensor | None:
+        """Return the weight of each edge of the adjacency, 1 for those of the pattern itself.
+
+        None if the pattern does not depend on the graph's edges, as a complete adjacency.
+        """
         without = self.task.adjacency(with_edges(self.graph, edges[:, :0]))
+        if without.num_edges == adjacency.num_edges:
+            return None
         source, target = adjacency.edge_index.long()
         given = adjacency.find_edges(edges[1], edges[0])
         spread = weight.new_ones(adjacency.num_edges).index_put((given,), weight)
@@ -86,19 +97,27 @@ def with_edges(graph: Data, edge_index: Tensor) -> Data:
 
 
 @contextmanager
-def weighted_edges(network: nn.Module, weight: Tensor) -> Iterator[None]:
-    """Weight the edges of all attention modules and of PyG's networks within a `with` block.
+def weighted_edges(network: nn.Module, weight: Tensor | None, local: Tensor) -> Iterator[None]:
+    """Weight the edges of attention and of PyG's layers within a `with` block.
 
     Args:
         network: the network.
-        weight: of each edge of its adjacency, [E].
+        weight: of each edge of its adjacency, [E]; None for 1.
+        local: of each edge of the graph, [E'], for layers beside attention.
     """
     handles = []
     for module in network.modules():
-        if {"return_weights", "bias"} <= signature(module.forward).parameters.keys():
+        takes_bias = {"return_weights", "bias"} <= signature(module.forward).parameters.keys()
+        if takes_bias and weight is not None:
             handles.append(module.register_forward_pre_hook(_bias_hook(weight), with_kwargs=True))
         elif isinstance(module, BasicGNN):
-            handles.append(module.register_forward_pre_hook(_weight_hook(weight), with_kwargs=True))
+            hook = _weight_hook(local if weight is None else weight)
+            handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+        elif isinstance(module, HybridBlock) and isinstance(module.local, GCNConv):
+            hook = _weight_hook(local)
+            handles.append(module.local.register_forward_pre_hook(hook, with_kwargs=True))
+        elif isinstance(module, HybridBlock) and isinstance(module.local, GINConv):
+            handles.append(module.local.register_message_forward_hook(_message_hook(local)))
     try:
         yield
     finally:
@@ -121,6 +140,13 @@ def _bias_hook(weight: Tensor) -> Any:
 def _weight_hook(weight: Tensor) -> Any:
     def hook(module: nn.Module, args: Any, kwargs: Any) -> Any:
         return args, {**kwargs, "edge_weight": weight}
+
+    return hook
+
+
+def _message_hook(weight: Tensor) -> Any:
+    def hook(module: nn.Module, inputs: Any, message: Tensor) -> Tensor:
+        return message * weight.unsqueeze(1)
 
     return hook
 

@@ -16,6 +16,7 @@ from graphformer.data import LabelledText
 from graphformer.data.batch import pack_images
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.vision.base import PatchImages
+from graphformer.nn.graph import HybridBlock
 from graphformer.patterns import Complete, Edges, Grid, Pattern, Window
 from graphformer.tasks import Classification
 from graphformer.trust.outputs import labelled, split_batches
@@ -55,15 +56,21 @@ def robustness_section(run: Run) -> Section:
         return _image_section(run, run.task, run.data)
     if isinstance(run.data, LabelledText):
         return _text_section(run, run.task, run.data)
-    if isinstance(run.data, FullGraph) and isinstance(run.task.adjacency, Edges):
+    if isinstance(run.data, FullGraph) and _reads_edges(run.task):
         return _graph_section(run, run.task, run.data)
     section = Section(NAME, TITLE)
     section.notes.append(
         "Not applicable: perturbations are defined for images of one size (PatchImages), for texts "
-        "(LabelledText) and for one graph whose adjacency is its edges; this run has "
+        "(LabelledText) and for one graph whose edges the network reads; this run has "
         f"{type(run.data).__name__} and {run.task.adjacency}."
     )
     return section
+
+
+def _reads_edges(task: Classification) -> bool:
+    """Whether attention is along the graph's edges, or messages are."""
+    blocks = any(isinstance(module, HybridBlock) for module in task.network.modules())
+    return isinstance(task.adjacency, Edges) or blocks
 
 
 @contextmanager

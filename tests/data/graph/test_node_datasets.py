@@ -83,7 +83,8 @@ def test_the_graph_is_one_object_that_moves_in_place() -> None:
 
 
 def test_cora_is_the_public_split(linked_data: Callable[..., Path]) -> None:
-    data = Planetoid("cora", root=str(linked_data("planetoid/Cora/raw")))
+    root = str(linked_data("planetoid/Cora/raw"))
+    data = Planetoid("cora", root=root)
     data.prepare_data()
     data.setup()
     assert data.graph is not None
@@ -91,6 +92,13 @@ def test_cora_is_the_public_split(linked_data: Callable[..., Path]) -> None:
     assert (data.num_features, data.num_classes) == (1433, 7)
     sums = data.graph.x.sum(1)
     torch.testing.assert_close(sums, torch.ones(2708))
+    other, again = (Planetoid(split="random", split_seed=seed, root=root) for seed in (3, 5))
+    other.setup()
+    again.setup()
+    assert other.graph is not None
+    assert again.graph is not None
+    assert check_masks(other.graph) == check_masks(again.graph) == [542, 271, 1895]
+    assert not torch.equal(other.graph.train_mask, again.graph.train_mask)
 
 
 def test_tolokers_split_is_chosen(linked_data: Callable[..., Path]) -> None:
@@ -129,7 +137,8 @@ def test_labels_and_features_are_checked() -> None:
     ("make", "message"),
     [
         (lambda: Planetoid("Corra"), "'Corra'.*Cora"),
-        (lambda: Planetoid(split="random"), "'random'"),
+        (lambda: Planetoid(split="fixed"), "'fixed'"),
+        (lambda: Planetoid(train_fraction=0.9), "train_fraction and val_fraction: got 0.9 and 0.1"),
         (lambda: HeterophilousGraph(split=10), "split: got 10, expected 0 to 9"),
     ],
 )
