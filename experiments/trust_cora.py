@@ -35,7 +35,7 @@ from graphformer.trust.robustness.edges import with_edges
 from graphformer.trust.sections.calibration import add_conformal_sets, scores
 
 FOLDER = Path(__file__).parent
-CALIBRATED = ("gcn_cora", "gat_cora", "graph_transformer_cora")
+CALIBRATED = ("gat_cora", "graph_transformer_cora", "gcn_cora")
 ATTACKED = {
     "GCN": ["gcn_cora"],
     "GAT": ["gat_cora"],

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_TEXT = "#010203"
+TEXT = "#010203"
 """Stands for the page's text colour; replaced by `currentColor` in the SVG."""
 COLORS = ("#4c8dd6", "#e0803a", "#3fa66b", "#b3609f", "#c9a227", "#7f8790")
 """Colours of lines, legible on white and on black."""
@@ -35,14 +35,14 @@ def line_plot(
     """
     figure, axes = _axes(x_label, y_label)
     if diagonal:
-        axes.plot([0, 1], [0, 1], linestyle=":", color=_TEXT, linewidth=1)
+        axes.plot([0, 1], [0, 1], linestyle=":", color=TEXT, linewidth=1)
     for (name, line), color in zip(lines.items(), _cycle(len(lines)), strict=True):
         marker = "o" if len(line.x) <= 30 else None
         axes.plot(line.x, line.y, label=name, color=color, marker=marker, markersize=3.5)
         if line.low is not None and line.high is not None:
             axes.fill_between(line.x, line.low, line.high, color=color, alpha=0.2, linewidth=0)
     if len(lines) > 1:
-        axes.legend(frameon=False, labelcolor=_TEXT, fontsize=8)
+        axes.legend(frameon=False, labelcolor=TEXT, fontsize=8)
     return to_svg(figure)
 
 
@@ -58,18 +58,23 @@ def _cycle(count: int) -> list[str]:
     return [COLORS[i % len(COLORS)] for i in range(count)]
 
 
-def _axes(x_label: str, y_label: str) -> tuple[Any, Any]:
+def new_figure(size: tuple[float, float]) -> Any:
+    """Return an empty matplotlib figure of a width and height in inches."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.6, 3.2), layout="constrained")
+    return Figure(figsize=size, layout="constrained")
+
+
+def _axes(x_label: str, y_label: str) -> tuple[Any, Any]:
+    figure = new_figure((4.6, 3.2))
     axes = figure.add_subplot()
-    axes.set_xlabel(x_label, color=_TEXT)
-    axes.set_ylabel(y_label, color=_TEXT)
-    axes.tick_params(colors=_TEXT, labelsize=8)
+    axes.set_xlabel(x_label, color=TEXT)
+    axes.set_ylabel(y_label, color=TEXT)
+    axes.tick_params(colors=TEXT, labelsize=8)
     for name, spine in axes.spines.items():
         spine.set_visible(name in ("left", "bottom"))
-        spine.set_color(_TEXT)
-    axes.grid(alpha=0.25, color=_TEXT, linewidth=0.5)
+        spine.set_color(TEXT)
+    axes.grid(alpha=0.25, color=TEXT, linewidth=0.5)
     axes.set_facecolor("none")
     return figure, axes
 
@@ -83,4 +88,4 @@ def to_svg(figure: Any) -> str:
     with rc_context({"svg.hashsalt": "graphformer", "svg.fonttype": "path"}):
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     svg = text.getvalue()
-    return svg[svg.index("<svg") :].replace(_TEXT, "currentColor")
+    return svg[svg.index("<svg") :].replace(TEXT, "currentColor")

@@ -1,80 +1,186 @@
-"""The section on explanation: the fidelity of attributions beside random ones."""
+"""The section on explanation: fidelity of attributions beside random ones, rank of attention."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from statistics import fmean
 
 import torch
 from torch import Tensor
 
 from graphformer.batch_type import BatchLike
-from graphformer.models import Model
+from graphformer.data.text.base import TokenizedData
+from graphformer.data.vision.base import PatchImages
+from graphformer.nn import record_attention, unpatchify
 from graphformer.patterns import lengths
 from graphformer.tasks import Classification
 from graphformer.trust.explanation import (
+    Explained,
+    attention_ranks,
     fidelity,
-    gradient_times_input,
-    integrated_gradients,
-    replaced_output,
+    overlap,
     top_nodes,
 )
-from graphformer.trust.plots import bar_plot
+from graphformer.trust.explanation.pictures import graph_picture, image_picture, text_picture
+from graphformer.trust.plots import Line, line_plot
 from graphformer.trust.report import Cell, Figure, Section, Table
-from graphformer.trust.run import Run, is_classification, not_applicable
+from graphformer.trust.run import Run, is_classification
 
 NAME, TITLE = "explanation", "Explanation"
-BATCHES = 3
+BATCHES = 2
+NODES = 5
+"""Nodes of one graph whose classes are explained."""
 SHARE = 0.2
-"""Share of the nodes of a sample that an explanation consists of."""
+"""Share of the nodes of a sample that an explanation consists of, for table and agreement."""
+SHARES = (0.1, 0.2, 0.4, 0.6)
+DRAWN = 60
+"""Nodes of a drawn graph at most."""
+
+Attributions = dict[str, Tensor]
 
 
 def explanation_section(run: Run) -> Section:
-    """Return fidelity plus and minus of attributions to nodes, for classes of whole samples."""
-    task = run.task
-    if not is_classification(task) or task.level != "graph" or not isinstance(task.network, Model):
-        needs = "explains classes of whole samples by a Transformer's embedded nodes"
-        return not_applicable(NAME, TITLE, run, needs)
-    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    for _, batch in zip(range(BATCHES), run.batches("test"), strict=False):
-        for name, values in _batch_fidelity(task, task.network, batch, run.seed).items():
-            found.setdefault(name, []).append(values)
-    rows: list[list[Cell]] = []
-    for name, pairs in found.items():
-        plus, minus = (torch.cat(parts).mean() for parts in zip(*pairs, strict=True))
-        rows.append([name, float(plus), float(minus)])
+    """Return fidelity and agreement of attributions to nodes, and the rank of attention."""
     section = Section(NAME, TITLE)
-    section.notes.append(
-        f"An explanation is the {SHARE:.0%} of a sample's nodes (tokens, patches, atoms) with the "
-        "highest attribution to the probability of the predicted class. Fidelity plus: the fall of "
-        "this probability without them, the larger the better; fidelity minus: its fall with them "
-        "only, the smaller the better. A method is of use if it beats the random choice."
-    )
-    columns = ["method", "fidelity plus", "fidelity minus"]
-    section.tables.append(Table("Fidelity on the first test batches", columns, rows))
-    section.metrics = {f"fidelity plus, {row[0]}": float(row[1]) for row in rows}
-    bars = {str(row[0]): float(row[1]) for row in rows}
-    section.figures.append(Figure("Fidelity plus", bar_plot(bars, y_label="fall of probability")))
+    if is_classification(run.task) and run.task.level != "edge":
+        _add_fidelity(section, run, run.task)
+    else:
+        section.notes.append(
+            "Attributions explain classes of samples or of nodes; this run is a "
+            f"{type(run.task).__name__}."
+        )
+    _add_ranks(section, run)
     return section
 
 
-def _batch_fidelity(
-    task: Classification, network: Model, batch: BatchLike, seed: int
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return fidelity plus and minus of each sample of a batch, [B] each, by method."""
-    with torch.no_grad():
-        x, predicted = network.embedding(batch), task(batch).argmax(1)
+def _add_fidelity(section: Section, run: Run, task: Classification) -> None:
+    """Add the table of fidelity at `SHARE`, its curve, the agreement, and pictures."""
+    plus: dict[str, list[list[float]]] = {}
+    minus: dict[str, list[float]] = {}
+    shared: dict[tuple[str, str], list[float]] = {}
+    notes: dict[str, None] = {}
+    for number, explained in enumerate(_explained(run, task)):
+        found, missing = explained.attributions(run.seed + number)
+        notes.update(dict.fromkeys(missing))
+        if not number:
+            _add_picture(section, run, explained, found)
+        chosen = {
+            name: [top_nodes(v, explained.sizes, explained.candidates() * s) for s in SHARES]
+            for name, v in found.items()
+        }
+        at = SHARES.index(SHARE)
+        for name, sets in chosen.items():
+            falls = [fidelity(explained.score, explained.x, each) for each in sets]
+            plus.setdefault(name, []).append([float(fall.mean()) for fall, _ in falls])
+            minus.setdefault(name, []).append(float(falls[at][1].mean()))
+        for one, other in combinations(chosen, 2):
+            value = overlap(chosen[one][at], chosen[other][at])
+            shared.setdefault((one, other), []).append(value)
+    curves = {name: [fmean(column) for column in zip(*v, strict=True)] for name, v in plus.items()}
+    what = "its receptive field" if task.level == "node" else "a sample's nodes"
+    section.notes.append(
+        f"An explanation is the {SHARE:.0%} of {what} (tokens, patches, atoms) with the highest "
+        "attribution to the probability of the predicted class: its sparsity is "
+        f"{1 - SHARE:.0%}. Fidelity plus: the fall of this probability without them, the larger "
+        "the better; fidelity minus: its fall with them only, the smaller the better. A method is "
+        "of use if it beats the random choice."
+    )
+    section.notes += list(notes)
+    rows: list[list[Cell]] = [
+        [name, curve[SHARES.index(SHARE)], fmean(minus[name])] for name, curve in curves.items()
+    ]
+    columns = ["method", "fidelity plus", "fidelity minus"]
+    section.tables.append(Table("Fidelity on the first test samples", columns, rows))
+    section.metrics |= {f"fidelity plus, {row[0]}": float(row[1]) for row in rows}
+    lines = {name: Line(SHARES, curve) for name, curve in curves.items()}
+    plot = line_plot(lines, x_label="share of nodes removed", y_label="fall of probability")
+    section.figures.append(Figure("Fidelity plus", plot))
+    _add_agreement(section, list(curves), shared)
 
-    def score(nodes: Tensor) -> Tensor:
-        with replaced_output(network.embedding, nodes):
-            logits: Tensor = task(batch)
-        return logits.softmax(1).gather(1, predicted[:, None]).squeeze(1)
 
-    generator = torch.Generator().manual_seed(seed)
-    attributions = {
-        "gradient times input": gradient_times_input(score, x),
-        "integrated gradients": integrated_gradients(score, x),
-        "random": torch.rand(len(x), generator=generator),
-    }
-    sizes = lengths(batch)
-    return {
-        name: fidelity(score, x, top_nodes(values, sizes, SHARE))
-        for name, values in attributions.items()
-    }
+def _explained(run: Run, task: Classification) -> Iterator[Explained]:
+    """Yield the classes that are explained: of batches of samples, or of nodes of one graph."""
+    for _, batch in zip(range(BATCHES), run.batches("test"), strict=False):
+        if task.level != "node":
+            yield Explained(task, batch)
+            continue
+        mask = batch.get("test_mask")
+        nodes = torch.arange(len(batch.y)) if mask is None else mask.nonzero().flatten()
+        order = torch.randperm(len(nodes), generator=torch.Generator().manual_seed(run.seed))
+        for node in nodes[order[:NODES]].tolist():
+            yield Explained(task, batch, node)
+        return
+
+
+def _add_agreement(
+    section: Section, names: list[str], shared: Mapping[tuple[str, str], list[float]]
+) -> None:
+    """Add a table of the mean overlap of the explanations of two methods."""
+    both = {**shared, **{(b, a): v for (a, b), v in shared.items()}}
+    rows: list[list[Cell]] = [
+        [one, *(1.0 if one == other else fmean(both[one, other]) for other in names)]
+        for one in names
+    ]
+    title = "Agreement: nodes in both explanations by nodes in either"
+    section.tables.append(Table(title, ["", *names], rows))
+
+
+def _add_picture(section: Section, run: Run, explained: Explained, found: Attributions) -> None:
+    """Add a picture of the attributions of the first sample, if there is one for its kind."""
+    size, batch = explained.sizes[0], explained.batch
+    first = {name: values[:size] for name, values in found.items()}
+    title, markup = "Attributions of the first sample", None
+    if isinstance(run.data, PatchImages) and batch.get("shapes") is not None:
+        pixels = run.data.pixels(batch.x[:size]).clamp(0, 1)
+        grid = pixels.unflatten(0, tuple(batch.shapes[0]))[None]
+        image = unpatchify(grid, run.data.patch_size)[0][:3].permute(1, 2, 0).numpy()
+        markup = image_picture(image, tuple(batch.shapes[0]), first)
+    elif isinstance(run.data, TokenizedData) and not batch.x.is_floating_point():
+        tokenizer = run.data.need_tokenizer()
+        tokens = [tokenizer.backend.id_to_token(i) or "?" for i in batch.x[:size].tolist()]
+        markup = text_picture(tokens, first)
+    elif batch.get("edge_index") is not None:
+        markup = _graph_markup(batch, size, first, explained.node)
+    if markup is not None:
+        section.figures.append(Figure(title, markup))
+
+
+def _graph_markup(batch: BatchLike, size: int, found: Attributions, node: int | None) -> str:
+    """Return a drawing of the first graph, or of the nodes that reach the explained one."""
+    nodes = torch.arange(size)
+    if node is not None:
+        nodes = nodes[found["random"].isfinite()]
+    nodes = nodes[:DRAWN]
+    new = torch.full((int(batch.num_nodes),), -1)
+    new[nodes] = torch.arange(len(nodes))
+    edges = new[batch.edge_index]
+    inside = (edges >= 0).all(0)
+    return graph_picture(edges[:, inside], {name: v[nodes] for name, v in found.items()})
+
+
+@torch.no_grad()
+def _add_ranks(section: Section, run: Run) -> None:
+    """Add the mean rank of attention matrices by block, for samples of up to 512 nodes."""
+    batch = next(run.batches("test"))
+    sizes = list(lengths(batch))
+    with record_attention(run.task.network) as records:
+        run.task(batch)
+    same = [r for r in records if r.adjacency.shape == (sum(sizes), sum(sizes))]
+    if not same or max(sizes) > 512:
+        return
+    means = [attention_ranks(record, sizes[:20]).mean(0) for record in same]
+    rows: list[list[Cell]] = [
+        [block, float(rank.mean()), float(rank.min()), float(rank.max())]
+        for block, rank in enumerate(means, start=1)
+    ]
+    section.notes.append(
+        "Rank of attention: the number of singular values above a thousandth of the largest, by "
+        "the number of nodes, mean over samples. Causal matrices are triangular with a positive "
+        "diagonal and so of full rank in exact numbers; low ranks mean that nodes attend alike."
+    )
+    columns = ["block", "rank, mean of heads", "lowest head", "highest head"]
+    section.tables.append(Table("Rank of attention matrices", columns, rows))
+    line = Line([float(row[0]) for row in rows], [float(row[1]) for row in rows])
+    plot = line_plot({"rank": line}, x_label="block", y_label="rank by number of nodes")
+    section.figures.append(Figure("Rank of attention by block", plot))

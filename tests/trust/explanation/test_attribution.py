@@ -1,0 +1,148 @@
+"""Attributions of a function with known ones, and the section on a small ViT."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers.trust import given_run
+from torch import nn
+from torch_geometric.data import Data
+
+from graphformer import models
+from graphformer.adjacency import from_edge_index
+from graphformer.data import Digits
+from graphformer.nn.record import AttentionRecord
+from graphformer.patterns import Complete, Edges
+from graphformer.tasks import Classification
+from graphformer.trust import Run
+from graphformer.trust.explanation import (
+    Explained,
+    attention_ranks,
+    fidelity,
+    gnn_explainer,
+    gradient_times_input,
+    integrated_gradients,
+    overlap,
+    replaced_output,
+    top_nodes,
+)
+from graphformer.trust.sections import explanation_section
+
+WEIGHT = torch.tensor([1.0, -2.0, 3.0])
+
+
+def score(x):
+    """Samples of 2 and 3 nodes: sum over nodes of (w . x)^2."""
+    squares = (x @ WEIGHT).square()
+    return torch.stack([part.sum() for part in squares.split([2, 3])])
+
+
+def nodes():
+    return torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+
+
+def test_attributions_of_a_square():
+    x = nodes()
+    squares = (x @ WEIGHT).square()
+    assert torch.allclose(gradient_times_input(score, x), 2 * squares, rtol=1e-4)
+
+
+def test_integrated_gradients_add_up_to_the_score():
+    pytest.importorskip("captum", reason='needs the extra "trust"')
+    x = nodes()
+    squares = (x @ WEIGHT).square()  # the quadrature is exact for a linear gradient
+    assert torch.allclose(integrated_gradients(score, x, steps=3), squares, rtol=1e-4)
+
+
+def test_fidelity_by_hand():
+    x = nodes()
+    squares = (x @ WEIGHT).square()
+    chosen = torch.tensor([True, False, False, True, True])
+    plus, minus = fidelity(score, x, chosen)
+    first, second = squares.split([2, 3])
+    assert torch.allclose(plus, torch.stack([first[0], second[1] + second[2]]), rtol=1e-4)
+    assert torch.allclose(minus, torch.stack([first[1], second[0]]), rtol=1e-4, atol=1e-5)
+
+
+def test_the_top_nodes_are_chosen_by_sample():
+    values = torch.tensor([1.0, 5.0, 9.0, 8.0, 7.0, 6.0])
+    assert top_nodes(values, (2, 0, 4), 0.5).tolist() == [False, True, True, True, False, False]
+
+
+def test_the_hook_is_removed():
+    module = nn.Linear(2, 2)
+    with replaced_output(module, torch.zeros(3)):
+        assert module(torch.ones(2)).shape == (3,)
+    assert module(torch.ones(2)).shape == (2,)
+
+
+def test_the_learned_mask_prefers_the_nodes_that_decide():
+    x = torch.ones(7, 3)
+
+    def logits(rows):
+        return torch.stack([rows[2].sum(), rows[5].sum() * 0], dim=0)[None] * 3
+
+    mask = gnn_explainer(logits, x, epochs=100, seed=1)
+    assert mask.argmax() == 2
+    assert torch.equal(mask, gnn_explainer(logits, x, epochs=100, seed=1))
+
+
+def test_overlap_by_hand():
+    one, other = torch.tensor([True, True, False, False]), torch.tensor([True, False, True, False])
+    assert overlap(one, other) == 1 / 3
+    assert overlap(one, one) == 1
+
+
+def test_rank_of_known_matrices():
+    # A sample of 2 nodes with equal rows, rank 1, and one of 3 nodes with a diagonal, rank 3.
+    edges = torch.tensor([[0, 1, 0, 1, 2, 3, 4], [0, 0, 1, 1, 2, 3, 4]])
+    adjacency = from_edge_index(edges, num_nodes=5)
+    weights = torch.tensor([0.5, 0.5, 0.5, 0.5, 1, 1, 1])[:, None]
+    ranks = attention_ranks(AttentionRecord("", adjacency, weights), [2, 3])
+    assert ranks.tolist() == [[0.5], [1.0]]
+
+
+def small_vit(tokens: int = 0) -> Run:
+    data = Digits(patch_size=2, batch_size=11)
+    data.setup()
+    pool = {"pool": "cls", "tokens": tokens} if tokens else {}
+    network = models.vit(10, 8, 1, 2, channels=1, patch_size=2, **pool)
+    return Run(Classification(network, Complete(), num_classes=10).eval(), data, max_batches=2)
+
+
+def test_rollout_of_uniform_attention_is_uniform():
+    run = small_vit()
+    for parameter in run.task.network.transformer.parameters():
+        torch.nn.init.zeros_(parameter)  # equal logits: uniform weights
+    explained = Explained(run.task, next(run.batches("test")))
+    found = explained._by_attention()
+    for values in found.values():
+        torch.testing.assert_close(values, torch.full_like(values, 1 / 16))
+
+
+def test_the_section_compares_with_a_random_choice():
+    section = explanation_section(small_vit())
+    names = [row[0] for row in section.tables[0].rows]
+    assert names[:3] == ["attention of the last block", "attention rollout", "gradient times input"]
+    assert names[-1] == "random"
+    agreement = torch.tensor([row[1:] for row in section.tables[1].rows])
+    assert torch.equal(agreement, agreement.T)
+    assert section.tables[2].title == "Rank of attention matrices"
+    assert any(figure.title == "Attributions of the first sample" for figure in section.figures)
+
+
+def test_nodes_of_a_graph_are_explained_by_their_receptive_field():
+    edges = torch.tensor([[0, 1, 1, 2, 4, 5], [1, 0, 2, 1, 5, 4]])
+    graph = Data(x=torch.randn(7, 3), edge_index=edges, y=torch.zeros(7).long(), lengths=(7,))
+    network = models.gat(3, 2, dim=4, num_heads=2, depth=2)
+    task = Classification(network, Edges(self_loops=True), num_classes=2, level="node").eval()
+    explained = Explained(task, graph, node=0)
+    found, _ = explained.attributions(0)
+    for values in found.values():
+        assert values.isfinite().tolist() == [True, True, True, False, False, False, False]
+    assert explained.candidates() == pytest.approx(3 / 7)
+
+
+def test_tasks_without_classes_are_named():
+    run = given_run({"test": (torch.ones(3, 2), torch.ones(3, 2))})
+    assert explanation_section(run).notes[0].startswith("Attributions explain classes")
