@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric import datasets
 from torch_geometric.data import Batch, Data
+from typing_extensions import Unpack
 
 from graphformer.data.base import DataModule, run_seed
 from graphformer.data.checks import check_finite
@@ -23,6 +24,7 @@ from graphformer.data.io.cache import data_root
 from graphformer.data.label_sets import oversampled
 from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.deprecated import renamed_keywords
+from graphformer.options import checked_options
 
 Scale = Literal["standard", "quantile"]
 
@@ -42,6 +44,18 @@ class GraphDataset:
 
     def __getitem__(self, index: Tensor) -> Batch:
         return Batch.from_data_list([self.graphs[i] for i in index.tolist()])
+
+
+class GraphBatchesOptions(TypedDict, total=False):
+    """Arguments of `GraphBatches`, which describes them, but for `batch_size`."""
+
+    fold: int
+    num_folds: int
+    validation: bool
+    root: str | None
+    seed: int | None
+    encodings: list[str] | None
+    balanced: bool
 
 
 class GraphBatches(DataModule):
@@ -77,12 +91,12 @@ class GraphBatches(DataModule):
     def __init__(
         self,
         *,
-        batch_size: int,
-        fold: int,
-        num_folds: int,
-        validation: bool,
-        root: str | None,
-        seed: int | None,
+        batch_size: int = 32,
+        fold: int = 0,
+        num_folds: int = 10,
+        validation: bool = True,
+        root: str | None = None,
+        seed: int | None = 0,
         encodings: list[str] | None = None,
         balanced: bool = False,
     ) -> None:
@@ -182,8 +196,7 @@ class TUDataset(GraphBatches):
 
     Args:
         name: name of the data set.
-        batch_size, fold, num_folds, validation, root, seed, encodings, balanced: as in
-            `GraphBatches`.
+        batch_size, options: as in `GraphBatches`.
         node_attributes, edge_attributes: add continuous attributes, if the data has them.
         scale: how continuous node attributes are scaled, by the statistics of the training split:
             "standard" to mean 0 and standard deviation 1, "quantile" to a normal distribution,
@@ -196,32 +209,18 @@ class TUDataset(GraphBatches):
     Source: Morris et al., 2020, https://arxiv.org/abs/2007.08663.
     """
 
+    @checked_options
     def __init__(
         self,
         name: str = "MUTAG",
         batch_size: int = 32,
         *,
-        fold: int = 0,
-        num_folds: int = 10,
-        validation: bool = True,
         node_attributes: bool = True,
         edge_attributes: bool = True,
         scale: Scale | None = None,
-        root: str | None = None,
-        seed: int | None = 0,
-        encodings: list[str] | None = None,
-        balanced: bool = False,
+        **options: Unpack[GraphBatchesOptions],
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            fold=fold,
-            num_folds=num_folds,
-            validation=validation,
-            root=root,
-            seed=seed,
-            encodings=encodings,
-            balanced=balanced,
-        )
+        super().__init__(batch_size=batch_size, **options)
         self.save_hyperparameters(logger=False)
         if scale not in (None, *get_args(Scale)):
             raise ValueError(f"scale: got {scale!r}, expected None, {' or '.join(get_args(Scale))}")

@@ -14,14 +14,16 @@ from torch.nn.functional import one_hot
 from torch_geometric import datasets
 from torch_geometric.data import Data
 from torch_geometric.utils.smiles import e_map, x_map
+from typing_extensions import Unpack
 
 from graphformer.batch_type import IGNORE_INDEX
 from graphformer.data.checks import one_of
-from graphformer.data.graph.datasets import GraphBatches
+from graphformer.data.graph.datasets import GraphBatches, GraphBatchesOptions
 from graphformer.data.graph.own.tables import Columns, column, numbers, read_columns
 from graphformer.data.graph.pyg_cache import collection_root, load_pyg
 from graphformer.data.io.cache import data_root
 from graphformer.data.label_sets import label_numbers, sort_labels
+from graphformer.options import checked_options
 
 _MOLECULE_FILES = {
     "ESOL": "delaney-processed.csv",
@@ -43,8 +45,7 @@ class MoleculeNet(GraphBatches):
 
     Args:
         name: ESOL, FreeSolv, Lipo, BACE, BBBP or HIV.
-        batch_size, fold, num_folds, validation, root, seed, encodings, balanced: as in
-            `GraphBatches`.
+        batch_size, options: as in `GraphBatches`.
 
     Raises:
         MissingDataError: when the file is missing and cannot be downloaded.
@@ -53,29 +54,14 @@ class MoleculeNet(GraphBatches):
     Source: Wu et al., 2018, https://arxiv.org/abs/1703.00564.
     """
 
+    @checked_options
     def __init__(
         self,
         name: str = "ESOL",
         batch_size: int = 32,
-        *,
-        fold: int = 0,
-        num_folds: int = 10,
-        validation: bool = True,
-        root: str | None = None,
-        seed: int | None = 0,
-        encodings: list[str] | None = None,
-        balanced: bool = False,
+        **options: Unpack[GraphBatchesOptions],
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            fold=fold,
-            num_folds=num_folds,
-            validation=validation,
-            root=root,
-            seed=seed,
-            encodings=encodings,
-            balanced=balanced,
-        )
+        super().__init__(batch_size=batch_size, **options)
         self.dataset = one_of("name", name, list(_MOLECULE_FILES))
         self.save_hyperparameters(logger=False)
 
@@ -103,8 +89,7 @@ class SmilesTable(GraphBatches):
             for the task MultiLabelClassification; an empty cell is a label that is not known.
         regression: whether labels are real values.
         skip_invalid: leave out rows whose SMILES rdkit cannot read, and warn.
-        batch_size, fold, num_folds, validation, root, seed, encodings, balanced: as in
-            `GraphBatches`.
+        batch_size, options: as in `GraphBatches`.
 
     Attributes:
         class_names: name of each class; part of checkpoints.
@@ -115,6 +100,7 @@ class SmilesTable(GraphBatches):
         ModuleNotFoundError: without rdkit.
     """
 
+    @checked_options
     def __init__(
         self,
         path: str,
@@ -125,24 +111,9 @@ class SmilesTable(GraphBatches):
         targets: list[str] | None = None,
         regression: bool = False,
         skip_invalid: bool = False,
-        fold: int = 0,
-        num_folds: int = 10,
-        validation: bool = True,
-        root: str | None = None,
-        seed: int | None = 0,
-        encodings: list[str] | None = None,
-        balanced: bool = False,
+        **options: Unpack[GraphBatchesOptions],
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            fold=fold,
-            num_folds=num_folds,
-            validation=validation,
-            root=root,
-            seed=seed,
-            encodings=encodings,
-            balanced=balanced,
-        )
+        super().__init__(batch_size=batch_size, **options)
         self.path, self.smiles, self.label, self.targets = path, smiles, label, targets
         self.regression, self.skip_invalid = regression, skip_invalid
         self.class_names: list[str] = []
@@ -192,14 +163,12 @@ class SmilesTable(GraphBatches):
     def _molecule(self, text: str) -> Data | None:
         """Return the graph of a SMILES without label; None if it cannot be read or has no atom."""
         _require_rdkit("SmilesTable")
-        from rdkit import Chem, RDLogger
+        from rdkit.Chem import MolFromSmiles
+        from rdkit.rdBase import BlockLogs
         from torch_geometric.utils import from_smiles
 
-        RDLogger.DisableLog("rdApp.*")  # type: ignore[attr-defined]
-        try:
-            known = Chem.MolFromSmiles(text)
-        finally:
-            RDLogger.EnableLog("rdApp.*")  # type: ignore[attr-defined]
+        with BlockLogs():  # the error of this class says what rdkit would log
+            known = MolFromSmiles(text)
         if known is None or known.GetNumAtoms() == 0:
             return None
         return _one_hot_atoms(from_smiles(text))

@@ -14,12 +14,14 @@ import torch
 from aiohttp import ClientError
 from torch import Tensor
 from torch_geometric.data import Data
+from typing_extensions import Unpack
 
 from graphformer.data.base import SPLITS
-from graphformer.data.graph.datasets import GraphBatches
+from graphformer.data.graph.datasets import GraphBatches, GraphBatchesOptions
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.graph.own.sets import labelled
 from graphformer.data.io.cache import MissingDataError, data_root
+from graphformer.options import checked_options
 
 
 class PyGGraphs(GraphBatches):
@@ -34,8 +36,7 @@ class PyGGraphs(GraphBatches):
         one_hot: number of categories of x [n, 1] or [n], which becomes one-hot; None: as it is.
         edge_one_hot: the same of edge_attr.
         level: what has labels, "graph" or "node" (PPI).
-        batch_size, fold, num_folds, validation, root, seed, encodings, balanced: as in
-            `GraphBatches`.
+        batch_size, settings: as in `GraphBatches`.
 
     Raises:
         MissingDataError: when PyG can neither read nor download the raw files.
@@ -43,6 +44,7 @@ class PyGGraphs(GraphBatches):
             does not fit.
     """
 
+    @checked_options
     def __init__(
         self,
         dataset: str,
@@ -53,24 +55,9 @@ class PyGGraphs(GraphBatches):
         one_hot: int | None = None,
         edge_one_hot: int | None = None,
         level: Literal["graph", "node"] = "graph",
-        fold: int = 0,
-        num_folds: int = 10,
-        validation: bool = True,
-        root: str | None = None,
-        seed: int | None = 0,
-        encodings: list[str] | None = None,
-        balanced: bool = False,
+        **settings: Unpack[GraphBatchesOptions],
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            fold=fold,
-            num_folds=num_folds,
-            validation=validation,
-            root=root,
-            seed=seed,
-            encodings=encodings,
-            balanced=balanced,
-        )
+        super().__init__(batch_size=batch_size, **settings)
         self.dataset, self.options = dataset, options or {}
         self.target, self.level = target, level
         self.categories = {"x": one_hot, "edge_attr": edge_one_hot}

@@ -7,14 +7,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
+from typing_extensions import Unpack
 
 from graphformer.batch_type import IGNORE_INDEX
 from graphformer.data.base import run_seed
-from graphformer.data.graph.datasets import GraphBatches
+from graphformer.data.graph.datasets import GraphBatches, GraphBatchesOptions
 from graphformer.data.graph.link_splits import split_links
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.graph.own.graph_files import load_tensors, read_graph
 from graphformer.data.io.tabular import find_file
+from graphformer.options import checked_options
 
 
 class GraphFile(GraphBatches):
@@ -27,38 +29,23 @@ class GraphFile(GraphBatches):
     Args:
         path: the file, as it is or under the data root.
         level: what has labels, "graph" or "node".
-        batch_size, fold, num_folds, validation, root, seed, encodings, balanced: as in
-            `GraphBatches`.
+        batch_size, options: as in `GraphBatches`.
 
     Raises:
         MissingDataError: when the file is missing.
         ValueError: when it has other content.
     """
 
+    @checked_options
     def __init__(
         self,
         path: str,
         batch_size: int = 32,
         *,
         level: Literal["graph", "node"] = "graph",
-        fold: int = 0,
-        num_folds: int = 10,
-        validation: bool = True,
-        root: str | None = None,
-        seed: int | None = 0,
-        encodings: list[str] | None = None,
-        balanced: bool = False,
+        **options: Unpack[GraphBatchesOptions],
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            fold=fold,
-            num_folds=num_folds,
-            validation=validation,
-            root=root,
-            seed=seed,
-            encodings=encodings,
-            balanced=balanced,
-        )
+        super().__init__(batch_size=batch_size, **options)
         self.path, self.level = path, level
         self.save_hyperparameters(logger=False)
 
