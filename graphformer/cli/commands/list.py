@@ -25,6 +25,9 @@ def main(argv: Sequence[str]) -> int:
     from rich.table import Table
 
     sections = catalog()
+    if set(argv) & {"-h", "--help"}:
+        print(f"usage: graphformer list [{' | '.join(sections)}] ...\n\nList what there is.")
+        return 0
     for name in argv:
         if name not in sections:
             raise UsageError(f"list: unknown section {name!r}{suggestion(name, sections)}")

@@ -49,3 +49,8 @@ def test_list_prints_one_section(capsys: pytest.CaptureFixture[str]):
     text = capsys.readouterr().out
     assert "Window" in text
     assert "LanguageModeling" not in text
+
+
+def test_help_names_the_sections(capsys: pytest.CaptureFixture[str]):
+    assert main(["list", "--help"]) == 0
+    assert "usage: graphformer list [tasks | patterns" in capsys.readouterr().out
