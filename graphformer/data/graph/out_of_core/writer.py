@@ -59,8 +59,8 @@ def write_graph(
         edges: chunks of the edges, [2, e], sources above targets, nodes numbered from 0; or pairs
             of these and attributes [e, ...], which become the field `edge_attr`.
         fields: chunks of the fields of nodes, such as `x` [n, F] and `y` [n]; they are stored in
-            the dtype of the first chunk. Labels `y` are classes from 0 and `IGNORE_INDEX` for none,
-            or real values.
+            the dtype of the first chunk, float64 as float32. Labels `y` are classes from 0 and
+            `IGNORE_INDEX` for none, or real values.
         splits: labelled nodes of "train", "val" and "test", as numbers or masks; or random ones.
         undirected: add the edges in the other direction.
         coalesce: keep one of several edges with the same ends.
@@ -124,7 +124,8 @@ class _Writer:
         """Write a field of the nodes."""
         parts = iter(parts)
         first = np.asarray(next(parts, np.empty(0, np.float32)))
-        with NpyWriter(self.folder / f"{name}.npy", first.dtype, first.shape[1:]) as file:
+        path = self.folder / f"{name}.npy"
+        with NpyWriter(path, _stored_dtype(first), first.shape[1:]) as file:
             for part in chain([first], parts):
                 self._check_rows(name, part, file.rows)
                 file.append(part)
@@ -159,7 +160,7 @@ class _Writer:
             self.folder / "sort",
             self.num_nodes,
             row_shape=None if row is None else row.shape[1:],
-            dtype=None if row is None else row.dtype,
+            dtype=None if row is None else _stored_dtype(row),
             coalesce=coalesce,
         )
         with sorter:
@@ -181,7 +182,7 @@ class _Writer:
             attributes = None
             if row is not None:
                 path = self.folder / "edge_attr.npy"
-                attributes = stack.enter_context(NpyWriter(path, row.dtype, row.shape[1:]))
+                attributes = stack.enter_context(NpyWriter(path, _stored_dtype(row), row.shape[1:]))
                 self.fields.append("edge_attr")
             indptr.append(np.zeros(1, dtype))
             for part in sorter.parts():
@@ -251,6 +252,11 @@ class _Writer:
 
     def _show(self, text: str) -> None:
         self.progress.update(self.task, description=text)
+
+
+def _stored_dtype(rows: np.ndarray) -> np.dtype:
+    """Return the dtype of a field on disk: that of its rows, float32 instead of float64."""
+    return np.dtype(np.float32) if rows.dtype == np.float64 else rows.dtype
 
 
 def _reversed(
