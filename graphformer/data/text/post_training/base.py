@@ -5,14 +5,26 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
-from graphformer.data.text.base import FilePath, TokenizedFiles
+from graphformer.data.text.base import TokenizedFiles
 from graphformer.data.text.chat import Message
 from graphformer.data.text.post_training.chat_encoder import ChatEncoder
 from graphformer.data.text.post_training.chat_template import SHIPPED, ChatTemplate
 
 _Sample = TypeVar("_Sample")
+
+
+class ChatDataOptions(TypedDict, total=False):
+    """Keyword arguments of `ChatData`, which describes them, but for the budget of a batch."""
+
+    template: str
+    vocabulary: str
+    vocabulary_size: int
+    val_fraction: float
+    test_fraction: float
+    root: str | None
+    seed: int
 
 
 class ChatData(TokenizedFiles[_Sample]):
@@ -21,30 +33,40 @@ class ChatData(TokenizedFiles[_Sample]):
     A subclass defines `read`, `samples` and `conversations`.
 
     Args:
-        paths, fractions, max_tokens, max_edges, root, seed: of `SampleFiles`.
-        vocabulary, vocabulary_size: of `TokenizedFiles`.
-        template: the name of a template in `SHIPPED`, a Jinja template, or a file with one; "auto"
-            is that of the folder `vocabulary`, else "turns".
+        path: .jsonl, .tsv or .csv, perhaps .gz.
+        val_path, test_path: files of the same form; else fractions of `path`, at random.
+        max_tokens, max_edges: the budget of a batch; edges are all pairs of a sample's tokens.
+        template: "chatml", "turns", "plain", a Jinja template with generation marks or a file with
+            one; "auto": that of the folder `vocabulary`, else "turns".
+        vocabulary: "characters", "bytes", a file of `graphformer tokenize`, the folder of a
+            checkpoint, or "bpe" or "wordpiece" to train one on the training split.
+        vocabulary_size: maximum number of tokens to train.
+        val_fraction, test_fraction: of `path` for the splits without a file.
+        root: the data root.
+        seed: of the random split and of the order.
     """
 
     def __init__(
         self,
-        paths: dict[str, FilePath | None],
+        path: str,
+        val_path: str | None,
+        test_path: str | None,
         *,
-        template: str,
-        vocabulary: str,
-        vocabulary_size: int,
-        fractions: tuple[float, float],
         max_tokens: int,
-        max_edges: int | None,
-        root: FilePath | None,
-        seed: int,
+        max_edges: int | None = None,
+        template: str = "auto",
+        vocabulary: str = "bytes",
+        vocabulary_size: int = 8192,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.0,
+        root: str | None = None,
+        seed: int = 0,
     ) -> None:
         super().__init__(
-            paths,
+            {"train": path, "val": val_path, "test": test_path or val_path},
             vocabulary=vocabulary,
             vocabulary_size=vocabulary_size,
-            fractions=fractions,
+            fractions=(val_fraction, test_fraction),
             max_tokens=max_tokens,
             max_edges=max_edges,
             root=root,

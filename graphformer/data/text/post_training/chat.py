@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from typing_extensions import Unpack
 
 from graphformer.data.io.tabular import find_file
 from graphformer.data.ragged import Ragged
 from graphformer.data.text.base import FilePath
 from graphformer.data.text.chat import Message
-from graphformer.data.text.post_training.base import ChatData
+from graphformer.data.text.post_training.base import ChatData, ChatDataOptions
 from graphformer.data.text.post_training.chat_encoder import LossOn
 from graphformer.data.text.post_training.conversations import Conversation, read_conversations
+from graphformer.options import checked_options
 
 
 class ChatFile(ChatData[Conversation]):
@@ -25,17 +27,10 @@ class ChatFile(ChatData[Conversation]):
         path: .jsonl, .tsv or .csv, perhaps .gz; see `read_conversations` for the forms.
         val_path, test_path: files of the same form; else fractions of `path`, at random.
         prompt, completion: names of fields, in files with these.
-        template: "chatml", "turns", "plain", a Jinja template with generation marks or a file with
-            one; "auto": that of the folder `vocabulary`, else "turns".
         loss_on: "all" answers of a conversation, or the "last" one.
-        vocabulary: "characters", "bytes", a file of `graphformer tokenize`, the folder of a
-            checkpoint, or "bpe" or "wordpiece" to train one on the training split.
-        vocabulary_size: maximum number of tokens to train.
         max_length: maximum number of tokens that the network reads; further ones are cut off.
         max_tokens, max_edges: the budget of a batch; edges are all pairs of a sample's tokens.
-        val_fraction, test_fraction: of `path` for the splits without a file.
-        root: the data root.
-        seed: of the random split and of the order.
+        options: of `ChatData`.
 
     Raises:
         MissingDataError: when a file does not exist.
@@ -43,6 +38,7 @@ class ChatFile(ChatData[Conversation]):
             no answer; the message names the line.
     """
 
+    @checked_options
     def __init__(
         self,
         path: str,
@@ -51,28 +47,14 @@ class ChatFile(ChatData[Conversation]):
         *,
         prompt: str = "prompt",
         completion: str = "completion",
-        template: str = "auto",
         loss_on: LossOn = "all",
-        vocabulary: str = "bytes",
-        vocabulary_size: int = 8192,
         max_length: int = 1024,
         max_tokens: int = 4096,
         max_edges: int | None = None,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.0,
-        root: str | None = None,
-        seed: int = 0,
+        **options: Unpack[ChatDataOptions],
     ) -> None:
         super().__init__(
-            {"train": path, "val": val_path, "test": test_path or val_path},
-            template=template,
-            vocabulary=vocabulary,
-            vocabulary_size=vocabulary_size,
-            fractions=(val_fraction, test_fraction),
-            max_tokens=max_tokens,
-            max_edges=max_edges,
-            root=root,
-            seed=seed,
+            path, val_path, test_path, max_tokens=max_tokens, max_edges=max_edges, **options
         )
         self.save_hyperparameters(logger=False)
         self.prompt, self.completion = prompt, completion

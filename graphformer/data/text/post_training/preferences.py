@@ -10,15 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from graphformer.data.batch import IGNORE_INDEX, Batch
 from graphformer.data.io.tabular import find_file, get_field, read_records
 from graphformer.data.ragged import Ragged
 from graphformer.data.text.base import FilePath
 from graphformer.data.text.chat import Message
-from graphformer.data.text.post_training.base import ChatData
+from graphformer.data.text.post_training.base import ChatData, ChatDataOptions
 from graphformer.data.text.post_training.chat_encoder import ChatEncoder
 from graphformer.data.text.post_training.conversations import as_messages
+from graphformer.options import checked_options
 
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 
@@ -45,14 +47,9 @@ class PreferenceFile(ChatData[Pair]):
             conversations in HH's layout, lists of messages, or answers to the field "prompt".
         val_path, test_path: files of the same form; else fractions of `path`, at random.
         margin: name of a field with a number; None: all margins are 0.
-        template: see `ChatFile`.
-        vocabulary: see `ChatFile`.
-        vocabulary_size: maximum number of tokens to train.
         max_length: maximum number of tokens of a conversation; the beginning of the prompt is cut.
         max_tokens, max_edges: the budget of a batch; edges are all pairs of a sample's tokens.
-        val_fraction, test_fraction: of `path` for the splits without a file.
-        root: the data root.
-        seed: of the random split and of the order.
+        options: of `ChatData`.
 
     Raises:
         MissingDataError: when a file does not exist.
@@ -60,6 +57,7 @@ class PreferenceFile(ChatData[Pair]):
             alone is longer than `max_length`; the message names the line.
     """
 
+    @checked_options
     def __init__(
         self,
         path: str,
@@ -67,27 +65,13 @@ class PreferenceFile(ChatData[Pair]):
         test_path: str | None = None,
         *,
         margin: str | None = None,
-        template: str = "auto",
-        vocabulary: str = "bytes",
-        vocabulary_size: int = 8192,
         max_length: int = 1024,
         max_tokens: int = 4096,
         max_edges: int | None = None,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.0,
-        root: str | None = None,
-        seed: int = 0,
+        **options: Unpack[ChatDataOptions],
     ) -> None:
         super().__init__(
-            {"train": path, "val": val_path, "test": test_path or val_path},
-            template=template,
-            vocabulary=vocabulary,
-            vocabulary_size=vocabulary_size,
-            fractions=(val_fraction, test_fraction),
-            max_tokens=max_tokens,
-            max_edges=max_edges,
-            root=root,
-            seed=seed,
+            path, val_path, test_path, max_tokens=max_tokens, max_edges=max_edges, **options
         )
         self.save_hyperparameters(logger=False)
         self.margin, self.max_length = margin, max_length

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
+from typing_extensions import Unpack
 
 from graphformer.data.batch import Batch
 from graphformer.data.io.tabular import find_file, get_text, read_records
@@ -15,8 +16,9 @@ from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.data.ragged import Ragged
 from graphformer.data.text.base import FilePath
 from graphformer.data.text.chat import Message
-from graphformer.data.text.post_training.base import ChatData
+from graphformer.data.text.post_training.base import ChatData, ChatDataOptions
 from graphformer.data.text.post_training.conversations import as_messages
+from graphformer.options import checked_options
 
 
 class Prompt(NamedTuple):
@@ -39,19 +41,15 @@ class PromptFile(ChatData[Prompt]):
         prompt: name of the field with a text or a list of messages.
         reference: name of the field with the reference answer; None: there is none.
         batch_size: prompts in a batch.
-        template: see `ChatFile`.
-        vocabulary: see `ChatFile`.
-        vocabulary_size: maximum number of tokens to train.
         max_length: maximum number of tokens of a prompt; longer ones are an error.
-        val_fraction, test_fraction: of `path` for the splits without a file.
-        root: the data root.
-        seed: of the random split and of the order.
+        options: of `ChatData`.
 
     Raises:
         MissingDataError: when a file does not exist.
         ValueError: when a record is malformed or a prompt too long; the message names the line.
     """
 
+    @checked_options
     def __init__(
         self,
         path: str,
@@ -61,26 +59,10 @@ class PromptFile(ChatData[Prompt]):
         prompt: str = "prompt",
         reference: str | None = None,
         batch_size: int = 16,
-        template: str = "auto",
-        vocabulary: str = "bytes",
-        vocabulary_size: int = 8192,
         max_length: int = 1024,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.0,
-        root: str | None = None,
-        seed: int = 0,
+        **options: Unpack[ChatDataOptions],
     ) -> None:
-        super().__init__(
-            {"train": path, "val": val_path, "test": test_path or val_path},
-            template=template,
-            vocabulary=vocabulary,
-            vocabulary_size=vocabulary_size,
-            fractions=(val_fraction, test_fraction),
-            max_tokens=batch_size * max_length,
-            max_edges=None,
-            root=root,
-            seed=seed,
-        )
+        super().__init__(path, val_path, test_path, max_tokens=batch_size * max_length, **options)
         self.save_hyperparameters(logger=False)
         self.prompt, self.reference = prompt, reference
         self.batch_size, self.max_length = batch_size, max_length
