@@ -1,8 +1,8 @@
-"""What a model reveals of its training data: membership by loss, and memorised text."""
+"""What a model reveals of its training data: membership by loss or label, and memorised text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -10,7 +10,11 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc, binary_roc
 from typing_extensions import Unpack
 
+from graphformer.batch_type import BatchLike
 from graphformer.models.generation.generate import GenerateOptions
+from graphformer.tasks import Classification
+from graphformer.trust.explanation import Explained
+from graphformer.trust.outputs import labelled
 
 
 class Membership(NamedTuple):
@@ -48,6 +52,47 @@ def membership_inference(members: Tensor, others: Tensor) -> Membership:
     false_alarms, hits, _ = binary_roc(scores, is_member.long())
     area = float(binary_auroc(scores, is_member.long()))
     return Membership(area, float(hits[false_alarms <= 0.01].max()))
+
+
+@torch.no_grad()
+def label_robustness(
+    task: Classification,
+    batches: Iterable[BatchLike],
+    split: str,
+    *,
+    scale: float = 1.0,
+    copies: int = 8,
+    seed: int = 0,
+) -> Tensor:
+    """Return the share of noisy copies of each labelled row whose predicted class is right, [B].
+
+    Training samples keep their class under more noise than others, so that 1 minus this share is a
+    score for `membership_inference` that reads labels only.
+
+    Args:
+        task: in evaluation mode.
+        batches: of the split.
+        split: "train", "val" or "test".
+        scale: standard deviation of the noise on embedded nodes (or on the features of a network
+            without embedding), relative to theirs.
+        copies: number of copies.
+        seed: of the noise.
+
+    Source: Choquette-Choo et al., 2021, https://arxiv.org/abs/2007.14321.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shares = []
+    for batch in batches:
+        explained = Explained(task, batch)
+        deviation = scale * explained.x.std()
+        right = []
+        for _ in range(copies):
+            noise = torch.randn(explained.x.shape, generator=generator)
+            with explained.with_nodes(explained.x + deviation * noise) as noisy:
+                logits, y = labelled(*task.labelled_outputs(noisy, split))
+            right.append(logits.argmax(1) == y)
+        shares.append(torch.stack(right).double().mean(0))
+    return torch.cat(shares)
 
 
 class Generates(Protocol):

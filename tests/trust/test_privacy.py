@@ -7,7 +7,7 @@ import torch
 from helpers.trust import given_run, random_split
 from sklearn.metrics import roc_auc_score
 
-from graphformer.trust.privacy import membership_inference, memorized_tokens
+from graphformer.trust.privacy import label_robustness, membership_inference, memorized_tokens
 from graphformer.trust.sections import privacy_section
 
 
@@ -46,3 +46,15 @@ def test_an_overfitted_model_is_found():
     train = 9 * torch.nn.functional.one_hot(y, 3).float()
     metrics = privacy_section(given_run({"train": (train, y), "test": (logits, y)})).metrics
     assert metrics["AUC of membership inference"] > 0.95
+
+
+def test_labels_that_survive_noise_are_those_far_from_the_border():
+    x = torch.tensor([[9.0, 0.0], [0.0, 9.0], [0.1, 0.0], [9.0, 0.0]])
+    y = torch.tensor([0, 1, 0, 1])  # two far right, one near the border, one wrong
+    run = given_run({"train": (x, y), "test": (x, y)})
+    share = label_robustness(run.task, run.batches("test"), "test", scale=0.1, copies=64)
+    assert share[:2].tolist() == [1, 1]
+    assert 0.3 < share[2] < 0.8
+    assert share[3] == 0
+    again = label_robustness(run.task, run.batches("test"), "test", scale=0.1, copies=64)
+    assert torch.equal(share, again)

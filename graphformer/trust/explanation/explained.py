@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -49,14 +50,20 @@ class Explained:
 
     def logits(self, x: Tensor) -> Tensor:
         """Return the logits [B, K] of nodes [N, C], [1, K] of one explained node."""
+        with self.with_nodes(x) as batch:
+            logits: Tensor = self.task(batch)
+        return logits if self.node is None else logits[self.node : self.node + 1]
+
+    @contextmanager
+    def with_nodes(self, x: Tensor) -> Iterator[BatchLike]:
+        """Give the network other nodes [N, C] within a `with` block; yields the batch to pass."""
         if self.embedding is None:
             batch = copy.copy(self.batch)
             batch.x = x
-            logits: Tensor = self.task(batch)
+            yield batch
         else:
             with replaced_output(self.embedding, x):
-                logits = self.task(self.batch)
-        return logits if self.node is None else logits[self.node : self.node + 1]
+                yield self.batch
 
     def score(self, x: Tensor) -> Tensor:
         """Return the probability of the predicted classes, [B]."""

@@ -2,6 +2,7 @@
 
 from graphformer.trust.robustness.edges import EdgeWeights, perturb_edges, prbcd
 from graphformer.trust.robustness.images import CORRUPTIONS, SEVERITIES, corrupt, pgd
+from graphformer.trust.robustness.synonyms import read_synonyms, replace_synonyms
 from graphformer.trust.robustness.text import swap_words, typos
 
 __all__ = [
@@ -12,6 +13,8 @@ __all__ = [
     "perturb_edges",
     "pgd",
     "prbcd",
+    "read_synonyms",
+    "replace_synonyms",
     "swap_words",
     "typos",
 ]

@@ -15,11 +15,15 @@ from graphformer.trust.leaks import (
     sample_hashes,
     shared_samples,
 )
+from graphformer.trust.near_duplicates import nearest, sample_inputs
 from graphformer.trust.report import Cell, Section, Table
 from graphformer.trust.run import Run
 
 NAME, TITLE = "leaks", "Data leaks"
 EXAMPLES = 10
+TRAINING, TESTED = 20_000, 2_000
+"""Samples that are compared for near-duplicates."""
+NEAR = 0.9
 
 
 def leaks_section(run: Run) -> Section:
@@ -67,6 +71,30 @@ def _add_duplicates(section: Section, data: DataModule) -> None:
     if examples:
         columns = ["split", "sample", "split", "equal sample"]
         section.tables.append(Table(f"First {EXAMPLES} of each", columns, examples))
+    _add_near_duplicates(section, data)
+
+
+def _add_near_duplicates(section: Section, data: DataModule) -> None:
+    """Add how many test samples almost equal one of the training samples, the nearest first."""
+    train, test = (
+        sample_inputs(data.batches(split).dataset, count)
+        for split, count in (("train", TRAINING), ("test", TESTED))
+    )
+    found = nearest(train, test) if train and test else None
+    if found is None:
+        return
+    similarity, index = found
+    count = int((similarity >= NEAR).sum())
+    what = "cosine of centred features" if train[0].is_floating_point() else "shared shingles"
+    section.metrics["test samples with a near-duplicate in train"] = float(count)
+    section.notes.append(
+        f"Near-duplicates have a similarity of at least {NEAR} ({what}): {count} of the first "
+        f"{len(test)} test samples have one among the first {len(train)} training samples."
+    )
+    order = similarity.argsort(descending=True, stable=True)[:EXAMPLES].tolist()
+    rows: list[list[Cell]] = [[i, int(index[i]), float(similarity[i])] for i in order]
+    columns = ["test sample", "training sample", "similarity"]
+    section.tables.append(Table("Most similar pairs", columns, rows))
 
 
 def _add_graph(section: Section, graph: Data) -> None:

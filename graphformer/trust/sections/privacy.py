@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,20 @@ from torch.nn import functional as F
 
 from graphformer.data.text.language_modeling import TextBlocks
 from graphformer.models import Model
-from graphformer.tasks import Regression
+from graphformer.tasks import Classification, Regression
 from graphformer.tasks.text.language import LanguageModeling
 from graphformer.trust.outputs import Outputs
-from graphformer.trust.privacy import membership_inference, memorized_tokens
+from graphformer.trust.privacy import (
+    label_robustness,
+    membership_inference,
+    memorized_tokens,
+)
 from graphformer.trust.report import Cell, Section, Table
 from graphformer.trust.run import Run, is_classification, not_applicable
 
 NAME, TITLE = "privacy", "Privacy"
+BATCHES = 10
+"""Batches of each split that the label-only attack reads."""
 PASSAGES = 20
 PREFIX = REST = 32
 """Tokens of a passage that a model reads, and that it should continue with."""
@@ -42,12 +49,30 @@ def privacy_section(run: Run) -> Section:
         "the ROC curve of 0.5 is chance; the attack is a simple one, so that a value near 0.5 is "
         "no proof of privacy."
     )
+    if is_classification(run.task) and run.task.level != "edge":
+        _add_label_only(section, run, run.task)
     rows: list[list[Cell]] = [
         [name, len(values), float(values.mean()), float(values.median())]
         for name, values in (("train", train), ("test", test))
     ]
     section.tables.append(Table("Losses", ["split", "samples", "mean", "median"], rows))
     return section
+
+
+def _add_label_only(section: Section, run: Run, task: Classification) -> None:
+    """Add an attack that reads predicted classes of noisy inputs, from some batches of a split."""
+    shares = [
+        label_robustness(task, islice(run.batches(split), BATCHES), split, seed=run.seed)
+        for split in ("train", "test")
+    ]
+    found = membership_inference(*(1 - share for share in shares))
+    section.metrics["AUC of membership inference by labels only"] = found.auc
+    section.notes.append(
+        "Label-only attack: samples whose predicted class stays right under noise on their nodes "
+        f"are taken for training samples; it reads no probability. The right classes are kept in "
+        f"{float(shares[0].mean()):.1%} of the noisy copies of {len(shares[0])} training samples, "
+        f"and in {float(shares[1].mean()):.1%} of those of {len(shares[1])} test samples."
+    )
 
 
 def losses(outputs: Outputs) -> Tensor:

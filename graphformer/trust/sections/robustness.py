@@ -6,13 +6,14 @@ import copy
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch_geometric.data import Data
 
-from graphformer.data import LabelledText
+from graphformer.data import LabelledText, MissingDataError
 from graphformer.data.batch import pack_images
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.vision.base import PatchImages
@@ -30,6 +31,8 @@ from graphformer.trust.robustness import (
     perturb_edges,
     pgd,
     prbcd,
+    read_synonyms,
+    replace_synonyms,
     swap_words,
     typos,
 )
@@ -46,6 +49,7 @@ DRAWS = 3
 
 Curves = dict[str, dict[str, list[float]]]
 """Accuracy at each strength, by perturbation and adjacency."""
+Change = Callable[[str, float, random.Random], str]
 
 
 def robustness_section(run: Run) -> Section:
@@ -134,18 +138,24 @@ def _image_logits(task: Classification, data: PatchImages) -> Callable[[Tensor],
 
 
 def _text_section(run: Run, task: Classification, data: LabelledText) -> Section:
-    curves: Curves = {"typos": {}, "swapped words": {}}
+    section = Section(NAME, TITLE)
+    changes: dict[str, Change] = {"typos": typos, "swapped words": swap_words}
+    try:
+        changes["synonyms"] = partial(replace_synonyms, synonyms=read_synonyms())
+    except MissingDataError as missing:
+        section.notes.append(f"Synonyms of WordNet were left out: {missing}.")
+    curves: Curves = {name: {} for name in changes}
     for title, pattern in _patterns(task.adjacency, Window(8)).items():
         with using(task, pattern):
-            for name, change in (("typos", typos), ("swapped words", swap_words)):
+            for name, change in changes.items():
                 curves[name][title] = [
                     _text_accuracy(task, data, change, rate, run.seed) for rate in RATES
                 ]
-    section = Section(NAME, TITLE)
     section.notes.append(
         f"The first {min(SAMPLES, len(data.splits['test']))} test texts, in which each word has a "
-        "typing error with the given probability, or changes places with its neighbour. The other "
-        "adjacency has the same weights, which were not trained for it."
+        "typing error with the given probability, changes places with its neighbour, or is "
+        "replaced by a synonym of any of its senses, if it has one. The other adjacency has the "
+        "same weights, which were not trained for it."
     )
     for name, lines in curves.items():
         _add_curve(section, name, "share of words", list(RATES), lines)
@@ -155,7 +165,7 @@ def _text_section(run: Run, task: Classification, data: LabelledText) -> Section
 def _text_accuracy(
     task: Classification,
     data: LabelledText,
-    change: Callable[[str, float, random.Random], str],
+    change: Change,
     rate: float,
     seed: int,
 ) -> float:

@@ -20,6 +20,7 @@ def test_planted_duplicates_are_named():
     assert section.metrics["samples of test that train contains"] == 1
     assert section.metrics["samples of val that train contains"] == 0
     assert section.tables[1].rows == [["train", 2, "test", 5]]
+    assert section.tables[2].rows[0][:2] == [5, 2]  # the most similar pair
 
 
 class SmallGraph(FullGraph):

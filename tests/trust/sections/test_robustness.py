@@ -52,6 +52,7 @@ def test_a_graph_under_random_and_adversarial_edges(monkeypatch: pytest.MonkeyPa
 
 def test_texts_over_two_adjacencies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(robustness, "RATES", (0.0, 1.0))
+    monkeypatch.setenv("GRAPHFORMER_DATA", str(tmp_path))  # without WordNet
     path = tmp_path / "texts.tsv"
     path.write_text("text\tlabel\n" + "".join(f"a b{i} cd e\t{i % 2}\n" for i in range(23)))
     data = LabelledText(str(path), vocabulary="characters", test_fraction=0.3)
@@ -60,6 +61,7 @@ def test_texts_over_two_adjacencies(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     before = list(data.splits["test"])
     task = Classification(network, Complete(), num_classes=2).eval()
     section = robustness_section(Run(task, data))
+    assert "Synonyms of WordNet were left out: there is neither" in section.notes[0]
     assert [len(table.rows) for table in section.tables] == [2, 2]
     assert section.tables[0].columns[1:] == [
         "Complete() (the run's)",
