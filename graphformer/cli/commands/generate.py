@@ -74,6 +74,7 @@ def _sampling_options(
         "num_beams": arguments.num_beams,
         "eos_token_id": stated.get("eos_token_id", tokenizer.eos_id),
         "seed": arguments.seed,
+        "weight_dtype": arguments.weight_dtype,
     }
 
 
@@ -203,6 +204,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--max-new-tokens", type=int, default=200, help="the maximum number of new tokens")
     add("--temperature", type=float, default=0.8, help="0: the most likely token")
     add("--top-k", type=int, help="sample from this number of most likely tokens")
+    add(
+        "--weight-dtype",
+        choices=["float32", "bfloat16"],
+        default="float32",
+        help="bfloat16 rounds the weights on a CPU, which is faster",
+    )
     add("--top-p", type=float, help="sample from this share of the probability")
     add("--repetition-penalty", type=float, default=1.0)
     add("--num-beams", type=int, default=1, help="above 1: beam search")

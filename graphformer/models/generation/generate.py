@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
-from typing import TypeAlias, overload
+from contextlib import nullcontext
+from typing import TypeAlias, get_args, overload
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from graphformer.models.generation.decoders import (
     WindowedDecoder,
 )
 from graphformer.models.generation.encoder_output import EncoderOutput
-from graphformer.models.generation.modes import eval_mode, fast_linear
+from graphformer.models.generation.modes import WeightDtype, eval_mode, fast_linear
 from graphformer.models.generation.prompt_lookup import PromptLookup
 from graphformer.models.generation.prompts import (
     Prompts,
@@ -60,6 +60,7 @@ class GenerateOptions(TypedDict, total=False):
     context: int | None
     cache: bool
     prompt_lookup: bool
+    weight_dtype: WeightDtype
     encoder_output: EncoderOutput | None
 
 
@@ -108,6 +109,7 @@ def generate(
     context: int | None = None,
     cache: bool = True,
     prompt_lookup: bool = True,
+    weight_dtype: WeightDtype = "float32",
     encoder_output: EncoderOutput | None = None,
 ) -> list[int] | list[list[int]]:
     """Continue texts token by token.
@@ -136,6 +138,8 @@ def generate(
         cache: keep keys and values; without, the network runs on the whole texts at each step.
         prompt_lookup: propose tokens from earlier repetitions in the text and verify them in one
             step, for a single text with a cache; changes the speed only, not the result.
+        weight_dtype: "bfloat16" rounds the weights of linear layers and embeddings, on a CPU, which
+            halves the bytes that are read per token; arithmetic stays float32.
         encoder_output: nodes to attend to, for the decoder of an encoder-decoder.
 
     Returns:
@@ -148,6 +152,8 @@ def generate(
             not support the pattern.
     """
     _check_options(max_new_tokens, num_beams, length_penalty, context)
+    on_cpu = next(network.parameters()).device.type == "cpu"
+    _check_weight_dtype(weight_dtype, on_cpu, encoder_output)
     if num_beams > 1 and (top_k is not None or top_p is not None or stream is not None):
         raise ValueError(
             f"num_beams: got {num_beams} with top_k, top_p or stream, expected none of these with "
@@ -173,14 +179,13 @@ def generate(
     )
     decode = getattr(getattr(network, "tokenizer", None), "decode", None)
     stopping = StoppingCriteria(eos_token_id, stop, max_new_tokens, decode)
-    on_cpu = next(network.parameters()).device.type == "cpu"
-    few_rows = on_cpu and len(texts) * num_beams > 1
-    with eval_mode(network), fast_linear(network) if few_rows else nullcontext():
+    fast = fast_linear(network, weight_dtype) if on_cpu else nullcontext()
+    with eval_mode(network), fast:
         decoder = _decoder(network, texts, per_block(adjacency), context, encoder_output, cache)
         if num_beams > 1:
             texts = beam_search(decoder, texts, num_beams, sampler, stopping, length_penalty)
         elif prompt_lookup and len(texts) == 1 and not isinstance(decoder, UncachedDecoder):
-            _sample_with_lookup(network, decoder, texts[0], sampler, stopping, stream)
+            _sample_with_lookup(decoder, texts[0], sampler, stopping, stream)
         else:
             _sample(decoder, texts, sampler, stopping, order, stream)
     results = dict(zip(order, texts, strict=True))
@@ -198,6 +203,24 @@ def _check_options(
         raise ValueError(f"context: got {context}, expected at least 1, or None for all tokens")
     if not math.isfinite(length_penalty):
         raise ValueError(f"length_penalty: got {length_penalty}, expected a finite number")
+
+
+def _check_weight_dtype(
+    weight_dtype: str, on_cpu: bool, encoder_output: EncoderOutput | None
+) -> None:
+    if weight_dtype not in get_args(WeightDtype):
+        names = " or ".join(get_args(WeightDtype))
+        raise ValueError(f"weight_dtype: got {weight_dtype!r}, expected {names}")
+    if weight_dtype != "float32" and not on_cpu:
+        raise ValueError(
+            f"weight_dtype: got {weight_dtype!r} for a network on another device, expected one on "
+            "a CPU; convert the network with .to(torch.bfloat16)"
+        )
+    if weight_dtype != "float32" and encoder_output is not None:  # projections of parts of q, k, v
+        raise ValueError(
+            f"weight_dtype: got {weight_dtype!r} with encoder_output, expected a network without "
+            "an encoder; leave it out"
+        )
 
 
 def _sample(
@@ -232,7 +255,6 @@ def _sample(
 
 
 def _sample_with_lookup(
-    network: TokenNetwork,
     decoder: SpeculativeDecoder,
     text: list[int],
     sampler: Sampler,
@@ -243,30 +265,25 @@ def _sample_with_lookup(
     prompt_length, lookup, draft = len(text), PromptLookup(text), list[int]()
     logits = decoder.start()
     sampler.start([text], logits.shape[-1], logits.device)
-    on_cpu = logits.device.type == "cpu"
-    with ExitStack() as stack:
-        while True:
-            accepted = 0
-            # Row i is the logits after draft token i, valid while all tokens before are accepted.
-            for row in logits.split(1):
-                token = int(sampler.sample(row))
-                text.append(token)
-                ended = stream is not None and stream(0, token) is True
-                if ended or stopping(text, prompt_length):
-                    return
-                lookup.append(token)
-                if accepted == len(draft) or token != draft[accepted]:
-                    break
-                accepted += 1
-            if draft:
-                lookup.update(accepted, len(draft))
-                decoder.crop(len(draft) - accepted)
-            left = stopping.max_new_tokens - (len(text) - prompt_length)
-            draft = lookup.propose(min(decoder.max_draft(), left - 1))
-            if draft and on_cpu:
-                stack.enter_context(fast_linear(network))
-                on_cpu = False
-            logits = decoder.extend(torch.tensor(text[-1:] + draft, device=logits.device))
+    while True:
+        accepted = 0
+        # Row i is the logits after draft token i, valid while all tokens before are accepted.
+        for row in logits.split(1):
+            token = int(sampler.sample(row))
+            text.append(token)
+            ended = stream is not None and stream(0, token) is True
+            if ended or stopping(text, prompt_length):
+                return
+            lookup.append(token)
+            if accepted == len(draft) or token != draft[accepted]:
+                break
+            accepted += 1
+        if draft:
+            lookup.update(accepted, len(draft))
+            decoder.crop(len(draft) - accepted)
+        left = stopping.max_new_tokens - (len(text) - prompt_length)
+        draft = lookup.propose(min(decoder.max_draft(), left - 1))
+        logits = decoder.extend(torch.tensor(text[-1:] + draft, device=logits.device))
 
 
 def _decoder(

@@ -1,11 +1,16 @@
-"""A linear map of few rows on a CPU, as in decoding several texts at once.
+"""A linear map of few rows on a CPU, as in decoding.
 
-For 2 to 16 rows, MKL's matrix products take 2 to 3 times as long as reading the weights. This
-kernel reads each weight once for 8 rows and is limited by memory bandwidth only.
+MKL's matrix products of 1 to 16 rows take up to 3 times as long as reading the weights. These
+kernels read each weight once for 8 rows and are limited by memory bandwidth only. Weights are
+float32 or bfloat16; sums are float32.
 """
 
 # mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import numba
 import torch
@@ -17,30 +22,34 @@ from torch.nn import functional as F
 
 from graphformer.ops.cpu import launch
 from graphformer.ops.cpu.kernel_cache import compile_cached
-from graphformer.ops.cpu.simd import load, prefetch, shift, zeros
-from graphformer.ops.cpu.vector_math import sum_lanes
+from graphformer.ops.cpu.simd import I32, load, prefetch, shift, vector_pointer, zeros
+from graphformer.ops.cpu.vector_math import store_lane_sums, sum_lanes
 
 ROWS, LANES, CHUNK = 8, 16, 64
 MAX_ROWS = 2 * ROWS
 
 
 def is_supported(weight: Tensor) -> bool:
-    """Whether the kernel supports this weight, [out, in]."""
-    supported_type = weight.device.type == "cpu" and weight.dtype is torch.float32
+    """Whether the kernels support this weight, [out, in]."""
+    supported_type = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16)
     whole_vectors = weight.is_contiguous() and weight.shape[1] % LANES == 0
     return supported_type and whole_vectors and weight.shape[0] >= 4
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`F.linear` without gradients; 2 to 16 rows in float32 run the kernel.
+    """`F.linear` without gradients; 1 to 16 rows in float32 run the kernels.
 
     Args:
         x: [M, in].
-        weight: [out, in], one that `is_supported`.
-        bias: [out].
+        weight: [out, in], one that `is_supported`; bfloat16 weights are converted exactly.
+        bias: [out], float32.
     """
-    if x.ndim != 2 or not 1 < len(x) <= MAX_ROWS or x.dtype is not torch.float32:
-        return F.linear(x, weight, bias)
+    if x.ndim != 2 or not 1 <= len(x) <= MAX_ROWS or x.dtype is not torch.float32:
+        return F.linear(x, weight.to(x.dtype), bias)
+    if len(x) == 1:
+        out = x.new_empty(1, weight.shape[0])
+        _run(x.contiguous(), weight, out)
+        return out if bias is None else out.add_(bias)
     outs = []
     for rows in x.split(ROWS):
         out = x.new_empty(ROWS, weight.shape[0])
@@ -56,14 +65,18 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _run(x: Tensor, weight: Tensor, out: Tensor) -> None:
     n, k = weight.shape
+    outputs, share = _kernels(weight.dtype is torch.bfloat16, len(x))
     address = x.data_ptr(), weight.data_ptr(), out.data_ptr()
     threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
     if threads == 1 or launch._forked:
-        _outputs(*address, n, k, 0, n)
+        outputs(*address, n, k, 0, n)
         return
     with launch._lock:
         numba.set_num_threads(threads)
-        _share_outputs(*address, n, k)
+        share(*address, n, k)
+
+
+# Weights ----------------------------------------------------------------------------------------
 
 
 @intrinsic
@@ -76,62 +89,127 @@ def _floats(context, address):
     return types.CPointer(types.float32)(types.int64), build
 
 
-def _outputs(x_address, weight_address, out_address, n, k, begin, end):
-    """out[m, i] = x[m] . weight[i] for 8 rows m and outputs i from `begin` to `end`, two at a time.
+@intrinsic
+def _halves(context, address):
+    """An integer address as a pointer to the bits of bfloat16 numbers."""
 
-    The 16 sums stay in registers; the variables are written out because numba has no arrays of
-    vectors. a0 to a7 are sums of output i, b0 to b7 of output i + 1.
+    def build(context, builder, signature, args):
+        return builder.inttoptr(args[0], ir.IntType(16).as_pointer())
+
+    return types.CPointer(types.uint16)(types.int64), build
+
+
+@intrinsic
+def _load_halves(context, base, index, like):
+    """The vector of the bfloat16 numbers at `base[index]`, as float32.
+
+    A bfloat16 is the upper half of a float32.
     """
-    x, weight, out = _floats(x_address), _floats(weight_address), _floats(out_address)
-    zero = zeros(x, LANES)
-    x1, x2, x3, x4 = shift(x, k), shift(x, 2 * k), shift(x, 3 * k), shift(x, 4 * k)
-    x5, x6, x7 = shift(x, 5 * k), shift(x, 6 * k), shift(x, 7 * k)
-    for pair in range(begin, end, 2):
-        i = min(pair, n - 2)  # an odd last output is computed together with the one before
-        first, second = shift(weight, i * k), shift(weight, (i + 1) * k)
-        a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = zero
-        b0 = b1 = b2 = b3 = b4 = b5 = b6 = b7 = zero
-        for j in range(0, k, LANES):
-            prefetch(first, j + 2 * k)
-            prefetch(second, j + 2 * k)
-            u, v = load(first, j, zero), load(second, j, zero)
-            p = load(x, j, zero)
-            a0, b0 = a0 + u * p, b0 + v * p
-            p = load(x1, j, zero)
-            a1, b1 = a1 + u * p, b1 + v * p
-            p = load(x2, j, zero)
-            a2, b2 = a2 + u * p, b2 + v * p
-            p = load(x3, j, zero)
-            a3, b3 = a3 + u * p, b3 + v * p
-            p = load(x4, j, zero)
-            a4, b4 = a4 + u * p, b4 + v * p
-            p = load(x5, j, zero)
-            a5, b5 = a5 + u * p, b5 + v * p
-            p = load(x6, j, zero)
-            a6, b6 = a6 + u * p, b6 + v * p
-            p = load(x7, j, zero)
-            a7, b7 = a7 + u * p, b7 + v * p
-        out[i], out[i + 1] = sum_lanes(a0), sum_lanes(b0)
-        out[n + i], out[n + i + 1] = sum_lanes(a1), sum_lanes(b1)
-        out[2 * n + i], out[2 * n + i + 1] = sum_lanes(a2), sum_lanes(b2)
-        out[3 * n + i], out[3 * n + i + 1] = sum_lanes(a3), sum_lanes(b3)
-        out[4 * n + i], out[4 * n + i + 1] = sum_lanes(a4), sum_lanes(b4)
-        out[5 * n + i], out[5 * n + i + 1] = sum_lanes(a5), sum_lanes(b5)
-        out[6 * n + i], out[6 * n + i + 1] = sum_lanes(a6), sum_lanes(b6)
-        out[7 * n + i], out[7 * n + i + 1] = sum_lanes(a7), sum_lanes(b7)
+
+    def build(context, builder, signature, args):
+        count = args[2].type.count
+        start = vector_pointer(builder, args[0], args[1], ir.VectorType(ir.IntType(16), count))
+        wide = ir.VectorType(I32, count)
+        bits = builder.zext(builder.load(start, align=2), wide)
+        bits = builder.shl(bits, ir.Constant(wide, [I32(16)] * count))
+        return builder.bitcast(bits, args[2].type)
+
+    return like(base, index, like), build
+
+
+# Kernels ----------------------------------------------------------------------------------------
+
+
+def _make_one_row(half: bool, weights: Any, load_weights: Any) -> Callable[..., Any]:
+    def one_row(x_address, weight_address, out_address, n, k, begin, end):
+        """out[i] = x . weight[i] for outputs i from `begin` to `end`, four at a time."""
+        x, weight, out = _floats(x_address), weights(weight_address), _floats(out_address)
+        zero = zeros(x, LANES)
+        for block in range(begin, end, 4):
+            i = min(block, n - 4)  # the last outputs are computed together with those before
+            first, second = shift(weight, i * k), shift(weight, (i + 1) * k)
+            third, fourth = shift(weight, (i + 2) * k), shift(weight, (i + 3) * k)
+            a = b = c = d = zero
+            for j in range(0, k, LANES):
+                if half:  # hardware prefetches float32 rows, but too late for shorter ones
+                    prefetch(first, 4 * (2 * k + j))
+                    prefetch(first, 4 * (2 * k + j) + 2 * LANES)
+                p = load(x, j, zero)
+                a = a + p * load_weights(first, j, zero)
+                b = b + p * load_weights(second, j, zero)
+                c = c + p * load_weights(third, j, zero)
+                d = d + p * load_weights(fourth, j, zero)
+            store_lane_sums(out, i, a, b, c, d)
+
+    return one_row
+
+
+def _make_eight_rows(half: bool, weights: Any, load_weights: Any) -> Callable[..., Any]:
+    def eight_rows(x_address, weight_address, out_address, n, k, begin, end):
+        """out[m, i] = x[m] . weight[i] for 8 rows m and outputs i from `begin` to `end`.
+
+        Two outputs at a time: the 16 sums stay in registers; the variables are written out because
+        numba has no arrays of vectors. a0 to a7 are sums of output i, b0 to b7 of output i + 1.
+        """
+        x, weight, out = _floats(x_address), weights(weight_address), _floats(out_address)
+        zero = zeros(x, LANES)
+        x1, x2, x3, x4 = shift(x, k), shift(x, 2 * k), shift(x, 3 * k), shift(x, 4 * k)
+        x5, x6, x7 = shift(x, 5 * k), shift(x, 6 * k), shift(x, 7 * k)
+        for pair in range(begin, end, 2):
+            i = min(pair, n - 2)  # an odd last output is computed together with the one before
+            first, second = shift(weight, i * k), shift(weight, (i + 1) * k)
+            a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = zero
+            b0 = b1 = b2 = b3 = b4 = b5 = b6 = b7 = zero
+            for j in range(0, k, LANES):
+                prefetch(first, j + 2 * k)
+                prefetch(second, j + 2 * k)
+                u, v = load_weights(first, j, zero), load_weights(second, j, zero)
+                p = load(x, j, zero)
+                a0, b0 = a0 + u * p, b0 + v * p
+                p = load(x1, j, zero)
+                a1, b1 = a1 + u * p, b1 + v * p
+                p = load(x2, j, zero)
+                a2, b2 = a2 + u * p, b2 + v * p
+                p = load(x3, j, zero)
+                a3, b3 = a3 + u * p, b3 + v * p
+                p = load(x4, j, zero)
+                a4, b4 = a4 + u * p, b4 + v * p
+                p = load(x5, j, zero)
+                a5, b5 = a5 + u * p, b5 + v * p
+                p = load(x6, j, zero)
+                a6, b6 = a6 + u * p, b6 + v * p
+                p = load(x7, j, zero)
+                a7, b7 = a7 + u * p, b7 + v * p
+            out[i], out[i + 1] = sum_lanes(a0), sum_lanes(b0)
+            out[n + i], out[n + i + 1] = sum_lanes(a1), sum_lanes(b1)
+            out[2 * n + i], out[2 * n + i + 1] = sum_lanes(a2), sum_lanes(b2)
+            out[3 * n + i], out[3 * n + i + 1] = sum_lanes(a3), sum_lanes(b3)
+            out[4 * n + i], out[4 * n + i + 1] = sum_lanes(a4), sum_lanes(b4)
+            out[5 * n + i], out[5 * n + i + 1] = sum_lanes(a5), sum_lanes(b5)
+            out[6 * n + i], out[6 * n + i + 1] = sum_lanes(a6), sum_lanes(b6)
+            out[7 * n + i], out[7 * n + i + 1] = sum_lanes(a7), sum_lanes(b7)
+
+    return eight_rows
 
 
 _FAST = {"fastmath": {"contract", "reassoc", "nsz"}, "nogil": True}
-_SIGNATURE = "void(int64, int64, int64, int64, int64, int64, int64)"
-_outputs = compile_cached(njit, _SIGNATURE, _outputs, **_FAST)
 
 
-def _share_outputs(x_address, weight_address, out_address, n, k):
-    for part in prange((n + CHUNK - 1) // CHUNK):
-        begin, end = part * CHUNK, min(part * CHUNK + CHUNK, n)
-        _outputs(x_address, weight_address, out_address, n, k, begin, end)
+@cache
+def _kernels(half: bool, rows: int) -> tuple[Callable[..., None], Callable[..., None]]:
+    """The kernel of 1 or 8 rows for a range of outputs, and the loop that shares all outputs.
 
+    `half` is whether weights are bfloat16.
+    """
+    make = _make_one_row if rows == 1 else _make_eight_rows
+    function = make(half, *((_halves, _load_halves) if half else (_floats, load)))
+    integers = ", ".join(["int64"] * 7)
+    outputs = compile_cached(njit, f"void({integers})", function, int(half), **_FAST)
 
-_share_outputs = compile_cached(
-    njit, "void(int64, int64, int64, int64, int64)", _share_outputs, parallel=True, **_FAST
-)
+    def share(x_address, weight_address, out_address, n, k):
+        for part in prange((n + CHUNK - 1) // CHUNK):
+            begin, end = part * CHUNK, min(part * CHUNK + CHUNK, n)
+            outputs(x_address, weight_address, out_address, n, k, begin, end)
+
+    signature = "void(int64, int64, int64, int64, int64)"
+    return outputs, compile_cached(njit, signature, share, int(half), rows, parallel=True, **_FAST)

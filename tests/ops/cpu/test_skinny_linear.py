@@ -30,6 +30,16 @@ def test_it_is_torchs(out, width, rows, biased, threads):
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("rows", [1, 3, 17])
+@pytest.mark.parametrize(("out", "width"), [(4, 16), (67, 48), (131, 208)])
+def test_bfloat16_weights_are_converted_exactly(out, width, rows):
+    generator = torch.Generator().manual_seed(out + rows)
+    x, weight = (torch.randn(n, width, generator=generator) for n in (rows, out))
+    half = weight.bfloat16()
+    expected = F.linear(x, half.float())
+    torch.testing.assert_close(linear(x, half, None), expected, rtol=1e-5, atol=2e-5)
+
+
 def test_rows_that_lie_apart():
     x, weight = torch.randn(7, 96)[:, ::3], torch.randn(5, 32)
     torch.testing.assert_close(linear(x, weight, None), F.linear(x, weight), rtol=1e-5, atol=1e-5)
