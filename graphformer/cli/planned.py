@@ -271,7 +271,9 @@ def _setting(arguments: argparse.Namespace, planned: Planned) -> Setting:
         raise UsageError(f"--precision: got {precision!r}{hint}")
     stacks = [each for each in planned.model.network.modules() if isinstance(each, Transformer)]
     recomputes = stacks[0].activation_checkpointing if stacks else None
-    return Setting(recomputes, precision, False, Placement(strategy, devices))
+    _, _, kind = planned.model.optimizer_name.partition("_")
+    placement = Placement(strategy, devices, offloads=kind == "offload", eight_bit=kind == "8bit")
+    return Setting(recomputes, precision, False, placement)
 
 
 def _device(accelerator: object) -> str:

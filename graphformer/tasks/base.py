@@ -32,6 +32,7 @@ from graphformer.distributed import (
 )
 from graphformer.patterns import Pattern
 from graphformer.tasks.finetuning import add_lora, freeze, layer_lr_factors, merge_lora
+from graphformer.tasks.low_memory import OptimizerName
 from graphformer.tasks.metrics import update_uncounted
 from graphformer.tasks.optimization import follow_lr, lr_factor, make_optimizer
 from graphformer.tasks.stored_settings import (
@@ -59,7 +60,7 @@ class TaskOptions(TypedDict, total=False):
 
     lr: float
     weight_decay: float
-    optimizer: Literal["adamw", "adam"]
+    optimizer: OptimizerName
     betas: tuple[float, float]
     schedule: Literal["constant", "linear", "cosine"]
     warmup_steps: int
@@ -86,7 +87,8 @@ class Task(pl.LightningModule):
         adjacency: pattern of the edges of attention.
         lr: the highest learning rate.
         weight_decay: with "adamw" the decay of matrices, with "adam" an L2 penalty on all weights.
-        optimizer: "adamw" or "adam".
+        optimizer: "adamw", "adam", "adamw_8bit" with moments of 8 bits (bitsandbytes or torchao) or
+            "adamw_offload" with moments in the memory of the host (torchao, on a GPU).
         betas: decay rates of the first and second moment.
         schedule: the course of the learning rate after the warm-up, to `min_lr_ratio` at the end.
         warmup_steps: number of optimiser steps with linear warm-up.
@@ -111,7 +113,7 @@ class Task(pl.LightningModule):
         *,
         lr: float = 1e-3,
         weight_decay: float = 0.01,
-        optimizer: Literal["adamw", "adam"] = "adamw",
+        optimizer: OptimizerName = "adamw",
         betas: tuple[float, float] = (0.9, 0.999),
         schedule: Literal["constant", "linear", "cosine"] = "constant",
         warmup_steps: int = 0,

@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+from graphformer.tasks.low_memory import IN_TORCH, optimizer_class
 
 
 def weight_decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -40,19 +41,25 @@ def make_optimizer(
 ) -> Optimizer:
     """Return AdamW with decay of matrices, or Adam with an L2 penalty on all parameters.
 
-    The penalty on all parameters is that of older recipes, such as GAT's.
+    The penalty on all parameters is that of older recipes, such as GAT's. "adamw_8bit" and
+    "adamw_offload" are optimisers of other libraries, see `optimizer_class`.
 
     Args:
         network: has the parameters.
-        name: "adamw" or "adam".
+        name: "adamw", "adam", "adamw_8bit" or "adamw_offload".
         lr: learning rate.
         weight_decay: decay, or weight of the penalty.
         betas: decay rates of the first and second moment.
         lr_factors: factor on the learning rate by parameter; 1 for parameters that are absent.
         fused: whether to use torch's fused kernels.
 
+    Raises:
+        ValueError: when the name is unknown, or parameters on a CPU would be offloaded.
+        ModuleNotFoundError: when the library of the optimiser is missing.
+
     Source: Loshchilov and Hutter, 2019 (AdamW).
     """
+    build = optimizer_class(name)
     if name == "adam":
         trained = [p for p in network.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [{"params": trained, "weight_decay": weight_decay}]
@@ -60,8 +67,8 @@ def make_optimizer(
         groups = [group for group in weight_decay_groups(network, weight_decay) if group["params"]]
     if lr_factors is not None:
         groups = [part for group in groups for part in _split_by_lr(group, lr_factors, lr)]
-    optimizer = torch.optim.Adam if name == "adam" else torch.optim.AdamW
-    return optimizer(groups, lr=lr, betas=betas, fused=fused or None)
+    options: dict[str, Any] = {"fused": fused or None} if name in IN_TORCH else {}
+    return build(groups, lr=lr, betas=betas, **options)
 
 
 def lr_factor(
