@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -132,6 +132,16 @@ class ScaledImages(DataModule):
                 f"images: got {len(self.mean)} channels, expected the {len(mean)} of the run"
             )
         self.mean, self.std = mean, std
+
+
+class PatchImagesOptions(TypedDict, total=False):
+    """Keyword arguments of `PatchImages`, which describes them, but for the sizes."""
+
+    augment: Sequence[str]
+    label_fraction: float
+    balanced: bool
+    num_workers: int
+    seed: int
 
 
 class PatchImages(ScaledImages):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
 from graphformer.data.io.cache import data_root
 from graphformer.data.io.tabular import find_file
 from graphformer.data.vision.arrays import brightest_value, is_cifar, read_cifar, read_npz
-from graphformer.data.vision.base import ImagesAndLabels, PatchImages
+from graphformer.data.vision.base import ImagesAndLabels, PatchImages, PatchImagesOptions
 from graphformer.data.vision.idx import FILES, download_idx, find_idx_folder, read_idx_split
 from graphformer.deprecated import renamed_keywords
+from graphformer.options import checked_options
 
 
 class IdxImages(PatchImages):
@@ -26,8 +27,7 @@ class IdxImages(PatchImages):
 
     Args:
         name: of the set, "MNIST", "FashionMNIST" or another one.
-        patch_size, batch_size, val_size, augment, label_fraction, num_workers, seed: of
-            `PatchImages`.
+        patch_size, batch_size, val_size, options: of `PatchImages`.
         root: the data root.
         base_url: address of the folder of the files.
 
@@ -36,6 +36,7 @@ class IdxImages(PatchImages):
         ValueError: when a file is damaged, or patch_size does not divide the images' sides.
     """
 
+    @checked_options
     def __init__(
         self,
         name: str = "FashionMNIST",
@@ -45,19 +46,13 @@ class IdxImages(PatchImages):
         root: str | None = None,
         base_url: str | None = None,
         val_size: int = 5000,
-        augment: Sequence[str] = (),
-        label_fraction: float = 1.0,
-        num_workers: int = 0,
-        seed: int = 0,
+        **options: Unpack[PatchImagesOptions],
     ) -> None:
         super().__init__(
             patch_size=patch_size,
             batch_size=batch_size,
             val_size=val_size,
-            augment=augment,
-            label_fraction=label_fraction,
-            num_workers=num_workers,
-            seed=seed,
+            **options,
         )
         self.save_hyperparameters(logger=False)
         self.dataset, self.root, self.base_url = name, root, base_url
@@ -83,13 +78,13 @@ class Digits(PatchImages):
     """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels as patch nodes; no download.
 
     Args:
-        patch_size, batch_size, val_size, augment, label_fraction, num_workers, seed: of
-            `PatchImages`.
+        patch_size, batch_size, val_size, options: of `PatchImages`.
         test_size: number of test images, drawn by `seed`.
     """
 
     max_value = 16.0
 
+    @checked_options
     def __init__(
         self,
         patch_size: int = 1,
@@ -97,19 +92,13 @@ class Digits(PatchImages):
         *,
         val_size: int = 180,
         test_size: int = 360,
-        augment: Sequence[str] = (),
-        label_fraction: float = 1.0,
-        num_workers: int = 0,
-        seed: int = 0,
+        **options: Unpack[PatchImagesOptions],
     ) -> None:
         super().__init__(
             patch_size=patch_size,
             batch_size=batch_size,
             val_size=val_size,
-            augment=augment,
-            label_fraction=label_fraction,
-            num_workers=num_workers,
-            seed=seed,
+            **options,
         )
         self.save_hyperparameters(logger=False)
         self.test_size = test_size
@@ -141,8 +130,8 @@ class ImageArrays(PatchImages):
         path: an .npz file with x_train, y_train, x_test, y_test and maybe x_val, y_val (as Keras'
             mnist.npz), or train_images, train_labels and so on (MedMNIST); or a folder of CIFAR-10
             or CIFAR-100. Images are [B, height, width], or with 1, 3 or 4 channels behind.
-        patch_size, batch_size, val_size, augment, label_fraction, balanced, num_workers, seed:
-            of `PatchImages`; val_size counts if there is no validation split.
+        patch_size, batch_size, val_size, options: of `PatchImages`; val_size counts if there is no
+            validation split.
         max_value: the value of the brightest pixel; by default 1 for booleans and floats up to 1,
             255 for other numbers up to 255, else 65,535.
         root: the data root.
@@ -153,6 +142,7 @@ class ImageArrays(PatchImages):
     """
 
     @renamed_keywords(largest="max_value")
+    @checked_options
     def __init__(
         self,
         path: str,
@@ -161,22 +151,14 @@ class ImageArrays(PatchImages):
         *,
         val_size: int = 5000,
         max_value: float | None = None,
-        augment: Sequence[str] = (),
-        label_fraction: float = 1.0,
-        balanced: bool = False,
         root: str | None = None,
-        num_workers: int = 0,
-        seed: int = 0,
+        **options: Unpack[PatchImagesOptions],
     ) -> None:
         super().__init__(
             patch_size=patch_size,
             batch_size=batch_size,
             val_size=val_size,
-            augment=augment,
-            label_fraction=label_fraction,
-            balanced=balanced,
-            num_workers=num_workers,
-            seed=seed,
+            **options,
         )
         self.save_hyperparameters(logger=False)
         self.path, self.root, self.given_max_value = path, root, max_value

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from typing_extensions import Unpack
 
 from graphformer.data.splits import split_samples, split_stratified
-from graphformer.data.vision.base import ImagesAndLabels, PatchImages
+from graphformer.data.vision.base import ImagesAndLabels, PatchImages, PatchImagesOptions
 from graphformer.data.vision.files import (
     ImageFiles,
     find_folder,
@@ -20,6 +21,7 @@ from graphformer.data.vision.files import (
     is_ignored,
 )
 from graphformer.data.vision.samples import Subset
+from graphformer.options import checked_options
 
 SPLIT_FOLDERS = {
     "train": ("train", "training"),
@@ -43,8 +45,7 @@ class ImageFolder(PatchImages):
 
     Args:
         path: the folder, as it is or under the data root.
-        patch_size, batch_size, augment, label_fraction, balanced, num_workers, seed: of
-            `PatchImages`.
+        patch_size, batch_size, options: of `PatchImages`.
         size: height and width that images are resized to; with None each keeps its own, cropped
             at the centre to multiples of `patch_size`, and a batch has several sizes.
         channels: 3 for colour, 1 for grey.
@@ -60,6 +61,7 @@ class ImageFolder(PatchImages):
         ValueError: when a class has no images, or a file cannot be read.
     """
 
+    @checked_options
     def __init__(
         self,
         path: str,
@@ -72,22 +74,14 @@ class ImageFolder(PatchImages):
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
         stratify: bool = True,
-        augment: Sequence[str] = (),
-        label_fraction: float = 1.0,
-        balanced: bool = False,
         root: str | None = None,
-        num_workers: int = 0,
-        seed: int = 0,
+        **options: Unpack[PatchImagesOptions],
     ) -> None:
         super().__init__(
             patch_size=patch_size,
             batch_size=batch_size,
             val_size=0,
-            augment=augment,
-            label_fraction=label_fraction,
-            balanced=balanced,
-            num_workers=num_workers,
-            seed=seed,
+            **options,
         )
         self.save_hyperparameters(logger=False)
         self.path, self.root, self.size, self.channels = path, root, size, channels

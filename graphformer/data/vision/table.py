@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import Unpack
 
 from graphformer.data.io.cache import MissingDataError
 from graphformer.data.io.tabular import find_file, get_text, read_records
 from graphformer.data.label_sets import label_numbers, labels_of, sort_labels
 from graphformer.data.splits import split_samples, split_stratified
-from graphformer.data.vision.base import ImagesAndLabels, PatchImages
+from graphformer.data.vision.base import ImagesAndLabels, PatchImages, PatchImagesOptions
 from graphformer.data.vision.files import ImageFiles, find_folder
+from graphformer.options import checked_options
 
 Row = tuple[Path, str]
 """An image file and its label field."""
@@ -34,7 +35,7 @@ class ImageTable(PatchImages):
         label_separator: between the labels of an image, such as ";", for the task
             MultiLabelClassification; y is then [B, K]. An empty field is an image without labels.
         split: column with train, val or test; None for random splits.
-        patch_size, batch_size, augment, balanced, num_workers, seed: of `PatchImages`.
+        patch_size, batch_size, options: of `PatchImages`.
         size: height and width that images are resized to; with None each keeps its own, cropped
             at the centre to multiples of `patch_size`, and a batch has several sizes.
         channels: 3 for colour, 1 for grey.
@@ -47,6 +48,7 @@ class ImageTable(PatchImages):
         ValueError: when a row is malformed, or a label is not among those of the checkpoint.
     """
 
+    @checked_options
     def __init__(
         self,
         path: str,
@@ -64,20 +66,14 @@ class ImageTable(PatchImages):
         channels: int = 3,
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
-        augment: Sequence[str] = (),
-        balanced: bool = False,
         root: str | None = None,
-        num_workers: int = 0,
-        seed: int = 0,
+        **options: Unpack[PatchImagesOptions],
     ) -> None:
         super().__init__(
             patch_size=patch_size,
             batch_size=batch_size,
             val_size=0,
-            augment=augment,
-            balanced=balanced,
-            num_workers=num_workers,
-            seed=seed,
+            **options,
         )
         self.save_hyperparameters(logger=False)
         paths = {"train": path, "val": val_path, "test": test_path}
