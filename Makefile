@@ -88,6 +88,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-docs ## run the examples of the documentation and build it into site/
 	$(BIN)/python docs/run_examples.py
 	$(BIN)/python -m mkdocs build --quiet
+	$(BIN)/python docs/check_links.py site
 
 clean: ## remove .venv, build folders and caches
 	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -18,6 +18,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[1]
 FILES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 RESULTS = ROOT / "experiments" / "results"
+_CODE = re.compile(r"`[^`\n]+`")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -33,17 +34,16 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Fill in the generated parts of a page."""
     name = page.file.src_uri
     if name in FILES:
-        return (ROOT / FILES[name]).read_text(encoding="utf-8")
-    if name == "benchmarks.md":
-        results = json.loads((RESULTS / "benchmark" / "results.json").read_text(encoding="utf-8"))
-        return markdown + benchmark_tables(results)
+        markdown = (ROOT / FILES[name]).read_text(encoding="utf-8")
     if name in GENERATED:
-        return markdown + GENERATED[name]()
-    return markdown
+        markdown += GENERATED[name]()
+    # GitHub needs \| inside the code of a table, Python-Markdown shows the backslash.
+    return _CODE.sub(lambda code: code[0].replace("\\|", "|"), markdown)
 
 
-def benchmark_tables(results: dict[str, Any]) -> str:
+def benchmark_tables() -> str:
     """Return where and when the benchmark ran, and a table for each suite with times."""
+    results = json.loads((RESULTS / "benchmark" / "results.json").read_text(encoding="utf-8"))
     about = results["about"]
     packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
     parts = [f"{about['date']}, {about['processor']}, {about['threads']} threads; {packages}.\n"]
@@ -130,6 +130,7 @@ def command_help() -> str:
 
 
 GENERATED = {
+    "benchmarks.md": benchmark_tables,
     "batch.md": batch_fields,
     "systems.md": systems_table,
     "reference/command_line.md": command_help,
