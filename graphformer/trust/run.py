@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
 from graphformer.batch_type import BatchLike
 from graphformer.data.base import DataModule
 from graphformer.tasks import Classification, Regression, Task
+from graphformer.tasks.text.safety import Toxicity
 from graphformer.trust.outputs import Outputs, collect_outputs, split_batches
 from graphformer.trust.report import Section
 
@@ -23,6 +24,8 @@ class Run:
         seed: of all random draws of a report.
         max_batches: maximum number of batches that are read of each split; None for all.
         group: the column or field by which the section on fairness groups the test samples.
+        prompts: texts that a language model should refuse, for the section on safety.
+        toxicity: of its answers; None leaves it out.
     """
 
     task: Task
@@ -30,6 +33,8 @@ class Run:
     seed: int = 0
     max_batches: int | None = None
     group: str | None = None
+    prompts: Sequence[str] = ()
+    toxicity: Toxicity | None = None
     _outputs: dict[str, Outputs] = field(default_factory=dict, repr=False)
 
     def outputs(self, split: str) -> Outputs:

@@ -12,6 +12,7 @@ from graphformer.cli.config.command_parser import CommandParser, whole_number
 from graphformer.cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from graphformer.tasks.text.safety import Toxicity
     from graphformer.trust import Report, Run
 
 SECTION_NAMES = (
@@ -22,6 +23,7 @@ SECTION_NAMES = (
     "leaks",
     "privacy",
     "robustness",
+    "safety",
 )
 
 
@@ -44,7 +46,8 @@ def main(argv: Sequence[str]) -> int:
         task = restore_task(ckpt)
         data = restore_data(ckpt, arguments.config)
         options = {"seed": arguments.seed, "max_batches": arguments.max_batches}
-        run = Run(task, data, group=arguments.group, **options)
+        prompts, toxicity = _safety_options(arguments)
+        run = Run(task, data, group=arguments.group, prompts=prompts, toxicity=toxicity, **options)
         report = _report(run, ckpt, arguments.only)
         _write(report, Path(arguments.out))
         for section in report.sections:
@@ -56,6 +59,17 @@ def main(argv: Sequence[str]) -> int:
                 print(f"stored the temperature {temperature:.4g} in {ckpt}, for `predict`")
     print(f"wrote {arguments.out}/report.html, report.json and README.md")
     return 0
+
+
+def _safety_options(arguments: argparse.Namespace) -> tuple[list[str], Toxicity | None]:
+    """Return the prompts to refuse, and the toxicity by a file of words."""
+    from graphformer.cli.commands.safety import read_prompt_list
+    from graphformer.tasks.text.safety import Lexicon
+
+    prompts = (
+        [] if arguments.prompts is None else read_prompt_list(arguments.prompts, "prompt", None)
+    )
+    return prompts, None if arguments.toxicity is None else Lexicon(arguments.toxicity)
 
 
 def _report(run: Run, ckpt: Path, names: Sequence[str]) -> Report:
@@ -98,6 +112,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--out", default="report", help="the folder to write")
     add("--max-batches", type=whole_number(1), help="maximum number of batches of each split")
     add("--group", help="fairness: a column of the data, or a field of its batches")
+    add("--prompts", help="safety: prompts to refuse; .txt with one a line, JSON lines or a table")
+    add("--toxicity", help="safety: a file of words that make an answer toxic")
     add("--seed", type=int, default=0, help="of all random draws")
     arguments = parser.parse_args(list(argv))
     if Path(arguments.out).is_file():

@@ -11,6 +11,7 @@ from graphformer.trust.sections.fairness import fairness_section
 from graphformer.trust.sections.leaks import leaks_section
 from graphformer.trust.sections.privacy import privacy_section
 from graphformer.trust.sections.robustness import robustness_section
+from graphformer.trust.sections.safety import safety_section
 
 SECTIONS: dict[str, Callable[[Run], Section]] = {
     "calibration": calibration_section,
@@ -20,6 +21,7 @@ SECTIONS: dict[str, Callable[[Run], Section]] = {
     "leaks": leaks_section,
     "privacy": privacy_section,
     "robustness": robustness_section,
+    "safety": safety_section,
 }
 __all__ = [
     "SECTIONS",
@@ -30,4 +32,5 @@ __all__ = [
     "leaks_section",
     "privacy_section",
     "robustness_section",
+    "safety_section",
 ]
