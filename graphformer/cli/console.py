@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -67,6 +68,47 @@ def print_start(network: nn.Module, adjacency: object, folder: Path | None) -> N
     weights = sum(p.numel() for p in network.parameters() if p.requires_grad)
     place = "" if folder is None else f" in {folder}"
     print(f"training {type(network).__name__}, {weights:,} weights, {adjacency}{place}")
+
+
+class PrintProgress(Callback):
+    """Prints a line of metrics after an epoch or a validation, for logs without a progress bar.
+
+    Args:
+        seconds: minimal time between two lines.
+    """
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        self.seconds = seconds
+        self._start = self._last = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._start = self._last = time.monotonic()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print a line after a validation within an epoch."""
+        if not trainer.sanity_checking and trainer.state.fn == "fit" and not trainer.is_last_batch:
+            self._print(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print a line after an epoch."""
+        self._print(trainer)
+
+    def _print(self, trainer: pl.Trainer) -> None:
+        now = time.monotonic()
+        if not trainer.is_global_zero or now - self._last < self.seconds:
+            return
+        self._last = now
+        epochs, steps = trainer.max_epochs, trainer.max_steps
+        of_epochs = f"/{epochs}" if epochs is not None and epochs > 0 else ""
+        of_steps = f"/{steps}" if steps > 0 else ""
+        metrics = trainer.callback_metrics.items()
+        values = ", ".join(f"{name} {value.item():.4g}" for name, value in metrics)
+        print(
+            f"epoch {trainer.current_epoch + 1}{of_epochs}, step {trainer.global_step}{of_steps}, "
+            f"{values}, {now - self._start:.0f} s",
+            flush=True,
+        )
 
 
 class PrintResult(Callback):

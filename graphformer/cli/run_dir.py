@@ -14,9 +14,21 @@ from typing import Any, BinaryIO
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import (
+    CSVLogger,
+    Logger,
+    MLFlowLogger,
+    TensorBoardLogger,
+    WandbLogger,
+)
+
+from graphformer.cli.errors import UsageError
 
 _INHERITED = "GRAPHFORMER_RUN_FOLDER"
+_HINTS = {
+    "wandb": "run `wandb login`, or set the variable WANDB_MODE to offline",
+    "mlflow": "set the variable MLFLOW_TRACKING_URI, or install the package mlflow",
+}
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 """Variables of the environment by which launchers number processes."""
 
@@ -81,6 +93,32 @@ def make_loggers(folder: Path) -> list[Logger]:
     if find_spec("tensorboard"):
         loggers.append(TensorBoardLogger(root, name, version, default_hp_metric=False))
     return loggers
+
+
+def make_service_logger(name: str, folder: Path) -> Logger:
+    """Return a logger that sends metrics to a service, by its name.
+
+    The project or experiment there is that of the run, and its files are in the run's folder, or
+    where the service's own variables of the environment say (WANDB_MODE, MLFLOW_TRACKING_URI).
+
+    Raises:
+        UsageError: when its package is not installed, or the service refuses the run.
+    """
+    if find_spec(name) is None:
+        raise UsageError(f"--trainer.logger {name}: needs the package {name}; pip install {name}")
+    run, experiment = folder.name, folder.parent.name
+    uri = os.environ.get("MLFLOW_TRACKING_URI", (folder / "mlruns").absolute().as_uri())
+    try:
+        logger = (
+            WandbLogger(name=run, save_dir=folder, project=experiment)
+            if name == "wandb"
+            else MLFlowLogger(experiment, run_name=run, tracking_uri=uri)
+        )
+        logger.experiment  # noqa: B018 - connects now, not at the first step
+    except Exception as error:  # services raise errors of many classes
+        line = " ".join(str(error).split())[:200]
+        raise UsageError(f"--trainer.logger {name}: {line}; {_HINTS[name]}") from error
+    return logger
 
 
 @contextmanager

@@ -70,6 +70,7 @@ class TaskOptions(TypedDict, total=False):
     frozen_embedding: bool
     layer_decay: float
     lora: dict[str, Any] | None
+    compile: bool
 
 
 class Task(pl.LightningModule):
@@ -100,6 +101,8 @@ class Task(pl.LightningModule):
         layer_decay: learning rate of a layer divided by that of the next layer.
         lora: settings of `peft.LoraConfig`, such as {"r": 8, "lora_alpha": 16}, to train low-rank
             adapters and the head instead of all weights.
+        compile: whether training and evaluation run the network through `torch.compile`, with
+            sizes that may vary; it needs a C++ compiler.
 
     Raises:
         ValueError: when `lora` is combined with frozen parts, or the network lacks the parts that
@@ -123,6 +126,7 @@ class Task(pl.LightningModule):
         frozen_embedding: bool = False,
         layer_decay: float = 1.0,
         lora: dict[str, Any] | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
@@ -136,6 +140,7 @@ class Task(pl.LightningModule):
         self.min_lr_ratio = min_lr_ratio
         self.pretrained = pretrained
         self.layer_decay, self.lora = layer_decay, lora
+        self.compile_network = compile  # torch's modules have a method `compile`
         if lora is not None and (frozen_blocks or frozen_embedding):
             raise ValueError(
                 "lora: got frozen_blocks or frozen_embedding as well, expected one of them; leave "
@@ -182,10 +187,13 @@ class Task(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Load pretrained weights, if any, before those of a checkpoint to resume from.
 
-        Batch normalisation of a graph that is divided among processes uses all of its nodes.
+        The network is compiled, if that is asked for, at its first call. Batch normalisation of a
+        graph that is divided among processes uses all of its nodes.
         """
         if stage == "fit" and self.pretrained is not None:
             load_pretrained(self.network, self.pretrained)
+        if self.compile_network:
+            self.network.compile(dynamic=True)
         if isinstance(self.adjacency, Partitioned):
             share_statistics(self.network, data_parallel(self))
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.tasks import CLASSES, Batches, Linear, node_batch, trainer
 from torch import nn
 
-from graphformer.cli.console import PrintResult
+from graphformer.cli.console import PrintProgress, PrintResult
+from graphformer.tasks import Classification
 
 
 def finished(**changes: Any) -> Any:
@@ -52,3 +54,18 @@ def test_other_processes_and_finished_runs_print_nothing(
     changes: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert printed(tmp_path, finished(**changes), capsys) == ""
+
+
+def test_progress_is_a_line_after_each_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    data = Batches([node_batch(7, 0)])
+    task = Classification(Linear(), num_classes=CLASSES, level="node", metrics=[])
+    options = {"max_epochs": 2, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
+    trainer(callbacks=PrintProgress(seconds=0), **options).fit(task, data)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(", train")[0] for line in lines] == [
+        "epoch 1/2, step 1",
+        "epoch 2/2, step 2",
+    ]
+    assert "val/loss" in lines[0]
+    trainer(callbacks=PrintProgress(seconds=1e9), **options).fit(task, data)
+    assert not capsys.readouterr().out

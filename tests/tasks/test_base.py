@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Data
 
-from graphformer import tasks
+from graphformer import data, models, patterns, tasks
 from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.patterns import Causal, Complete
 from graphformer.tasks import Classification, LanguageModeling, Task, TaskOptions
@@ -209,3 +209,17 @@ def test_the_rate_that_the_finder_finds_is_used():
     found = finder.optimal_lr.suggestion()
     assert found != 1e-3
     assert rates.seen[-3:] == pytest.approx([found] * 3)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_as_the_same_network():
+    rings = {"num_nodes": 5, "num_classes": 3, "batch_size": 7, "train_size": 21, "test_size": 7}
+    states = []
+    for is_compiled in (False, True):
+        torch.manual_seed(0)
+        network = models.gat(5, 3, dim=4, num_heads=2, dropout=0.0)
+        pattern = patterns.Edges() | patterns.SelfLoops()
+        task = Classification(network, pattern, num_classes=3, level="node", compile=is_compiled)
+        trainer(max_steps=3, limit_val_batches=0).fit(task, data.RingTransfer(**rings))
+        states.append(dict(task.state_dict()))
+    torch.testing.assert_close(*states)

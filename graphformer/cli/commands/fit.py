@@ -43,6 +43,7 @@ from graphformer.cli.run_dir import (
     is_first_process,
     make_loggers,
     make_run_folder,
+    make_service_logger,
     removed_if_unused,
 )
 from graphformer.data.base import DataModule
@@ -77,6 +78,7 @@ class CLI(LightningCLI):
         if ckpt is not None:
             self.stored = ["--config", stored_config(ckpt, whole=command.name == "fit")]
         self.folder = folder
+        self.shows_bar = False
         self.new_folders: list[Path] = []  # that this run has created: its own and those around it
         super().__init__(
             Task,
@@ -156,8 +158,9 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer, and create the folder of a training run."""
         settings = self._get(self.config_init, "trainer")
+        self.shows_bar = settings.enable_progress_bar
         if settings.enable_progress_bar is None:
-            kwargs["enable_progress_bar"] = sys.stdout.isatty()
+            self.shows_bar = kwargs["enable_progress_bar"] = sys.stdout.isatty()
         if settings.enable_model_summary is None:
             kwargs["enable_model_summary"] = False  # `fit` prints one line instead
         if self.command.name != "fit" or settings.fast_dev_run:
@@ -179,7 +182,8 @@ class CLI(LightningCLI):
         if settings.plugins is None:
             kwargs["plugins"] = AtomicCheckpointIO()
         if settings.logger in (None, True):
-            kwargs.setdefault("logger", make_loggers(folder))
+            own_loggers = [make_service_logger(name, folder) for name in self.command.loggers]
+            kwargs.setdefault("logger", [*make_loggers(folder), *own_loggers])
         own = settings.callbacks or []
         own = last_of_each(own if isinstance(own, list) else [own])
         callbacks = self._callbacks(folder, settings, own)
@@ -257,6 +261,8 @@ class CLI(LightningCLI):
             StoreTokenizer(folder),
             LogFigures(),
         ]
+        if not self.shows_bar:
+            callbacks.append(console.PrintProgress())
         if self.config.fit.reset == "lr":
             callbacks.append(ResetLearningRate())
         has_own = any(isinstance(callback, ModelCheckpoint) for callback in own)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from graphformer.data.vision.rand_augment import LEVELS, rand_augment
+
 Transform = Callable[[Tensor, np.random.Generator], Tensor]
 """From images [B, C, height, width] to images of the same shape."""
 
@@ -75,14 +77,49 @@ def mixup(
     return share * images + (1 - share) * images[other], other, share
 
 
+def cutmix(
+    images: Tensor, generator: np.random.Generator, alpha: float
+) -> tuple[Tensor, Tensor, float]:
+    """Replace a rectangle of each image by that of another one of the batch.
+
+    Args:
+        images: [B, C, height, width].
+        generator: draws the rectangle, the same for all images, and the permutation.
+        alpha: of the Beta distribution of the area that stays.
+
+    Returns:
+        The mixed images, the index of the other image of each [B], and the share of the own one.
+
+    Source: Yun et al., 2019 (CutMix), section 3.1.
+    """
+    height, width = images.shape[2:]
+    side = float(np.sqrt(1 - generator.beta(alpha, alpha)))
+    h, w = round(side * height), round(side * width)
+    y, x = int(generator.integers(height)), int(generator.integers(width))
+    rows = slice(max(0, y - h // 2), min(height, y - h // 2 + h))
+    columns = slice(max(0, x - w // 2), min(width, x - w // 2 + w))
+    other = torch.from_numpy(generator.permutation(len(images)))
+    mixed = images.clone()
+    mixed[:, :, rows, columns] = images[other][:, :, rows, columns]
+    replaced = len(range(*rows.indices(height))) * len(range(*columns.indices(width)))
+    return mixed, other, 1 - replaced / (height * width)
+
+
+Mixer = Callable[[Tensor, np.random.Generator], tuple[Tensor, Tensor, float]]
+"""`mixup` or `cutmix` with its alpha."""
+_MIXERS = {"mixup": mixup, "cutmix": cutmix}
+
+
 class Augmentation:
-    """Transforms by name: "flip", "crop:PADDING", "erase:RATE" and "mixup:ALPHA".
+    """Transforms by name: "flip", "crop:PADDING", "erase:RATE", "randaugment:LEVEL" (0 to 10).
+
+    "mixup:ALPHA" and "cutmix:ALPHA" mix the images of a batch; with both, each batch draws one.
 
     The random numbers depend on the seed, the epoch and the images of the batch only, so that a
     resumed run repeats them.
 
     Args:
-        names: in the order in which they are applied; mixup is always last.
+        names: in the order in which they are applied; mixup and cutmix are always last.
         seed: of the random numbers.
 
     Raises:
@@ -92,7 +129,7 @@ class Augmentation:
     def __init__(self, names: Sequence[str], seed: int = 0) -> None:
         self.seed = seed
         self.transforms: list[Transform] = []
-        self.alpha: float | None = None
+        self.mixers: list[Mixer] = []
         for name in names:
             kind, _, number = name.partition(":")
             if kind == "flip" and not number:
@@ -101,12 +138,16 @@ class Augmentation:
                 self.transforms.append(partial(crop, padding=int(_number(name, number, 1, 1e6))))
             elif kind == "erase":
                 self.transforms.append(partial(erase, rate=_number(name, number, 0, 1)))
-            elif kind == "mixup":
-                self.alpha = _number(name, number, 1e-6, 1e6)
+            elif kind == "randaugment":
+                self.transforms.append(
+                    partial(rand_augment, level=_number(name, number, 0, LEVELS))
+                )
+            elif kind in _MIXERS:
+                self.mixers.append(partial(_MIXERS[kind], alpha=_number(name, number, 1e-6, 1e6)))
             else:
                 raise ValueError(
-                    f"augment: got {name!r}, expected 'flip', 'crop:PADDING', 'erase:RATE' or "
-                    "'mixup:ALPHA'"
+                    f"augment: got {name!r}, expected 'flip', 'crop:PADDING', 'erase:RATE', "
+                    "'randaugment:LEVEL', 'mixup:ALPHA' or 'cutmix:ALPHA'"
                 )
 
     def generator(self, index: np.ndarray, epoch: int = 0) -> np.random.Generator:
@@ -124,6 +165,15 @@ class Augmentation:
         for transform in self.transforms:
             images = transform(images, generator)
         return images
+
+    def mix(
+        self, images: Tensor, generator: np.random.Generator
+    ) -> tuple[Tensor, Tensor, float] | None:
+        """Mix the images of a batch, see `mixup`; None without mixup and cutmix."""
+        if not self.mixers:
+            return None
+        chosen = generator.integers(len(self.mixers)) if len(self.mixers) > 1 else 0
+        return self.mixers[chosen](images, generator)
 
 
 def _number(name: str, text: str, low: float, high: float) -> float:

@@ -69,7 +69,8 @@ class CaptionedImages(TokenizedData, ScaledImages):
     """Images and captions in three splits, with a tokenizer; see `CaptionSamples` for a batch.
 
     Args:
-        patch_size, augment, seed: of `ScaledImages`; not "mixup", as captions cannot be mixed.
+        patch_size, augment, seed: of `ScaledImages`; not "mixup" or "cutmix", as captions
+            cannot be mixed.
         batch_size: pairs per batch.
         vocabulary: as for `TextPairs`.
         max_length: maximum number of tokens of a caption with <bos> or <eos>; longer ones are cut.
@@ -95,10 +96,10 @@ class CaptionedImages(TokenizedData, ScaledImages):
         if max_length < 2:
             raise ValueError(f"max_length: got {max_length}, expected 2 or more, a token and <eos>")
         self.batch_size, self.vocabulary, self.max_length = batch_size, vocabulary, max_length
-        if self.augmentation is not None and self.augmentation.alpha is not None:
+        if self.augmentation is not None and self.augmentation.mixers:
             raise ValueError(
-                "augment: got 'mixup', expected transforms of single images, as captions cannot be "
-                "mixed; leave it out"
+                "augment: got 'mixup' or 'cutmix', expected transforms of single images, as "
+                "captions cannot be mixed; leave it out"
             )
         self.splits: dict[str, ImagesAndCaptions] = {}
 

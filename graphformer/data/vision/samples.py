@@ -11,7 +11,7 @@ from torch import Tensor
 
 from graphformer.batch_type import Batch
 from graphformer.data.batch import pack_images
-from graphformer.data.vision.augment import Augmentation, mixup
+from graphformer.data.vision.augment import Augmentation
 from graphformer.deprecated import renamed_function
 from graphformer.nn.patches import patchify
 
@@ -20,7 +20,7 @@ class ImageSamples:
     """Images of one or several sizes; a batch is scaled, augmented and cut into patches.
 
     `samples[index]`, for an index tensor [B], is a batch with x [N, C * patch_size**2], pos
-    [N, 2], lengths, shapes and y [B]; after mixup also with y_other [B] and share.
+    [N, 2], lengths, shapes and y [B]; after mixup or cutmix also with y_other [B] and share.
 
     Args:
         images: [B, C, height, width], or a sequence of [C, height, width].
@@ -64,13 +64,14 @@ class ImageSamples:
         if self.augmentation is not None:
             generator = self.augmentation.generator(index.numpy(), self.epoch)
             groups = [self.augmentation(group, generator) for group in groups]
-            if self.augmentation.alpha is not None:
-                if len(groups) > 1:
-                    raise ValueError(
-                        f"augment: got 'mixup' for images of {len(groups)} sizes, expected one; "
-                        "set size, or leave mixup out"
-                    )
-                groups[0], other, share = mixup(groups[0], generator, self.augmentation.alpha)
+            if self.augmentation.mixers and len(groups) > 1:
+                raise ValueError(
+                    f"augment: got 'mixup' for images of {len(groups)} sizes, expected one; "
+                    "set size, or leave mixup and cutmix out"
+                )
+            mixture = self.augmentation.mix(groups[0], generator)
+            if mixture is not None:
+                groups[0], other, share = mixture
                 mixed = {"y_other": self.labels[index][other], "share": share}
         batch = pack_groups(groups, order, self.patch_size)
         batch.y = self.labels[index]

@@ -120,3 +120,10 @@ def test_the_newest_checkpoint_is_suggested(folder: Path):
         os.utime(run / "checkpoints" / "last.ckpt", (time, time))
     with pytest.raises(UsageError, match="the newest one here is runs/x/b/checkpoints/last.ckpt"):
         find_checkpoint("nowhere", "test")
+
+
+def test_services_are_no_settings():
+    command = read_command(["fit", "--trainer.logger", "wandb", "--trainer.logger+=mlflow"])
+    assert command.loggers == ("wandb", "mlflow")
+    assert command.arguments == []
+    assert read_command(["fit", "--trainer.logger", "false"]).loggers == ()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from graphformer.data.loader import BatchLoader, BatchSampler
-from graphformer.data.vision.augment import Augmentation, crop, erase, flip, mixup
+from graphformer.data.vision.augment import Augmentation, crop, cutmix, erase, flip, mixup
 from graphformer.data.vision.samples import ImageSamples
 
 
@@ -107,3 +107,37 @@ def test_random_numbers_depend_on_seed_batch_and_epoch():
     assert len(draws) == 12
     again = Augmentation(["flip"], seed=1).generator(index + 1, 2).random()
     assert again in draws
+
+
+def test_cutmix_replaces_one_rectangle_by_another_image():
+    images = torch.arange(7.0)[:, None, None, None].expand(7, 2, 11, 13)
+    seen = set()
+    for seed in range(5):
+        generator = np.random.default_rng(seed)
+        mixed, other, share = cutmix(images, generator, 1.0)
+        foreign = mixed[:, 0] != images[:, 0]
+        moved = other != torch.arange(7)
+        rectangle = foreign[moved][0]
+        assert (foreign[moved] == rectangle).all()
+        assert not foreign[~moved].any()
+        rows, columns = rectangle.any(1), rectangle.any(0)
+        assert rectangle.equal(rows[:, None] & columns[None])
+        assert share == pytest.approx(1 - rectangle.float().mean().item())
+        values = mixed[moved][:, 0][:, rectangle]
+        assert (values == other[moved].float()[:, None]).all()
+        seen.add(share)
+    assert len(seen) > 2
+
+
+def test_both_mixers_take_turns():
+    augmentation = Augmentation(["cutmix:1", "mixup:0.3"], seed=5)
+    images = torch.rand(7, 1, 5, 5)
+    kinds = set()
+    for seed in range(13):
+        mixture = augmentation.mix(images, np.random.default_rng(seed))
+        assert mixture is not None
+        mixed, other, _ = mixture
+        pasted = (mixed == images) | (mixed == images[other])
+        kinds.add(bool(pasted.all()))
+    assert kinds == {True, False}
+    assert Augmentation(["flip"]).mix(images, np.random.default_rng(0)) is None

@@ -104,7 +104,7 @@ def test_corrupt_images_of_captions_are_named_or_skipped(tmp_path: Path) -> None
         ("a.tsv", "0.png\tzero", {"caption": "said"}, "there is no field '0', only '0.png'"),
         ("a.tsv", "0.png\tzero", {"max_length": 1}, "max_length: got 1"),
         ("a.tsv", "0.png\tzero", {"patch_size": 0}, "patch_size: got 0"),
-        ("a.tsv", "0.png\tzero", {"augment": ["mixup:0.2"]}, "augment: got 'mixup'"),
+        ("a.tsv", "0.png\tzero", {"augment": ["mixup:0.2"]}, "augment: got 'mixup' or"),
         ("a.tsv", "0.png\tzero", {"val_fraction": 0.0}, "no images in the split 'val'"),
     ],
 )
