@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-slow test-scatter test-models test-gpu lint bench plan-accuracy bench-gpu gpu docs clean
+.PHONY: help install install-dev demo test test-slow test-scatter test-models test-gpu lint bench plan-accuracy bench-gpu gpu docs wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -82,13 +82,21 @@ bench-gpu: $(VENV)/.installed-peers ## run the benchmark on a CUDA device
 gpu: test-gpu bench-gpu ## run test-gpu and bench-gpu; results in experiments/results/benchmark-gpu
 
 $(VENV)/.installed-docs: $(VENV)/.installed-dev
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,logging,docs]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,logging,models,docs]'
 	@touch $@
 
 docs: $(VENV)/.installed-docs ## run the examples of the documentation and build it into site/
 	$(BIN)/python docs/run_examples.py
 	$(BIN)/python -m mkdocs build --quiet
 	$(BIN)/python docs/check_links.py site
+
+wheel: $(VENV)/.installed-dev ## build wheel and sdist into dist/, and try the wheel in a new environment
+	$(PIP) install --quiet build
+	rm -rf dist build/wheel
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	build/wheel/bin/python tests/smoke.py
 
 clean: ## remove .venv, build folders and caches
 	rm -rf $(VENV) build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
