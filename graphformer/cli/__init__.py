@@ -57,8 +57,9 @@ MANY_RUNS_OPTIONS = ("--folds", "--seeds", "--jobs")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    The code is 0, 2 after a usage error or an error of the system such as a full disk, 130 after
-    Ctrl-C, and 141 if the reader of a pipe has closed it, as in `graphformer generate ... | head`.
+    The code is 0, 1 if another process of a distributed run has ended, 2 after a usage error or an
+    error of the system such as a full disk, 130 after Ctrl-C, and 141 if the reader of a pipe has
+    closed it, as in `graphformer generate ... | head`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:

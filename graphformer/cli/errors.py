@@ -79,6 +79,20 @@ def argument_errors() -> Iterator[None]:
         raise UsageError(f"{kind}{_first_line(error)}") from error
 
 
+def lost_process(error: BaseException) -> str | None:
+    """Return a sentence for an error that another process of the run has ended, or None."""
+    from torch.distributed import DistBackendError
+
+    for cause in _causes(error):
+        if isinstance(cause, DistBackendError) or "/gloo/" in str(cause):
+            reason = _first_line(cause).rpartition("] ")[2].partition(". ")[0]
+            return (
+                f"another process of this run has ended or cannot be reached ({reason}), so this "
+                "one ends; resume with graphformer fit --ckpt RUN"
+            )
+    return None
+
+
 def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from functools import partial
@@ -34,7 +35,7 @@ from graphformer.cli.config.pretrained import fill_pretrained
 from graphformer.cli.config.ranges import check_ranges
 from graphformer.cli.config.renamed import report_renamed
 from graphformer.cli.config.sizes import fill_sizes
-from graphformer.cli.errors import UsageError, argument_errors, plain_errors
+from graphformer.cli.errors import UsageError, argument_errors, lost_process, plain_errors
 from graphformer.cli.plots.tensorboard import LogFigures
 from graphformer.cli.prediction_files import check_format, write_predictions
 from graphformer.cli.predictions import GatherPredictions
@@ -288,7 +289,7 @@ def run(argv: list[str]) -> int:
     """
     command = read_command(argv)
     ckpt = None if command.ckpt is None else find_checkpoint(command.ckpt, command.name)
-    previous = signal.getsignal(signal.SIGINT)
+    previous, parent = signal.getsignal(signal.SIGINT), os.getppid()
     try:
         with console.quiet(), plain_errors():
             CLI(command, ckpt)
@@ -296,6 +297,13 @@ def run(argv: list[str]) -> int:
         if is_first_process():
             print(f"\nstopped; resume with: graphformer fit --ckpt {stop.path}")
         return 128 + stop.signal_number
+    except RuntimeError as error:
+        sentence = lost_process(error)
+        if sentence is None:
+            raise
+        if is_first_process() or os.getppid() != parent:  # the first process, or if that is gone
+            print(f"graphformer: {sentence}", file=sys.stderr)
+        return 1
     except SystemExit as end:  # 0 after --help; Lightning exits with 1 on the second Ctrl-C
         return 130 if end.code == 1 else int(end.code or 0)
     finally:
