@@ -68,3 +68,17 @@ def test_checkpointing_gives_the_gradients_of_ddp():
             for got, expected, of_first in zip(grads, stored, first, strict=True):
                 assert torch.equal(got, expected)
                 assert torch.equal(got, of_first)
+
+
+def test_compiled_checkpointing_gives_the_gradients_of_eager_blocks():
+    x, adjacency = torch.randn(7, 10), gf.causal([3, 4])
+    results = []
+    for recomputes in (False, True):
+        torch.manual_seed(3)
+        model = gf.Transformer(dim=10, depth=2, num_heads=5, activation_checkpointing=recomputes)
+        run = torch.compile(model, backend="aot_eager") if recomputes else model
+        loss = run(x, adjacency).square().sum()
+        loss.backward()
+        results.append([loss.detach(), *(p.grad for p in model.parameters())])
+    for compiled, eager in zip(*results, strict=True):
+        torch.testing.assert_close(compiled, eager)
