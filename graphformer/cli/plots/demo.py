@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from rich.progress import Progress, TextColumn
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from graphformer.adjacency import Adjacency
 from graphformer.data.batch import Batch, BatchLike
@@ -25,8 +27,13 @@ from graphformer.tasks import Task
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, SPARSE, DENSE, WRONG = "#1b2a41", "#e4572e", "#2e86ab", "#d00000"
-WIDTH = 28  # characters of text to show
+INK, SPARSE, DENSE, NONE, WRONG = "#1b2a41", "#e4572e", "#2e86ab", "#9aa5b1", "#d00000"
+COLORS = {"complete": DENSE, "causal": DENSE, "none": NONE, "window 64": "#f4a261"}
+"""Colors by adjacency; others are `SPARSE`."""
+SHOWN, POOLED = 512, 4
+"""The last characters of a text to show, and how many are a row and a column of the map."""
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+"""Functions that return the time in seconds, by the name of a clock."""
 
 
 @dataclass
@@ -39,7 +46,7 @@ class Modality:
         network: builds the network.
         task: builds the task from network and adjacency.
         adjacencies: patterns by name; the last one is the sparsest.
-        steps: number of training steps.
+        steps: number of training steps with each of them.
         metric: name of the test metric, without "test/".
         chance: value of the metric without training.
     """
@@ -49,7 +56,7 @@ class Modality:
     network: Callable[[], Model]
     task: Callable[[Model, Pattern], Task]
     adjacencies: dict[str, Pattern]
-    steps: int
+    steps: dict[str, int]
     metric: str
     chance: float
 
@@ -62,7 +69,9 @@ class Run(Callback):
         modality: what is trained.
         adjacency: name of the pattern.
         task: the task.
+        clock: returns the time in seconds.
         seconds: time of each step.
+        losses: training loss of each step.
         edges: number of edges of a training batch.
         memory: peak bytes of a training step.
         result: the test metric.
@@ -71,10 +80,17 @@ class Run(Callback):
     modality: Modality
     adjacency: str
     task: Task
+    clock: Callable[[], float]
     seconds: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
     edges: int = 0
     memory: int = 0
     result: float = math.nan
+
+    @property
+    def step_time(self) -> float:
+        """The median time of a step, in seconds."""
+        return statistics.median(self.seconds)
 
     def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
         """Show one progress bar for all epochs."""
@@ -90,12 +106,13 @@ class Run(Callback):
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Record the start of the step."""
-        self._start = time.perf_counter()
+        self._start = self.clock()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """Record the time of the step and update the progress bar."""
-        self.seconds.append(time.perf_counter() - self._start)
+        self.seconds.append(self.clock() - self._start)
         loss = float(trainer.callback_metrics["train/loss"])
+        self.losses.append(loss)
         self._progress.update(self._bar, advance=1, loss=loss)
 
 
@@ -108,12 +125,12 @@ def draw(runs: list[Run], path: Path) -> None:
 
     modalities = {id(run.modality): run.modality for run in runs}.values()
     rows = [[run for run in runs if run.modality is modality] for modality in modalities]
-    figure, axes = plt.subplots(len(rows), 4, figsize=(15, 11.5), layout="constrained")
+    figure, axes = plt.subplots(len(rows), 4, figsize=(16, 12), layout="constrained")
     figure.suptitle(
         "One Transformer; the adjacency defines which nodes attend to which", fontsize=17, color=INK
     )
     for row, draw_row, group in zip(axes, (_images, _text, _graph), rows, strict=True):
-        draw_row(row, group[-2], group[-1])
+        draw_row(row, group)
         _results(row[3], group)
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -140,7 +157,8 @@ def _dense(run: Run, batch: BatchLike) -> Tensor:
     return dense
 
 
-def _images(axes: np.ndarray, dense: Run, sparse: Run) -> None:
+def _images(axes: np.ndarray, runs: list[Run]) -> None:
+    dense, sparse = runs
     batch = next(iter(sparse.modality.data.test_dataloader()))
     nodes = batch.lengths[0]
     one = Batch(x=batch.x[:nodes], pos=batch.pos[:nodes], lengths=(nodes,), shapes=batch.shapes[:1])
@@ -159,27 +177,36 @@ def _images(axes: np.ndarray, dense: Run, sparse: Run) -> None:
         axis.plot(patch % width, patch // width, "s", mec="white", mfc="none", markersize=14)
 
 
-def _text(axes: np.ndarray, dense: Run, sparse: Run) -> None:
-    data: Any = sparse.modality.data
+def _text(axes: np.ndarray, runs: list[Run]) -> None:
+    data: Any = runs[0].modality.data
     batch = next(iter(data.test_dataloader()))
-    ids = batch.x[: batch.lengths[0]]
-    one = Batch(x=ids, pos=torch.arange(len(ids)), lengths=(len(ids),))
-    shown = slice(len(ids) - WIDTH, len(ids))
-    letters = ["·" if c == " " else repr(c)[1:-1] for c in data.decode(ids[shown])]
-    mask = sparse.task.adjacency(one).to_mask()[shown, shown].float()
-    maps = [(mask, "Oranges", f"{sparse.adjacency}: adjacency")]
-    for run in (dense, sparse):
-        heat = _dense(run, one)[shown, shown].sqrt()
-        maps.append((heat, "magma", f"attention: {run.adjacency}"))
-    for axis, (values, colors, title) in zip(axes, maps, strict=False):
-        _show(axis, values, colors, title)
-        axis.set_xticks(range(WIDTH), letters, fontsize=7, family="monospace")
-        axis.set_yticks(range(WIDTH), letters, fontsize=7, family="monospace")
+    nodes = batch.lengths[0]
+    one = Batch(x=batch.x[:nodes], pos=batch.pos[:nodes], lengths=(nodes,))
+    _curves(axes[0], runs)
+    for axis, run in zip(axes[1:], (runs[0], runs[-1]), strict=False):
+        pooled = max_pool2d(_dense(run, one)[None, -SHOWN:, -SHOWN:], POOLED)[0]
+        heat = (pooled / pooled.amax(1, keepdim=True)).sqrt()
+        _show(axis, heat, "magma", f"last {SHOWN} of {nodes:,} characters: {run.adjacency}")
 
 
-def _graph(axes: np.ndarray, dense: Run, sparse: Run) -> None:
+def _curves(axis: Axes, runs: list[Run]) -> None:
+    """Plot the training loss against the time, each point the mean of some steps."""
+    for run in runs:
+        size = max(1, min(15, len(run.losses) // 4))
+        count = len(run.losses) // size
+        bits = np.array(run.losses[: count * size]).reshape(count, size).mean(1) / math.log(2)
+        seconds = np.cumsum(run.seconds)[size - 1 :: size][:count]
+        axis.plot(seconds, bits, color=_color(run), linewidth=2, label=run.adjacency)
+    axis.set_title("bits per character while training", color=INK)
+    axis.set_xlabel("seconds", color=INK)
+    axis.legend(frameon=False, labelcolor=INK)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _graph(axes: np.ndarray, runs: list[Run]) -> None:
     from sklearn.manifold import TSNE
 
+    dense, sparse = runs[-2:]
     (batch,) = sparse.modality.data.test_dataloader()
     place = TSNE(random_state=0, init="pca").fit_transform(batch.x.numpy())
     source, target = batch.edge_index.numpy()
@@ -205,19 +232,28 @@ def _edges(axis: Axes, place: np.ndarray, source: np.ndarray, target: np.ndarray
 
 def _results(axis: Axes, runs: list[Run]) -> None:
     metric, chance = runs[0].modality.metric, runs[0].modality.chance
-    colors = [DENSE] * (len(runs) - 1) + [SPARSE]
+    colors = [_color(run) for run in runs]
     bars = axis.bar(range(len(runs)), [run.result for run in runs], color=colors, width=0.6)
     labels = [show_metric(run.result, metric) for run in runs]
     axis.bar_label(bars, labels, padding=3, color=INK, fontsize=9)
     axis.axhline(chance, color=INK, linestyle="--", linewidth=1)
     axis.text(-0.48, chance, "chance", va="bottom", color=INK, fontsize=8)
-    axis.set_xticks(range(len(runs)), [f"{run.adjacency}\n{run.edges:,} edges" for run in runs])
+    axis.set_xticks(range(len(runs)), [_label(run) for run in runs], fontsize=8)
     axis.set_ylim(0, 1.15 * max(chance, *(run.result for run in runs)))
     better = "higher" if metric == "accuracy" else "lower"
     axis.set_title(f"{runs[0].modality.name}\ntest, {better} is better", color=INK, fontsize=10)
     if metric == "accuracy":
         axis.yaxis.set_major_formatter("{x:.0%}")
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _color(run: Run) -> str:
+    return COLORS.get(run.adjacency, SPARSE)
+
+
+def _label(run: Run) -> str:
+    name = run.adjacency.replace(", ", ",\n")
+    return f"{name}\n{run.edges:,} edges\n{1000 * run.step_time:.0f} ms a step"
 
 
 def _show(axis: Axes, values: Tensor, colors: str, title: str) -> None:
