@@ -81,6 +81,10 @@ bench-gpu: $(VENV)/.installed-peers ## run the benchmark on a CUDA device
 
 gpu: test-gpu bench-gpu ## run test-gpu and bench-gpu; results in experiments/results/benchmark-gpu
 
+# No installation: PYTHON needs torch, triton, numba, networkx and PyG.
+gpu-quick: ## check and measure the CUDA kernels in 8 minutes with PYTHON, without installing anything
+	PYTHONPATH="$(CURDIR)" $(PYTHON) experiments/gpu_quick.py
+
 $(VENV)/.installed-docs: $(VENV)/.installed-dev
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,logging,models,docs]'
 	@touch $@

@@ -67,9 +67,7 @@ class Case:
 
 def compare(name: str, work: Work, kind: str, names: list[str], options: Options) -> Case:
     """Compare the results of the peers on one piece of work, then time them."""
-    builders = peers.ADDITIVE
-    if kind == "attention":
-        builders = peers.ATTENTION if work.device == "cpu" else peers.ON_CUDA
+    builders = peers.ON_CUDA | peers.ATTENTION if kind == "attention" else peers.ADDITIVE
     case = Case(name, work.describe())
     inputs = work.inputs(kind)
     gradient = torch.randn(inputs[-1].shape, generator=torch.Generator().manual_seed(2))

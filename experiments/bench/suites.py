@@ -14,6 +14,8 @@ from torch.nn import functional as F
 import graphformer as gf
 from bench import graphs, memory, peers
 from bench.cases import GIB, Case, Options, Target, compare
+from bench.generation import decoding, prefill
+from bench.overheads import by_head, compiled, masks, start
 from bench.peers import DGL, MASK, OURS, PLAIN, PYG, PYG_SCATTER, SDPA, SEGMENT, Work
 from bench.small import small
 from bench.timing import check, forward_backward, interleaved, ratios
@@ -303,6 +305,12 @@ TARGETS: dict[str, Callable[[Options], Iterator[Case]]] = {
     "million": million,
     "roofline": roofline,
     "small": small,
+    "by-head": by_head,
+    "compiled": compiled,
+    "decoding": decoding,
+    "prefill": prefill,
+    "start": start,
+    "masks": masks,
 }
 SWEEPS: dict[str, Callable[[Options], Iterator[Case]]] = {
     "nodes": nodes,
