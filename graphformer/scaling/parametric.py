@@ -11,13 +11,15 @@ import numpy as np
 from graphformer.scaling.huber import logsumexp, minimise
 from graphformer.scaling.table import FLOPS_PER_TOKEN, Floats, RunTable
 
+_LEAST_E = 1e-4  # E relative to the smallest loss, below which it is 0
+
 
 @dataclass(frozen=True)
 class ParametricLaw:
     """L(N, D) = E + A / N^alpha + B / D^beta.
 
     Attributes:
-        E: loss that no size and no number of tokens removes.
+        E: loss that no size and no number of tokens removes; 0 if the runs show none.
         A: coefficient of the size.
         B: coefficient of the tokens.
         alpha: exponent of the size.
@@ -76,9 +78,11 @@ def fit_parametric(runs: RunTable, start: ParametricLaw | None = None) -> Parame
         columns = [share_n, share_d, share_e, -share_n * log_n, -share_d * log_d]
         return value, np.stack(columns, axis=1)
 
-    starts = _grid() if start is None else [_inverse(start)]
+    least = float(runs.loss.min())
+    starts = _grid() if start is None else _near(start, least)
     a, b, e, alpha, beta = map(float, minimise(model, np.log(runs.loss), starts))
-    return ParametricLaw(E=math.exp(e), A=math.exp(a), B=math.exp(b), alpha=alpha, beta=beta)
+    E = math.exp(e) if math.exp(e) > _LEAST_E * least else 0.0
+    return ParametricLaw(E=E, A=math.exp(a), B=math.exp(b), alpha=alpha, beta=beta)
 
 
 def _grid() -> list[Floats]:
@@ -88,6 +92,12 @@ def _grid() -> list[Floats]:
     return [np.array(point, dtype=float) for point in grid]
 
 
-def _inverse(law: ParametricLaw) -> Floats:
-    logs = [math.log(law.A), math.log(law.B), math.log(law.E)]
-    return np.array([*logs, law.alpha, law.beta])
+def _near(law: ParametricLaw, least: float) -> list[Floats]:
+    """Return a law as a start, and with half of the smallest loss as E.
+
+    From an E near 0, where log E has no gradient, L-BFGS would not find a larger one.
+    """
+    return [
+        np.array([math.log(law.A), math.log(law.B), math.log(E), law.alpha, law.beta])
+        for E in (max(law.E, _LEAST_E * least), least / 2)
+    ]

@@ -46,6 +46,17 @@ def test_an_outlier_counts_little() -> None:
     assert fitted.E == pytest.approx(CHINCHILLA.E, rel=0.02)
 
 
+def test_no_irreducible_loss_is_zero_and_resamples_may_find_one() -> None:
+    law = ParametricLaw(E=0.0, A=3.0, B=130.0, alpha=0.09, beta=0.4)
+    N, D = (grid.flatten() for grid in np.meshgrid([2e4, 4e4, 7e4, 1.1e5], [1e5, 4e5, 2e6, 7e6]))
+    fitted = fit_parametric(RunTable.build(N=N, D=D, loss=law.predict(N, D)))
+    assert fitted.E == 0
+    assert fitted.alpha == pytest.approx(law.alpha, abs=0.005)
+    other = RunTable.build(N=N, D=D, loss=CHINCHILLA.predict(N, D))
+    again = fit_parametric(other, fitted)  # starts from E = 0
+    assert again.E == pytest.approx(fit_parametric(other).E, rel=0.01)
+
+
 def test_too_few_runs() -> None:
     runs = isoflop_table(budgets=1, sizes=5)
     with pytest.raises(ValueError, match="runs: got 5 runs of 5 sizes, expected 6 or more"):
