@@ -60,8 +60,8 @@ def anonymous_memory() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
 
-def waiting() -> float:
-    """Return the seconds in which this thread was not waiting for the disk."""
+def busy_seconds() -> float:
+    """Return the seconds in which this thread ran or waited for a processor."""
     path = f"/proc/self/task/{threading.get_native_id()}/schedstat"
     running, queued, _ = Path(path).read_text().split()
     return (int(running) + int(queued)) / 1e9
@@ -87,11 +87,11 @@ class Steps(Callback):
         read = NeighborhoodDataset.__getitem__
 
         def measured(dataset: NeighborhoodDataset, index: torch.Tensor) -> Batch:
-            start, busy = time.perf_counter(), waiting()
+            start, busy = time.perf_counter(), busy_seconds()
             batch = read(dataset, index)
             seconds = time.perf_counter() - start
             self.fetches.append(seconds)
-            self.disk.append(max(0.0, seconds - (waiting() - busy)))
+            self.disk.append(max(0.0, seconds - (busy_seconds() - busy)))
             self.nodes.append(batch.num_nodes)
             return batch
 

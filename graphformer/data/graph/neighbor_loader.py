@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -155,6 +156,15 @@ class NeighborhoodDataset:
         self.graph, self.adjacency, self.nodes, self.fanouts = graph, adjacency, nodes, fanouts
         self.split, self.order, self.replace, self.disjoint = split, order, replace, disjoint
         self._firsts: tuple[int, dict[int, int]] = (-1, {})
+
+    def __getstate__(self) -> dict[str, Any]:
+        is_stored = not isinstance(self.graph, Data)
+        return {**self.__dict__, "adjacency": None} if is_stored else dict(self.__dict__)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if not isinstance(self.graph, Data):  # a worker maps the files itself
+            self.adjacency = stored_adjacency(self.graph)
 
     def __len__(self) -> int:
         return len(self.nodes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,17 @@ def test_workers_yield_the_same_batches(tmp_path: Path) -> None:
         found.append([batch.x for batch in data.batches("train")])
     assert len(found[0]) > 1
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_a_worker_that_is_not_forked_maps_the_edges_itself(tmp_path: Path) -> None:
+    store(tmp_path / "graph", arrays(211, 20_011))
+    data = StoredNodes(str(tmp_path / "graph"), [3], 31)
+    data.setup()
+    dataset, index = data.batches("val").dataset, torch.arange(7)
+    content = pickle.dumps(dataset)
+    assert len(content) < 20_011, "no edges"
+    copy = pickle.loads(content)
+    assert torch.equal(copy[index].edge_index, dataset[index].edge_index)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
