@@ -15,6 +15,7 @@ import graphformer as gf
 from bench import graphs, memory, peers
 from bench.cases import GIB, Case, Options, Target, compare
 from bench.generation import decoding, prefill
+from bench.molecules import molecules
 from bench.overheads import by_head, compiled, masks, start
 from bench.peers import DGL, MASK, OURS, PLAIN, PYG, PYG_SCATTER, SDPA, SEGMENT, Work
 from bench.small import small
@@ -307,6 +308,7 @@ TARGETS: dict[str, Callable[[Options], Iterator[Case]]] = {
     "small": small,
     "by-head": by_head,
     "compiled": compiled,
+    "molecules": molecules,
     "decoding": decoding,
     "prefill": prefill,
     "start": start,
