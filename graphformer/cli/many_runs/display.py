@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from graphformer.cli.many_runs.study import NAME, REASON, RESULT
+from graphformer.cli.many_runs.study import NAME, REASON, RESULT, retried
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -59,17 +58,17 @@ class Display:
     def update(self) -> None:
         """Print the trials that have finished since the last call, and the latest values."""
         trials = self.study.get_trials(deepcopy=False)[self.first :]
-        retried = _retried(trials)
+        queued_again = retried(trials)
         for trial in trials:
             if not trial.state.is_finished() or trial.number in self.shown:
                 continue
             is_dead = trial.state.name == "FAIL" and REASON not in trial.user_attrs
-            if is_dead and trial.number not in retried | self._deferred:
+            if is_dead and trial.number not in queued_again | self._deferred:
                 self._deferred.add(trial.number)  # it may be queued again in a moment
                 continue
             self.shown.add(trial.number)
             if NAME in trial.user_attrs:
-                self._print(trial, will_repeat=trial.number in retried)
+                self._print(trial, will_repeat=trial.number in queued_again)
         notes = [_note(trial) for trial in trials if not trial.state.is_finished()]
         self.progress.update(
             self.bar, completed=self.num_ended, note=", ".join(note for note in notes if note)
@@ -81,7 +80,7 @@ class Display:
         return {
             name: reason
             for number, (name, reason) in self._failures.items()
-            if number not in _retried(self.study.get_trials(deepcopy=False))
+            if number not in retried(self.study.get_trials(deepcopy=False))
         }
 
     def _print(self, trial: FrozenTrial, *, will_repeat: bool) -> None:
@@ -105,11 +104,6 @@ class Display:
         reason = str(trial.user_attrs.get(REASON, reason))
         self._failures[trial.number] = (trial.user_attrs[NAME], reason)
         return f"failed: {reason}"
-
-
-def _retried(trials: Sequence[FrozenTrial]) -> set[int]:
-    """Return the numbers of the trials that were queued again."""
-    return {n for trial in trials for n in trial.system_attrs.get("retry_history", [])}
 
 
 def _note(trial: FrozenTrial) -> str:

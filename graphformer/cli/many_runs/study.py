@@ -88,6 +88,18 @@ def num_begun(study: Study) -> int:
     return sum("retry_history" not in trial.system_attrs for trial in trials)
 
 
+def retried(trials: Sequence[FrozenTrial]) -> set[int]:
+    """Return the numbers of the trials that were queued again."""
+    return {n for trial in trials for n in trial.system_attrs.get("retry_history", [])}
+
+
+def num_ended(study: Study) -> int:
+    """Return the number of finished trials that were not queued again."""
+    trials = study.get_trials(deepcopy=False)
+    ended = {trial.number for trial in trials if trial.state.is_finished()}
+    return len(ended - retried(trials))
+
+
 def is_queued(trial: FrozenTrial) -> bool:
     """Whether the trial's values were given, rather than drawn by a sampler."""
     return "fixed_params" in trial.system_attrs or "retry_history" in trial.system_attrs

@@ -21,6 +21,7 @@ from graphformer.cli.many_runs.study import (
     enqueue,
     hide_messages,
     num_begun,
+    num_ended,
     open_storage,
     sqlite_url,
 )
@@ -49,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     cores = available_cores()
     threads = max(1, cores // (options.jobs or cores))
     worker = WorkerOptions(_storage(options, folder), study.study_name, folder, threads)
-    total = max(1, study.user_attrs["trials"] - _num_finished(study))
+    total = max(1, study.user_attrs["trials"] - num_ended(study))
     failures = run_workers(study, worker, total, options.jobs)
     _print_best(study, folder)
     return 1 if failures else 0
@@ -135,10 +136,6 @@ def _direction(options: argparse.Namespace) -> Literal["minimize", "maximize"]:
     if options.direction is not None:
         return "minimize" if options.direction == "minimize" else "maximize"
     return "minimize" if lower_is_better(options.monitor) else "maximize"
-
-
-def _num_finished(study: Study) -> int:
-    return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
 
 
 def _print_best(study: Study, folder: Path) -> None:

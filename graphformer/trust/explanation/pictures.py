@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+_COLUMNS = 3
+"""Drawn graphs in a row."""
+
+
 def scaled(attribution: Tensor) -> np.ndarray:
     """Return attributions divided by the largest absolute one, from -1 to 1, [N]."""
     values = attribution.detach().double().nan_to_num(neginf=0.0).numpy()
@@ -74,12 +78,15 @@ def graph_picture(edge_index: Tensor, attributions: Mapping[str, Tensor]) -> str
     graph.add_nodes_from(range(count))
     graph.add_edges_from(edge_index.T.tolist())
     layout = networkx.spring_layout(graph, seed=0)
-    figure = new_figure((2.4 * len(attributions), 2.6))
-    panels = figure.subplots(1, len(attributions), squeeze=False)[0]
-    for axes, (name, attribution) in zip(panels, attributions.items(), strict=True):
+    rows = -(-len(attributions) // _COLUMNS)
+    figure = new_figure((2.6 * _COLUMNS, 2.6 * rows))
+    panels = figure.subplots(rows, _COLUMNS, squeeze=False).flatten()
+    for axes in panels[len(attributions) :]:
+        axes.set_axis_off()
+    for axes, (name, attribution) in zip(panels, attributions.items(), strict=False):
         values = scaled(attribution)
         networkx.draw_networkx_edges(graph, layout, ax=axes, edge_color=COLORS[-1], width=0.8)
-        style = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1, "node_size": 45, "linewidths": 0.4}
+        style = {"cmap": "coolwarm", "vmin": -1, "vmax": 1, "node_size": 55, "linewidths": 0.4}
         networkx.draw_networkx_nodes(
             graph, layout, ax=axes, node_color=values, edgecolors=COLORS[-1], **style
         )

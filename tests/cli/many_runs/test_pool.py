@@ -18,6 +18,8 @@ from graphformer.cli.many_runs.study import (
     create_study,
     enqueue,
     num_begun,
+    num_ended,
+    return_to_queue,
     sqlite_url,
     worker_name,
 )
@@ -93,6 +95,16 @@ def test_the_trial_of_a_killed_process_alone_is_repeated(
     shown = capsys.readouterr().out
     assert "seed1: failed: the process was ended by signal 9, out of memory?, queued" in shown
     assert shown.count("[3/3]") == 1
+
+
+def test_an_interrupted_trial_has_not_ended(tmp_path: Path) -> None:
+    study = make_study(tmp_path, 3)
+    study.tell(study.ask(), 1.0)
+    return_to_queue(study, study.ask().number)
+    assert [trial.state.name for trial in study.trials] == [
+        "COMPLETE", "FAIL", "WAITING", "WAITING"
+    ]  # fmt: skip
+    assert (num_begun(study), num_ended(study)) == (3, 1)
 
 
 def test_a_trial_whose_processes_always_die_is_a_failure(
