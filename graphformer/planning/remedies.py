@@ -10,6 +10,8 @@ from graphformer.nn.block import ActivationCheckpointing
 from graphformer.planning.sharding import Groups, Placement, at_peak
 from graphformer.planning.step import StepTrace
 
+_MOMENT_BYTES = {"bf16-true": 2, "16-true": 2, "64-true": 8}
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -73,7 +75,8 @@ class Planner:
         for _, change in changes:
             setting = change(setting)
         step, groups = self._trace(replace(setting, placement=Placement()))
-        peak = at_peak(step.timeline, setting.placement, groups)
+        moment_bytes = _MOMENT_BYTES.get(setting.precision, 4)
+        peak = at_peak(step.timeline, setting.placement, groups, moment_bytes=moment_bytes)
         return Result(tuple(name for name, _ in changes), setting, peak, step)
 
     def alone(self) -> list[Result]:

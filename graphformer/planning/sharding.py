@@ -12,8 +12,8 @@ from graphformer.planning.timeline import Category, DeepTimeline, Timeline
 
 Strategy = Literal["single", "ddp", "fsdp2"]
 STRATEGIES: tuple[Strategy, ...] = ("single", "ddp", "fsdp2")
-_EIGHT_BIT = 2 * (1 + 4 / 256) / 8
-"""Bytes of two 8-bit moments, with a scale for each 256 elements, in those of float32 moments."""
+_EIGHT_BIT = 1 + 4 / 256
+"""Bytes of an 8-bit moment, with a scale for each 256 elements."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,15 @@ class Placement:
     offloads: bool = False
     eight_bit: bool = False
 
-    def factors(self) -> dict[Category, float]:
-        """Return the share of a category's bytes that one device has."""
+    def factors(self, moment_bytes: int = 4) -> dict[Category, float]:
+        """Return the share of a category's bytes that one device has.
+
+        Args:
+            moment_bytes: of a moment that is not of 8 bits.
+        """
         share = 1 / self.devices if self.strategy == "fsdp2" else 1.0
-        state = 0.0 if self.offloads else share * (_EIGHT_BIT if self.eight_bit else 1.0)
+        narrow = min(1.0, _EIGHT_BIT / moment_bytes) if self.eight_bit else 1.0
+        state = 0.0 if self.offloads else share * narrow
         return {"parameters": share, "gradients": share, "optimizer": state}
 
 
@@ -62,14 +67,18 @@ def parameter_groups(module: nn.Module) -> Groups:
 
 
 def at_peak(
-    timeline: Timeline | DeepTimeline, placement: Placement, groups: Groups
+    timeline: Timeline | DeepTimeline,
+    placement: Placement,
+    groups: Groups,
+    *,
+    moment_bytes: int = 4,
 ) -> dict[str, int]:
     """Return the bytes of one device by category at the peak of a step.
 
     "communication" is what the strategy adds: for DDP the buckets of the gradients, for FSDP2 the
     gathered parameters of the root and of two layers, and their gradients before they are reduced.
     """
-    peak: dict[str, int] = dict(timeline.at_peak(placement.factors()).items())
+    peak: dict[str, int] = dict(timeline.at_peak(placement.factors(moment_bytes)).items())
     extra = 0
     if placement.devices > 1 and placement.strategy == "ddp":
         extra = timeline.at_peak()["parameters"]

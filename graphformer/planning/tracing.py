@@ -120,6 +120,8 @@ class ShapeTrace(TorchDispatchMode):
 
     def track(self, x: Tensor, category: Category | None = None) -> None:
         """Record the memory of a tensor, if it is new; give it a category, if one is named."""
+        if x.layout != torch.strided:  # sparse features, which belong to the data
+            return
         storage = x.untyped_storage()
         number = self._numbers.get(storage)
         if number is None:

@@ -64,6 +64,8 @@ def test_placements_divide_parameters_and_state() -> None:
     assert sharded == {**single, **shares, "communication": 2 * 11 + 3 * 7}
     assert at_peak(step.timeline, Placement(offloads=True), GROUPS)["optimizer"] == 0
     assert at_peak(step.timeline, Placement(eight_bit=True), GROUPS)["optimizer"] == 507
+    narrow = at_peak(step.timeline, Placement(eight_bit=True), GROUPS, moment_bytes=2)
+    assert narrow["optimizer"] == 1_015
 
 
 @pytest.mark.parametrize(
