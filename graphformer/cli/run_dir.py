@@ -116,7 +116,7 @@ def make_service_logger(name: str, folder: Path) -> Logger:
         )
         logger.experiment  # noqa: B018 - connects now, not at the first step
     except Exception as error:  # services raise errors of many classes
-        line = " ".join(str(error).split())[:200]
+        line = " ".join(str(error).split())[:200].rstrip(".")
         raise UsageError(f"--trainer.logger {name}: {line}; {_HINTS[name]}") from error
     return logger
 

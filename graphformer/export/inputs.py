@@ -31,8 +31,13 @@ def tensor_inputs(batch: BatchLike, adjacency: Adjacency) -> dict[str, Tensor]:
             edges are.
 
     Raises:
-        ValueError: when the batch has several samples.
+        ValueError: when the batch has several samples, or is of an encoder-decoder.
     """
+    if getattr(batch, "source", None) is not None:
+        raise ValueError(
+            "batch: got the source of an encoder-decoder, expected a single text, image or graph; "
+            "export network.encoder and network.decoder on batches of their own"
+        )
     sizes = lengths(batch)
     if len(sizes) != 1:
         raise ValueError(f"batch: got {len(sizes)} samples, expected one; export a batch of one")

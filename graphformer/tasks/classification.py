@@ -212,7 +212,8 @@ def _check_classes(y: Tensor, num_classes: int) -> None:
     if y.ndim != 1 or y.is_floating_point():
         raise ValueError(
             f"y: got labels of shape {tuple(y.shape)} and {y.dtype}, expected one integer class a "
-            "row, [rows]; use the task Regression for several or real-valued targets"
+            "row, [rows]; use the task MultiLabelClassification for several labels, Regression for "
+            "real values"
         )
     if y.device.type != "cpu":
         return

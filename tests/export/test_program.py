@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.exported import exported, graph, text_model
+from helpers.exported import exported, graph, text, text_model
 
 from graphformer import models, patterns
 from graphformer.data import pack_tokens
@@ -50,6 +50,10 @@ def test_the_order_of_the_edges_is_free() -> None:
 def test_what_cannot_be_exported_is_named() -> None:
     with pytest.raises(ValueError, match="batch: got 2 samples, expected one"):
         export_model(text_model(), patterns.Complete(), pack_tokens([[1, 2], [3]]), form="nodes")
+    pair = text(3)
+    pair.source, pair.source_lengths = pair.x, (3,)
+    with pytest.raises(ValueError, match="batch: got the source of an encoder-decoder"):
+        export_model(text_model(), patterns.Complete(), pair, form="nodes")
     unions = models.graph_transformer(5, 7, dim=6, depth=1, num_heads=2, num_union_parts=2)
     with torch.no_grad():
         for parameter in unions.parameters():
