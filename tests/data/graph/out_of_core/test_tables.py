@@ -77,3 +77,11 @@ def test_wrong_tables_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"e.csv: got a table that cannot be read \(CSV parse err"):
         convert_tables(tmp_path / "graph", **files)
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes, edges = tables(arrays())
+    files = {"nodes": write_csv(tmp_path / "n", nodes), "edges": write_csv(tmp_path / "e", edges)}
+    monkeypatch.setattr("graphformer.data.graph.out_of_core.tables.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r'n.csv: .* pip install "graphformer\[parquet\]'):
+        convert_tables(tmp_path / "graph", **files)
