@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import TypeGuard, cast
 
@@ -67,17 +66,22 @@ second, for width 64. `make bench-gpu` measures both (suites `window` and `cross
 """
 
 
-_without_custom_operators: ContextVar[bool] = ContextVar("without_custom_operators", default=False)
+_only_torch_operators = False
+"""Whether "auto" is restricted; a plain variable, which torch.compile can read."""
 
 
 @contextmanager
 def without_custom_operators() -> Iterator[None]:
-    """Let "auto" choose backends of torch's own operators only, which other formats can express."""
-    token = _without_custom_operators.set(True)
+    """Let "auto" choose backends of torch's own operators only, which other formats can express.
+
+    In all threads of the process.
+    """
+    global _only_torch_operators
+    before, _only_torch_operators = _only_torch_operators, True
     try:
         yield
     finally:
-        _without_custom_operators.reset(token)
+        _only_torch_operators = before
 
 
 def select_backend(
@@ -120,7 +124,7 @@ def select_backend(
     forward_mode = has_tangent([*tensors, options["bias"], options["edge_weight"]])
     if name == "auto" and forward_mode:
         return scatter
-    if backend.HAS_CUSTOM_OPERATORS and name == "auto" and _without_custom_operators.get():
+    if backend.HAS_CUSTOM_OPERATORS and name == "auto" and _only_torch_operators:
         return scatter
     if backend.HAS_CUSTOM_OPERATORS and (forward_mode or is_transformed()):
         if name == "auto":
@@ -197,9 +201,9 @@ def auto_backend(
 def _is_dense_by_head(adjacency: HeadEdges, options: AttentionOptions) -> bool:
     """Whether edges by head are dense enough for masked products, and few: see `HEADS_DENSE`."""
     assert adjacency.heads is not None
-    if options["bias"] is not None or sdpa.unsupported_reason(options) or not adjacency.samples:
+    if torch.compiler.is_compiling() or options["bias"] is not None:
         return False
-    if torch.compiler.is_compiling():
+    if sdpa.unsupported_reason(options) or not adjacency.samples:
         return False
     pairs = sum(size**2 for size in adjacency.samples) * adjacency.heads.shape[1]
     dense = adjacency.sample_density >= HEADS_DENSE["density"]

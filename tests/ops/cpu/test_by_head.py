@@ -169,3 +169,16 @@ def test_dense_samples_run_as_masked_products(monkeypatch):
         return gf.attention(q, k, v, adjacency, backend=backend)
 
     compare(call, inputs, ("reference", "auto"))
+
+
+@pytest.mark.parametrize("backend", ["auto", "sdpa"])
+def test_compiled_code_shares_the_union(backend):
+    adjacency = HeadEdges.of(gf.window((13, 7), 2), gf.causal((13, 7)))
+    inputs = variables((20, 2, 7), (20, 2, 7), (20, 2, 5))
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return gf.attention(q, k, v, adjacency, backend=backend)
+
+    found = torch.compile(attend, fullgraph=True, backend="aot_eager")(*inputs)
+    expected = gf.attention(*inputs, adjacency, backend="reference")
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
