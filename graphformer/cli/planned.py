@@ -47,7 +47,7 @@ from graphformer.planning import (
 from graphformer.planning.batches import Modality
 from graphformer.planning.sharding import Strategy
 from graphformer.planning.step import convert_parameters, parameter_dtype
-from graphformer.tasks import Task
+from graphformer.tasks import PolicyOptimization, Task
 
 _BATCHES = 8
 _NO_DATA = "graphformer.planning.NoData"
@@ -94,6 +94,11 @@ class Planned(CLI):
             with self.fake, warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
                 self.model = build(Task, config.model)
+        if isinstance(self.model, PolicyOptimization):
+            raise UsageError(
+                "model: got PolicyOptimization, whose steps generate texts of unknown lengths, "
+                "expected a task that trains on its batch; plan SupervisedFineTuning instead"
+            )
         self.config_init, self.datamodule = self.config, data
         self.trainer = pl.Trainer(
             accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False

@@ -10,13 +10,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
 from torch.optim import Optimizer
 
 from graphformer.batch_type import BatchLike
 from graphformer.nn import Transformer
 from graphformer.nn.block import ActivationCheckpointing
 from graphformer.patterns import Pattern
+from graphformer.patterns.fields import sample_layout
 from graphformer.planning.edges import edge_counts, shape_only
 from graphformer.planning.flops import Flops
 from graphformer.planning.timeline import DeepTimeline, Timeline
@@ -27,6 +33,9 @@ from graphformer.tasks.base import convert_floats
 TRUE_PRECISIONS = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
 MIXED_PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 PRECISIONS = ("32-true", *MIXED_PRECISIONS, *TRUE_PRECISIONS)
+
+
+_UNKNOWN_SHAPES = (DataDependentOutputException, DynamicOutputShapeException)
 
 
 def parameter_dtype(precision: str) -> torch.dtype | None:
@@ -125,8 +134,14 @@ def _trace(
             with shape_trace(fake) as trace:
                 for tensor in (*task.parameters(), *task.buffers()):
                     trace.track(tensor, "parameters")
-                task.adjacency = _Given(shape_only(adjacency, trace), pattern)  # type: ignore[assignment]
+                arrays = shape_only(adjacency, trace)
+                task.adjacency = _Given(arrays, batch, pattern, trace)  # type: ignore[assignment]
                 _steps(task, batch, trace, precision, accumulates=accumulates)
+        except _UNKNOWN_SHAPES as error:
+            raise ValueError(
+                f"model: got {type(task).__name__}, whose shapes depend on what the network "
+                f"computes ({error}), expected shapes that depend on the batch only"
+            ) from error
         finally:
             task.adjacency = pattern
             task._label_counts.clear()
@@ -136,13 +151,17 @@ def _trace(
 
 
 class _Given:
-    """A pattern that returns one adjacency."""
+    """A pattern that returns a given adjacency for a batch, and makes those of other batches."""
 
-    def __init__(self, adjacency: Any, pattern: Pattern) -> None:
-        self.adjacency, self.pattern = adjacency, pattern
+    def __init__(
+        self, adjacency: Any, batch: BatchLike, pattern: Pattern, trace: ShapeTrace
+    ) -> None:
+        self.adjacency, self.batch, self.pattern, self.trace = adjacency, batch, pattern, trace
 
     def __call__(self, batch: BatchLike) -> Any:
-        return self.adjacency
+        if batch is self.batch or sample_layout(batch)[0] == sample_layout(self.batch)[0]:
+            return self.adjacency
+        return shape_only(self.pattern(batch), self.trace)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.pattern, name)

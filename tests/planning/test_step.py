@@ -165,3 +165,20 @@ def test_many_blocks_are_extrapolated(
     assert short.timeline.peak() == pytest.approx(whole.timeline.peak(), rel=0.01)
     for name, size in whole.timeline.at_peak().items():
         assert short.timeline.at_peak()[name] == pytest.approx(size, rel=0.05, abs=40_000)
+
+
+class Twice(tasks.LanguageModeling):
+    """A task whose network reads another batch than that of the data."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        return super().training_step(tokens(*batch.lengths, *batch.lengths), batch_idx)
+
+
+def test_a_task_may_make_batches_of_its_own() -> None:
+    def make() -> tasks.Task:
+        return Twice(text(patterns.Window(2)).network, patterns.Window(2))
+
+    once = planned(lambda: text(patterns.Window(2)), tokens(211))
+    twice = planned(make, tokens(211))
+    assert twice.flops.total == 2 * once.flops.total
+    assert twice.edges == once.edges
