@@ -109,6 +109,7 @@ def main() -> None:
     rows: list[Row] = json.loads(file.read_text())["runs"] if file.is_file() else []
     done = {(row["model"], row["split"]) for row in rows}
     models = ATTACKED if arguments.what == "attack" else {name: [name] for name in CALIBRATED}
+    models = {k: v for k, v in models.items() if k in (arguments.models or models)}
     for split in range(arguments.splits):
         for name, options in models.items():
             if (name, split) in done:
@@ -165,6 +166,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=("calibration", "attack"))
     parser.add_argument("--splits", type=int, default=20)
+    parser.add_argument("--models", nargs="*", help="names of some models; all by default")
     parser.add_argument("--epochs", type=int, default=40, help="steps of the attack")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of trained models")
     parser.add_argument("--out", type=Path, default=FOLDER / "results" / "trust")
