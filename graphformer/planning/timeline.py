@@ -17,8 +17,9 @@ CATEGORIES: tuple[Category, ...] = (
 HEAP_OVERHEAD = 0.4
 """What glibc's `malloc` keeps beside tensors in its heap, in their bytes.
 
-Measured: 0.32 to 0.48 in runs on a CPU, see `experiments/plan_accuracy.py`. Free blocks between
-others stay in the heap; how many depends on the addresses and is not the same in every run.
+An estimate. Measured on a CPU: 0.32 to 0.5 in runs on texts and images, 1.0 in one on a graph, see
+`experiments/plan_accuracy.py`. Free blocks between others stay in the heap; how many depends on the
+addresses and is not the same in every run.
 """
 HEAP_BLOCKS = 32 << 20
 """Size of the largest blocks in the heap; mallopt(3), `M_MMAP_THRESHOLD`."""
