@@ -14,9 +14,15 @@ from graphformer.batch_type import BatchLike
 from graphformer.data.loader import BatchDataset
 
 
-def sample_hashes(samples: BatchDataset) -> list[str]:
-    """Return a hash of the input of each sample: nodes, edges and edge features, without label."""
-    return [input_hash(samples[torch.tensor([index])]) for index in range(len(samples))]
+def sample_hashes(samples: BatchDataset, count: int | None = None) -> list[str]:
+    """Return a hash of the input of each sample: nodes, edges and edge features, without label.
+
+    Args:
+        samples: of a split.
+        count: maximum number of samples, the first; None for all.
+    """
+    number = len(samples) if count is None else min(count, len(samples))
+    return [input_hash(samples[torch.tensor([index])]) for index in range(number)]
 
 
 def input_hash(batch: BatchLike) -> str:
