@@ -28,7 +28,7 @@ from graphformer.planning.flops import Flops
 from graphformer.planning.timeline import DeepTimeline, Timeline
 from graphformer.planning.tracing import ShapeTrace, shape_trace
 from graphformer.tasks import Task
-from graphformer.tasks.base import convert_floats
+from graphformer.tasks.labels import convert_floats
 
 TRUE_PRECISIONS = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
 MIXED_PRECISIONS = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}

@@ -1,9 +1,10 @@
 """Objectives: a network and a pattern, with loss, metrics, optimiser and schedule."""
 
-from graphformer.tasks.base import Task, TaskOptions
+from graphformer.tasks.base import Task
 from graphformer.tasks.classification import Classification
 from graphformer.tasks.graph.link import EdgeClassification, LinkPrediction
 from graphformer.tasks.multi_label import MultiLabelClassification
+from graphformer.tasks.options import TaskOptions
 from graphformer.tasks.post_training.direct_preference import DirectPreference
 from graphformer.tasks.post_training.policy_optimization import PolicyOptimization
 from graphformer.tasks.post_training.reward_modeling import RewardModeling

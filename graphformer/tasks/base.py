@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -32,6 +31,7 @@ from graphformer.distributed import (
 )
 from graphformer.patterns import Pattern
 from graphformer.tasks.finetuning import add_lora, freeze, layer_lr_factors, merge_lora
+from graphformer.tasks.labels import convert_floats, nonzero
 from graphformer.tasks.low_memory import OptimizerName
 from graphformer.tasks.metrics import update_uncounted
 from graphformer.tasks.optimization import follow_lr, lr_factor, make_optimizer
@@ -43,34 +43,12 @@ from graphformer.tasks.stored_settings import (
 )
 from graphformer.tasks.warm_start import load_pretrained
 
-if TYPE_CHECKING:
-    from graphformer.data import Tokenizer
-
 Stage = Literal["val", "test"]
 Updates = Mapping[str, tuple[Tensor, ...]]
 _TRUE_PRECISIONS = {
     "64-true": torch.float64, "bf16-true": torch.bfloat16, "16-true": torch.float16
 }  # fmt: skip
 _STEPS = ("training_step", "validation_step", "test_step", "predict_step")
-_LABELS = ("y", "y_other", "edge_label")
-
-
-class TaskOptions(TypedDict, total=False):
-    """The options of `Task` that every task accepts; `Task` describes them."""
-
-    lr: float
-    weight_decay: float
-    optimizer: OptimizerName
-    betas: tuple[float, float]
-    schedule: Literal["constant", "linear", "cosine"]
-    warmup_steps: int
-    min_lr_ratio: float
-    pretrained: str | None
-    frozen_blocks: int
-    frozen_embedding: bool
-    layer_decay: float
-    lora: dict[str, Any] | None
-    compile: bool
 
 
 class Task(pl.LightningModule):
@@ -419,71 +397,3 @@ class Task(pl.LightningModule):
             lr_factors=layer_lr_factors(self.network, self.layer_decay) if decayed else None,
             fused=self.trainer.precision != "16-mixed",  # its loss scaler unscales the gradient
         )
-
-
-def convert_floats(batch: BatchLike, dtype: torch.dtype) -> BatchLike:
-    """Return a copy of a batch with its floating-point tensors in `dtype`.
-
-    Labels are not converted to a narrower type: losses and metrics compare them in float32.
-    """
-    converted = copy.copy(batch)  # `apply` changes its object, which may be the data set's own
-    narrow = torch.finfo(dtype).bits < 32
-    names = set(converted.keys()) - (set(_LABELS) if narrow else set())
-    return converted.apply(lambda t: t.to(dtype) if t.is_floating_point() else t, *names)
-
-
-def nonzero(count: Tensor) -> Tensor:
-    """Return a count, or 1 if it is 0, as the divisor of a sum without terms."""
-    return torch.where(count == 0, torch.ones_like(count), count)
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Return a tensor in float32 if its dtype is narrower, for losses and metrics."""
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def label_mask(batch: BatchLike, stage: str, level: str = "node") -> Tensor | None:
-    """Return which rows of the output belong to a stage, bool [rows]; None for all rows.
-
-    A batch with `train_mask`, `val_mask` and `test_mask` is one graph whose nodes are split; one
-    with `train_edge_mask` and so on has split edges.
-
-    Args:
-        batch: the batch.
-        stage: "train", "val" or "test".
-        level: "node", "graph" or "edge".
-    """
-    name = f"{stage}_edge_mask" if level == "edge" else f"{stage}_mask"
-    mask: Tensor | None = getattr(batch, name, None)
-    return mask
-
-
-def check_output_rows(output: Tensor, y: Tensor, level: str) -> Tensor:
-    """Return the output if it has one row per label.
-
-    Raises:
-        ValueError: when it has another number of rows.
-    """
-    if output.shape[0] != y.shape[0]:
-        raise ValueError(
-            f"level: got {level!r} and an output of {output.shape[0]} rows for {y.shape[0]} "
-            "labels, expected one row per label; a graph task needs a pooling head, a node task "
-            "must not have one"
-        )
-    return output
-
-
-def require_tokenizer(task: pl.LightningModule) -> Tokenizer:
-    """Return the tokenizer of the data that the trainer uses.
-
-    Raises:
-        ValueError: when the data has none.
-    """
-    data: Any = getattr(task.trainer, "datamodule", None)
-    tokenizer: Tokenizer | None = getattr(data, "tokenizer", None)
-    if tokenizer is None:
-        raise ValueError(
-            f"data: got {type(data).__name__}, expected data with a tokenizer for "
-            f"{type(task).__name__}; use TextFile, TextRecords, LabelledText or TextPairs"
-        )
-    return tokenizer

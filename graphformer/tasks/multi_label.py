@@ -25,15 +25,7 @@ from graphformer.batch_type import IGNORE_INDEX, BatchLike
 from graphformer.data.loader import is_padding
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern
-from graphformer.tasks.base import (
-    Stage,
-    Task,
-    TaskOptions,
-    Updates,
-    at_least_float32,
-    check_output_rows,
-    label_mask,
-)
+from graphformer.tasks.base import Stage, Task, Updates
 from graphformer.tasks.class_counts import ClassCounts, of_label_confusion
 from graphformer.tasks.class_weights import (
     ClassWeights,
@@ -41,7 +33,9 @@ from graphformer.tasks.class_weights import (
     positive_weights,
     training_labels,
 )
+from graphformer.tasks.labels import at_least_float32, check_output_rows, label_mask
 from graphformer.tasks.metrics import Mean
+from graphformer.tasks.options import TaskOptions
 
 MultiLabelMetric = Literal[
     "accuracy", "exact_match", "f1", "f1_micro", "precision", "recall", "auroc", "average_precision"

@@ -11,15 +11,9 @@ from typing_extensions import Unpack
 from graphformer.batch_type import BatchLike
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern
-from graphformer.tasks.base import (
-    Stage,
-    Task,
-    TaskOptions,
-    Updates,
-    at_least_float32,
-    check_output_rows,
-    label_mask,
-)
+from graphformer.tasks.base import Stage, Task, Updates
+from graphformer.tasks.labels import at_least_float32, check_output_rows, label_mask
+from graphformer.tasks.options import TaskOptions
 
 
 class Regression(Task):

@@ -19,7 +19,7 @@ from graphformer import data, models, patterns, tasks
 from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.patterns import Causal, Complete
 from graphformer.tasks import Classification, LanguageModeling, Task, TaskOptions
-from graphformer.tasks.base import convert_floats
+from graphformer.tasks.labels import convert_floats
 
 OF_SUBCLASSES = {
     "Classification": {"num_classes": 3},

@@ -15,9 +15,11 @@ from typing_extensions import Unpack
 from graphformer.deprecated import renamed_keywords
 from graphformer.options import checked_options
 from graphformer.patterns import Edges, Pattern
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, at_least_float32
+from graphformer.tasks.base import Stage, Task, Updates
 from graphformer.tasks.classification import Classification, ClassificationOptions, MetricName
+from graphformer.tasks.labels import at_least_float32
 from graphformer.tasks.metrics import Mean
+from graphformer.tasks.options import TaskOptions
 
 if TYPE_CHECKING:
     from graphformer.batch_type import BatchLike

@@ -13,8 +13,9 @@ from typing_extensions import Unpack
 from graphformer.batch_type import BatchLike
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates
+from graphformer.tasks.base import Stage, Task, Updates
 from graphformer.tasks.metrics import Mean
+from graphformer.tasks.options import TaskOptions
 from graphformer.tasks.post_training.log_probs import (
     answer_samples,
     mean_by_sample,

@@ -13,8 +13,10 @@ from graphformer.batch_type import BatchLike
 from graphformer.models.generation import eval_mode
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, require_tokenizer
+from graphformer.tasks.base import Stage, Task, Updates
+from graphformer.tasks.labels import require_tokenizer
 from graphformer.tasks.metrics import Mean
+from graphformer.tasks.options import TaskOptions
 from graphformer.tasks.post_training.critic import Critic, no_values
 from graphformer.tasks.post_training.kl import Estimator, adapt_kl_weight, estimate_kl
 from graphformer.tasks.post_training.log_probs import entropy, log_probs

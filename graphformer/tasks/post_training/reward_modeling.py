@@ -12,8 +12,10 @@ from typing_extensions import Unpack
 from graphformer.batch_type import BatchLike
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, at_least_float32
+from graphformer.tasks.base import Stage, Task, Updates
+from graphformer.tasks.labels import at_least_float32
 from graphformer.tasks.metrics import Mean
+from graphformer.tasks.options import TaskOptions
 
 
 class RewardModeling(Task):

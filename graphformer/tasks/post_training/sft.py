@@ -10,8 +10,9 @@ from typing_extensions import Unpack
 from graphformer.batch_type import IGNORE_INDEX, BatchLike
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates
+from graphformer.tasks.base import Stage, Task, Updates
 from graphformer.tasks.metrics import Mean, Perplexity
+from graphformer.tasks.options import TaskOptions
 from graphformer.tasks.post_training.log_probs import answer_logits
 from graphformer.tasks.text.language import BALANCE, balanced
 

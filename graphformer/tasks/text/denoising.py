@@ -14,7 +14,7 @@ from graphformer.batch_type import BatchLike
 from graphformer.data.ragged import RaggedPairs
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
-from graphformer.tasks.base import require_tokenizer
+from graphformer.tasks.labels import require_tokenizer
 from graphformer.tasks.seeding import batch_generators
 from graphformer.tasks.text.seq2seq import SequenceToSequence, SequenceToSequenceOptions
 

@@ -15,8 +15,10 @@ from graphformer.distributed import data_parallel
 from graphformer.models.generation.sampling import draw_tokens
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, at_least_float32
+from graphformer.tasks.base import Stage, Task, Updates
+from graphformer.tasks.labels import at_least_float32
 from graphformer.tasks.metrics import Mean
+from graphformer.tasks.options import TaskOptions
 from graphformer.tasks.seeding import batch_generators, draw_uniform
 from graphformer.tasks.text.masked_language import Masking, logits_at, make_masking
 

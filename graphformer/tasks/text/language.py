@@ -11,8 +11,10 @@ from graphformer.distributed import data_parallel
 from graphformer.nn import balance_loss, balance_loss_share
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, at_least_float32
+from graphformer.tasks.base import Stage, Task, Updates
+from graphformer.tasks.labels import at_least_float32
 from graphformer.tasks.metrics import BitsPerByte, BitsPerCharacter, Mean, Perplexity
+from graphformer.tasks.options import TaskOptions
 
 BALANCE = 0.01
 """Weight of the load-balancing loss, as in Fedus et al., 2022, section 2.2."""

@@ -16,15 +16,10 @@ from graphformer.models import Model
 from graphformer.nn import Head
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
-from graphformer.tasks.base import (
-    Stage,
-    Task,
-    TaskOptions,
-    Updates,
-    at_least_float32,
-    require_tokenizer,
-)
+from graphformer.tasks.base import Stage, Task, Updates
+from graphformer.tasks.labels import at_least_float32, require_tokenizer
 from graphformer.tasks.metrics import Mean, Perplexity
+from graphformer.tasks.options import TaskOptions
 from graphformer.tasks.seeding import (
     Generators,
     batch_generators,

@@ -12,8 +12,10 @@ from graphformer.data.loader import is_padding
 from graphformer.distributed import data_parallel
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, at_least_float32
+from graphformer.tasks.base import Stage, Task, Updates
+from graphformer.tasks.labels import at_least_float32
 from graphformer.tasks.metrics import Mean
+from graphformer.tasks.options import TaskOptions
 
 
 class SentenceContrast(Task):

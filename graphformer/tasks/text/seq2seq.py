@@ -17,15 +17,10 @@ from graphformer.models import EncoderDecoder
 from graphformer.models.generation import max_length
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
-from graphformer.tasks.base import (
-    Stage,
-    Task,
-    TaskOptions,
-    Updates,
-    at_least_float32,
-    require_tokenizer,
-)
+from graphformer.tasks.base import Stage, Task, Updates
+from graphformer.tasks.labels import at_least_float32, require_tokenizer
 from graphformer.tasks.metrics import Mean, Perplexity, bleu
+from graphformer.tasks.options import TaskOptions
 from graphformer.tasks.text.language import BALANCE, balanced
 
 

@@ -21,8 +21,10 @@ from graphformer.distributed import data_parallel
 from graphformer.models.vision.clip import CLIP, MAX_LOG_SCALE, caption_batch
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, require_tokenizer
+from graphformer.tasks.base import Stage, Task, Updates
+from graphformer.tasks.labels import require_tokenizer
 from graphformer.tasks.metrics import Mean
+from graphformer.tasks.options import TaskOptions
 
 RECALL_AT = (1, 5, 10)
 

@@ -13,8 +13,10 @@ from graphformer.batch_type import BatchLike
 from graphformer.deprecated import renamed_function
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
-from graphformer.tasks.base import Stage, Task, TaskOptions, Updates, at_least_float32
+from graphformer.tasks.base import Stage, Task, Updates
+from graphformer.tasks.labels import at_least_float32
 from graphformer.tasks.metrics import Mean
+from graphformer.tasks.options import TaskOptions
 from graphformer.tasks.seeding import Generators, batch_generators
 
 
