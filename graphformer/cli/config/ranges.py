@@ -6,7 +6,7 @@ import inspect
 import math
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jsonargparse import Namespace
@@ -76,7 +76,7 @@ def _check_devices(settings: Namespace) -> None:
 
 
 def _check_nulls(settings: Namespace) -> None:
-    """Refuse null for arguments whose default is a value; jsonargparse (4.53) accepts it."""
+    """Refuse null for arguments whose type excludes it; jsonargparse (4.53) accepts it."""
     for key, path in settings.items():
         owner, _, last = key.rpartition(".")
         if last != "class_path" or not isinstance(path, str):
@@ -92,11 +92,22 @@ def _check_nulls(settings: Namespace) -> None:
 
 
 def _defaults(class_path: str) -> dict[str, Any]:
-    """Return the defaults of a function's or class's arguments, those of its bases included."""
+    """Return the defaults of arguments that may not be None, those of base classes included."""
     target = import_object(class_path)
     owners = reversed(target.__mro__[:-1]) if isinstance(target, type) else [target]
     parameters = [p for owner in owners for p in inspect.signature(owner).parameters.values()]
-    return {p.name: p.default for p in parameters if p.default is not p.empty}
+    return {
+        p.name: None if _takes_none(p.annotation) else p.default
+        for p in parameters
+        if p.default is not p.empty
+    }
+
+
+def _takes_none(annotation: object) -> bool:
+    """Whether an annotation, perhaps as text, allows None."""
+    if isinstance(annotation, str):
+        return "None" in annotation.replace("|", " ").split() or annotation.startswith("Optional")
+    return type(None) in get_args(annotation)
 
 
 def _numbers(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, float]]:

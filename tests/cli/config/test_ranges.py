@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonargparse import Namespace
+import yaml
+from jsonargparse import Namespace, dict_to_namespace
 
 from graphformer.cli.config import ranges
 from graphformer.cli.config.ranges import check_ranges
 from graphformer.cli.errors import UsageError
+
+ROOT = Path(__file__).parents[3]
 
 
 def settings(trainer: dict[str, Any] | None = None, **arguments: Any) -> Namespace:
@@ -77,6 +81,21 @@ def test_numbers_in_lists_of_settings():
 def test_null_for_an_argument_with_a_default():
     with pytest.raises(UsageError, match="^model.network.dropout: got null, expected a value"):
         check_ranges(settings(dropout=None))
+
+
+def test_null_where_the_type_allows_it():
+    data = Namespace(class_path="graphformer.data.MoleculeNet", init_args=Namespace(seed=None))
+    check_ranges(Namespace(data=data, **vars(settings())))
+
+
+SHIPPED = sorted([*(ROOT / "datasets").glob("*.yaml"), *(ROOT / "experiments").glob("*.yaml")])
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_shipped_files_are_accepted(path: Path):
+    shipped = yaml.safe_load(path.read_text())
+    trainer = {"devices": "auto", "accelerator": "auto", **shipped.get("trainer", {})}
+    check_ranges(dict_to_namespace({**shipped, "trainer": trainer}))
 
 
 @pytest.mark.parametrize(
