@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +16,7 @@ from graphformer.batch_type import Batch, BatchLike
 from graphformer.cli.checkpoints import restore_text_tokenizer, stored_config
 from graphformer.cli.config.files import find_config
 from graphformer.cli.config.messages import describe_error
-from graphformer.cli.config.parser import Parser, import_object
+from graphformer.cli.config.parser import Parser
 from graphformer.cli.errors import UsageError
 from graphformer.data.batch import source_batch
 from graphformer.data.vision.base import ScaledImages
@@ -61,9 +60,9 @@ def restore_data(
     """
     parser, parsed = _parse_data(_data_settings(ckpt, config))
     if label_fraction is not None:
-        path = parsed.data.class_path
-        if "label_fraction" not in inspect.signature(import_object(path)).parameters:
-            raise UsageError(f"data: got {path.rpartition('.')[2]}, which has no label_fraction")
+        if "label_fraction" not in parsed.data.init_args:
+            name = parsed.data.class_path.rpartition(".")[2]
+            raise UsageError(f"data: got {name}, which has no label_fraction")
         parsed.data.init_args["label_fraction"] = label_fraction
     module = parser.instantiate_classes(parsed).data
     _restore_state(module, ckpt, statistics_only=config is not None)

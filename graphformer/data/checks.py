@@ -61,17 +61,22 @@ def check_patch_size(patch_size: int) -> None:
 
 
 def check_split(split: str, images: Sequence[Any] | Tensor, labels: Tensor) -> None:
-    """Check that a split has images, and a class for each of them, or K labels.
+    """Check that a split has images, and a class for each of them, or K labels of 0 and 1.
 
     Raises:
         ValueError: when there are no images, or when labels are not B classes counted from 0, or
-            [B, K].
+            [B, K] of 0 and 1.
     """
     check_not_empty(split, images)
     if labels.ndim not in (1, 2) or len(labels) != len(images):
         raise ValueError(
             f"labels: got shape {tuple(labels.shape)} for {len(images)} images of the split "
             f"{split!r}, expected one label for each image"
+        )
+    if labels.ndim == 2 and labels.max() > 1:
+        raise ValueError(
+            f"labels: got shape {tuple(labels.shape)} with {int(labels.max())} in the split "
+            f"{split!r}, expected one class for each image, [B], or labels of 0 and 1, [B, K]"
         )
     if labels.min() < 0:
         raise ValueError(

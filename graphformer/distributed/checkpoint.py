@@ -20,12 +20,12 @@ from graphformer.data.io.cache import cache_lock
 
 _EXTRA = "meta.pt"
 """Lightning's file with what is neither weights nor the state of optimisers."""
+_PATHS = ("pathlib", "pathlib._local")  # the latter in Python 3.13
 _ALLOWED = {
     ("torch", "Size"),
     ("torch.serialization", "_get_layout"),
     ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
-    ("pathlib", "PosixPath"),
-    ("pathlib", "WindowsPath"),
+    *((home, f"{system}Path") for home in _PATHS for system in ("Posix", "Windows")),
     *(
         ("torch.distributed.checkpoint.metadata", name)
         for name in (

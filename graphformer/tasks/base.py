@@ -32,9 +32,8 @@ from graphformer.distributed import (
 from graphformer.patterns import Pattern
 from graphformer.tasks.finetuning import add_lora, freeze, layer_lr_factors, merge_lora
 from graphformer.tasks.labels import convert_floats, nonzero
-from graphformer.tasks.low_memory import OptimizerName
 from graphformer.tasks.metrics import update_uncounted
-from graphformer.tasks.optimization import follow_lr, lr_factor, make_optimizer
+from graphformer.tasks.optimization import OptimizerName, follow_lr, lr_factor, make_optimizer
 from graphformer.tasks.stored_settings import (
     CONFIG_KEY,
     constructor_arguments,

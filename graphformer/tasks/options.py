@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
-from graphformer.tasks.low_memory import OptimizerName
+from graphformer.tasks.optimization import OptimizerName
 
 
 class TaskOptions(TypedDict, total=False):

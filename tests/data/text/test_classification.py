@@ -193,7 +193,9 @@ def test_a_run_keeps_its_class_names(tmp_path: Path) -> None:
     other = LabelledText(*[str(tmp_path / "other.tsv")] * 3, vocabulary="bytes")
     other.load_state_dict(state)
     other.setup()
-    with pytest.raises(ValueError, match=r"other.tsv: got the labels \['bad', 'good'\] in"):
+    with pytest.raises(
+        ValueError, match=r"other.tsv, test split: got the labels \['bad', 'good'\]"
+    ):
         other.test_dataloader()
     old = {"tokenizer": state["tokenizer"]}  # a checkpoint of an earlier version
     other.load_state_dict(old)

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from graphformer.cli import main
-from graphformer.tasks.low_memory import optimizer_class
-from graphformer.tasks.optimization import make_optimizer
+from graphformer.tasks.optimization import make_optimizer, optimizer_class
 
 OPTIONS = {"lr": 1e-2, "weight_decay": 0.1, "betas": (0.9, 0.99)}
 
