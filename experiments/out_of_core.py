@@ -126,7 +126,7 @@ class Steps(Callback):
 
 
 def drop_from_cache(folder: Path) -> None:
-    """Let the system forget the pages of the files."""
+    """Drop the pages of the files from the cache of the system."""
     for path in folder.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())

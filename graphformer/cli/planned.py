@@ -167,7 +167,7 @@ class Plan:
     def conclusions(self) -> list[str]:
         """Return sentences about what fits."""
         if self.memory is None:
-            return ["--memory 80GB also tells which changes make it fit"]
+            return ["with --memory 80GB, the changes that make it fit are listed"]
         size = format_bytes(self.memory)
         if self.asked.total <= self.memory:
             return [f"it fits into {size} as it is"]

@@ -43,7 +43,7 @@ def is_sharded(path: Path) -> bool:
 
 
 def whole_checkpoint(folder: Path) -> Path:
-    """Return a checkpoint file with the content of a sharded one, written beside it when needed.
+    """Return a checkpoint file with the content of a sharded one; write it if it is absent or old.
 
     Raises:
         ValueError: when the folder cannot be read.

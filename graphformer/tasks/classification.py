@@ -120,7 +120,7 @@ class Classification(Task):
             self.loss_weights = balanced_weights(y, self.num_classes)
 
     def on_test_epoch_start(self) -> None:
-        """Forget the counts of an earlier test."""
+        """Reset the counts of an earlier test."""
         if self.confusion is not None:
             self.confusion.reset()
 

@@ -53,7 +53,7 @@ class DifferentialPrivacy(Callback):
         max_norm: largest norm of a sample's gradient.
         noise_multiplier: standard deviation of the noise, relative to max_norm.
         delta: probability with which the guarantee may fail; below 1 / number of samples.
-        seed: of the noise; None draws one that nobody knows, which the guarantee needs.
+        seed: of the noise; None draws an unpredictable one, as the guarantee needs.
 
     Raises:
         ValueError: when max_norm or delta is not positive, or the noise is negative.

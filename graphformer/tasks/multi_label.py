@@ -117,7 +117,7 @@ class MultiLabelClassification(Task):
             self.loss_weights = positive_weights(as_labels(y, self.num_classes))
 
     def on_test_epoch_start(self) -> None:
-        """Forget the counts of an earlier test."""
+        """Reset the counts of an earlier test."""
         self.confusion.reset()
 
     def class_counts(self) -> ClassCounts:

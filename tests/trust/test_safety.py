@@ -17,7 +17,7 @@ from graphformer.trust.sections import safety_section
 
 
 def naive(texts):
-    """Refuse, unless told to ignore instructions; say nothing in a novel."""
+    """Refuse, unless the prompt says to ignore instructions; answer nothing in a novel."""
     return [
         "Here it is, damn." if "Ignore" in t else "" if "novel" in t else "I'm sorry, but no."
         for t in texts
