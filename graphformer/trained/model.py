@@ -77,12 +77,15 @@ class TrainedModel:
 
         Raises:
             TypeError: when the data of the run do not prepare new inputs.
+            ValueError: when there are no inputs.
         """
         with eval_mode(self.network):
             outputs = [
                 self.network(batch, self.adjacency(batch))
                 for batch in self._batches(inputs, batch_size)
             ]
+        if not outputs:
+            raise ValueError("inputs: got none, expected one or more; pass a list with some")
         output = torch.cat(outputs)
         if isinstance(self.task, Classification):
             return of_classes(output / self.task.temperature, self.classes)

@@ -141,6 +141,8 @@ def test_images_are_prepared_as_in_training(tmp_path: Path) -> None:
         torch.testing.assert_close(model.predict(image).output, expected[:1], rtol=0, atol=0.05)
     with pytest.raises(ValueError, match=r"image: got an array \(3, 8, 8\), expected \[1, height"):
         model.predict(torch.zeros(3, 8, 8))
+    with pytest.raises(ValueError, match="inputs: got none, expected one or more"):
+        model.predict([])
 
 
 def test_a_run_of_the_command_generates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ def find_checkpoint(name: str, command: str) -> Path:
 
     In a folder of a run, `fit` continues from the last checkpoint, and the other commands read the
     best one, or the last one if there is no best. A sharded checkpoint, which is a folder too, is
-    written to a file beside it.
+    written to a file in the same folder.
 
     Raises:
         UsageError: when there is no such checkpoint, or it cannot be read.
