@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from itertools import compress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +22,7 @@ from graphformer.cli.errors import UsageError
 from graphformer.cli.predictions import Rows
 from graphformer.cli.run_dir import atomic_file, save_tensors
 from graphformer.data.base import DataModule
+from graphformer.data.graph.out_of_core.npy import NpyWriter, memory_map
 from graphformer.tasks import Classification, MultiLabelClassification, Regression, Task
 
 SUFFIXES = (".csv", ".parquet", ".jsonl", ".pt")
@@ -59,8 +63,65 @@ def write_predictions(
             save_tensors(output, file)
         else:
             columns = {**_names(task, data, rows), **_values(task, data, output)}
-            _WRITERS[path.suffix](columns, file)
+            with ExitStack() as stack:
+                _table_writer(path, file, stack)(columns)
     print(f"wrote {len(output)} rows to {path}")
+
+
+@contextmanager
+def open_predictions(
+    task: Task, data: pl.LightningDataModule, path: Path
+) -> Iterator[Callable[[Tensor, Tensor], None]]:
+    """Open a file of predictions of nodes, which are written in parts, atomically.
+
+    The function takes the numbers of nodes [n] and their outputs [n, K]. Memory is for one part; a
+    tensor (.pt) is collected in another file.
+
+    Args:
+        task: that computes them.
+        data: whose names of classes the table has.
+        path: of the file.
+    """
+    count = 0
+    with atomic_file(path) as file, ExitStack() as stack:
+        if path.suffix == ".pt":
+            write = _tensor_writer(path, file, stack)
+        else:
+            table = _table_writer(path, file, stack)
+
+            def write(nodes: Tensor, output: Tensor) -> None:
+                table({"node": nodes.tolist(), **_values(task, data, output)})
+
+        def append(nodes: Tensor, output: Tensor) -> None:
+            nonlocal count
+            count += len(nodes)
+            write(nodes, output.float().flatten(1))
+
+        yield append
+    print(f"wrote {count} rows to {path}")
+
+
+def _tensor_writer(
+    path: Path, file: BinaryIO, stack: ExitStack
+) -> Callable[[Tensor, Tensor], None]:
+    """Return a function that collects outputs; the tensor is written when the stack is closed."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=path.parent)))
+    collected: list[NpyWriter] = []
+
+    def save(*error: object) -> None:
+        for writer in collected:
+            writer.__exit__(None, None, None)
+            if error[0] is None:
+                save_tensors(memory_map(writer.path), file)
+
+    def write(nodes: Tensor, output: Tensor) -> None:
+        if not collected:
+            writer = NpyWriter(folder / "rows.npy", np.float32, tuple(output.shape[1:]))
+            collected.append(writer.__enter__())
+        collected[0].append(output.numpy())
+
+    stack.push(save)
+    return write
 
 
 def _names(task: Task, data: pl.LightningDataModule, rows: Sequence[Rows]) -> Table:
@@ -119,25 +180,54 @@ def class_names(data: object) -> list[str] | None:
     return None
 
 
-def _write_csv(table: Table, file: BinaryIO) -> None:
+def _table_writer(path: Path, file: BinaryIO, stack: ExitStack) -> Callable[[Table], None]:
+    """Return a function that appends rows to a table; the stack closes it."""
+    return _WRITERS[path.suffix](file, stack)
+
+
+def _write_csv(file: BinaryIO, stack: ExitStack) -> Callable[[Table], None]:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    stack.callback(text.detach)
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table)
-    writer.writerows(zip(*table.values(), strict=True))
-    text.detach()
+    has_header = False
+
+    def write(table: Table) -> None:
+        nonlocal has_header
+        if not has_header:
+            writer.writerow(table)
+            has_header = True
+        writer.writerows(zip(*table.values(), strict=True))
+
+    return write
 
 
-def _write_json_lines(table: Table, file: BinaryIO) -> None:
-    for values in zip(*table.values(), strict=True):
-        record = dict(zip(table, values, strict=True))
-        file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
+def _write_json_lines(file: BinaryIO, stack: ExitStack) -> Callable[[Table], None]:
+    def write(table: Table) -> None:
+        for values in zip(*table.values(), strict=True):
+            record = dict(zip(table, values, strict=True))
+            file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
+
+    return write
 
 
-def _write_parquet(table: Table, file: BinaryIO) -> None:
+def _write_parquet(file: BinaryIO, stack: ExitStack) -> Callable[[Table], None]:
     import pyarrow
     from pyarrow import parquet
 
-    parquet.write_table(pyarrow.table(table), file)
+    writer: Any = None
+
+    def write(table: Table) -> None:
+        nonlocal writer
+        rows = pyarrow.table(table)
+        if writer is None:
+            writer = stack.enter_context(parquet.ParquetWriter(file, rows.schema))
+        writer.write_table(rows)
+
+    return write
 
 
-_WRITERS = {".csv": _write_csv, ".jsonl": _write_json_lines, ".parquet": _write_parquet}
+_WRITERS: dict[str, Callable[[BinaryIO, ExitStack], Callable[[Table], None]]] = {
+    ".csv": _write_csv,
+    ".jsonl": _write_json_lines,
+    ".parquet": _write_parquet,
+}

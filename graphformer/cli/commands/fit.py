@@ -6,8 +6,10 @@ import argparse
 import os
 import signal
 import sys
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -36,8 +38,9 @@ from graphformer.cli.config.ranges import check_ranges
 from graphformer.cli.config.renamed import report_renamed
 from graphformer.cli.config.sizes import fill_sizes
 from graphformer.cli.errors import UsageError, argument_errors, lost_process, plain_errors
+from graphformer.cli.layerwise import LayerwiseOutputs, StreamPredictions, choose_layerwise
 from graphformer.cli.plots.tensorboard import LogFigures
-from graphformer.cli.prediction_files import check_format, write_predictions
+from graphformer.cli.prediction_files import check_format, open_predictions, write_predictions
 from graphformer.cli.predictions import GatherPredictions
 from graphformer.cli.run_dir import (
     AtomicCheckpointIO,
@@ -49,6 +52,7 @@ from graphformer.cli.run_dir import (
 )
 from graphformer.data.base import DataModule
 from graphformer.data.graph.datasets import GraphBatches
+from graphformer.data.graph.neighbor_loader import NeighborNodes
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.text.classification import LabelledText
 from graphformer.data.vision.base import PatchImages, ScaledImages
@@ -59,7 +63,7 @@ _SHORT_FORMS = (
     "also: --adjacency NAME and --adjacency.SETTING, short for --model.adjacency; --trust MODULE; "
     "fit --folds N --seeds N --jobs N, for many runs"
 )
-_NOT_STORED = ("config", "ckpt", "output", "reset", "split")
+_NOT_STORED = ("config", "ckpt", "layerwise", "output", "reset", "split")
 
 
 class CLI(LightningCLI):
@@ -117,6 +121,12 @@ class CLI(LightningCLI):
             default="test",
             help="predict: the split; all for all nodes of one graph",
         )
+        parser.add_argument(
+            "--layerwise",
+            type=bool,
+            default=False,
+            help="validate, test, predict: all edges, layer by layer, not sampled neighbourhoods",
+        )
         parser.set_defaults({"trainer.default_root_dir": "runs"})
         parser.epilog = _SHORT_FORMS
 
@@ -126,6 +136,8 @@ class CLI(LightningCLI):
         for option in ("--output", "--split"):
             if name != "predict" and option in self.command.arguments:
                 raise UsageError(f"{option}: got it with {name}, expected it with predict; drop it")
+        if name == "fit" and "--layerwise" in self.command.arguments:
+            raise UsageError("--layerwise: got it with fit, expected test or predict; drop it")
         try:
             self.config = parser.parse_args([name, *self.stored, *self.command.arguments])
             if name == "fit" and self.ckpt is not None:
@@ -225,10 +237,33 @@ class CLI(LightningCLI):
         """Write predictions for a split, by default the test split."""
         path, split = Path(self.config.predict.output), self.config.predict.split
         check_format(path)
+        if self.config.predict.layerwise or (
+            split == "all" and isinstance(datamodule, NeighborNodes)
+        ):
+            self._predict_layerwise(model, datamodule, path, split)
+            return
         _choose_split(datamodule, split)
         # The process that predicts writes the file, because `ddp_spawn` predicts in others.
         write = GatherPredictions(partial(write_predictions, model, datamodule, path), split)
-        self.trainer.callbacks.append(write)  # type: ignore[attr-defined]
+        self._predict(model, datamodule, write)
+
+    def _predict_layerwise(
+        self, model: Task, datamodule: pl.LightningDataModule, path: Path, split: str
+    ) -> None:
+        """Write predictions of the nodes of one graph, in parts, computed from all edges."""
+        choose_layerwise(datamodule, self.trainer)
+        datamodule.predict_split = split  # type: ignore[attr-defined]
+        with (
+            open_predictions(model, datamodule, path) as write,
+            TemporaryDirectory(prefix=".layerwise.", dir=path.parent) as folder,
+        ):
+            callbacks = LayerwiseOutputs(Path(folder)), StreamPredictions(write)
+            self._predict(model, datamodule, *callbacks)
+
+    def _predict(
+        self, model: Task, datamodule: pl.LightningDataModule, *callbacks: Callback
+    ) -> None:
+        self.trainer.callbacks += callbacks  # type: ignore[attr-defined]
         self.trainer.predict(
             model,
             datamodule=datamodule,
@@ -238,9 +273,15 @@ class CLI(LightningCLI):
         )
 
     def _evaluate(self, method: Any, model: Task, datamodule: pl.LightningDataModule) -> None:
-        results = method(
-            model, datamodule=datamodule, ckpt_path=self.ckpt, weights_only=True, verbose=False
-        )
+        with ExitStack() as stack:
+            if self.config[self.command.name].layerwise:
+                choose_layerwise(datamodule, self.trainer)
+                folder = TemporaryDirectory(prefix=".layerwise.", dir=".")
+                callback = LayerwiseOutputs(Path(stack.enter_context(folder)))
+                self.trainer.callbacks.append(callback)  # type: ignore[attr-defined]
+            results = method(
+                model, datamodule=datamodule, ckpt_path=self.ckpt, weights_only=True, verbose=False
+            )
         if self.trainer.is_global_zero:
             weights = "initial weights" if self.ckpt is None else self.ckpt
             title = f"{type(datamodule).__name__}, {model.adjacency}, {weights}"

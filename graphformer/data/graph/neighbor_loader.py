@@ -47,6 +47,10 @@ class NeighborNodes(DataModule):
         num_workers: number of processes that sample batches; 0 samples in this process.
         seed: random seed of order and draws.
 
+    Attributes:
+        layerwise: whether all batches are nodes in order without edges, because their outputs are
+            known; the split "all" then has all nodes.
+
     Raises:
         ValueError: for `clusters` below 1.
 
@@ -74,6 +78,7 @@ class NeighborNodes(DataModule):
         self.replace, self.disjoint, self.clusters = replace, disjoint, clusters
         self.num_workers, self.seed = num_workers, seed
         self.adjacency: CSR | None = None
+        self.layerwise = False
 
     def prepare_data(self) -> None:
         """Download the files of the graph that are missing."""
@@ -98,29 +103,35 @@ class NeighborNodes(DataModule):
         Raises:
             RuntimeError: before `setup`.
         """
-        graph, training = self._graph(), split == "train"
+        graph, training = self._graph(), split == "train" and not self.layerwise
         assert self.adjacency is not None
         if training and self.clusters is not None:
             size = -(-graph.num_nodes // self.clusters)
             order = BatchSampler(graph.num_nodes, size, shuffle=True, seed=self.seed)
             clusters = ClusterDataset(graph, self.adjacency)
             return BatchLoader(clusters, order, num_workers=self.num_workers)
-        if isinstance(graph, Data):
-            nodes = graph[f"{split}_mask"].nonzero().flatten()
-        else:
-            nodes = graph.split_nodes(split)
+        nodes = self._nodes(split)
         order = BatchSampler(len(nodes), self.batch_size, shuffle=training, seed=self.seed)
         neighborhoods = NeighborhoodDataset(
             graph,
             self.adjacency,
             nodes,
-            self.fanouts if training else self.eval_fanouts,
+            [] if self.layerwise else self.fanouts if training else self.eval_fanouts,
             split=split,
             order=order,
             replace=self.replace,
             disjoint=self.disjoint,
         )
         return BatchLoader(neighborhoods, order, num_workers=self.num_workers)
+
+    def _nodes(self, split: str) -> Tensor:
+        """Return the nodes of a split, int64 [n]."""
+        graph = self._graph()
+        if split == "all":
+            return torch.arange(graph.num_nodes)
+        if isinstance(graph, Data):
+            return graph[f"{split}_mask"].nonzero().flatten()
+        return graph.split_nodes(split)
 
     def _graph(self) -> Data | StoredGraph:
         if self.source.graph is None:
@@ -185,7 +196,7 @@ class NeighborhoodDataset:
             seed=seed % 2**63,
         )
         batch = extract_subgraph(self.graph, self.adjacency, sample)
-        for split in _SPLITS:
+        for split in (*_SPLITS, self.split):
             batch[f"{split}_mask"] = torch.zeros(len(sample.nodes), dtype=torch.bool)
         seeds = batch.ptr[:-1] if self.disjoint else torch.arange(len(index))
         batch[f"{self.split}_mask"][seeds] = True

@@ -15,6 +15,7 @@ from graphformer.data.graph.out_of_core.stores import StoredGraph, stored_adjace
 from graphformer.data.graph.sampling import extract_subgraph, sample_neighbors
 from graphformer.models.base import AdjacencyModel, LayerSequence
 from graphformer.patterns import Edges
+from graphformer.tasks.labels import convert_floats
 
 
 def predict_stored_graph(
@@ -81,6 +82,7 @@ class _Parts:
     ) -> None:
         self.network, self.graph, self.pattern = network, graph, pattern
         self.batch_size, self.edges = batch_size, stored_adjacency(graph)
+        self.dtype = next(network.parameters()).dtype
 
     def layer(self, number: int, x: Tensor | None) -> Iterator[Tensor]:
         """Yield the outputs [n, C] of a layer for each part, from its inputs x [N, C']."""
@@ -109,7 +111,7 @@ class _Parts:
     def _read(self, nodes: Tensor, hops: int) -> tuple[LayerSequence, Adjacency, Tensor]:
         """Return the layers for some nodes and their sources, the edges among these, and both."""
         sample = sample_neighbors(self.edges, nodes, [-1] * hops)
-        batch = extract_subgraph(self.graph, self.edges, sample)
+        batch = convert_floats(extract_subgraph(self.graph, self.edges, sample), self.dtype)
         # In canonical order an edge's number is its slot, by which its values are indexed.
         adjacency = self.pattern(batch).to_csr().canonical()
         sequence = self.network.layer_sequence(batch, adjacency)
