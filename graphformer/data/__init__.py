@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from graphformer.data.graph.out_of_core.tables import convert_tables
     from graphformer.data.graph.out_of_core.writer import RandomSplit, write_graph
     from graphformer.data.graph.own.nodes import NodeFile, NodeTables
+    from graphformer.data.graph.own.ogb_sets import OGBGraphs, OGBLinks, OGBNodes
     from graphformer.data.graph.own.pyg_sets import PyGGraphs, PyGNodes
     from graphformer.data.graph.own.sets import GraphFile, LinkFile
     from graphformer.data.graph.sparse_features import SparseFeatures
@@ -70,6 +71,7 @@ _EXPORTS = {
     "graph.out_of_core.tables": ("convert_tables",),
     "graph.out_of_core.writer": ("RandomSplit", "write_graph"),
     "graph.own.nodes": ("NodeFile", "NodeTables"),
+    "graph.own.ogb_sets": ("OGBGraphs", "OGBLinks", "OGBNodes"),
     "graph.own.pyg_sets": ("PyGGraphs", "PyGNodes"),
     "graph.own.sets": ("GraphFile", "LinkFile"),
     "graph.sparse_features": ("SparseFeatures",),
@@ -128,6 +130,9 @@ __all__ = [
     "NeighborNodes",
     "NodeFile",
     "NodeTables",
+    "OGBGraphs",
+    "OGBLinks",
+    "OGBNodes",
     "Planetoid",
     "PlanetoidLinks",
     "PreferenceFile",

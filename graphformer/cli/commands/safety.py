@@ -47,9 +47,9 @@ def read_prompt_list(name: str, field: str, root: str | None) -> list[str]:
         UsageError: when it has no prompts.
         ValueError: when a record lacks the field; the message names the line.
     """
-    from graphformer.data.io.tabular import find_file, get_text, read_lines, read_records
+    from graphformer.data.io.tabular import find_records, get_text, read_lines, read_records
 
-    path = find_file(name, root)
+    path = find_records(name, root)
     if path.suffix == ".txt":
         prompts = [line for _, line in read_lines(path)]
     else:

@@ -103,11 +103,11 @@ def _load_texts(arguments: argparse.Namespace) -> tuple[list[str], list[int] | N
 
 def _read_texts(name: str, arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
     """Yield text and label of each record of a table, or each document of text files with ""."""
-    from graphformer.data.io.tabular import find_file, read_text_pairs
+    from graphformer.data.io.tabular import find_records, read_text_pairs
     from graphformer.data.io.text_files import find_sources, read_pieces, total_size
 
     if name.removesuffix(".gz").endswith(TABLES):
-        file = find_file(name, arguments.root)
+        file = find_records(name, arguments.root)
         rows = read_text_pairs(
             file, arguments.text, arguments.label or arguments.text, arguments.encoding
         )

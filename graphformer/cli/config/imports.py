@@ -13,7 +13,12 @@ import yaml
 from graphformer.cli.config.yaml_limits import check_yaml
 from graphformer.cli.errors import UsageError
 
-_TRUSTED = ("graphformer", "lightning", "pytorch_lightning", "torch.optim", "torchmetrics")
+_TRUSTED = (
+    "graphformer", "lightning", "pytorch_lightning", "torch.optim", "torch_geometric.datasets",
+    "torchmetrics",
+)  # fmt: skip
+_PATHS = ("class_path", "dataset")
+"""Settings that name a class by its path; `dataset` is that of `PyGGraphs` and `PyGNodes`."""
 _named: ContextVar[tuple[str, ...]] = ContextVar("named", default=())
 
 
@@ -79,7 +84,7 @@ def class_paths(settings: Any) -> Iterator[str]:
     """Yield the class paths in nested settings."""
     if isinstance(settings, dict):
         for key, value in settings.items():
-            if key == "class_path" and isinstance(value, str):
+            if key in _PATHS and isinstance(value, str):
                 yield value
             yield from class_paths(value)
     elif isinstance(settings, list):

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from graphformer.data.io.cache import MissingDataError, data_root
 from graphformer.data.io.columnar import COLUMNAR, read_columnar
+from graphformer.data.io.hub_datasets import is_hub_name, parse_hub_name, read_hub
 
 _JSON = frozenset((".jsonl", ".json", ".ndjson"))
 
@@ -33,6 +34,19 @@ def find_file(path: str | os.PathLike[str], root: str | os.PathLike[str] | None)
         f"there is neither a file {found.absolute()} nor {under_root.absolute()}; put the data "
         "there, or set root or the variable GRAPHFORMER_DATA to its folder"
     )
+
+
+def find_records(path: str | os.PathLike[str], root: str | os.PathLike[str] | None) -> Path:
+    """Return a file of records as `find_file`, or the name of a data set of the Hub as it is.
+
+    Raises:
+        MissingDataError: when there is no such file.
+        ValueError: when a name `hf:...` is malformed, see `HubName`.
+    """
+    if not is_hub_name(path):
+        return find_file(path, root)
+    parse_hub_name(path)
+    return Path(path)
 
 
 def read_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
@@ -126,13 +140,17 @@ def read_records(
     Args:
         path: .jsonl, .json or .ndjson for JSON lines, .csv for a table with commas, .parquet,
             .arrow or .feather for a columnar one, as Hugging Face's `datasets` writes, which is
-            read in parts; any other suffix for a table with tabs. Text may be gzipped.
+            read in parts; any other suffix for a table with tabs. Text may be gzipped. Or the name
+            of a data set of the Hub, see `HubName`.
         header: whether a table's first row names its columns; else they are "0", "1" and so on.
         encoding: of the file.
 
     Raises:
         ValueError: when a line is malformed; the message names it.
     """
+    if is_hub_name(path):
+        yield from enumerate(read_hub(path), 1)
+        return
     if path.suffix in COLUMNAR:
         yield from enumerate(read_columnar(path), 1)
         return
@@ -158,7 +176,7 @@ def read_records(
 
 def is_json(path: Path) -> bool:
     """Whether the suffix of a file is one of JSON lines."""
-    return not _JSON.isdisjoint(path.suffixes)
+    return not is_hub_name(path) and not _JSON.isdisjoint(path.suffixes)
 
 
 def get_field(record: dict[str, Any], name: str, path: Path, number: int) -> Any:

@@ -12,7 +12,7 @@ from torch import Tensor
 from graphformer.data.batch import Batch, pack_tokens
 from graphformer.data.io.tabular import (
     decode,
-    find_file,
+    find_records,
     get_field,
     get_text,
     read_records,
@@ -154,7 +154,7 @@ class LabelledText(TokenizedFiles[Sample], LabelledData):
         """Return the texts of a file, folder or archive with their labels."""
         if self.classes is not None:
             return list(self._read_classes(path, self.classes))
-        file = find_file(path, self.root)
+        file = find_records(path, self.root)
         label = self.text if self.label is None else self.label
         if self.label_separator is not None:
             return list(self._read_label_sets(file, label, self.label_separator))

@@ -8,7 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from graphformer.data.io.tabular import find_file, get_text, is_json, read_records
+from graphformer.data.io.hub_datasets import hub_fingerprint, is_hub_name
+from graphformer.data.io.tabular import find_records, get_text, is_json, read_records
 from graphformer.data.io.text_files import TextSource, fingerprint
 from graphformer.data.text.language_modeling import TextBlocks
 
@@ -84,7 +85,7 @@ class TextRecords(TextBlocks):
         """Check that the files exist."""
         for path in self.paths.values():
             if path is not None:
-                find_file(path, self.root)
+                find_records(path, self.root)
 
     def pieces(self, split: str) -> Iterator[tuple[str, bool]]:
         """Yield the text of each record of a split."""
@@ -97,11 +98,14 @@ class TextRecords(TextBlocks):
                 yield fill(self.template, record, file, number), True
 
     def cache_key(self, split: str) -> str | None:
-        """Return the file's checksum and how its records are read and chosen."""
+        """Return the file's checksum and how its records are read and chosen, if that is known."""
         file = self._file(split)
-        whole = [TextSource.of_file(file)]
         share = (split == "train", self.val_fraction) if self._is_shared(split) else None
         about = (self.template, self.encoding, share)
+        if is_hub_name(file):
+            found = hub_fingerprint(file)
+            return None if found is None else f"{found} by record {about!r}"
+        whole = [TextSource.of_file(file)]
         return f"{fingerprint(whole, 0, whole[0].size)} by record {about!r}"
 
     def _interval(self, file: Path) -> int:
@@ -116,7 +120,7 @@ class TextRecords(TextBlocks):
         return self.paths["val" if split == "train" else split] is None
 
     def _file(self, split: str) -> Path:
-        return find_file(self.paths[split] or str(self.paths["train"]), self.root)
+        return find_records(self.paths[split] or str(self.paths["train"]), self.root)
 
 
 def fill(template: str, record: dict[str, Any], path: Path, number: int) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from graphformer.data.base import DataModule
-from graphformer.data.io.tabular import find_file, read_text_pairs
+from graphformer.data.io.tabular import find_records, read_text_pairs
 from graphformer.data.loader import BatchLoader
 from graphformer.data.ragged import RaggedPairs
 from graphformer.data.text.base import FilePath, TokenizedFiles
@@ -96,7 +96,7 @@ class TextPairs(TokenizedFiles[tuple[str, str]]):
 
     def read(self, path: FilePath) -> list[tuple[str, str]]:
         """Return the pairs of source and target of a file."""
-        file = find_file(path, self.root)
+        file = find_records(path, self.root)
         rows = read_text_pairs(file, self.source, self.target, self.encoding)
         return [(source, target) for _, source, target in rows]
 

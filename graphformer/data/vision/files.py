@@ -6,7 +6,9 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +38,27 @@ NARROW_RANGE = 2**12
 """A 16-bit picture whose values stay below this one has at most 12 bits of content."""
 
 
+@dataclass(frozen=True)
+class EncodedImage:
+    """The content of an image file that is stored in a table.
+
+    Attributes:
+        name: in messages and predictions.
+        content: of the file, such as a PNG.
+    """
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class ImageFiles(Sequence[Tensor]):
     """Images of files, [C, height, width] of bytes each, read when they are accessed.
 
     Args:
-        files: their paths.
+        files: their paths, or their contents.
         size: height and width that images are resized to; with None each keeps its own, cropped
             at the centre to multiples of `multiple`.
         channels: 3 for colour, 1 for grey.
@@ -52,7 +70,7 @@ class ImageFiles(Sequence[Tensor]):
 
     def __init__(
         self,
-        files: Sequence[Path],
+        files: Sequence[Path | EncodedImage],
         *,
         size: tuple[int, int] | None = None,
         channels: int = 3,
@@ -150,7 +168,7 @@ def read_image(file: Any, channels: int, size: tuple[int, int] | None = None) ->
     colours of transparent pixels are kept.
 
     Args:
-        file: of any format that Pillow reads; or an image of Pillow.
+        file: of any format that Pillow reads, its path or content; or an image of Pillow.
         channels: 3 for colour, 1 for grey.
         size: height and width that the image is resized to.
 
@@ -162,7 +180,8 @@ def read_image(file: Any, channels: int, size: tuple[int, int] | None = None) ->
     from PIL import ImageOps
 
     try:
-        opened = nullcontext(file) if hasattr(file, "convert") else image_module.open(file)
+        source = BytesIO(file.content) if isinstance(file, EncodedImage) else file
+        opened = nullcontext(file) if hasattr(file, "convert") else image_module.open(source)
         with opened as image:
             in_bytes = _in_bytes(image, file)
             upright = ImageOps.exif_transpose(in_bytes)
@@ -185,7 +204,7 @@ def read_image(file: Any, channels: int, size: tuple[int, int] | None = None) ->
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def _in_bytes(image: Any, file: Path) -> Any:
+def _in_bytes(image: Any, file: Any) -> Any:
     """A Pillow image with 8 bits per channel; Pillow's own conversion clips at 255."""
     # Older versions of Pillow read 16 bits as mode I.
     has_16_bits = image.mode == "I" and image.format in ("PNG", "PPM")
@@ -205,10 +224,11 @@ _warned: set[Path] = set()
 """Folders whose 16-bit pictures a warning has named."""
 
 
-def _warn_of_narrow_range(file: Path, top: int) -> None:
-    if file.parent in _warned:
+def _warn_of_narrow_range(file: Any, top: int) -> None:
+    folder = Path(str(file)).parent
+    if folder in _warned:
         return
-    _warned.add(file.parent)
+    _warned.add(folder)
     warnings.warn(
         f"{file}: got 16-bit pixels up to {top} of 65,535, which become nearly black; scale pixels "
         "of 10 or 12 bits to the whole range before saving them",

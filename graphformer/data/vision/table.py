@@ -9,29 +9,32 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from graphformer.data.io.cache import MissingDataError
-from graphformer.data.io.tabular import find_file, get_text, read_records
+from graphformer.data.io.tabular import find_records, get_field, get_text, read_records
 from graphformer.data.label_sets import label_numbers, labels_of, sort_labels
 from graphformer.data.splits import split_samples, split_stratified
 from graphformer.data.vision.base import ImagesAndLabels, PatchImages, PatchImagesOptions
-from graphformer.data.vision.files import ImageFiles, find_folder
+from graphformer.data.vision.files import EncodedImage, ImageFiles, find_folder
 from graphformer.options import checked_options
 
-Row = tuple[Path, str]
-"""An image file and its label field."""
+Row = tuple[Path | EncodedImage, str]
+"""An image and its label field."""
 _SPLITS = ("train", "val", "test")
 
 
 class ImageTable(PatchImages):
-    """Images of a table (.csv, .tsv or .jsonl) with a row for each file: its name and its class.
+    """Images of a table with a row for each: its class, and its file's name or content.
 
-    The class names are part of a run's checkpoint; other tables of a run may lack classes, but add
+    Contents, as Parquet and Arrow files and data sets of the Hub have them, are kept in memory. The
+    class names are part of a run's checkpoint; other tables of a run may lack classes, but add
     none.
 
     Args:
-        path: the table, as it is or under the data root.
+        path: the table (.csv, .tsv, .jsonl, .parquet or .arrow), as it is or under the data root;
+            or the name of a data set of the Hub, such as hf:ylecun/mnist?split=train.
         folder: of the images; by default that of the table.
         val_path, test_path: tables of the same form; else the column `split`, or random fractions.
-        image, label: columns of the file name, relative to the folder, and of the class.
+        image, label: columns of the file name, relative to the folder, or of the file's content;
+            and of the class.
         label_separator: between the labels of an image, such as ";", for the task
             MultiLabelClassification; y is then [B, K]. An empty field is an image without labels.
         split: column with train, val or test; None for random splits.
@@ -111,7 +114,10 @@ class ImageTable(PatchImages):
     def sample_names(self, split: str) -> list[str]:
         """Return the file of each image of a split, relative to the folder."""
         folder = self._folder(self.paths.get(split, self.paths["train"]))
-        return [file.relative_to(folder).as_posix() for file, _ in self._rows[split]]
+        return [
+            file.name if isinstance(file, EncodedImage) else file.relative_to(folder).as_posix()
+            for file, _ in self._rows[split]
+        ]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the statistics and the class names, for a checkpoint."""
@@ -146,21 +152,17 @@ class ImageTable(PatchImages):
     def _folder(self, path: str) -> Path:
         if self.folder is not None:
             return find_folder(self.folder, self.root)
-        return find_file(path, self.root).parent
+        return find_records(path, self.root).parent
 
     def _read_table(self, path: str, default: str) -> list[tuple[str, Row]]:
         """Return the split and the row of each line of a table."""
-        table, folder = find_file(path, self.root), self._folder(path)
+        table, folder = find_records(path, self.root), self._folder(path)
         rows = []
         for number, record in read_records(table):
-            name, field = (get_text(record, key, table, number) for key in (self.image, self.label))
+            file = self._image(record, table, folder, number)
+            field = get_text(record, self.label, table, number)
             if self.label_separator is None and not field.strip():
-                raise ValueError(f"{table}, line {number}: got no class of {name}, expected one")
-            if not (folder / name).is_file():
-                raise MissingDataError(
-                    f"{table}, line {number}: there is no image {folder / name}; put it there, or "
-                    "set folder"
-                )
+                raise ValueError(f"{table}, line {number}: got no class of {file}, expected one")
             split = default
             if self.split is not None and default == "train":
                 split = get_text(record, self.split, table, number).lower()
@@ -169,5 +171,21 @@ class ImageTable(PatchImages):
                         f"{table}, line {number}: got {split!r} in the column {self.split!r}, "
                         "expected train, val or test; correct it"
                     )
-            rows.append((split, (folder / name, field)))
+            rows.append((split, (file, field)))
         return rows
+
+    def _image(
+        self, record: dict[str, Any], table: Path, folder: Path, number: int
+    ) -> Path | EncodedImage:
+        """Return the image of a row: a file, or the content that the library `datasets` stores."""
+        value = get_field(record, self.image, table, number)
+        if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
+            return EncodedImage(value.get("path") or f"row {number}", value["bytes"])
+        if isinstance(value, dict) and isinstance(value.get("path"), str):
+            record = {self.image: value["path"]}
+        file = folder / get_text(record, self.image, table, number)
+        if not file.is_file():
+            raise MissingDataError(
+                f"{table}, line {number}: there is no image {file}; put it there, or set folder"
+            )
+        return file

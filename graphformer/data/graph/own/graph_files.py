@@ -17,7 +17,7 @@ from torch_geometric.data.storage import BaseStorage, EdgeStorage, GlobalStorage
 from graphformer.data.graph.own.hetero import from_hetero
 from graphformer.data.graph.own.tables import Columns, features, is_numeric
 
-_PYG = [
+PYG_CLASSES = [
     Data,
     DataEdgeAttr,
     DataTensorAttr,
@@ -70,7 +70,7 @@ def load_tensors(file: Path) -> Any:
         ValueError: when it contains other objects.
     """
     try:
-        with torch.serialization.safe_globals(_PYG):
+        with torch.serialization.safe_globals(PYG_CLASSES):
             return torch.load(file, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError) as error:
         line = str(error).strip().partition("\n")[0][:100]

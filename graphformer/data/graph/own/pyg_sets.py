@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 import torch
 from aiohttp import ClientError
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data import Data, Dataset
 from typing_extensions import Unpack
 
 from graphformer.data.base import SPLITS
@@ -30,7 +30,8 @@ class PyGGraphs(GraphBatches):
     If the class has an argument `split`, as ZINC and PPI, its own splits are used, else folds.
 
     Args:
-        dataset: such as torch_geometric.datasets.ZINC; its raw files are below `root`/pyg/NAME.
+        dataset: such as torch_geometric.datasets.ZINC, or the path of another subclass of
+            `torch_geometric.data.Dataset`; its raw files are below `root`/pyg/NAME.
         options: arguments of the class beside `root` and `split`, such as {subset: true}.
         target: column of y, for data with several targets; None for all.
         one_hot: number of categories of x [n, 1] or [n], which becomes one-hot; None: as it is.
@@ -40,8 +41,7 @@ class PyGGraphs(GraphBatches):
 
     Raises:
         MissingDataError: when PyG can neither read nor download the raw files.
-        ValueError: when the path names no data set of `torch_geometric.datasets`, or an argument
-            does not fit.
+        ValueError: when the path names no data set of PyG, or an argument does not fit.
     """
 
     @checked_options
@@ -146,18 +146,28 @@ class PyGNodes(FullGraph):
 
 
 def pyg_dataset(path: str) -> Callable[..., Any]:
-    """Return a class of `torch_geometric.datasets` by its name or path.
+    """Return a class of data sets of PyG by its path, or its name in `torch_geometric.datasets`.
 
     Raises:
-        ValueError: when there is no such class.
+        ValueError: when there is no such class, or it is none of data sets of PyG.
     """
     home, _, name = path.rpartition(".")
-    found = getattr(import_module("torch_geometric.datasets"), name, None)
-    if home not in ("", "torch_geometric.datasets") or not isinstance(found, type):
+    home = home or "torch_geometric.datasets"
+    try:
+        found = getattr(import_module(home), name, None)
+    except ModuleNotFoundError as error:
+        if not f"{home}.".startswith(f"{error.name}."):  # the module itself lacks another one
+            raise
+        found = None
+    is_known = isinstance(found, type) and (
+        home == "torch_geometric.datasets" or issubclass(found, Dataset)
+    )
+    if not is_known:
         raise ValueError(
-            f"dataset: got {path!r}, expected a class of torch_geometric.datasets; for another "
-            "save its graphs with torch.save and use GraphFile or NodeFile"
+            f"dataset: got {path!r}, expected a class of torch_geometric.datasets, or the path of "
+            "a subclass of torch_geometric.data.Dataset; for other graphs use GraphFile or NodeFile"
         )
+    assert isinstance(found, type)
     return found
 
 

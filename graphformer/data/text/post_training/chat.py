@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from typing_extensions import Unpack
 
-from graphformer.data.io.tabular import find_file
+from graphformer.data.io.tabular import find_records
 from graphformer.data.ragged import Ragged
 from graphformer.data.text.base import FilePath
 from graphformer.data.text.chat import Message
@@ -62,7 +62,7 @@ class ChatFile(ChatData[Conversation]):
 
     def read(self, path: FilePath) -> list[Conversation]:
         """Return the conversations of a file."""
-        file = find_file(path, self.root)
+        file = find_records(path, self.root)
         return list(read_conversations(file, prompt=self.prompt, completion=self.completion))
 
     def conversations(self, split: str) -> list[Sequence[Message]]:

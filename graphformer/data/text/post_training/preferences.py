@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from graphformer.data.batch import IGNORE_INDEX, Batch
-from graphformer.data.io.tabular import find_file, get_field, read_records
+from graphformer.data.io.tabular import find_records, get_field, read_records
 from graphformer.data.ragged import Ragged
 from graphformer.data.text.base import FilePath
 from graphformer.data.text.chat import Message
@@ -78,7 +78,7 @@ class PreferenceFile(ChatData[Pair]):
 
     def read(self, path: FilePath) -> list[Pair]:
         """Return the pairs of a file."""
-        return list(read_pairs(find_file(path, self.root), margin=self.margin))
+        return list(read_pairs(find_records(path, self.root), margin=self.margin))
 
     def conversations(self, split: str) -> list[Sequence[Message]]:
         """Return the conversations of a split, chosen and rejected in turn."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import Unpack
 
 from graphformer.data.batch import Batch
-from graphformer.data.io.tabular import find_file, get_text, read_records
+from graphformer.data.io.tabular import find_records, get_text, read_records
 from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.data.ragged import Ragged
 from graphformer.data.text.base import FilePath
@@ -69,7 +69,7 @@ class PromptFile(ChatData[Prompt]):
 
     def read(self, path: FilePath) -> list[Prompt]:
         """Return the prompts of a file."""
-        return list(read_prompts(find_file(path, self.root), self.prompt, self.reference))
+        return list(read_prompts(find_records(path, self.root), self.prompt, self.reference))
 
     def conversations(self, split: str) -> list[Sequence[Message]]:
         """Return the prompts of a split."""

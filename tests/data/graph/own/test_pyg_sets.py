@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch_geometric.datasets
-from torch_geometric.data import Data
+from torch_geometric.data import Data, InMemoryDataset
 
+from graphformer.cli.config.imports import check_imports, trusted
+from graphformer.cli.errors import UsageError
 from graphformer.data import MissingDataError, PyGGraphs, PyGNodes
 from graphformer.data.graph.own import pyg_sets
 
@@ -77,6 +81,33 @@ def test_a_generated_data_set_by_folds() -> None:
     data.setup()
     assert data.num_classes == 3
     assert sum(len(b.y) for s in ("train", "val", "test") for b in data.batches(s)) == 13
+
+
+def test_a_data_set_of_another_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Own(InMemoryDataset):
+        def __init__(self, root: str, size: int) -> None:
+            super().__init__(root)
+            self.data, self.slices = self.collate(list(Toy("pyg/Toy"))[:size])
+
+    module = SimpleNamespace(Own=Own, Other=dict)
+    monkeypatch.setitem(sys.modules, "own_module", module)  # type: ignore[arg-type]
+    settings = {"options": {"size": 5}, "num_folds": 3, "root": str(tmp_path)}
+    data = PyGGraphs("own_module.Own", target=0, **settings)
+    data.setup()
+    assert sum(len(b.y) for s in ("train", "val", "test") for b in data.batches(s)) == 5
+    for path in ("own_module.Other", "own_module.Missing", "no_module_of_this_name.Own"):
+        with pytest.raises(ValueError, match=f"dataset: got '{path}', expected a class of"):
+            PyGGraphs(path, **settings).setup()
+
+
+def test_a_checkpoint_names_no_other_module(tmp_path: Path) -> None:
+    settings = {"data": {"init_args": {"dataset": "torch_geometric.datasets.ZINC"}}}
+    check_imports(settings, tmp_path)
+    settings["data"]["init_args"]["dataset"] = "own_module.Own"
+    with pytest.raises(UsageError, match="settings that import own_module.Own, .* --trust own_"):
+        check_imports(settings, tmp_path)
+    with trusted(["own_module"]):
+        check_imports(settings, tmp_path)
 
 
 @pytest.mark.parametrize(
