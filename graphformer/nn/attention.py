@@ -43,6 +43,7 @@ class MultiHeadAttention(nn.Module):
         out_bias: whether the output map has a bias; as `bias` by default.
         qk_norm: builds the normalisation of each head's queries and keys, `qk_norm(head_dim)`.
         scale: factor of the logits; 1 / sqrt(D) by default.
+        softcap: bounds the logits x to c tanh(x / c), as in Gemma 2; None for no bound.
         dropout: probability of dropping an attention weight in training.
 
     Raises:
@@ -65,6 +66,7 @@ class MultiHeadAttention(nn.Module):
         out_bias: bool | None = None,
         qk_norm: Callable[[int], nn.Module] | None = None,
         scale: float | None = None,
+        softcap: float | None = None,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -80,7 +82,7 @@ class MultiHeadAttention(nn.Module):
             )
         self.head_dim = dim // num_heads if head_dim is None else head_dim
         self.heads = [num_heads, num_kv_heads, num_kv_heads]
-        self.scale, self.dropout = scale, dropout
+        self.scale, self.softcap, self.dropout = scale, softcap, dropout
         width, kv_width = num_heads * self.head_dim, 2 * num_kv_heads * self.head_dim
         if source_dim is None or source_dim == dim:
             self.qkv = nn.Linear(dim, width + kv_width, bias=bias)
@@ -164,6 +166,7 @@ class MultiHeadAttention(nn.Module):
             bias=bias,
             edge_weight=edge_weight,
             scale=self.scale,
+            softcap=self.softcap,
             dropout=self.dropout if self.training else 0.0,
             backend=backend,
             return_weights=return_weights,

@@ -55,6 +55,7 @@ class KVCache:
         bias: Tensor | OffsetBias | None = None,
         edge_weight: Tensor | None = None,
         scale: float | None = None,
+        softcap: float | None = None,
         dropout: float = 0.0,
         backend: BackendName = "auto",
         return_weights: bool = False,
@@ -66,7 +67,7 @@ class KVCache:
             k, v: keys [N, Hkv, D] and values [N, Hkv, Dv] of the new nodes; None if the cache is
                 frozen.
             adjacency: of the first call; later targets attend to all stored nodes.
-            bias, edge_weight, scale, dropout, backend, return_weights: as in
+            bias, edge_weight, scale, softcap, dropout, backend, return_weights: as in
                 `graphformer.attention`. After the first call, `dropout` and `backend` are ignored.
 
         Raises:
@@ -83,6 +84,7 @@ class KVCache:
                 bias=bias,
                 edge_weight=edge_weight,
                 scale=scale,
+                softcap=softcap,
                 dropout=dropout,
                 backend=backend,
                 return_weights=return_weights,
@@ -93,14 +95,14 @@ class KVCache:
                 "of them after the first call; run the model on the whole sequence instead"
             )
         if len(self.groups) == 1:
-            return self.groups[0].attend(q, k, v, bias, scale)
+            return self.groups[0].attend(q, k, v, bias, scale, softcap)
         outs, first = [], 0
         new = len(q) // sum(group.count for group in self.groups)
         for group in self.groups:
             rows = slice(first, first + group.count * new)
             first = rows.stop
             keys, values = (None if x is None else x[rows] for x in (k, v))
-            outs.append(group.attend(q[rows], keys, values, bias, scale))
+            outs.append(group.attend(q[rows], keys, values, bias, scale, softcap))
         return torch.cat(outs)
 
     def select(self, rows: Tensor) -> None:
@@ -153,6 +155,7 @@ class _Group:
         v: Tensor | None,
         bias: OffsetBias | None,
         scale: float | None,
+        softcap: float | None,
     ) -> Tensor:
         new, mask = q.shape[0] // self.count, None
         if k is not None and v is not None:
@@ -167,7 +170,12 @@ class _Group:
             mask = mask.expand(heads, -1, -1).reshape(1, kv_heads, heads // kv_heads * new, -1)
         q = q.view(self.count, new, heads, -1).transpose(1, 2)
         q = q.reshape(self.count, kv_heads, heads // kv_heads * new, -1)
-        out = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, scale=scale)
+        if softcap is None:
+            out = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, scale=scale)
+        else:
+            logits = (q @ keys.mT) * (q.shape[-1] ** -0.5 if scale is None else scale)
+            logits = softcap * (logits / softcap).tanh()
+            out = (logits if mask is None else logits + mask).softmax(-1) @ values
         return out.view(self.count, heads, new, -1).transpose(1, 2).flatten(0, 1)
 
     def _first(self, new: int) -> int:

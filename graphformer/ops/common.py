@@ -9,6 +9,8 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from graphformer.adjacency import CSR, Adjacency
+
 Result = tuple[Tensor, Tensor | None]
 """The output [M, H, Dv], and the weights [E, H] in edge order if they are returned."""
 
@@ -37,6 +39,32 @@ def upcast(*tensors: Tensor) -> list[Tensor]:
     """Convert half precision to float32, in which all backends accumulate; keep other dtypes."""
     half = (torch.float16, torch.bfloat16)
     return [x.float() if x.dtype in half else x for x in tensors]
+
+
+def edge_products(q: Tensor, k: Tensor, adjacency: Adjacency, scale: float) -> Tensor:
+    """Return scale * (q_i . k_j) for each edge, [E, H], in edge order.
+
+    Rules compute all pairs of each sample, without keys that are gathered by edge.
+    """
+    if isinstance(adjacency, CSR):
+        source, target = adjacency.edge_index
+        queries, keys = q.index_select(0, target), k.index_select(0, source)
+        return scale * torch.linalg.vecdot(queries, per_head(keys, q.shape[1]))
+    keys, parts, edges = per_head(k, q.shape[1]), [], []
+    for number, bucket in enumerate(adjacency.buckets):
+        m, n = bucket.shape
+        own_q = q if bucket.targets is None else q[bucket.targets]
+        own_k = keys if bucket.sources is None else keys[bucket.sources]
+        own_q = own_q.unflatten(0, (bucket.count, m)).transpose(1, 2)
+        own_k = own_k.unflatten(0, (bucket.count, n)).transpose(1, 2)
+        pairs = scale * (own_q @ own_k.mT)  # [count, H, m, n]
+        mask = adjacency.bucket_mask(number)
+        parts.append(pairs[:, :, mask].transpose(1, 2).flatten(0, 1))
+        if bucket.edges is not None:
+            edges.append(bucket.edges.flatten())
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat(parts).index_select(0, torch.cat(edges).argsort())
 
 
 def dropout_mask(num_edges: int, heads: int, dropout: float, seed: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from graphformer.ops.checks import (
     check_widths,
     shapes,
 )
-from graphformer.ops.common import AttentionOptions
+from graphformer.ops.common import AttentionOptions, edge_products
 from graphformer.ops.offset_bias import OffsetBias
 from graphformer.ops.select import applies_offset_bias, select_backend, select_edge_backend
 
@@ -28,21 +28,24 @@ Output = Tensor | tuple[Tensor, Tensor]
 def attention(
     q: Tensor, k: Tensor, v: Tensor, adjacency: Adjacency | Tensor, *,
     bias: Tensor | OffsetBias | None = None, edge_weight: Tensor | None = None,
-    scale: float | Tensor | None = None, dropout: float = 0.0, backend: BackendName = "auto",
+    scale: float | Tensor | None = None, softcap: float | None = None, dropout: float = 0.0,
+    backend: BackendName = "auto",
     return_weights: Literal[False] = False,
 ) -> Tensor: ...  # fmt: skip
 @overload
 def attention(
     q: Tensor, k: Tensor, v: Tensor, adjacency: Adjacency | Tensor, *,
     bias: Tensor | OffsetBias | None = None, edge_weight: Tensor | None = None,
-    scale: float | Tensor | None = None, dropout: float = 0.0, backend: BackendName = "auto",
+    scale: float | Tensor | None = None, softcap: float | None = None, dropout: float = 0.0,
+    backend: BackendName = "auto",
     return_weights: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...  # fmt: skip
 @overload
 def attention(
     q: Tensor, k: Tensor, v: Tensor, adjacency: Adjacency | Tensor, *,
     bias: Tensor | OffsetBias | None = None, edge_weight: Tensor | None = None,
-    scale: float | Tensor | None = None, dropout: float = 0.0, backend: BackendName = "auto",
+    scale: float | Tensor | None = None, softcap: float | None = None, dropout: float = 0.0,
+    backend: BackendName = "auto",
     return_weights: bool,
 ) -> Output: ...  # fmt: skip
 def attention(
@@ -54,6 +57,7 @@ def attention(
     bias: Tensor | OffsetBias | None = None,
     edge_weight: Tensor | None = None,
     scale: float | Tensor | None = None,
+    softcap: float | None = None,
     dropout: float = 0.0,
     backend: BackendName = "auto",
     return_weights: bool = False,
@@ -74,6 +78,8 @@ def attention(
         edge_weight: w, multiplies the logits, [E] or [E, H]; an edge of weight 0 stays in the
             softmax. For attention proportional to weights pass `bias=gf.nn.log_weight_bias(w)`.
         scale: s; 1 / sqrt(D) by default. A tensor, such as a parameter [H, 1], multiplies q.
+        softcap: c, bounds the products x = s q_i . k_j to c tanh(x / c), before w and b; None for
+            no bound. The bounded products, [E, H], are stored.
         dropout: probability of dropping an attention weight; pass 0 when not training.
         backend: "auto" for the fastest that supports the call; no other is replaced if it fails.
         return_weights: also return the weights [E, H] after dropout.
@@ -83,12 +89,18 @@ def attention(
 
     Raises:
         TypeError: when the adjacency is none, dtypes differ or edge values are booleans.
-        ValueError: when shapes or devices do not match, or the backend does not support the call.
+        ValueError: when shapes or devices do not match, the softcap is not above 0, or the backend
+            does not support the call.
 
-    Source: Vaswani et al., 2017, "Attention is all you need", section 3.2.1.
+    Source: Vaswani et al., 2017, "Attention is all you need", section 3.2.1; softcap: Gemma Team,
+    2024 (Gemma 2), section 2.
     """
     adjacency = check_inputs(adjacency, q=q, k=k, v=v)
     check_widths(q, k)
+    if softcap is not None:
+        q, scale = _scaled(q, scale)
+        bias = _capped_bias(q, k, adjacency, scale, softcap, bias, edge_weight)
+        edge_weight, scale = None, 0.0  # the bias is the whole logit
     offset_bias = bias if isinstance(bias, OffsetBias) else None
     edge_bias = None if isinstance(bias, OffsetBias) else bias
     if offset_bias is not None and isinstance(adjacency, HeadEdges):  # has a bias of its own
@@ -421,6 +433,27 @@ def _scaled(q: Tensor, scale: float | Tensor | None) -> tuple[Tensor, float]:
     if isinstance(scale, Tensor):
         return (q * scale).to(q.dtype), 1.0
     return q, scale
+
+
+def _capped_bias(
+    q: Tensor,
+    k: Tensor,
+    adjacency: Adjacency,
+    scale: float,
+    softcap: float,
+    bias: Tensor | OffsetBias | None,
+    edge_weight: Tensor | None,
+) -> Tensor:
+    """Return w_ij c tanh(s q_i . k_j / c) + b_ij, [E, H]."""
+    if not softcap > 0:
+        raise ValueError(f"softcap: got {softcap}, expected a number above 0, or None")
+    logits = softcap * (edge_products(q, k, adjacency, scale) / softcap).tanh()
+    if edge_weight is not None:
+        logits = logits * check_edge_values("edge_weight", edge_weight, adjacency, q)
+    if bias is None:
+        return logits
+    values = bias.on_edges(adjacency) if isinstance(bias, OffsetBias) else bias
+    return logits + check_edge_values("bias", values, adjacency, q)
 
 
 def _output(result: tuple[Tensor, Tensor | None]) -> Output:

@@ -23,7 +23,7 @@ from graphformer.patterns import Complete, Pattern
 
 ADJACENCY_ATTRIBUTE = "_graphformer_adjacency"
 """Attribute of a mask that holds its `PaddedAdjacency`."""
-UNSUPPORTED = ("softcap", "s_aux", "position_bias", "head_mask", "output_attentions", "cache")
+UNSUPPORTED = ("s_aux", "position_bias", "head_mask", "output_attentions", "cache")
 """Options of an attention function that would change the result, and that ours lacks."""
 
 Shape: TypeAlias = tuple[int, int, int]
@@ -107,7 +107,15 @@ def _attend(
     q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query, key, value))
     k, v = (x if padded.sources is None else x[padded.sources] for x in (k, v))
     q = q if padded.targets is None else q[padded.targets]
-    out = attention(q, k, v, padded.adjacency, scale=scaling, dropout=dropout)
+    out = attention(
+        q,
+        k,
+        v,
+        padded.adjacency,
+        scale=scaling,
+        softcap=options.get("softcap"),
+        dropout=dropout,
+    )
     assert isinstance(out, Tensor)
     if padded.targets is not None:
         rows = shape[0] * shape[1]

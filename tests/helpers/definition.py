@@ -9,10 +9,13 @@ from torch.nn import functional as F
 from graphformer.adjacency import Adjacency
 
 
-def attention(q, k, v, adjacency, *, scale=None, bias=None, edge_weight=None):
+def attention(q, k, v, adjacency, *, scale=None, softcap=None, bias=None, edge_weight=None):
     k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
     scale = q.shape[2] ** -0.5 if scale is None else scale
-    return weighted(scale * torch.einsum("ihd,jhd->ijh", q, k), v, adjacency, bias, edge_weight)
+    logits = scale * torch.einsum("ihd,jhd->ijh", q, k)
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    return weighted(logits, v, adjacency, bias, edge_weight)
 
 
 def additive_attention(target, source, v, adjacency, *, bias=None, edge_weight=None, slope=0.2):

@@ -150,6 +150,14 @@ DECODERS: dict[str, Case] = {
         GEMMA | {"attn_logit_softcapping": None, "final_logit_softcapping": 3.0},
         tolerance=None,  # padding makes NaN in transformers (5.23)
     ),
+    "gemma2-capped": Case(
+        "Gemma2Config",
+        ("Gemma2ForCausalLM", "Gemma2Model", "Gemma2ForSequenceClassification"),
+        GEMMA
+        | {"attn_logit_softcapping": 0.7, "final_logit_softcapping": 3.0}
+        | {"attn_implementation": "eager"},  # other implementations leave the bound out
+        tolerance=1e-6,  # norms are computed in float32
+    ),
     "gemma3": Case(
         "Gemma3TextConfig",
         ("Gemma3ForCausalLM", "Gemma3TextModel", "Gemma3TextForSequenceClassification"),

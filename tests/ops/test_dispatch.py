@@ -53,6 +53,28 @@ def test_attention_with_bias(name, per_head, backend):
     )
 
 
+@pytest.mark.parametrize("backend", ALL)
+@pytest.mark.parametrize("name", AWKWARD)
+def test_attention_with_bounded_logits(name, backend):
+    adjacency = AWKWARD[name]()
+    edges = adjacency.num_edges
+    assert_same(
+        lambda q, k, v, w, b: gf.attention(
+            q, k, v, adjacency, softcap=0.6, edge_weight=w, bias=b, backend=backend
+        ),
+        lambda q, k, v, w, b: definition.attention(
+            q, k, v, adjacency, softcap=0.6, edge_weight=w, bias=b
+        ),
+        (*inputs(adjacency), randn(edges, seed=4), randn(edges, HEADS, seed=5)),
+    )
+
+
+def test_the_bound_is_above_zero():
+    adjacency = gf.complete([3])
+    with pytest.raises(ValueError, match="softcap: got 0.0, expected a number above 0"):
+        gf.attention(*inputs(adjacency), adjacency, softcap=0.0)
+
+
 @pytest.mark.parametrize("backend", EDGE_VALUES)
 @pytest.mark.parametrize("per_head", [False, True], ids=["weight[E]", "weight[E, H]"])
 @pytest.mark.parametrize("name", AWKWARD)

@@ -151,7 +151,15 @@ def test_a_mask_that_is_a_bias_is_an_error(model):
     )
 
 
-@pytest.mark.parametrize("option", ["softcap", "position_bias"])
+def test_bounded_logits(make):
+    sizes = {"vocab_size": VOCAB, "hidden_size": 26, "num_hidden_layers": 2, "head_dim": 10}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 37}
+    model = make("Gemma2Model", "Gemma2Config", **sizes, attn_logit_softcapping=0.7)
+    gf.register_with_transformers()
+    assert_equal(model, padded(TEXTS, pad=0), other="eager")
+
+
+@pytest.mark.parametrize("option", ["s_aux", "position_bias"])
 def test_an_option_that_ours_lacks_is_an_error(transformers, option: str):
     gf.register_with_transformers()
     attend = transformers.AttentionInterface()["graphformer"]

@@ -50,7 +50,8 @@ def build(config: Config, kind: Kind, tied: bool, *, version: int) -> Model:
     config.check_unset(False, "use_bidirectional_attention")
     defaults = {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}
     caps = Config({**(defaults if version == 2 else {}), **config.values}, config.origin)
-    caps.check_unset(None, "attn_logit_softcapping")  # our attention lacks it; Gemma 3 has none
+    if version != 2:
+        caps.check_unset(None, "attn_logit_softcapping")
     dim, depth = config.size("hidden_size"), config.size("num_hidden_layers")
     num_heads, width = config.size("num_attention_heads"), config.get("head_dim", 256)
     groups = config.get("num_key_value_heads", num_heads if version == 1 else 4)
@@ -68,6 +69,7 @@ def build(config: Config, kind: Kind, tied: bool, *, version: int) -> Model:
             bias=bias,
             qk_norm=norm if version == 3 else None,
             scale=scalar**-0.5,
+            softcap=caps.get("attn_logit_softcapping", None),
             dropout=config.get("attention_dropout", 0.0),
         )
 
