@@ -15,7 +15,7 @@ from graphformer.nn.edge_bias import (
 )
 from graphformer.nn.embedding import Embedding
 from graphformer.nn.encodings import GraphEmbedding
-from graphformer.nn.experts import MixtureOfExperts, balance_loss, balance_loss_share
+from graphformer.nn.experts import GroupedRouter, MixtureOfExperts, balance_loss, balance_loss_share
 from graphformer.nn.feedforward import FeedForward, GatedFeedForward, QuickGELU
 from graphformer.nn.graph import (
     EdgeFeatureAttention,
@@ -62,6 +62,7 @@ __all__ = [
     "GraphAttention",
     "GraphEmbedding",
     "Head",
+    "GroupedRouter",
     "HybridBlock",
     "JumpingTransformer",
     "KVCache",

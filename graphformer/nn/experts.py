@@ -3,11 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class GroupedRouter(nn.Module):
+    """The router of DeepSeek: scores by softmax or sigmoid, and experts of the best groups only.
+
+    Args:
+        dim: width C.
+        num_experts: number of experts X.
+        top_k: number of experts per node.
+        scoring: of the logits.
+        num_groups: number of groups of consecutive experts, a divisor of X.
+        top_groups: number of groups per node that experts are chosen from.
+        group_scores: number of a group's best scores that are summed to score it.
+        normalize: whether the weights of a node are divided by their sum.
+        scale: factor of the weights.
+        correction: whether a number per expert is added to the scores in the choice, but not to the
+            weights. It has no gradient: the recipe of DeepSeek-V3 raises it for experts with few
+            nodes and lowers it for others after each step.
+
+    Raises:
+        ValueError: when `num_groups` does not divide the number of experts, or `top_groups` have
+            fewer than `top_k` experts.
+
+    Source: DeepSeek-AI, 2024 (DeepSeek-V2), section 2.1.2; DeepSeek-V3, section 2.1.2.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_experts: int,
+        top_k: int,
+        *,
+        scoring: Literal["softmax", "sigmoid"] = "softmax",
+        num_groups: int = 1,
+        top_groups: int = 1,
+        group_scores: int = 1,
+        normalize: bool = False,
+        scale: float = 1.0,
+        correction: bool = False,
+    ) -> None:
+        super().__init__()
+        if num_experts % num_groups:
+            raise ValueError(
+                f"num_groups: got {num_groups}, expected a divisor of num_experts {num_experts}"
+            )
+        if not top_k <= top_groups * (num_experts // num_groups) <= num_experts:
+            raise ValueError(
+                f"top_groups: got {top_groups}, expected from 1 to num_groups {num_groups} with at "
+                f"least top_k {top_k} experts"
+            )
+        self.top_k, self.scoring, self.normalize, self.scale = top_k, scoring, normalize, scale
+        self.num_groups, self.top_groups = num_groups, top_groups
+        self.group_scores = group_scores
+        self.weight = nn.Parameter(torch.empty(num_experts, dim))
+        self.correction: nn.Parameter | None = None
+        if correction:
+            self.correction = nn.Parameter(torch.zeros(num_experts), requires_grad=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weight as `nn.Linear` does; the correction is zero."""
+        bound = self.weight.shape[-1] ** -0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+        if self.correction is not None:
+            nn.init.zeros_(self.correction)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return scores [N, X] that sum to 1, and weights and numbers of experts [N, top_k]."""
+        logits = F.linear(x.float(), self.weight.float())
+        score = logits.softmax(-1) if self.scoring == "softmax" else logits.sigmoid()
+        choice = score if self.correction is None else score + self.correction
+        grouped = choice.detach().unflatten(-1, (self.num_groups, -1))
+        if self.top_groups < self.num_groups:
+            best = grouped.topk(self.group_scores, dim=-1).values.sum(-1)
+            chosen = best.topk(self.top_groups, dim=-1).indices
+            outside = torch.ones_like(best, dtype=torch.bool).scatter(1, chosen, False)
+            grouped = grouped.masked_fill(outside.unsqueeze(-1), -torch.inf)
+        expert = grouped.flatten(1).topk(self.top_k, dim=-1).indices
+        weight = score.gather(1, expert)
+        if self.normalize:
+            weight = weight / (weight.sum(-1, keepdim=True) + 1e-20)
+        return score / score.sum(-1, keepdim=True), weight * self.scale, expert
 
 
 class MixtureOfExperts(nn.Module):
@@ -30,6 +112,7 @@ class MixtureOfExperts(nn.Module):
         num_shared: number of further experts that all nodes use.
         gated: whether experts are gated, as in `GatedFeedForward`.
         activation: the nonlinearity of the experts; GELU by default, SiLU if gated.
+        router: chooses the experts, such as `GroupedRouter`; a linear map by default.
 
     Raises:
         ValueError: when `top_k` is not between 1 and `num_experts`.
@@ -49,6 +132,7 @@ class MixtureOfExperts(nn.Module):
         num_shared: int = 0,
         gated: bool = True,
         activation: Callable[[], nn.Module] | None = None,
+        router: GroupedRouter | None = None,
     ) -> None:
         super().__init__()
         if not 1 <= top_k <= num_experts:
@@ -58,7 +142,8 @@ class MixtureOfExperts(nn.Module):
         hidden_dim = (8 * dim // 3 if gated else 4 * dim) if hidden_dim is None else hidden_dim
         self.top_k, self.num_shared, self.gated = top_k, num_shared, gated
         self.activation = (activation or (nn.SiLU if gated else nn.GELU))()
-        self.router = nn.Linear(dim, num_experts, bias=False)
+        self.num_experts = num_experts
+        self.router = nn.Linear(dim, num_experts, bias=False) if router is None else router
         total, width = num_experts + num_shared, 2 * hidden_dim if gated else hidden_dim
         self.up = nn.Parameter(torch.empty(total, width, dim))
         self.down = nn.Parameter(torch.empty(total, dim, hidden_dim))
@@ -76,16 +161,12 @@ class MixtureOfExperts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the weighted sum of the experts' outputs, [N, C] of x [N, C]."""
-        probability = self.router(x).float().softmax(-1)
-        weight, expert = probability.topk(self.top_k, dim=-1)
-        # With one expert the weight is its probability, as in Switch: normalised to 1 it would have
-        # no gradient, and the router would learn from the balance loss only.
-        weight = weight if self.top_k == 1 else weight / weight.sum(-1, keepdim=True)
+        probability, weight, expert = self._route(x)
         weight = weight.to(x.dtype)
         if self.training:
             self.balance_loss = _balance(probability, expert)
             self.routing = _routing(probability, expert)
-        num_experts = self.router.out_features
+        num_experts = self.num_experts
         # Sort the N * top_k choices by expert, so that the nodes of an expert are consecutive.
         order = expert.flatten().argsort(stable=True)
         sizes = torch.bincount(expert.flatten(), minlength=num_experts).tolist()
@@ -102,6 +183,17 @@ class MixtureOfExperts(nn.Module):
         for number in range(num_experts, num_experts + self.num_shared):
             out = out + self._expert(number, x)
         return out
+
+    def _route(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return probabilities [N, X], and weights and numbers of the chosen experts [N, top_k]."""
+        if isinstance(self.router, GroupedRouter):
+            return self.router(x)
+        probability = self.router(x).float().softmax(-1)
+        weight, expert = probability.topk(self.top_k, dim=-1)
+        # With one expert the weight is its probability, as in Switch: normalised to 1 it would have
+        # no gradient, and the router would learn from the balance loss only.
+        weight = weight if self.top_k == 1 else weight / weight.sum(-1, keepdim=True)
+        return probability, weight, expert
 
     def _expert(self, number: int, x: Tensor) -> Tensor:
         hidden = F.linear(x, self.up[number])

@@ -6,7 +6,7 @@ import math
 
 from torch import nn
 
-from graphformer.nn.experts import MixtureOfExperts
+from graphformer.nn.experts import GroupedRouter, MixtureOfExperts
 
 
 def weight_std(dim: int) -> float:
@@ -47,6 +47,8 @@ def initialise(network: nn.Module, *, std: float, depth: int) -> None:
             nn.init.zeros_(module.bias)
         if isinstance(module, MixtureOfExperts):
             nn.init.normal_(module.up, std=std)
+        if isinstance(module, GroupedRouter):
+            nn.init.normal_(module.weight, std=std)
     for name, weight in network.named_parameters():
         if name.endswith(RESIDUAL):
             nn.init.normal_(weight, std=std / math.sqrt(2 * max(depth, 1)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import torch
@@ -30,10 +32,15 @@ class LatentAttention(nn.Module):
         dim: width C.
         num_heads: H.
         rank: width r of the compressed keys and values.
-        head_dim: width D of each head without positions, and of its values.
+        head_dim: width D of each head without positions.
         rotary_dim: width R of the part with positions.
+        value_dim: width of each head's values; D by default.
         query_rank: width of compressed queries; None for uncompressed ones.
-        norm_eps: epsilon of the RMS norms of compressed vectors.
+        norm: builds the normalisation of compressed vectors, `norm(rank)`; RMS norm by default.
+        norm_eps: epsilon of the default norms.
+        scale: factor of the logits; 1 / sqrt(D + R) by default.
+        adjacent_pairs: whether dimensions 2 i and 2 i + 1 of the part with positions are rotated
+            together, as DeepSeek stores them, instead of i and i + R / 2.
         dropout: probability of dropping an attention weight in training.
 
     Source: DeepSeek-AI, 2024 (DeepSeek-V2), section 2.1.
@@ -47,25 +54,33 @@ class LatentAttention(nn.Module):
         rank: int,
         head_dim: int,
         rotary_dim: int,
+        value_dim: int | None = None,
         query_rank: int | None = None,
+        norm: Callable[[int], nn.Module] | None = None,
         norm_eps: float = 1e-6,
+        scale: float | None = None,
+        adjacent_pairs: bool = False,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        norm = partial(nn.RMSNorm, eps=norm_eps) if norm is None else norm
+        value_dim = head_dim if value_dim is None else value_dim
         self.num_heads, self.head_dim, self.rotary_dim = num_heads, head_dim, rotary_dim
-        self.scale, self.dropout = (head_dim + rotary_dim) ** -0.5, dropout
+        self.value_dim, self.adjacent_pairs = value_dim, adjacent_pairs
+        self.scale = (head_dim + rotary_dim) ** -0.5 if scale is None else scale
+        self.dropout = dropout
         width = num_heads * (head_dim + rotary_dim)
         self.q: nn.Module = nn.Linear(dim, width, bias=False)
         if query_rank is not None:
             self.q = nn.Sequential(
                 nn.Linear(dim, query_rank, bias=False),
-                nn.RMSNorm(query_rank, eps=norm_eps),
+                norm(query_rank),
                 nn.Linear(query_rank, width, bias=False),
             )
         self.down = nn.Linear(dim, rank + rotary_dim, bias=False)
-        self.norm = nn.RMSNorm(rank, eps=norm_eps)
-        self.up = nn.Linear(rank, 2 * num_heads * head_dim, bias=False)
-        self.out = nn.Linear(num_heads * head_dim, dim, bias=False)
+        self.norm = norm(rank)
+        self.up = nn.Linear(rank, num_heads * (head_dim + value_dim), bias=False)
+        self.out = nn.Linear(num_heads * value_dim, dim, bias=False)
 
     @overload
     def forward(
@@ -123,18 +138,22 @@ class LatentAttention(nn.Module):
         # Compressed keys and values c [N, 1, r], and the key part with positions k_r [N, 1, R].
         c, k_r = self.down(x if source is None else source).split([rank, self.rotary_dim], -1)
         c, k_r = self.norm(c).unsqueeze(1), k_r.unsqueeze(1)
+        if self.adjacent_pairs:
+            q_r, k_r = _halves(q_r), _halves(k_r)
         if rotary is not None:
             q_r = rotate(q_r, rotary)
             k_r = rotate(k_r, rotary if source_rotary is None else source_rotary)
         if cache is None:
-            # k = W_k c and v = W_v c, [N, H, D].
-            k, v = self.up(c).view(len(c), self.num_heads, -1).chunk(2, dim=-1)
+            # k = W_k c, [N, H, D], and v = W_v c, [N, H, Dv].
+            kv = self.up(c).view(len(c), self.num_heads, -1)
+            k, v = kv.split([self.head_dim, self.value_dim], dim=-1)
             k = torch.cat([k, k_r.expand(-1, self.num_heads, -1)], dim=-1)
             result = attention(torch.cat([q, q_r], dim=-1), k, v, adjacency, **options)
             out, weights = result if isinstance(result, tuple) else (result, None)
         else:
             # q . W_k c = (W_k^T q) . c, and sum_j a_j W_v c_j = W_v sum_j a_j c_j.
-            w_k, w_v = weight_of(self.up).view(self.num_heads, -1, rank).chunk(2, dim=1)
+            up = weight_of(self.up).view(self.num_heads, -1, rank)
+            w_k, w_v = up.split([self.head_dim, self.value_dim], dim=1)
             q = torch.cat([torch.einsum("nhd,hdr->nhr", q, w_k), q_r], dim=-1)
             result = cache.attend(q, torch.cat([c, k_r], dim=-1), c, adjacency, **options)
             out, weights = result if isinstance(result, tuple) else (result, None)
@@ -144,3 +163,8 @@ class LatentAttention(nn.Module):
 
     if TYPE_CHECKING:
         __call__ = forward
+
+
+def _halves(x: Tensor) -> Tensor:
+    """Reorder dimensions (2 i, 2 i + 1) of x [N, H, R] to (i, i + R / 2)."""
+    return x.unflatten(-1, (-1, 2)).transpose(-1, -2).flatten(-2)

@@ -25,12 +25,15 @@ class Rotary(nn.Module):
         axes: 1 for sequences; with 2, half of the pairs follow the row and half the column.
         scaling: lengthens long wavelengths for contexts longer than those of the training, as in
             Llama 3: `factor`, `low_freq_factor`, `high_freq_factor` and
-            `original_max_position_embeddings`. With `factor` alone it lengthens all wavelengths.
+            `original_max_position_embeddings`. With `factor` alone it lengthens all wavelengths;
+            with `beta_fast` and `beta_slow` it is YaRN.
+        magnitude: factor of cosines and sines; 1 by default, others belong to YaRN.
 
     Raises:
         ValueError: when `width` is not a multiple of 2 for each axis.
 
-    Source: Su et al., 2021, "RoFormer", section 3.2.2; Dubey et al., 2024, "The Llama 3 herd".
+    Source: Su et al., 2021, "RoFormer", section 3.2.2; Dubey et al., 2024, "The Llama 3 herd";
+    Peng et al., 2023, "YaRN", sections 3.2 to 3.4.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Rotary(nn.Module):
         base: float = 10_000.0,
         axes: int = 1,
         scaling: Mapping[str, float] | None = None,
+        magnitude: float = 1.0,
     ) -> None:
         super().__init__()
         if width < 2 * axes or width % (2 * axes):
@@ -48,6 +52,7 @@ class Rotary(nn.Module):
             )
         self.width, self.base, self.axes = width, base, axes
         self.scaling = None if scaling is None else dict(scaling)
+        self.magnitude = magnitude
 
     def forward(self, positions: Tensor | None, adjacency: Adjacency) -> LayerOptions:
         """Return the option `rotary` of attention, cosines and sines [N, 1, W].
@@ -69,14 +74,21 @@ class Rotary(nn.Module):
         # In float32 for models of any dtype, as in the models that were trained with it.
         angle = (columns.float().unsqueeze(-1) * self.frequencies(columns.device)).flatten(1)
         angle = torch.cat([angle, angle], dim=-1).unsqueeze(1)
-        return {"rotary": (angle.cos(), angle.sin())}
+        cos, sin = angle.cos(), angle.sin()
+        if self.magnitude != 1:
+            cos, sin = cos * self.magnitude, sin * self.magnitude
+        return {"rotary": (cos, sin)}
 
     def frequencies(self, device: torch.device | None = None) -> Tensor:
         """Return the angle per position of each pair of an axis, float32 [W / 2 / axes]."""
         width = self.width // self.axes
         exponent = torch.arange(0, width, 2, dtype=torch.int64, device=device).float() / width
         frequency = 1.0 / self.base**exponent
-        return frequency if self.scaling is None else _scaled(frequency, **self.scaling)
+        if self.scaling is None:
+            return frequency
+        if "beta_fast" in self.scaling:
+            return _interpolated(frequency, self.base, **self.scaling)
+        return _scaled(frequency, **self.scaling)
 
     def extra_repr(self) -> str:
         """Return the settings that `print` shows."""
@@ -118,3 +130,34 @@ def _scaled(
     turns = original_max_position_embeddings / (2 * math.pi / frequency)
     unscaled = ((turns - low_freq_factor) / (high_freq_factor - low_freq_factor)).clamp(0, 1)
     return (1 - unscaled) * frequency / factor + unscaled * frequency
+
+
+def _interpolated(
+    frequency: Tensor,
+    base: float,
+    factor: float,
+    beta_fast: float,
+    beta_slow: float,
+    original_max_position_embeddings: float,
+    truncate: float = True,
+) -> Tensor:
+    """Return YaRN's frequencies, which go linearly from unchanged ones to those by the factor.
+
+    Pairs that turn more than `beta_fast` times in the original context are unchanged, pairs with
+    fewer than `beta_slow` turns are divided by the factor. `truncate` rounds the two numbers of
+    pairs outwards.
+    """
+    count = len(frequency)
+
+    def pair(turns: float) -> float:
+        """The number of the pair with that many turns, base^(-pair / count) L / 2 pi = turns."""
+        length = original_max_position_embeddings
+        return count * math.log(length / (turns * 2 * math.pi)) / math.log(base)
+
+    first, last = pair(beta_fast), pair(beta_slow)
+    if truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, 2 * count - 1)
+    numbers = torch.arange(count, dtype=torch.float32, device=frequency.device)
+    divided = ((numbers - first) / max(last - first, 1e-3)).clamp(0, 1)
+    return (1 - divided) * frequency + divided * frequency / factor

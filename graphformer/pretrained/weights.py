@@ -114,7 +114,7 @@ def _common_dtype(stored: set[torch.dtype], config: Config) -> torch.dtype:
 
 def _set_parameter(model: nn.Module, mapped: ParameterMap, memory: torch.Tensor) -> None:
     """Replace a parameter under all of its names."""
-    parameter = nn.Parameter(memory)
+    parameter = nn.Parameter(memory, requires_grad=mapped.parameter.requires_grad)
     for name in mapped.names:
         owner, _, last = name.rpartition(".")
         setattr(model.get_submodule(owner), last, parameter)

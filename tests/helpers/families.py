@@ -107,7 +107,56 @@ GEMMA = DECODER | {
     "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
 }
 
+DEEPSEEK = DECODER | {
+    "moe_intermediate_size": 11,
+    "n_routed_experts": 6,
+    "num_experts_per_tok": 2,
+    "n_shared_experts": 2,
+    "first_k_dense_replace": 1,
+    "kv_lora_rank": 14,
+    "q_lora_rank": 7,
+    "qk_nope_head_dim": 4,  # an odd one is not supported by transformers
+    "qk_rope_head_dim": 6,
+    "v_head_dim": 3,
+}
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 500.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 17,
+    "mscale": 0.7,
+    "mscale_all_dim": 0.9,
+}
+
 DECODERS: dict[str, Case] = {
+    "deepseek-v2": Case(
+        "DeepseekV2Config",
+        ("DeepseekV2ForCausalLM", "DeepseekV2Model", "DeepseekV2ForSequenceClassification"),
+        DEEPSEEK | {"routed_scaling_factor": 1.7},
+        tolerance=1e-6,  # norms, routers and rotations are computed in float32
+    ),
+    "deepseek-v2-groups": Case(
+        "DeepseekV2Config",
+        ("DeepseekV2ForCausalLM",),
+        DEEPSEEK
+        | {"topk_method": "group_limited_greedy", "n_group": 3, "topk_group": 2}
+        | {"q_lora_rank": None, "rope_parameters": YARN},
+        tolerance=1e-6,
+    ),
+    "deepseek-v3": Case(
+        "DeepseekV3Config",
+        ("DeepseekV3ForCausalLM", "DeepseekV3Model", "DeepseekV3ForTokenClassification"),
+        DEEPSEEK | {"n_group": 3, "topk_group": 2, "rope_parameters": YARN},
+        tolerance=1e-6,
+    ),
+    "deepseek-v3-plain": Case(
+        "DeepseekV3Config",
+        ("DeepseekV3ForCausalLM",),
+        DEEPSEEK
+        | {"n_group": 2, "topk_group": 2, "rope_interleave": False, "norm_topk_prob": False}
+        | {"q_lora_rank": None, "n_shared_experts": 1},
+        tolerance=1e-6,
+    ),
     "opt": Case("OPTConfig", ("OPTForCausalLM", "OPTModel", "OPTForSequenceClassification"), OPT),
     "opt-post-norm": Case(
         "OPTConfig",
@@ -127,6 +176,14 @@ DECODERS: dict[str, Case] = {
                 "partial_rotary_factor": 0.5,
             }
         },
+    ),
+    "llama-yarn": Case(
+        "LlamaConfig",
+        ("LlamaForCausalLM",),
+        DECODER
+        | {"num_key_value_heads": 1}
+        | {"rope_parameters": {k: v for k, v in YARN.items() if "mscale" not in k}},
+        tolerance=1e-6,  # norms are computed in float32
     ),
     "phi": Case(
         "PhiConfig",

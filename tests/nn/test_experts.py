@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from graphformer.nn import MixtureOfExperts, balance_loss
+from graphformer.nn import GroupedRouter, MixtureOfExperts, balance_loss
 
 DIM, HIDDEN, EXPERTS = 5, 7, 11
 
@@ -128,3 +128,53 @@ def test_the_router_learns_with_one_expert():
     net = mixture(top_k=1)
     net(torch.randn(29, DIM, dtype=torch.float64)).square().sum().backward()
     assert net.router.weight.grad.abs().max() > 1e-3
+
+
+def test_grouped_router_chooses_within_the_best_groups():
+    torch.manual_seed(2)
+    options = {"num_groups": 3, "top_groups": 2, "group_scores": 2, "normalize": True}
+    router = GroupedRouter(5, 6, 2, scoring="sigmoid", scale=1.7, correction=True, **options)
+    with torch.no_grad():
+        router.correction.copy_(torch.tensor([0.0, 0.4, -0.3, 0.2, 0.0, 0.1]))
+    x = torch.randn(11, 5)
+    probability, weight, expert = router(x)
+    score = (x @ router.weight.T).sigmoid()
+    torch.testing.assert_close(probability, score / score.sum(1, keepdim=True))
+    score = score.detach()
+    for row in range(11):
+        choice = score[row] + router.correction
+        groups = sorted(range(3), key=lambda g: -float(choice[2 * g : 2 * g + 2].sum()))[:2]
+        allowed = [2 * g + i for g in groups for i in range(2)]
+        best = sorted(allowed, key=lambda e: -float(choice[e]))[:2]
+        assert expert[row].tolist() == best
+        own = score[row, best]
+        torch.testing.assert_close(weight[row], 1.7 * own / own.sum())
+
+
+def test_a_mixture_with_a_grouped_router():
+    torch.manual_seed(3)
+    router = GroupedRouter(5, 6, 2, num_groups=2, top_groups=1, scale=0.5)
+    mixture = MixtureOfExperts(5, 7, num_experts=6, top_k=2, router=router)
+    x = torch.randn(13, 5)
+    _, weight, expert = router(x)
+    expected = torch.stack(
+        [sum(weight[i, k] * mixture._expert(int(expert[i, k]), x[i]) for k in range(2))
+         for i in range(13)]
+    )  # fmt: skip
+    torch.testing.assert_close(mixture(x), expected)
+    assert mixture.balance_loss is not None
+    mixture(x).square().sum().backward()
+    assert router.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_groups": 4}, "num_groups: got 4, expected a divisor of num_experts 6"),
+        ({"num_groups": 3, "top_groups": 4}, "top_groups: got 4, expected from 1 to num_groups 3"),
+        ({"num_groups": 6}, "top_groups: got 1, .* at least top_k 2 experts"),
+    ],
+)
+def test_groups_that_do_not_fit_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        GroupedRouter(5, 6, 2, **options)

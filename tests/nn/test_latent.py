@@ -95,3 +95,24 @@ def test_weights_are_recorded():
     with record_attention(attention) as recorded:
         attention(x, gf.causal(7))
     assert recorded[0].weights.shape == (28, HEADS)
+
+
+def test_values_of_another_width_and_rotation_of_adjacent_pairs():
+    torch.manual_seed(3)
+    sizes = {"rank": RANK, "head_dim": HEAD, "rotary_dim": 4, "value_dim": 11, "scale": 0.3}
+    pairs = LatentAttention(DIM, HEADS, **sizes, adjacent_pairs=True).double()
+    halves = LatentAttention(DIM, HEADS, **sizes).double()
+    assert pairs.out.in_features == HEADS * 11
+    halves.load_state_dict(pairs.state_dict())
+    order = torch.tensor([0, 2, 1, 3])  # the rows of pairs as halves
+    with torch.no_grad():
+        q = halves.q.weight.view(HEADS, HEAD + 4, DIM)
+        q[:, HEAD:] = q[:, HEAD:][:, order]
+        halves.down.weight[RANK:] = halves.down.weight[RANK:][order]
+    x, adjacency = torch.randn(7, DIM, dtype=torch.float64), gf.causal(7)
+    turn = Rotary(4)(None, adjacency)
+    torch.testing.assert_close(pairs(x, adjacency, **turn), halves(x, adjacency, **turn))
+    cache = KVCache((7,))
+    torch.testing.assert_close(
+        pairs(x, adjacency, cache=cache, **turn), pairs(x, adjacency, **turn)
+    )

@@ -132,3 +132,16 @@ def test_no_nodes():
         cos, sin = Rotary(4, axes=axes)(positions, gf.complete([]))["rotary"]
         assert cos.shape == sin.shape == (0, 1, 4)
         assert rotate(torch.empty(0, 3, 5), (cos, sin)).shape == (0, 3, 5)
+
+
+def test_yarn_keeps_short_wavelengths_and_lengthens_long_ones():
+    plain = Rotary(64).frequencies()
+    context = {"factor": 4.0, "original_max_position_embeddings": 1024}
+    rotary = Rotary(64, scaling={**context, "beta_fast": 32, "beta_slow": 1}, magnitude=1.5)
+    ratio = plain / rotary.frequencies()
+    turns = 1024 * plain / (2 * torch.pi)
+    assert torch.equal(ratio[turns > 64], torch.ones(int((turns > 64).sum())))
+    torch.testing.assert_close(ratio[turns < 0.5], torch.full_like(ratio[turns < 0.5], 4.0))
+    assert (ratio.diff() >= 0).all()
+    cos, sin = rotary(torch.tensor([3]), gf.complete([1]))["rotary"]
+    torch.testing.assert_close(cos**2 + sin**2, torch.full_like(cos, 2.25))

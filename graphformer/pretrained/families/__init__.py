@@ -2,6 +2,7 @@
 
 from graphformer.pretrained.families.bert import BERT
 from graphformer.pretrained.families.clip import CLIP
+from graphformer.pretrained.families.decoders.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from graphformer.pretrained.families.decoders.gemma import GEMMA, GEMMA2, GEMMA3
 from graphformer.pretrained.families.decoders.gpt2 import GPT2
 from graphformer.pretrained.families.decoders.gpt_neox import GPT_NEOX
@@ -32,6 +33,8 @@ FAMILIES: dict[str, Family] = {
     "bert": BERT,
     "camembert": CAMEMBERT,
     "clip": CLIP,
+    "deepseek_v2": DEEPSEEK_V2,
+    "deepseek_v3": DEEPSEEK_V3,
     "deit": DEIT,
     "dinov2": DINOV2,
     "distilbert": DISTILBERT,

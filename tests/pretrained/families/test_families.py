@@ -101,7 +101,9 @@ def test_flaubert_before_its_norms(make):
         ("gemma3", {"use_bidirectional_attention": True}, "'use_bidirectional_attention': True"),
         ("t5", {"feed_forward_proj": "gated-sine"}, "got 'feed_forward_proj': 'gated-sine'"),
         ("xlm", {"n_langs": 3}, "got 'n_langs': 3, expected 1"),
-        ("gpt-neox", {"rope_parameters": {"rope_type": "yarn"}}, "got 'rope_type': 'yarn'"),
+        ("gpt-neox", {"rope_parameters": {"rope_type": "longrope"}}, "'rope_type': 'longrope'"),
+        ("deepseek-v2", {"norm_topk_prob": True}, "got 'norm_topk_prob': True, expected False"),
+        ("deepseek-v3", {"scoring_func": "softmax"}, "got 'scoring_func': 'softmax'"),
     ],
 )
 def test_unsupported_options_are_named(make, tmp_path, name: str, settings: Any, message: str):

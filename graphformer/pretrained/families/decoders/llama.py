@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Sequence
 from functools import partial
@@ -51,8 +52,11 @@ EXPERTS = {
 }
 """The feed-forward nets of Mixtral."""
 EXPERT_KEY = re.compile(
-    r"layers\.(\d+)\.(?:block_sparse_moe|mlp)\.experts\.(\d+)\.w([123])\.weight"
+    r"layers\.(\d+)\.(?:block_sparse_moe|mlp)\.experts\.(\d+)\."
+    r"(w1|w2|w3|gate_proj|down_proj|up_proj)\.weight"
 )
+EXPERT_PARTS = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
+"""Names of Mixtral's maps in other families."""
 HEADS: dict[Kind, dict[str, str]] = {
     "causal_lm": {"head.linear.weight": "lm_head.weight"},
     "classification": {"head.linear.weight": "score.weight"},
@@ -180,17 +184,40 @@ def rotary(config: Config, width: int, *, share: float | None = None) -> Rotary:
         width = int(width * rope.get("partial_rotary_factor", share))
     kind = settings.get("rope_type", settings.get("type", "default"))
     Config({"rope_type": kind}, origin).check_unset(
-        "default", "rope_type", accepted=("linear", "llama3")
+        "default", "rope_type", accepted=("linear", "llama3", "yarn")
     )
     if kind == "default":
         return Rotary(width, base=base)
     if kind == "linear":
         return Rotary(width, base=base, scaling={"factor": rope.require("factor")})
-    names = ("factor", "low_freq_factor", "high_freq_factor")
-    scaling = {name: rope.require(name) for name in names}
     length = "original_max_position_embeddings"
-    scaling[length] = config.get(length, rope.require(length, "max_position_embeddings"))
+    context = {length: config.get(length, rope.require(length, "max_position_embeddings"))}
+    if kind == "yarn":
+        names = {"beta_fast": 32, "beta_slow": 1, "truncate": True}
+        scaling = {name: rope.get(name, default) for name, default in names.items()} | context
+        scaling["factor"] = rope.require("factor")
+        return Rotary(width, base=base, scaling=scaling, magnitude=yarn_magnitude(rope))
+    required = ("factor", "low_freq_factor", "high_freq_factor")
+    scaling = {name: rope.require(name) for name in required} | context
     return Rotary(width, base=base, scaling=scaling)
+
+
+def yarn_magnitude(rope: Config) -> float:
+    """Return the factor of cosines and sines of YaRN: that of the settings, or by the factor."""
+    if rope.values.get("attention_factor") is not None:
+        return float(rope.values["attention_factor"])
+    own, other = rope.values.get("mscale"), rope.values.get("mscale_all_dim")
+    if own and other:
+        return mscale(rope.require("factor"), own) / mscale(rope.require("factor"), other)
+    return mscale(rope.require("factor"))
+
+
+def mscale(factor: float, weight: float = 1.0) -> float:
+    """Return YaRN's 0.1 w ln(factor) + 1, for factors above 1.
+
+    Source: Peng et al., 2023, "YaRN", section 3.4.
+    """
+    return 0.1 * weight * math.log(factor) + 1 if factor > 1 else 1.0
 
 
 def adjacency(config: Config, depth: int) -> Pattern | Sequence[Pattern]:
@@ -229,18 +256,17 @@ def expert_keys(keys: Collection[str]) -> list[str]:
 
 def merge_experts(config: Config, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of all experts of a block as one tensor each, by key."""
-    parts: dict[tuple[int, int], dict[int, Tensor]] = {}
+    parts: dict[tuple[int, str], dict[int, Tensor]] = {}
     for key, tensor in tensors.items():
         match = EXPERT_KEY.fullmatch(key)
         assert match is not None
-        block, expert, number = map(int, match.groups())
-        parts.setdefault((block, number), {})[expert] = tensor
-    count = config.get("num_local_experts", 8)
+        block, expert, name = int(match[1]), int(match[2]), match[3]
+        parts.setdefault((block, EXPERT_PARTS.get(name, name)), {})[expert] = tensor
     merged = {}
     for block in {block for block, _ in parts}:
         gate, down, up = (
-            torch.stack([parts[block, number][expert] for expert in range(count)])
-            for number in (1, 2, 3)
+            torch.stack([tensor for _, tensor in sorted(parts[block, name].items())])
+            for name in ("gate_proj", "down_proj", "up_proj")
         )
         merged[f"layers.{block}.mlp.experts.gate_up_proj"] = torch.cat([gate, up], dim=1)
         merged[f"layers.{block}.mlp.experts.down_proj"] = down
