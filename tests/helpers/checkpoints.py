@@ -6,7 +6,7 @@ import copy
 import functools
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -65,11 +65,15 @@ def configured(folder: Path, **settings: Any) -> Path:
     return folder
 
 
-def padded(texts: list[list[int]], pad: int) -> dict[str, torch.Tensor]:
-    """A batch for a model of `transformers`."""
+def padded(texts: list[list[int]], pad: int, *, left: bool = False) -> dict[str, torch.Tensor]:
+    """A batch for a model of `transformers`, padded on the right or on the left."""
     longest = max(map(len, texts))
-    rows = [text + [pad] * (longest - len(text)) for text in texts]
-    mask = [[1] * len(text) + [0] * (longest - len(text)) for text in texts]
+    fills = [[pad] * (longest - len(text)) for text in texts]
+    rows = [f + text if left else text + f for text, f in zip(texts, fills, strict=True)]
+    mask = [
+        [0] * len(f) + [1] * len(text) if left else [1] * len(text) + [0] * len(f)
+        for text, f in zip(texts, fills, strict=True)
+    ]
     return {"input_ids": torch.tensor(rows), "attention_mask": torch.tensor(mask)}
 
 
@@ -89,9 +93,25 @@ def gradients(model: Any) -> dict[str, torch.Tensor]:
     return state_for_transformers(twin)
 
 
-def compare(theirs: Any, ours: Any, *, pad: int, tolerance: float) -> None:
-    """Compare outputs and gradients of a padded batch in theirs and a packed one in ours."""
-    batch, nodes = padded(TEXTS, pad), gf.data.pack_tokens(TEXTS)
+def alone(theirs: Any, texts: list[list[int]]) -> dict[Any, torch.Tensor]:
+    """The outputs of theirs for one text at a time, by number: nodes end to end, or vectors."""
+    outputs = [theirs(input_ids=torch.tensor([text]))[0] for text in texts]
+    return {0: torch.cat([out.flatten(0, -2) for out in outputs])}
+
+
+def compare(
+    theirs: Any,
+    ours: Any,
+    *,
+    pad: int,
+    tolerance: float,
+    padding: Literal["right", "left", "none"] = "right",
+) -> None:
+    """Compare outputs and gradients of a padded batch in theirs and a packed one in ours.
+
+    Without padding, theirs are those of one text at a time, for models that read the padding.
+    """
+    batch, nodes = padded(TEXTS, pad, left=padding == "left"), gf.data.pack_tokens(TEXTS)
     if theirs.config.is_encoder_decoder and type(theirs).__name__[-12:] != "EncoderModel":
         source = TEXTS[1:] + TEXTS[:1]
         targets, batch = batch, padded(source, pad)
@@ -100,7 +120,7 @@ def compare(theirs: Any, ours: Any, *, pad: int, tolerance: float) -> None:
         nodes.source, nodes.source_pos = packed.x, packed.pos
         nodes.source_lengths = packed.lengths
     mask = batch.get("decoder_attention_mask", batch["attention_mask"])
-    output = theirs(**batch)
+    output = alone(theirs, TEXTS) if padding == "none" else theirs(**batch)
     expected = output[0] if output.get("loss") is None else output[1]
     found = ours(nodes)
     if "end_logits" in output:
@@ -108,7 +128,7 @@ def compare(theirs: Any, ours: Any, *, pad: int, tolerance: float) -> None:
         found = found[:, :2]
     elif expected.shape == batch["input_ids"].shape:  # one number per token
         expected = expected.unsqueeze(-1)
-    expected = unpadded(expected, mask)
+    expected = expected if padding == "none" else unpadded(expected, mask)
     close = functools.partial(torch.testing.assert_close, rtol=tolerance, atol=tolerance)
     close(found, expected)
     weight = torch.randn_like(expected)

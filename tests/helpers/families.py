@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from helpers.checkpoints import VOCAB
 
@@ -18,6 +18,7 @@ class Case:
         sizes: of the config.
         pad: the padding token.
         tolerance: in float64; None to test float32 only.
+        padding: side of the padding in `transformers`, or "none" for models that read it.
     """
 
     config: str
@@ -25,6 +26,7 @@ class Case:
     sizes: dict[str, Any] = field(default_factory=dict)
     pad: int = 0
     tolerance: float | None = 1e-11
+    padding: Literal["right", "left", "none"] = "right"
 
 
 def encoder(
@@ -63,7 +65,48 @@ XLM = {
 }
 XLM_HEADS = ("Model", "WithLMHeadModel", "ForSequenceClassification", "ForTokenClassification")
 
+XLNET = {
+    "vocab_size": VOCAB,
+    "d_model": 26,
+    "n_layer": 3,
+    "n_head": 2,
+    "d_inner": 37,
+    "num_labels": 5,
+    "pad_token_id": 0,
+}
+XLNET_HEADS = (
+    "XLNetModel", "XLNetLMHeadModel", "XLNetForSequenceClassification",
+    "XLNetForTokenClassification",
+)  # fmt: skip
+CONVBERT = ENCODER | {"embedding_size": 14, "hidden_size": 24, "num_attention_heads": 4}
+
 ENCODERS: dict[str, Case] = {
+    "convbert": Case(
+        "ConvBertConfig",
+        tuple(f"ConvBert{head}" for head in HEADS),
+        CONVBERT | {"conv_kernel_size": 5},
+        padding="none",
+    ),
+    "convbert-groups": Case(
+        "ConvBertConfig",
+        ("ConvBertModel",),
+        CONVBERT | {"num_groups": 2, "intermediate_size": 38, "head_ratio": 8},
+        padding="none",
+    ),
+    "xlnet": Case(
+        "XLNetConfig",
+        XLNET_HEADS,
+        XLNET,
+        tolerance=1e-6,  # its sinusoids are in float32
+        padding="left",
+    ),
+    "xlnet-causal": Case(
+        "XLNetConfig",
+        XLNET_HEADS[:2],
+        XLNET | {"attn_type": "uni", "clamp_len": 5, "ff_activation": "relu"},
+        tolerance=1e-6,
+        padding="none",  # transformers (5.23) cannot run a padded batch of it
+    ),
     "electra": encoder("Electra", (*HEADS, "ForPreTraining"), ELECTRA),
     "electra-square": encoder("Electra", HEADS[:2], ELECTRA | {"embedding_size": 26}),
     "camembert": encoder(

@@ -2,6 +2,7 @@
 
 from graphformer.pretrained.families.bert import BERT
 from graphformer.pretrained.families.clip import CLIP
+from graphformer.pretrained.families.convbert import CONVBERT
 from graphformer.pretrained.families.decoders.deepseek import DEEPSEEK_V2, DEEPSEEK_V3
 from graphformer.pretrained.families.decoders.gemma import GEMMA, GEMMA2, GEMMA3
 from graphformer.pretrained.families.decoders.gpt2 import GPT2
@@ -27,12 +28,14 @@ from graphformer.pretrained.families.seq2seq.t5 import MT5, T5
 from graphformer.pretrained.families.siglip import SIGLIP
 from graphformer.pretrained.families.vit import DEIT, VIT, VIT_MAE
 from graphformer.pretrained.families.xlm import FLAUBERT, XLM
+from graphformer.pretrained.families.xlnet import XLNET
 
 FAMILIES: dict[str, Family] = {
     "bart": BART,
     "bert": BERT,
     "camembert": CAMEMBERT,
     "clip": CLIP,
+    "convbert": CONVBERT,
     "deepseek_v2": DEEPSEEK_V2,
     "deepseek_v3": DEEPSEEK_V3,
     "deit": DEIT,
@@ -63,6 +66,7 @@ FAMILIES: dict[str, Family] = {
     "vit_mae": VIT_MAE,
     "xlm": XLM,
     "xlm-roberta": XLM_ROBERTA,
+    "xlnet": XLNET,
 }
 
 __all__ = ["FAMILIES", "Family", "Kind", "Table"]

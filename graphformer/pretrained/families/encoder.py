@@ -39,6 +39,8 @@ def encoder_parts(
     embedding_dim: int | None = None,
     position_encoding: nn.Module | None = None,
     norm_first: bool = False,
+    attention: Callable[[int], nn.Module] | None = None,
+    mlp: Callable[[int], nn.Module] | None = None,
 ) -> tuple[Embedding, Transformer]:
     """Build the embedding and the Transformer of BERT and similar models.
 
@@ -54,7 +56,12 @@ def encoder_parts(
             by default, without such a map.
         position_encoding: positions that act within attention.
         norm_first: pre-norm instead of post-norm.
+        attention, mlp: build the parts of a block in place of those by the sizes above.
     """
+
+    def usual_attention(_: int) -> nn.Module:
+        return MultiHeadAttention(dim, num_heads, dropout=attention_dropout)
+
     width = embedding_dim or dim
     num_positions = config.size("max_position_embeddings") - position_offset
     embedding = Embedding(
@@ -72,8 +79,8 @@ def encoder_parts(
         norm=lambda width: nn.LayerNorm(width, eps=eps),
         norm_first=norm_first,
         dropout=dropout,
-        attention=lambda _: MultiHeadAttention(dim, num_heads, dropout=attention_dropout),
-        mlp=lambda _: FeedForward(dim, hidden_dim, activation=activation),
+        attention=attention or usual_attention,
+        mlp=mlp or (lambda _: FeedForward(dim, hidden_dim, activation=activation)),
         position_encoding=position_encoding,
     )
     return embedding, transformer

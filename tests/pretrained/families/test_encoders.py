@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.checkpoints import VOCAB, compare
+from helpers.checkpoints import TEXTS, VOCAB, compare
+from helpers.families import ENCODERS
 
 import graphformer as gf
 from graphformer import patterns
@@ -81,3 +82,26 @@ def test_there_and_back(make, transformers, tmp_path, family: str, head: str):
         assert torch.equal(tensor, expected[name]), name
     ids = torch.tensor([[5, 7, 11, 13, 17]])
     torch.testing.assert_close(again(input_ids=ids)[0], theirs(input_ids=ids)[0])
+
+
+@pytest.mark.parametrize("name", ["convbert", "xlnet"])
+def test_explicit_edges_give_what_the_complete_graph_gives(make, name: str):
+    case = ENCODERS[name]
+    model = gf.from_pretrained(make(case.models[0], case.config, **case.sizes))
+    batch = gf.data.pack_tokens(TEXTS)
+    edges = gf.complete([len(text) for text in TEXTS]).to_csr()
+    torch.testing.assert_close(model(batch, edges), model(batch), rtol=1e-4, atol=1e-5)
+    first = model(batch)[: len(TEXTS[0])]
+    torch.testing.assert_close(first, model(gf.data.pack_tokens(TEXTS[:1])), rtol=1e-4, atol=1e-5)
+
+
+def test_xlnet_has_one_segment(make):
+    case = ENCODERS["xlnet"]
+    model = gf.from_pretrained(make("XLNetModel", case.config, **case.sizes))
+    batch = gf.data.pack_tokens(TEXTS[:1])
+    expected = model(batch)
+    batch.token_types = torch.zeros_like(batch.x)
+    assert torch.equal(model(batch), expected)
+    batch.token_types[-1] = 2
+    with pytest.raises(ValueError, match="token_types: got several segments, expected one"):
+        model(batch)

@@ -36,7 +36,8 @@ def test_outputs_and_gradients(make, tmp_path, name: str, model: str, dtype: tor
     if dtype == torch.float64:
         theirs.save_pretrained(tmp_path, max_shard_size="12KB")
         source = tmp_path
-    compare(theirs, gf.from_pretrained(source), pad=case.pad, tolerance=tolerance)
+    options = {"pad": case.pad, "tolerance": tolerance, "padding": case.padding}
+    compare(theirs, gf.from_pretrained(source), **options)
 
 
 @pytest.mark.parametrize(("name", "model"), MODELS)
@@ -100,6 +101,8 @@ def test_flaubert_before_its_norms(make):
         ("gemma3", {"attn_logit_softcapping": 50.0}, "got 'attn_logit_softcapping': 50.0"),
         ("gemma3", {"use_bidirectional_attention": True}, "'use_bidirectional_attention': True"),
         ("t5", {"feed_forward_proj": "gated-sine"}, "got 'feed_forward_proj': 'gated-sine'"),
+        ("xlnet", {"bi_data": True}, "got 'bi_data': True, expected False"),
+        ("convbert", {"conv_kernel_size": 4}, "got 'conv_kernel_size': 4, expected an odd"),
         ("xlm", {"n_langs": 3}, "got 'n_langs': 3, expected 1"),
         ("gpt-neox", {"rope_parameters": {"rope_type": "longrope"}}, "'rope_type': 'longrope'"),
         ("deepseek-v2", {"norm_topk_prob": True}, "got 'norm_topk_prob': True, expected False"),
