@@ -28,13 +28,29 @@ _LAYOUT_PATTERNS = (
 
 @dataclass(frozen=True)
 class PerLayer(PatternGroup):
-    """One pattern per block of a model, from the first to the last."""
+    """One pattern per block of a model, from the first to the last.
+
+    Args:
+        patterns: of the blocks.
+        repeat: number of times that the patterns follow one another: with a causal pattern, a
+            causal window and 6 these are the alternating dense and banded blocks of GPT-3 in a
+            model of 12 blocks. The attribute `patterns` has those of all blocks.
+
+    Raises:
+        ValueError: when `repeat` is below 1.
+
+    Source: Brown et al., 2020 (GPT-3), section 2.1.
+    """
 
     outer: ClassVar[bool] = True
     patterns: tuple[Pattern, ...]
+    repeat: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "patterns", tuple(self.patterns))
+        if self.repeat < 1:
+            raise ValueError(f"repeat: got {self.repeat}, expected at least 1")
+        object.__setattr__(self, "patterns", tuple(self.patterns) * self.repeat)
+        object.__setattr__(self, "repeat", 1)
 
     def __call__(self, batch: BatchLike) -> list[Adjacency]:  # type: ignore[override]
         """Return the adjacency of each block."""

@@ -24,7 +24,7 @@ from graphformer.nn import (
     Rotary,
     Transformer,
 )
-from graphformer.nn.block import ActivationCheckpointing
+from graphformer.nn.block import ActivationCheckpointing, BlockLayout
 from graphformer.options import checked_options
 
 PositionKind: TypeAlias = Literal["learned", "sinusoidal", "rotary", "alibi", "relative", "none"]
@@ -51,6 +51,7 @@ class CommonOptions(TypedDict, total=False):
     rotary_base: float
     activation: Activation | None
     num_experts: int
+    expert_period: int
     top_k: int
     qkv_bias: bool | None
     qk_norm: bool
@@ -84,6 +85,12 @@ class _SizeOptions(TypedDict, total=False):
     source_dim: int | None
 
 
+class _LayoutOptions(TypedDict, total=False):
+    """Options of decoders without cross-attention."""
+
+    layout: BlockLayout
+
+
 class EncoderOptions(CommonOptions, _LayerOptions, total=False):
     """Options of `encoder_trunk` other than its own arguments; see `text_trunk`."""
 
@@ -92,7 +99,7 @@ class EncoderOptions(CommonOptions, _LayerOptions, total=False):
     source_dim: int | None
 
 
-class LlamaOptions(CommonOptions, _InputOptions, _SizeOptions, total=False):
+class LlamaOptions(CommonOptions, _InputOptions, _SizeOptions, _LayoutOptions, total=False):
     """Options of `llama` other than its own arguments; see `text_trunk`."""
 
     dim: int
@@ -104,7 +111,7 @@ class Seq2SeqOptions(CommonOptions, _InputOptions, _LayerOptions, total=False):
     norm_eps: float
 
 
-class WordOptions(Seq2SeqOptions, _SizeOptions, total=False):
+class WordOptions(Seq2SeqOptions, _SizeOptions, _LayoutOptions, total=False):
     """Options of `word_tagger` other than its own arguments; see `text_trunk`."""
 
 
@@ -147,7 +154,9 @@ def text_trunk(
     embedding_norm: bool = False,
     activation: Activation | None = None,
     gated: bool = False,
+    layout: BlockLayout = "sequential",
     num_experts: int = 0,
+    expert_period: int = 1,
     top_k: int = 2,
     bias: bool = True,
     qkv_bias: bool | None = None,
@@ -179,8 +188,12 @@ def text_trunk(
         embedding_norm: whether the embedding is normalized.
         activation: of the feed-forward networks; "silu" by default if `gated`, "gelu" otherwise.
         gated: whether the feed-forward networks are gated, as in SwiGLU.
-        num_experts: number of experts of a mixture in place of each feed-forward network; 0 for
-            none.
+        layout: how attention and feed-forward network of a block are connected, see `nn.Block`:
+            "sequential", "parallel" as in GPT-NeoX, "parallel_shared_norm" as in PaLM and Phi, or
+            "sandwich" as in Gemma 2; the last three need `norm_first`.
+        num_experts: number of experts of a mixture in place of a feed-forward network; 0 for none.
+        expert_period: every how many blocks one has a mixture: 1 for all, 2 for every second block,
+            as in GLaM.
         top_k: number of experts per token.
         bias: whether linear layers have a bias.
         qkv_bias: whether the query, key and value projections have one; as `bias` by default.
@@ -190,7 +203,15 @@ def text_trunk(
             without cross-attention.
         activation_checkpointing: what is recomputed in the backward pass, as in `nn.Transformer`:
             True, "attention", or k for every k-th block.
+
+    Raises:
+        ValueError: when `expert_period` is below 1, or the layout needs pre-norm.
+
+    Source: parallel blocks with multi-query heads: Chowdhery et al., 2022 (PaLM), section 2; experts
+    in every second block: Du et al., 2022 (GLaM), section 4.
     """
+    if expert_period < 1:
+        raise ValueError(f"expert_period: got {expert_period}, expected at least 1")
     make = make_norm(norm, norm_eps)
     act = ACTIVATIONS[activation or ("silu" if gated else "gelu")]
 
@@ -206,8 +227,8 @@ def text_trunk(
             dropout=dropout,
         )
 
-    def mlp(_: int) -> nn.Module:
-        if num_experts:
+    def mlp(number: int) -> nn.Module:
+        if num_experts and (number + 1) % expert_period == 0:
             sizes: dict[str, Any] = {"num_experts": num_experts, "top_k": top_k, "gated": gated}
             return MixtureOfExperts(dim, hidden_dim, activation=act, **sizes)
         net = GatedFeedForward if gated else FeedForward
@@ -241,6 +262,7 @@ def text_trunk(
         mlp=mlp,
         position_encoding=encodings[positions]() if positions in encodings else None,
         source_dim=source_dim,
+        layout=layout,
         activation_checkpointing=activation_checkpointing,
     )
     return embedding, transformer

@@ -84,6 +84,18 @@ BUILD = {
         CAUSAL,
         (15, VOCAB),
     ),
+    "palm": (
+        lambda: models.llama(VOCAB, layout="parallel_shared_norm", num_kv_heads=1, **SIZES),
+        batch,
+        CAUSAL,
+        (15, VOCAB),
+    ),
+    "glam": (
+        lambda: models.language_model(VOCAB, num_experts=5, expert_period=2, **SIZES),
+        batch,
+        CAUSAL,
+        (15, VOCAB),
+    ),
     "prefix": (
         lambda: models.language_model(VOCAB, **SIZES),
         batch,
@@ -324,3 +336,40 @@ def test_a_word_is_the_sum_of_its_features():
     torch.testing.assert_close(logits, expected)
     tree = gf.from_edge_index(torch.tensor([[0, 1, 3], [1, 2, 2]]), 15).with_self_loops()
     assert not torch.allclose(model(data, tree), logits)
+
+
+def test_parallel_blocks_with_multi_query_heads_and_gates():
+    model = models.llama(VOCAB, layout="parallel_shared_norm", num_kv_heads=1, **SIZES)
+    block = model.transformer.blocks[0]
+    assert block.norm2 is None
+    assert block.attention.heads[1:] == [1, 1]
+    assert isinstance(block.mlp, GatedFeedForward)
+    assert not [name for name, _ in model.named_parameters() if name.endswith("bias")]
+    x, rotary = torch.randn(15, block.mlp.out.out_features), model.transformer.position_encoding
+    options, h = rotary(None, CAUSAL), block.norm1(x)
+    expected = x + block.attention(h, CAUSAL, **options) + block.mlp(h)
+    torch.testing.assert_close(block(x, CAUSAL, **options), expected)
+
+
+def test_experts_in_every_second_block():
+    model = models.llama(VOCAB, num_experts=3, expert_period=2, **{**SIZES, "depth": 5})
+    has_experts = [isinstance(b.mlp, MixtureOfExperts) for b in model.transformer.blocks]
+    assert has_experts == [False, True, False, True, False]
+    with pytest.raises(ValueError, match="expert_period: got 0, expected at least 1"):
+        models.llama(VOCAB, num_experts=3, expert_period=0, **SIZES)
+
+
+def test_dense_and_banded_blocks_alternate():
+    model = draw(models.language_model(VOCAB, **{**SIZES, "depth": 4}))
+    bands = patterns.Window(2, causal=True)
+    alternating = patterns.PerLayer((patterns.Causal(), bands), repeat=2)
+    assert alternating == patterns.PerLayer((patterns.Causal(), bands) * 2)
+    each = [patterns.Causal(), bands, patterns.Causal(), bands]
+    torch.testing.assert_close(model(batch(), alternating), model(batch(), each))
+    with pytest.raises(ValueError, match="repeat: got 0, expected at least 1"):
+        patterns.PerLayer((bands,), repeat=0)
+
+
+def test_a_post_norm_block_has_one_layout():
+    with pytest.raises(ValueError, match="layout: got 'parallel' for a post-norm block"):
+        models.language_model(VOCAB, layout="parallel", norm_first=False, **SIZES)
