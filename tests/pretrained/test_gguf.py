@@ -14,6 +14,7 @@ from tokenizers import pre_tokenizers
 import graphformer as gf
 from graphformer.cli import main
 from graphformer.pretrained.gguf.architectures import ARCHITECTURES, GPT2_SIZES, SIZES
+from graphformer.pretrained.gguf.file import WIDE_GEMMA
 
 gguf = pytest.importorskip("gguf", reason="needs the extra `gguf`")
 DECODER = {
@@ -31,7 +32,7 @@ DECODER = {
 }
 GEMMA3 = DECODER | {
     "head_dim": 16,
-    "query_pre_attn_scalar": 256,
+    "query_pre_attn_scalar": 16,
     "sliding_window": 4,
     "layer_types": ["sliding_attention"] * 2,
 }
@@ -42,6 +43,14 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "qwen2": ("Qwen2ForCausalLM", "Qwen2Config", DECODER | {"tie_word_embeddings": True}),
     "qwen3": ("Qwen3ForCausalLM", "Qwen3Config", DECODER | {"head_dim": 24}),
     "gemma": ("GemmaForCausalLM", "GemmaConfig", DECODER | {"head_dim": 16}),
+    "gemma2": (
+        "Gemma2ForCausalLM",
+        "Gemma2Config",
+        GEMMA3
+        | {"attn_logit_softcapping": 0.7, "final_logit_softcapping": 3.0}
+        | {"layer_types": ["sliding_attention", "full_attention"]}
+        | {"attn_implementation": "eager"},
+    ),
     "gemma3": ("Gemma3ForCausalLM", "Gemma3TextConfig", GEMMA3),
     "gpt2": ("GPT2LMHeadModel", "GPT2Config", GPT2),
 }
@@ -217,3 +226,40 @@ def test_what_is_refused_names_the_file(make, tmp_path):
     writer.close()
     with pytest.raises(ValueError, match="'general.architecture': 'mamba', expected one of llama"):
         gf.from_pretrained(tmp_path / "other.gguf")
+
+
+def test_truncated_files_are_refused(make, tmp_path):
+    theirs = make(CASES["gpt2"][0], CASES["gpt2"][1], **CASES["gpt2"][2])
+    content = write(tmp_path / "a.gguf", "gpt2", theirs).read_bytes()
+    for size in (0, 7, 43, 401, len(content) // 3, len(content) - 5):
+        (tmp_path / "cut.gguf").write_bytes(content[:size])
+        with pytest.raises(ValueError, match=r"cut\.gguf: not a GGUF file .* download it again"):
+            gf.from_pretrained(tmp_path / "cut.gguf")
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (gguf.GGMLQuantizationType.I32, "got 'blk.0.attn_q.weight' of type I32, expected"),
+        (gguf.GGMLQuantizationType.IQ2_XXS, "not a GGUF file that can be read"),  # blocks of 256
+        (251, "not a GGUF file that can be read"),
+    ],
+)
+def test_unknown_quantisation_is_refused(make, tmp_path, number: int, message: str):
+    theirs = make(CASES["qwen2"][0], CASES["qwen2"][1], **CASES["qwen2"][2])
+    content = bytearray(write(tmp_path / "a.gguf", "qwen2", theirs).read_bytes())
+    name = b"blk.0.attn_q.weight"
+    start = content.index(name) + len(name)
+    axes = int.from_bytes(content[start : start + 4], "little")
+    place = start + 4 + 8 * axes  # behind the number of axes and their sizes
+    content[place : place + 4] = int(number).to_bytes(4, "little")
+    (tmp_path / "a.gguf").write_bytes(bytes(content))
+    with pytest.raises(ValueError, match=message):
+        gf.from_pretrained(tmp_path / "a.gguf")
+
+
+def test_the_largest_gemma_has_a_scale_of_its_own(tmp_path, monkeypatch, make):
+    monkeypatch.setitem(WIDE_GEMMA, "gemma3", 2)
+    theirs = make(CASES["gemma3"][0], CASES["gemma3"][1], **CASES["gemma3"][2] | {"head_dim": 24})
+    ours = gf.from_pretrained(write(tmp_path / "a.gguf", "gemma3", theirs))
+    assert ours.transformer.blocks[0].attention.scale == (64 / 4) ** -0.5

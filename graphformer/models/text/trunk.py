@@ -207,8 +207,8 @@ def text_trunk(
     Raises:
         ValueError: when `expert_period` is below 1, or the layout needs pre-norm.
 
-    Source: parallel blocks with multi-query heads: Chowdhery et al., 2022 (PaLM), section 2; experts
-    in every second block: Du et al., 2022 (GLaM), section 4.
+    Source: parallel blocks with multi-query heads: Chowdhery et al., 2022 (PaLM), section 2;
+    experts in every second block: Du et al., 2022 (GLaM), section 4.
     """
     if expert_period < 1:
         raise ValueError(f"expert_period: got {expert_period}, expected at least 1")

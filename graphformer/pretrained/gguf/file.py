@@ -19,6 +19,9 @@ from graphformer.pretrained.gguf.architectures import ARCHITECTURES, GPT2_KEYS
 CHUNK = 1 << 22
 """Numbers that are dequantized at a time."""
 
+WIDE_GEMMA = {"gemma2": 46, "gemma3": 62}
+"""Blocks of Gemma 2 27B and Gemma 3 27B, whose scale of the logits differs from smaller models."""
+
 
 class GGUFFile:
     """Settings and tensors of a GGUF file, by their names in `transformers`.
@@ -44,7 +47,10 @@ class GGUFFile:
         try:
             reader: Any = gguf.GGUFReader(path)
         except (ValueError, OSError, IndexError, KeyError) as error:
-            raise ValueError(f"{path}: not a GGUF file that can be read ({error})") from None
+            raise ValueError(
+                f"{path}: not a GGUF file that can be read ({error}); if it is truncated, download "
+                "it again"
+            ) from None
         self.path, self.fields = path, reader.fields
         self._dequantize: Callable[..., np.ndarray] = gguf.quants.dequantize
         name = self.get("general.architecture")
@@ -82,8 +88,20 @@ class GGUFFile:
         config["tie_word_embeddings"] = "lm_head.weight" not in self.tensors
         for role in ("bos", "eos", "pad"):
             config[f"{role}_token_id"] = self.get(f"tokenizer.ggml.{role}_token_id")
+        if self.prefix in WIDE_GEMMA:
+            config["query_pre_attn_scalar"] = self._query_scalar(config)
         config |= self._rope_scaling()
         return config
+
+    def _query_scalar(self, config: dict[str, Any]) -> int:
+        """Return 1 / s^2 for the scale s of Gemma's logits, which the file does not contain.
+
+        As in llama.cpp it is the width of a head, but in the largest model of a version it is the
+        width divided by the number of heads.
+        """
+        if config["num_hidden_layers"] == WIDE_GEMMA[self.prefix]:
+            return int(config["hidden_size"] // config["num_attention_heads"])
+        return int(config.get("head_dim", 256))
 
     def _rope_scaling(self) -> dict[str, Any]:
         kind = self.get(f"{self.prefix}.rope.scaling.type", "none")
@@ -134,7 +152,13 @@ class GGUFFile:
             step = max(1, CHUNK // max(1, target.shape[-1]))
         offset = self.architecture.norm_offset if key.endswith("norm.weight") else 0.0
         for start in range(0, len(rows), step):
-            part = self._dequantize(rows[start : start + step], tensor.tensor_type)
+            try:
+                part = self._dequantize(rows[start : start + step], tensor.tensor_type)
+            except NotImplementedError:
+                raise ValueError(
+                    f"{self.path}: got {tensor.name!r} of type {tensor.tensor_type.name}, expected "
+                    "one that the package gguf dequantizes; use another file of the model"
+                ) from None
             values = torch.from_numpy(np.array(part, np.float32)) - offset
             if heads is not None:
                 values = _unpermute(values.view(out.shape), heads).view(target.shape)
