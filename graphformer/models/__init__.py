@@ -6,6 +6,7 @@ from graphformer.models.generation import generate
 from graphformer.models.graph.gat import GAT, gat, residual_gat
 from graphformer.models.graph.gcn import GCN, gcn
 from graphformer.models.graph.gps import exphormer, gps
+from graphformer.models.graph.hgt import HGT, TypedAttention, hgt
 from graphformer.models.graph.model import GraphModel
 from graphformer.models.graph.transformers import graph_transformer, graphormer
 from graphformer.models.model import Model
@@ -31,12 +32,14 @@ from graphformer.models.vision.vit import ViT, vit
 __all__ = [
     "GAT",
     "GCN",
+    "HGT",
     "CLIP",
     "EncoderDecoder",
     "GraphModel",
     "MaskedAutoencoder",
     "Model",
     "RecurrentCaptioner",
+    "TypedAttention",
     "ViT",
     "bert",
     "encode",
@@ -51,6 +54,7 @@ __all__ = [
     "gps",
     "graph_transformer",
     "graphormer",
+    "hgt",
     "language_model",
     "llama",
     "mae",

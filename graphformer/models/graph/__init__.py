@@ -1,1 +1,1 @@
-"""Graph models: GAT, GCN, graph transformers, Graphormer, GPS and Exphormer."""
+"""Graph models: GAT, GCN, HGT, graph transformers, Graphormer, GPS and Exphormer."""
