@@ -31,6 +31,7 @@ class Batch(Data):
         prefix_lengths: number of nodes of each sample's prefix, in which attention is
             bidirectional, B ints.
         node_type: type of each node, int64 [N].
+        node_time: time at which each node is considered, [N].
         token_types: segment of each token (BERT), int64 [N].
         virtual_mask: which nodes are virtual nodes, bool [N].
         laplacian_pe, random_walk_pe: node encodings, float [N, K].
@@ -41,6 +42,7 @@ class Batch(Data):
         edge_attr: features of each edge, [E, F].
         edge_type: type of each edge, int64 [E].
         edge_weight: weight of each edge, [E].
+        edge_time: time of the event that each edge is, [E].
         path_index: nodes of a shortest path of P pairs of nodes, source first, int64 [D + 1, P].
         path_length: number of edges of each path, int64 [P].
 
@@ -73,6 +75,7 @@ class Batch(Data):
         documents: tuple[int, ...]
         prefix_lengths: tuple[int, ...]
         node_type: Tensor
+        node_time: Tensor
         token_types: Tensor
         virtual_mask: Tensor
         laplacian_pe: Tensor
@@ -83,6 +86,7 @@ class Batch(Data):
         edge_attr: Tensor
         edge_type: Tensor
         edge_weight: Tensor
+        edge_time: Tensor
         path_index: Tensor
         path_length: Tensor
         y: Tensor

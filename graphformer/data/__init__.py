@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from graphformer.data.graph.out_of_core.stores import MemoryMappedGraph
     from graphformer.data.graph.out_of_core.tables import convert_tables
     from graphformer.data.graph.out_of_core.writer import RandomSplit, write_graph
+    from graphformer.data.graph.own.events import EventLinks
     from graphformer.data.graph.own.nodes import NodeFile, NodeTables
     from graphformer.data.graph.own.ogb_sets import OGBGraphs, OGBLinks, OGBNodes
     from graphformer.data.graph.own.pyg_sets import PyGGraphs, PyGNodes
@@ -70,6 +71,7 @@ _EXPORTS = {
     "graph.out_of_core.stores": ("MemoryMappedGraph",),
     "graph.out_of_core.tables": ("convert_tables",),
     "graph.out_of_core.writer": ("RandomSplit", "write_graph"),
+    "graph.own.events": ("EventLinks",),
     "graph.own.nodes": ("NodeFile", "NodeTables"),
     "graph.own.ogb_sets": ("OGBGraphs", "OGBLinks", "OGBNodes"),
     "graph.own.pyg_sets": ("PyGGraphs", "PyGNodes"),
@@ -113,6 +115,7 @@ __all__ = [
     "DependencyTrees",
     "Digits",
     "DigitsGraph",
+    "EventLinks",
     "FullGraph",
     "GraphBatches",
     "GraphFile",

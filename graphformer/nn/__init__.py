@@ -10,6 +10,7 @@ from graphformer.nn.edge_bias import (
     FeatureBias,
     PartBias,
     PathBias,
+    TimeEncoding,
     TypeBias,
     log_weight_bias,
 )
@@ -80,6 +81,7 @@ __all__ = [
     "ResidualBlock",
     "Rotary",
     "SetPool",
+    "TimeEncoding",
     "Transformer",
     "TypeBias",
     "balance_loss",

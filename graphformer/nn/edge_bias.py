@@ -160,6 +160,39 @@ class PathBias(nn.Module):
         return edge_values(adjacency, paths[[0, -1]], mean)
 
 
+class TimeEncoding(nn.Module):
+    """Features of the time since an event: cos(w t + b), with learned w and b.
+
+    At first w are powers of 10 from 1 down to 10^-9, so that some features resolve any unit.
+
+    Args:
+        dim: number of features T.
+
+    Source: Xu et al., 2020, "Inductive representation learning on temporal graphs", section 3.1;
+    Cong et al., 2023 (initial values).
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.frequency = nn.Parameter(10 ** torch.linspace(0, -9, dim))
+        self.phase = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, elapsed: Tensor) -> Tensor:
+        """Return the features [E, T] of times [E]."""
+        return (elapsed.unsqueeze(1).to(self.phase) * self.frequency + self.phase).cos()
+
+    def of_edges(self, batch: BatchLike) -> Tensor:
+        """Return the features [E', T] of the time from each edge's event to its target's time.
+
+        Raises:
+            ValueError: when `batch.edge_time` or `batch.node_time` is absent.
+        """
+        why = "the model has features of time"
+        event = require_tensor(batch, "edge_time", why)
+        now = require_tensor(batch, "node_time", why)
+        return self(now[batch.edge_index[1]] - event)
+
+
 class EdgeEncoder(nn.Module):
     """The options of attention from a batch's edges: `bias`, `edge_attr` and `edge_weight`.
 
@@ -167,6 +200,7 @@ class EdgeEncoder(nn.Module):
         biases: called as `bias(batch, adjacency)` -> [E, H] or None; the bias is their sum.
         features: width of `batch.edge_attr`, which becomes `edge_attr`, zero for edges not in the
             data; 0 for no such option.
+        time: of the time since each edge's event, whose features follow those of `edge_attr`.
         weighted: whether `batch.edge_weight` is read, 1 for edges not in the data.
         edge_weight_mode: "multiply" multiplies the logits by it; "log_bias" adds its logarithm, as
             `log_weight_bias`.
@@ -180,6 +214,7 @@ class EdgeEncoder(nn.Module):
         biases: Sequence[nn.Module] = (),
         *,
         features: int = 0,
+        time: TimeEncoding | None = None,
         weighted: bool = False,
         edge_weight_mode: EdgeWeightMode = "multiply",
     ) -> None:
@@ -190,12 +225,12 @@ class EdgeEncoder(nn.Module):
             )
         self.edge_weight_mode = edge_weight_mode
         self.biases = nn.ModuleList(biases)
-        self.features, self.weighted = features, weighted
+        self.features, self.time, self.weighted = features, time, weighted
 
     @property
     def empty(self) -> bool:
         """Whether there are no options for any batch."""
-        return not (self.biases or self.features or self.weighted)
+        return not (self.biases or self.features or self.time or self.weighted)
 
     def forward(self, batch: BatchLike, adjacency: Adjacency) -> LayerOptions:
         """Return the options for one adjacency, in the order of its edges."""
@@ -210,8 +245,11 @@ class EdgeEncoder(nn.Module):
                 biases.append(log_weight_bias(weight.reshape(len(weight), -1)))
         if biases:
             options["bias"] = sum(biases[1:], start=biases[0])
-        if self.features:
-            features = edge_features(batch, self.features)
+        parts = [edge_features(batch, self.features)] if self.features else []
+        if self.time is not None:
+            parts.append(self.time.of_edges(batch))
+        if parts:
+            features = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
             options["edge_attr"] = edge_values(adjacency, batch.edge_index, features)
         return options
 

@@ -73,9 +73,9 @@ class SelfLoops(Pattern):
 class Edges(Pattern):
     """Every node attends to the sources of its edges in the data: a graph transformer, GAT.
 
-    Repeated edges are one edge, unless they differ in `edge_attr`, `edge_type` or `edge_weight`, as
-    in knowledge graphs: then each has its own share of the softmax. (With `undirected` they are one
-    edge, and must not differ.)
+    Repeated edges are one edge, unless they differ in `edge_attr`, `edge_type`, `edge_weight` or
+    `edge_time`, as in knowledge graphs: then each has its own share of the softmax. (With
+    `undirected` they are one edge, and must not differ.)
     """
 
     self_loops: bool = False
@@ -109,7 +109,7 @@ def _differ_when_repeated(batch: BatchLike, edges: Adjacency) -> bool:
     inverse = edges.inverse_index if isinstance(edges, CSR) else None
     if inverse is None:
         return False
-    for name in ("edge_attr", "edge_type", "edge_weight"):
+    for name in ("edge_attr", "edge_type", "edge_weight", "edge_time"):
         values = getattr(batch, name, None)
         if isinstance(values, Tensor) and len(values) == batch.edge_index.shape[1]:
             values, ids = values.detach(), inverse[: len(values)]  # self-loops may follow

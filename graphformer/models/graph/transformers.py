@@ -15,6 +15,7 @@ from graphformer.nn.edge_bias import (
     FeatureBias,
     PartBias,
     PathBias,
+    TimeEncoding,
     TypeBias,
 )
 from graphformer.nn.encodings import GraphEmbedding, parse_encodings
@@ -34,6 +35,7 @@ def graph_transformer(
     *,
     hidden_dim: int | None = None,
     num_edge_features: int = 0,
+    num_time_features: int = 0,
     edge_bias: bool = False,
     num_edge_types: int = 0,
     num_union_parts: int = 0,
@@ -58,6 +60,8 @@ def graph_transformer(
         dim, depth, num_heads, hidden_dim: as in `nn.Transformer`.
         num_edge_features: width of `batch.edge_attr`, which is projected and added to keys and
             values; 0 for none.
+        num_time_features: number of features of the time from `batch.edge_time` to the target's
+            `batch.node_time`, which are treated like edge features; 0 for none.
         edge_bias: project the edge features to a bias of the logits instead.
         num_edge_types: number of types in `batch.edge_type`, each with a learned bias; 0 for none.
         num_union_parts: number of parts of the union that the adjacency is, each with a learned
@@ -87,7 +91,8 @@ def graph_transformer(
             does not divide `dim`.
 
     Source: Dwivedi and Bresson, 2021, "A generalization of transformer networks to graphs"; Shi
-    et al., 2021 (edge features); Platonov et al., 2023 (ego separation).
+    et al., 2021 (edge features); Xu et al., 2020 (features of time); Platonov et al., 2023 (ego
+    separation).
     """
     if edge_bias and not num_edge_features:
         raise ValueError(
@@ -95,11 +100,12 @@ def graph_transformer(
             "set both"
         )
     features = num_edge_features if not edge_bias else 0
+    edge_dim = features + num_time_features
 
     def attention(_: int) -> nn.Module:
         module: nn.Module = MultiHeadAttention(dim, num_heads, dropout=attention_dropout)
-        if features:
-            module = EdgeFeatureAttention(dim, num_heads, features, dropout=attention_dropout)
+        if edge_dim:
+            module = EdgeFeatureAttention(dim, num_heads, edge_dim, dropout=attention_dropout)
         return EgoSeparation(module, dim) if separate_ego else module
 
     transformer, out_dim = build_transformer(
@@ -130,7 +136,11 @@ def graph_transformer(
     if "shortest_path" in (numbers := parse_encodings(encodings)):
         biases.append(DistanceBias(numbers["shortest_path"], num_heads))
     edges = EdgeEncoder(
-        biases, features=features, weighted=weighted, edge_weight_mode=edge_weight_mode
+        biases,
+        features=features,
+        time=TimeEncoding(num_time_features) if num_time_features else None,
+        weighted=weighted,
+        edge_weight_mode=edge_weight_mode,
     )
     head = graph_head(out_dim, num_classes, pool=pool, pairs=pairs, num_heads=num_heads)
     return GraphModel(embedding, transformer, head, edges)

@@ -43,13 +43,15 @@ def column(columns: Columns, name: str, file: str) -> list[Any]:
     return columns[name]
 
 
-def numbers(values: Sequence[Any], name: str, file: str) -> Tensor:
-    """Return the values of a column as float32 [n].
+def numbers(
+    values: Sequence[Any], name: str, file: str, dtype: type[np.floating] = np.float32
+) -> Tensor:
+    """Return the values of a column as numbers [n], float32 by default.
 
     Raises:
         ValueError: when one is no number; the message names its row.
     """
-    found = np.empty(len(values), dtype=np.float32)
+    found = np.empty(len(values), dtype=dtype)
     for row, value in enumerate(values):
         try:
             found[row] = float(value)
