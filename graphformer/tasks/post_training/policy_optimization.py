@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from graphformer.batch_type import BatchLike
+from graphformer.distributed.mesh import data_parallel
 from graphformer.models.generation import eval_mode
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
@@ -17,23 +17,26 @@ from graphformer.tasks.base import Stage, Task, Updates
 from graphformer.tasks.labels import require_tokenizer
 from graphformer.tasks.metrics import Mean
 from graphformer.tasks.options import TaskOptions
-from graphformer.tasks.post_training.critic import Critic, no_values
-from graphformer.tasks.post_training.kl import Estimator, adapt_kl_weight, estimate_kl
+from graphformer.tasks.post_training.kl import Estimator
 from graphformer.tasks.post_training.log_probs import entropy, log_probs
-from graphformer.tasks.post_training.losses.policy import clip_fraction, policy_loss, value_loss
-from graphformer.tasks.post_training.policy_methods import (
-    KL_PLACE,
-    KLPlace,
-    Method,
-    answer_advantages,
-    move_baseline,
+from graphformer.tasks.post_training.policy.critic import Critic
+from graphformer.tasks.post_training.policy.methods import (
+    mean_over_ranks,
+    prepare_updates,
     reduce_losses,
-    set_advantages,
-    whiten_all,
+    token_losses,
 )
+from graphformer.tasks.post_training.policy.metrics import answer_metrics, update_metrics
+from graphformer.tasks.post_training.policy.settings import KLPlace, Method, PolicySettings
+from graphformer.tasks.post_training.policy.state import PolicyState
 from graphformer.tasks.post_training.reference import FrozenReference
-from graphformer.tasks.post_training.rewards import Completion, Reward, compute_rewards
-from graphformer.tasks.post_training.rollouts import Rollouts, new_rollouts, pack_answers
+from graphformer.tasks.post_training.rewards import Completion, Reward, weighted_rewards
+from graphformer.tasks.post_training.rollouts import (
+    Rollouts,
+    new_rollouts,
+    pack_answers,
+    split_evenly,
+)
 from graphformer.tasks.post_training.sampling import sample_completions
 
 
@@ -51,7 +54,8 @@ class PolicyOptimization(Task):
     - "ppo": generalised advantages of a critic, clipped ratio; mean over all tokens.
 
     Policy, old policy and reference are evaluated without dropout and at the temperature of
-    sampling. Metrics are the mean reward of greedy answers, and `loss`, which is minus that.
+    sampling. Averages are those over all ranks, and the answers to a prompt do not depend on the
+    rank. Metrics are the mean reward of greedy answers, and `loss`, which is minus that.
 
     Args:
         network: computes logits over the vocabulary, [N, K].
@@ -60,7 +64,7 @@ class PolicyOptimization(Task):
         reward_weights: of several rewards, by which these are summed; 1 by default.
         method: see above.
         group_size: number of answers to each prompt of a batch.
-        minibatches: number of parts of the answers, one for each step.
+        minibatches: number of parts of the answers, one for each step; at most one for each prompt.
         epochs: number of times that an answer is used.
         max_new_tokens: maximum number of tokens of an answer.
         temperature: of sampling.
@@ -80,6 +84,9 @@ class PolicyOptimization(Task):
         value_weight, value_clip: of the critic's loss.
         seed: of sampling.
         options: those of `Task`.
+
+    Raises:
+        ValueError: when an argument is out of its range, or a reward raises or is not finite.
 
     Source: Williams, 1992; Ahmadian et al., 2024 (RLOO); Shao et al., 2024 (GRPO); Liu et al., 2025
     (Dr. GRPO); Schulman et al., 2017 (PPO); Ziegler et al., 2019 (KL).
@@ -119,26 +126,35 @@ class PolicyOptimization(Task):
         super().__init__(network, adjacency, **options)
         self.rewards = reward if isinstance(reward, list) else [reward]
         self.reward_weights = reward_weights or [1.0] * len(self.rewards)
-        _check(method, self.rewards, self.reward_weights, temperature, group_size)
-        self.method: Method = method
-        self.group_size, self.seed = group_size, seed
-        self.minibatches, self.epochs = minibatches, epochs
-        self.max_new_tokens, self.temperature = max_new_tokens, temperature
-        self.clip = None if method in ("reinforce", "rloo") else clip
-        self.kl_place = kl_place or KL_PLACE.get(method, "sample")
-        self.kl_estimator: Estimator = kl_estimator
-        self.kl_target, self.kl_horizon, self.kl_stop = kl_target, kl_horizon, kl_stop
-        self.missing_end_penalty = missing_end_penalty
-        self.whiten = method == "ppo" if whiten is None else whiten
-        self.gamma, self.lam = gamma, lam
-        self.value_weight, self.value_clip = value_weight, value_clip
+        if len(self.rewards) != len(self.reward_weights):
+            raise ValueError(
+                f"reward_weights: got {len(self.reward_weights)} for {len(self.rewards)} rewards, "
+                "expected one for each"
+            )
+        self.settings = PolicySettings(
+            method=method,
+            group_size=group_size,
+            minibatches=minibatches,
+            epochs=epochs,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            clip=clip,
+            kl_place=kl_place,
+            kl_estimator=kl_estimator,
+            kl_target=kl_target,
+            kl_horizon=kl_horizon,
+            kl_stop=kl_stop,
+            missing_end_penalty=missing_end_penalty,
+            whiten=whiten,
+            gamma=gamma,
+            lam=lam,
+            value_weight=value_weight,
+            value_clip=value_clip,
+            seed=seed,
+        )
         self.critic = Critic(network, value_network) if method == "ppo" else None
         self.reference: FrozenReference | None = None
-        self._rollouts: list[Rollouts] = []
-        # Steps since sampling, number of samplings, weight of the KL, moving average of rewards.
-        self._state: dict[str, Any] = {
-            "step": 0, "count": 0, "kl_weight": kl_weight, "baseline": None
-        }  # fmt: skip
+        self.state = PolicyState(kl_weight)
         self.add_metrics({"loss": Mean(), "reward": Mean(), "length": Mean()})
 
     def configure_model(self) -> None:
@@ -148,45 +164,41 @@ class PolicyOptimization(Task):
             self.reference = FrozenReference(self.network)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the rollouts and the state of the method, so that a run resumes between updates."""
+        """Add the state of all ranks, so that a run resumes between updates."""
         super().on_save_checkpoint(checkpoint)
-        stored = [rollouts.state_dict() for rollouts in self._rollouts]
-        checkpoint["policy_optimization"] = {**self._state, "rollouts": stored}
+        ranks = data_parallel(self)
+        checkpoint["policy_optimization"] = ranks.gather_objects(self.state.state_dict())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the rollouts and the state of the method."""
-        state = dict(checkpoint["policy_optimization"])
-        stored = state.pop("rollouts")
-        self._state = state
-        self._rollouts = [Rollouts.from_state_dict(one, self.device) for one in stored]
+        """Restore the state of this rank."""
+        states, ranks = checkpoint["policy_optimization"], data_parallel(self)
+        self.state = PolicyState.of_checkpoint(states, ranks.rank, ranks.size, self.device)
 
     def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
         """Return the loss of a minibatch of answers, []; sample new ones after the last update."""
-        if not self._rollouts:
+        state, settings = self.state, self.settings
+        if not state.rollouts:
             self._sample(batch)
-        rollouts = self._next_minibatch()
+        self._is_padding = state.is_padding  # of the answers, which may be those to another batch
+        rollouts = state.next_minibatch(seed=settings.seed, epochs=settings.epochs)
         with eval_mode(self.network):
             logits, values = self._forward(rollouts.batch)
         labels = rollouts.batch.y
-        log_p = log_probs(logits, labels, temperature=self.temperature)
-        losses = policy_loss(log_p, rollouts.log_p, rollouts.advantages, clip=self.clip)
-        if self.kl_place == "loss":
-            kl = estimate_kl(log_p, rollouts.reference, self.kl_estimator)
-            losses = losses + self._state["kl_weight"] * kl
-        if self.critic is not None:
-            errors = value_loss(values, rollouts.values, rollouts.returns, clip=self.value_clip)
-            losses = losses + self.value_weight * errors
+        log_p = log_probs(logits, labels, temperature=settings.temperature)
+        losses = token_losses(log_p, values, rollouts, settings, kl_weight=state.kl_weight)
         with torch.no_grad():
-            self._log_update(rollouts, log_p, entropy(logits, labels, temperature=self.temperature))
-        total, count = reduce_losses(
-            losses, rollouts, self.method, max_new_tokens=self.max_new_tokens
-        )
+            entropies = entropy(logits, labels, temperature=settings.temperature)
+        metrics = update_metrics(rollouts, log_p.detach(), entropies, settings.ratio_clip)
+        self._log_all(metrics, len(rollouts.lengths))
+        if self._is_too_far(metrics["approx_kl"]):
+            state.rollouts = []
+        total, count = reduce_losses(losses, rollouts, settings)
         return self.training_loss(total, count, rows=len(rollouts.lengths))
 
     def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
         """Return the sums of rewards and lengths of greedy answers, and the number of prompts."""
         completions = self._complete(batch, group_size=1, temperature=0.0)
-        rewards = self._weighted_rewards(completions)
+        rewards = weighted_rewards(self.rewards, self.reward_weights, completions)
         count = torch.tensor(len(completions))
         size = torch.tensor(sum(len(c.ids) - c.prompt_length for c in completions))
         updates = {"loss": -rewards.sum(), "reward": rewards.sum(), "length": size}
@@ -194,24 +206,26 @@ class PolicyOptimization(Task):
 
     def _sample(self, batch: BatchLike) -> None:
         """Sample answers and set what the updates need, all with the same policy."""
-        completions = self._complete(batch, self.group_size, self.temperature)
-        rewards = self._weighted_rewards(completions)
-        self._log_answers(completions, rewards)
+        settings, state, ranks = self.settings, self.state, data_parallel(self)
+        completions = self._complete(batch, settings.group_size, settings.temperature)
+        rewards = weighted_rewards(self.rewards, self.reward_weights, completions)
+        self._log_all(answer_metrics(completions, rewards, settings.group_size), len(completions))
         ended = torch.tensor([completion.ended for completion in completions])
-        rewards = rewards - self.missing_end_penalty * (~ended).float()
-        size = self.group_size * -(-len(lengths(batch)) // self.minibatches)
+        rewards = rewards - settings.missing_end_penalty * (~ended).float()
+        # As many minibatches on all ranks, which else would sample at different steps.
+        number = min(settings.minibatches, *ranks.gather_objects(len(lengths(batch))))
+        sizes = [settings.group_size * size for size in split_evenly(len(lengths(batch)), number)]
         # Packed as in the updates, so that all ratios of the first one are exactly 1.
-        parts = list(zip(_chunks(completions, size), rewards.split(size), strict=True))
-        self._rollouts = [self._evaluate_policy(part, reward) for part, reward in parts]
-        kl = torch.cat([r.sum(r.log_p - r.reference) for r in self._rollouts]).mean().item()
+        starts = [sum(sizes[:i]) for i in range(number)]
+        state.rollouts = [
+            self._evaluate_policy(completions[start : start + size], rewards[start : start + size])
+            for start, size in zip(starts, sizes, strict=True)
+        ]
+        state.is_padding = self._is_padding
+        self.log("train/kl_weight", state.kl_weight, batch_size=len(completions))
+        kl = prepare_updates(state, settings, ranks)
         self.log("train/kl", kl, batch_size=len(completions))
-        self.log("train/kl_weight", self._state["kl_weight"], batch_size=len(completions))
-        self._set_advantages()
-        if self.kl_target is not None:
-            weight, horizon = self._state["kl_weight"], self.kl_horizon
-            weight = adapt_kl_weight(weight, kl, target=self.kl_target, horizon=horizon)
-            self._state["kl_weight"] = weight
-        self._state |= {"step": 0, "count": self._state["count"] + 1}
+        state.step, state.count = 0, state.count + 1
 
     def _complete(self, batch: BatchLike, group_size: int, temperature: float) -> list[Completion]:
         return sample_completions(
@@ -220,119 +234,41 @@ class PolicyOptimization(Task):
             require_tokenizer(self),
             batch,
             group_size=group_size,
-            max_new_tokens=self.max_new_tokens,
+            max_new_tokens=self.settings.max_new_tokens,
             temperature=temperature,
-            seed=(self.seed, self._state["count"], self.global_rank),
+            seed=(self.settings.seed, self.state.count),
         )
-
-    def _weighted_rewards(self, completions: list[Completion]) -> Tensor:
-        """Return the sum of all rewards by their weights, [B]."""
-        pairs = zip(self.rewards, self.reward_weights, strict=True)
-        return torch.stack([w * compute_rewards(r, completions) for r, w in pairs]).sum(0)
 
     @torch.no_grad()
     def _evaluate_policy(self, completions: list[Completion], rewards: Tensor) -> Rollouts:
         """Return a minibatch with log-probabilities of policy and reference, and values."""
         rows = [completion.ids for completion in completions]
         batch = pack_answers(rows, [c.prompt_length for c in completions]).to(self.device)
+        temperature = self.settings.temperature
         with eval_mode(self.network):
             logits, values = self._forward(batch)
-        log_p = log_probs(logits, batch.y, temperature=self.temperature)
+        log_p = log_probs(logits, batch.y, temperature=temperature)
         assert self.reference is not None  # set by configure_model
         reference = self.reference.log_probs(
-            self.network, batch, self.adjacency, temperature=self.temperature
+            self.network, batch, self.adjacency, temperature=temperature
         )
-        rollouts = new_rollouts(batch, rewards.to(self.device), log_p, reference)
-        rollouts.values = values
-        return rollouts
+        return new_rollouts(batch, rewards.to(self.device), log_p, reference, values)
 
-    def _forward(self, batch: BatchLike) -> tuple[Tensor, Tensor]:
-        """Return the policy's logits, [N, K], and the critic's values or zeros, [T]."""
+    def _forward(self, batch: BatchLike) -> tuple[Tensor, Tensor | None]:
+        """Return the policy's logits, [N, K], and the critic's values, [T], if it has one."""
         if self.critic is None:
-            logits = self(batch)
-            return logits, no_values(logits, batch)
+            return self(batch), None
         logits, values = self.critic(self.network, batch, self.adjacency)
-        return logits, values.float()
+        return logits, values if values.dtype == torch.float64 else values.float()
 
-    @torch.no_grad()
-    def _set_advantages(self) -> None:
-        """Set the advantages and returns of all minibatches."""
-        state = self._state
-        rewards = torch.cat([rollouts.rewards for rollouts in self._rollouts])
-        if self.kl_place == "sample":
-            kl = torch.cat([r.sum(r.log_p - r.reference) for r in self._rollouts])
-            rewards = rewards - state["kl_weight"] * kl
-        baseline = state["baseline"]
-        state["baseline"] = move_baseline(baseline, rewards)
-        answers = answer_advantages(
-            rewards,
-            self.method,
-            group_size=self.group_size,
-            baseline=state["baseline"] if baseline is None else baseline,
-        )
-        weight = state["kl_weight"] if self.kl_place == "token" else 0.0
-        parts = answers.split([len(rollouts.lengths) for rollouts in self._rollouts])
-        for rollouts, part in zip(self._rollouts, parts, strict=True):
-            set_advantages(
-                rollouts, part, self.method, token_kl_weight=weight, gamma=self.gamma, lam=self.lam
-            )
-        if self.whiten:
-            whiten_all(self._rollouts)
+    def _is_too_far(self, approx_kl: Tensor) -> bool:
+        """Whether the policy of all ranks is too far from the one that sampled."""
+        if self.settings.kl_stop is None:
+            return False
+        ranks, is_padding = data_parallel(self), self.state.is_padding
+        mean = mean_over_ranks(approx_kl.reshape(1), ranks, is_padding=is_padding)
+        return mean > self.settings.kl_stop
 
-    def _next_minibatch(self) -> Rollouts:
-        """Return the minibatch of this step; after the last step the rollouts are dropped."""
-        step, number = self._state["step"], len(self._rollouts)
-        epoch = step // number
-        generator = np.random.default_rng((self.seed, self._state["count"], epoch))
-        chosen = self._rollouts[int(generator.permutation(number)[step % number])]
-        self._state["step"] = step + 1
-        if self._state["step"] == self.epochs * number:
-            self._rollouts = []
-        return chosen
-
-    def _log_answers(self, completions: list[Completion], rewards: Tensor) -> None:
-        groups, size = rewards.view(-1, self.group_size), len(completions)
-        equal = (groups == groups[:, :1]).all(1).float().mean()
-        tokens = sum(len(c.ids) - c.prompt_length for c in completions) / size
-        values: dict[str, Tensor | float] = {
-            "reward": rewards.mean(),
-            "reward_std": rewards.std(correction=0),
-            "frac_reward_zero_std": equal,
-            "completions/mean_length": tokens,
-        }
-        for name, value in values.items():
+    def _log_all(self, metrics: dict[str, Tensor], size: int) -> None:
+        for name, value in metrics.items():
             self.log(f"train/{name}", value, batch_size=size)
-
-    def _log_update(self, rollouts: Rollouts, log_p: Tensor, entropies: Tensor) -> None:
-        """Log how far the policy is from the one that sampled; stop updates that went too far."""
-        old, rows = rollouts.log_p, len(rollouts.lengths)
-        approx_kl = estimate_kl(old, log_p, "k3").mean()
-        self.log("train/entropy", entropies.mean(), batch_size=rows)
-        self.log("train/approx_kl", approx_kl, batch_size=rows)
-        if self.clip is not None:
-            clipped = clip_fraction(log_p, old, rollouts.advantages, clip=self.clip)
-            self.log("train/clip_fraction", clipped, batch_size=rows)
-        if self.kl_stop is not None and approx_kl.item() > self.kl_stop:
-            self._rollouts = []
-
-
-def _chunks(completions: list[Completion], size: int) -> list[list[Completion]]:
-    return [completions[i : i + size] for i in range(0, len(completions), size)]
-
-
-def _check(
-    method: str, rewards: list[Reward], weights: list[float], temperature: float, group_size: int
-) -> None:
-    if method not in get_args(Method):
-        raise ValueError(f"method: got {method!r}, expected one of {', '.join(get_args(Method))}")
-    if len(rewards) != len(weights):
-        raise ValueError(
-            f"reward_weights: got {len(weights)} for {len(rewards)} rewards, expected one for each"
-        )
-    if not temperature > 0:
-        raise ValueError(f"temperature: got {temperature}, expected a number above 0 to sample")
-    if method in ("rloo", "grpo", "dr_grpo") and group_size < 2:
-        raise ValueError(
-            f"group_size: got {group_size}, expected 2 or more for {method!r}, which compares "
-            "answers to the same prompt"
-        )

@@ -63,6 +63,22 @@ def compute_rewards(reward: Reward, completions: Sequence[Completion]) -> Tensor
     return torch.tensor(values)
 
 
+def weighted_rewards(
+    rewards: Sequence[Reward], weights: Sequence[float], completions: Sequence[Completion]
+) -> Tensor:
+    """Return the sum of several rewards by their weights, [B].
+
+    Args:
+        rewards, weights: as many.
+        completions: the answers.
+
+    Raises:
+        ValueError: see `compute_rewards`.
+    """
+    pairs = zip(rewards, weights, strict=True)
+    return torch.stack([w * compute_rewards(r, completions) for r, w in pairs]).sum(0)
+
+
 class ExactAnswer:
     """Reward 1 if an answer, or what a pattern extracts from it, equals the reference, else 0.
 

@@ -59,9 +59,10 @@ class Rollouts:
         return torch.tensor(self.lengths, device=self.sample.device).cumsum(0) - 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the fields as plain types and tensors, for a checkpoint."""
+        """Return the fields as plain types and tensors on the host, for a checkpoint."""
         state = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**state, "batch": self.batch.to_dict()}
+        state |= {k: v.cpu() for k, v in state.items() if isinstance(v, Tensor)}
+        return {**state, "batch": self.batch.to("cpu").to_dict()}
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any], device: torch.device) -> Rollouts:
@@ -86,11 +87,23 @@ def pack_answers(rows: Sequence[Sequence[int]], prompt_lengths: Sequence[int]) -
     return batch
 
 
-def new_rollouts(batch: Batch, rewards: Tensor, log_p: Tensor, reference: Tensor) -> Rollouts:
-    """Return rollouts without critic and advantages.
+def split_evenly(count: int, parts: int) -> list[int]:
+    """Return the sizes of parts that differ by one at most, the larger ones first.
 
     Args:
-        batch, rewards, log_p, reference: see `Rollouts`.
+        count: their sum.
+        parts: their number.
+    """
+    return [count // parts + (i < count % parts) for i in range(parts)]
+
+
+def new_rollouts(
+    batch: Batch, rewards: Tensor, log_p: Tensor, reference: Tensor, values: Tensor | None = None
+) -> Rollouts:
+    """Return rollouts without advantages.
+
+    Args:
+        batch, rewards, log_p, reference, values: see `Rollouts`.
     """
     sample, zeros = answer_samples(batch), torch.zeros_like(log_p)
     sizes = tuple(torch.bincount(sample, minlength=len(batch.lengths)).tolist())
@@ -101,7 +114,7 @@ def new_rollouts(batch: Batch, rewards: Tensor, log_p: Tensor, reference: Tensor
         rewards=rewards.to(log_p),
         log_p=log_p,
         reference=reference,
-        values=zeros,
+        values=zeros if values is None else values,
         advantages=zeros,
         returns=zeros,
     )

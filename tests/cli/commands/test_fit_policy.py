@@ -13,6 +13,8 @@ import yaml
 from graphformer.batch_type import BatchLike
 from graphformer.cli import main
 from graphformer.tasks import PolicyOptimization
+from graphformer.tasks.post_training import rewards
+from graphformer.tasks.post_training.rewards import Completion
 
 EXPERIMENT = Path(__file__).parents[3] / "experiments" / "walks_policy.yaml"
 REWARDS = "graphformer.tasks.post_training"
@@ -112,3 +114,26 @@ def test_a_reward_that_fails_is_one_line(
     assert main([*command, "--trainer.max_steps", "1"]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "reward: fsum raised TypeError" in error
+
+
+def not_a_number(completions: list[Completion]) -> list[float]:
+    return [float("nan")] * len(completions)
+
+
+def test_a_reward_that_is_not_finite_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lines.jsonl").write_text('{"prompt": "12"}\n' * 20)
+    monkeypatch.setattr(rewards, "not_a_number", not_a_number, raising=False)
+    file = short(reward=f"{REWARDS}.rewards.not_a_number", reward_weights=None, method="rloo")
+    settings = yaml.safe_load(Path(file).read_text())
+    settings["model"]["init_args"]["network"]["init_args"].pop("vocab_size")
+    settings["data"] = {
+        "class_path": "graphformer.data.PromptFile",
+        "init_args": {"path": "lines.jsonl", "root": ".", "template": "plain"},
+    }
+    Path(file).write_text(yaml.safe_dump(settings))
+    assert main(["fit", "-c", file]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "reward: got nan of not_a_number for the answer" in error

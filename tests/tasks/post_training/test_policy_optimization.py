@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from graphformer import models
 from graphformer.cli.callbacks import ExactResume
 from graphformer.tasks import PolicyOptimization
-from graphformer.tasks.post_training import policy_optimization
+from graphformer.tasks.post_training.policy import methods
 
 METHODS = ["reinforce", "rloo", "grpo", "dr_grpo", "ppo"]
 
@@ -47,13 +47,13 @@ class SaveAfter(Callback):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_first_update_has_ratios_of_exactly_one(method: str, monkeypatch) -> None:
     ratios = []
-    original = policy_optimization.policy_loss
+    original = methods.policy_loss
 
     def record(log_p, old_log_p, advantages, *, clip):
         ratios.append((log_p - old_log_p).exp().detach())
         return original(log_p, old_log_p, advantages, clip=clip)
 
-    monkeypatch.setattr(policy_optimization, "policy_loss", record)
+    monkeypatch.setattr(methods, "policy_loss", record)
     fit(task(method, temperature=0.7, epochs=2), 2)
     assert torch.equal(ratios[0], torch.ones_like(ratios[0]))
     assert not torch.equal(ratios[1], torch.ones_like(ratios[1]))
@@ -93,14 +93,18 @@ def test_a_large_kl_weight_keeps_the_policy(place: str) -> None:
     assert kls[1] < kls[0] / 2
 
 
-def test_resumed_between_sampling_and_update_the_run_is_the_same(tmp_path: Path) -> None:
-    options = {"epochs": 2, "minibatches": 3, "kl_target": 0.1}
-    whole = task("ppo", **options)
-    save = SaveAfter(3, tmp_path / "a.ckpt")  # of the 6 updates on the first answers
+@pytest.mark.parametrize(("method", "saved"), [("ppo", 3), ("reinforce", 5), ("grpo", 6)])
+def test_resumed_between_sampling_and_update_the_run_is_the_same(
+    method: str, saved: int, tmp_path: Path
+) -> None:
+    options = {"epochs": 2, "minibatches": 3, "kl_target": 0.1, "temperature": 1.4}
+    whole = task(method, **options)
+    save = SaveAfter(saved, tmp_path / "a.ckpt")  # of the 6 updates on the first answers
     fit(whole, 9, callbacks=[ExactResume(), save])
-    resumed = task("ppo", **options)
+    resumed = task(method, **options)
     fit(resumed, 9, ckpt_path=tmp_path / "a.ckpt", weights_only=True)
-    assert whole._state == resumed._state
+    for name in ("kl_weight", "baseline", "count", "step"):
+        assert getattr(whole.state, name) == getattr(resumed.state, name)
     for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -108,7 +112,7 @@ def test_resumed_between_sampling_and_update_the_run_is_the_same(tmp_path: Path)
 def test_too_large_a_step_ends_the_updates_on_the_answers() -> None:
     made = task("ppo", epochs=5, kl_stop=0.0)
     fit(made, 4)
-    assert made._state["count"] == 2  # each sampling has one update of ratio 1 and one more
+    assert made.state.count == 2  # each sampling has one update of ratio 1 and one more
 
 
 def test_penalties_and_weights_of_several_rewards() -> None:
@@ -118,7 +122,7 @@ def test_penalties_and_weights_of_several_rewards() -> None:
     made = task(reward=[share_of_c, ones], reward_weights=[0.0, 3.0], epochs=2,
                 missing_end_penalty=0.5)  # fmt: skip
     fit(made, 1)
-    (rollouts,) = made._rollouts
+    (rollouts,) = made.state.rollouts
     ended = torch.tensor([int(row[-1]) == 12 for row in rollouts.batch.y.split(
         list(rollouts.batch.lengths))])  # fmt: skip
     assert rollouts.rewards.tolist() == [3.0 if end else 2.5 for end in ended]

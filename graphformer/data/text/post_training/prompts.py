@@ -62,7 +62,14 @@ class PromptFile(ChatData[Prompt]):
         max_length: int = 1024,
         **options: Unpack[ChatDataOptions],
     ) -> None:
-        super().__init__(path, val_path, test_path, max_tokens=batch_size * max_length, **options)
+        super().__init__(
+            path,
+            val_path,
+            test_path,
+            max_tokens=batch_size * max_length,
+            max_edges=None,  # named, so that the command line does not offer it
+            **options,
+        )
         self.save_hyperparameters(logger=False)
         self.prompt, self.reference = prompt, reference
         self.batch_size, self.max_length = batch_size, max_length

@@ -10,7 +10,7 @@ from torch import nn
 from graphformer import models
 from graphformer.nn import Head
 from graphformer.patterns import Causal
-from graphformer.tasks.post_training.critic import Critic
+from graphformer.tasks.post_training.policy.critic import Critic
 from graphformer.tasks.post_training.rollouts import pack_answers
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from graphformer.batch_type import IGNORE_INDEX, BatchLike
@@ -55,8 +54,3 @@ class Critic(nn.Module):
             nodes = network.transformer(network.embedding(batch), resolved, batch.pos)
             logits, values = network.head(nodes, batch), self.head(nodes)
         return logits, values[batch.y != IGNORE_INDEX].squeeze(1)
-
-
-def no_values(logits: Tensor, batch: BatchLike) -> Tensor:
-    """Return zeros in place of a critic's values, [T]."""
-    return logits.new_zeros(int((batch.y != IGNORE_INDEX).sum()), dtype=torch.float32)

@@ -1,0 +1,1 @@
+"""Parts of `PolicyOptimization`: settings, state, advantages and losses, critic, metrics."""
