@@ -90,7 +90,7 @@ def open_predictions(
             table = _table_writer(path, file, stack)
 
             def write(nodes: Tensor, output: Tensor) -> None:
-                table({"node": nodes.tolist(), **_values(task, data, output)})
+                table({"node": _node_names(data, nodes), **_values(task, data, output)})
 
         def append(nodes: Tensor, output: Tensor) -> None:
             nonlocal count
@@ -132,7 +132,7 @@ def _names(task: Task, data: pl.LightningDataModule, rows: Sequence[Rows]) -> Ta
         # One graph, or nodes with their sampled neighbourhoods.
         numbers = [part.nodes for part in rows if part.nodes is not None]
         if len(numbers) == len(rows):
-            return {"node": torch.cat(numbers).tolist()}
+            return {"node": _node_names(data, torch.cat(numbers))}
     if all(len(part.output) == 1 for part in rows):
         split = getattr(data, "predict_split", "test")
         names = data.sample_names(split) if isinstance(data, DataModule) else []
@@ -142,6 +142,12 @@ def _names(task: Task, data: pl.LightningDataModule, rows: Sequence[Rows]) -> Ta
     samples = [i for i, part in enumerate(rows) for _ in range(len(part.output))]
     nodes = [node for part in rows for node in _node_numbers(part)]
     return {"sample": samples, "node": nodes}
+
+
+def _node_names(data: pl.LightningDataModule, nodes: Tensor) -> list[Any]:
+    """Return the names of nodes of one graph, their numbers if they have no names."""
+    names = getattr(data, "node_names", None)
+    return nodes.tolist() if names is None else names.read(nodes)
 
 
 def _node_numbers(rows: Rows) -> list[int]:

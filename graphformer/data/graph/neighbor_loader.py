@@ -14,6 +14,7 @@ from graphformer.batch_type import Batch
 from graphformer.data.base import DataModule
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.graph.out_of_core.folder import GraphFolder
+from graphformer.data.graph.out_of_core.names import NodeNames
 from graphformer.data.graph.out_of_core.stores import StoredGraph, stored_adjacency
 from graphformer.data.graph.sampling import extract_subgraph, induced_subgraph, sample_neighbors
 from graphformer.data.loader import BatchLoader, BatchSampler
@@ -48,6 +49,7 @@ class NeighborNodes(DataModule):
         seed: random seed of order and draws.
 
     Attributes:
+        class_names: of the classes, where the graph has names; part of checkpoints.
         layerwise: whether all batches are nodes in order without edges, because their outputs are
             known; the split "all" then has all nodes.
 
@@ -78,6 +80,7 @@ class NeighborNodes(DataModule):
         self.replace, self.disjoint, self.clusters = replace, disjoint, clusters
         self.num_workers, self.seed = num_workers, seed
         self.adjacency: CSR | None = None
+        self.class_names: list[str] = []
         self.layerwise = False
 
     def prepare_data(self) -> None:
@@ -91,6 +94,8 @@ class NeighborNodes(DataModule):
         self.source.setup(stage)
         graph = self._graph()
         self.num_features, self.num_classes = self.source.num_features, self.source.num_classes
+        names = getattr(self.source if isinstance(graph, Data) else graph, "class_names", [])
+        self._set_class_names(names)
         if isinstance(graph, Data):
             self.adjacency = from_edge_index(graph.edge_index, graph.num_nodes, coalesce=False)
         else:
@@ -123,6 +128,33 @@ class NeighborNodes(DataModule):
             disjoint=self.disjoint,
         )
         return BatchLoader(neighborhoods, order, num_workers=self.num_workers)
+
+    @property
+    def node_names(self) -> NodeNames | None:
+        """The names of the nodes, where a stored graph has some."""
+        return getattr(self.source.graph, "node_names", None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the names of the classes."""
+        state = super().state_dict()
+        return {**state, "class_names": list(self.class_names)} if self.class_names else state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the names of the classes.
+
+        Raises:
+            ValueError: when those of the graph are others.
+        """
+        super().load_state_dict(state_dict)
+        self._set_class_names(list(state_dict.get("class_names", [])))
+
+    def _set_class_names(self, names: list[str]) -> None:
+        if self.class_names and names and names != self.class_names:
+            raise ValueError(
+                f"class_names: got the classes {names}, expected {self.class_names}; the graph and "
+                "the checkpoint must have the same, so write the graph with these"
+            )
+        self.class_names = names or self.class_names
 
     def _nodes(self, split: str) -> Tensor:
         """Return the nodes of a split, int64 [n]."""

@@ -12,6 +12,7 @@ from torch_geometric.data import EdgeAttr, FeatureStore, GraphStore, TensorAttr
 from torch_geometric.data.graph_store import EdgeLayout
 
 from graphformer.adjacency import CSR
+from graphformer.data.graph.out_of_core.names import NodeNames
 from graphformer.data.graph.out_of_core.npy import memory_map
 from graphformer.data.io.cache import MissingDataError
 
@@ -62,6 +63,8 @@ class MemoryMappedGraph(FeatureStore, GraphStore):
         num_features: width F of the field `x`.
         num_classes: number of classes of the labels `y`; 0 for real-valued targets.
         is_coalesced: False if an edge may occur several times.
+        class_names: of the classes, if they have names.
+        node_names: names of the nodes, or None.
 
     Raises:
         MissingDataError: when the folder has no graph.
@@ -83,6 +86,8 @@ class MemoryMappedGraph(FeatureStore, GraphStore):
         self.is_coalesced: bool = header["is_coalesced"]
         self._fields = {name: self._map(name, is_random=True) for name in header["fields"]}
         self._splits: list[str] = header["splits"]
+        self.class_names: list[str] = header.get("class_names", [])
+        self.node_names = NodeNames(self.folder) if header.get("has_names") else None
         self._indptr, self._indices = self._map("indptr"), self._map("indices", is_random=True)
         x = self._fields.get("x")
         self.num_features: int = x.shape[1] if x is not None else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
@@ -17,6 +17,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from graphformer.batch_type import IGNORE_INDEX
 from graphformer.data.graph.out_of_core.edge_sort import EdgeSorter
+from graphformer.data.graph.out_of_core.names import NodeNames, write_names
 from graphformer.data.graph.out_of_core.npy import NpyWriter
 from graphformer.data.graph.out_of_core.stores import HEADER, MemoryMappedGraph
 
@@ -47,6 +48,8 @@ def write_graph(
     splits: Mapping[str, np.ndarray] | RandomSplit = RANDOM_SPLIT,
     undirected: bool = False,
     coalesce: bool = False,
+    class_names: Sequence[str] = (),
+    node_names: NodeNames | None = None,
 ) -> MemoryMappedGraph:
     """Write a graph to a folder, with memory for some chunks of it and for one number a node.
 
@@ -64,6 +67,8 @@ def write_graph(
         splits: labelled nodes of "train", "val" and "test", as numbers or masks; or random ones.
         undirected: add the edges in the other direction.
         coalesce: keep one of several edges with the same ends.
+        class_names: of the classes of `y`.
+        node_names: of the nodes; the files are copied.
 
     Returns:
         The graph.
@@ -86,7 +91,9 @@ def write_graph(
                 writer.write_field(name, parts)
             writer.write_splits(splits)
             writer.write_edges(edges, undirected=undirected, coalesce=coalesce)
-            writer.write_header()
+            if node_names is not None:
+                writer.copy_names(node_names)
+            writer.write_header(class_names)
         partial.chmod(0o755)  # temporary folders are readable by their owner only
         partial.rename(folder)
     except BaseException:
@@ -119,6 +126,7 @@ class _Writer:
         self.fields: list[str] = []
         self.splits: list[str] = []
         self.num_edges, self.num_classes, self.is_coalesced = 0, 0, True
+        self.has_names = False
 
     def write_field(self, name: str, parts: Iterable[np.ndarray]) -> None:
         """Write a field of the nodes."""
@@ -193,8 +201,23 @@ class _Writer:
                 self.num_edges += len(part.sources)
                 self._show(f"sorting edges: {self.num_edges:,} of {sorter.num_added:,}")
 
-    def write_header(self) -> None:
+    def copy_names(self, names: NodeNames) -> None:
+        """Copy the names of the nodes."""
+        if len(names) != self.num_nodes:
+            raise ValueError(
+                f"node_names: got {len(names)}, expected {self.num_nodes}, one for each node"
+            )
+        write_names(self.folder, [names.texts])
+        self.has_names = True
+
+    def write_header(self, class_names: Sequence[str]) -> None:
         """Write what the arrays do not tell."""
+        if class_names and len(class_names) < self.num_classes:
+            raise ValueError(
+                f"class_names: got {len(class_names)}, expected {self.num_classes}, one for each "
+                "class"
+            )
+        self.num_classes = len(class_names) or self.num_classes
         header = {
             "num_nodes": self.num_nodes,
             "num_edges": self.num_edges,
@@ -202,6 +225,8 @@ class _Writer:
             "is_coalesced": self.is_coalesced,
             "fields": self.fields,
             "splits": self.splits,
+            "class_names": list(class_names),
+            "has_names": self.has_names,
         }
         (self.folder / HEADER).write_text(json.dumps(header, indent=2) + "\n")
 
