@@ -3,10 +3,9 @@
     python experiments/out_of_core.py data/communities --nodes 20000000 --degree 20
 
 The folder is written if it does not exist (`community_graph.py`). A GAT of two layers is trained on
-sampled neighbourhoods, first with nothing of the files in the system's cache, then again. Anonymous
-memory (RssAnon) is sampled 50 times a second: it is what the process needs beside pages of files,
-which the system can drop. The disk's part of a step is the time in which its thread was neither
-computing nor waiting for a processor while it sampled and read a batch.
+sampled neighbourhoods, first with nothing of the files in the system's cache, then again. The
+measured memory is anonymous (RssAnon). The disk's part of a step is the time in which its thread was
+neither computing nor waiting for a processor while it sampled and read a batch.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ import numpy as np
 import torch
 from community_graph import make
 from lightning.pytorch.callbacks import Callback
+from measuring import AnonymousMemory, silent_trainer
 
 from graphformer.batch_type import Batch
 from graphformer.cli.console import quiet
@@ -35,29 +35,6 @@ from graphformer.models import gat
 from graphformer.patterns import Edges
 from graphformer.tasks import Classification
 from graphformer.tasks.graph.stored_inference import predict_stored_graph
-
-
-class AnonymousMemory(threading.Thread):
-    """Samples the anonymous memory of this process, in bytes."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.peak = 0
-
-    def run(self) -> None:
-        while True:
-            self.peak = max(self.peak, anonymous_memory())
-            time.sleep(0.02)
-
-    def restart(self) -> int:
-        """Return the peak since the last call."""
-        peak, self.peak = max(self.peak, anonymous_memory()), 0
-        return peak
-
-
-def anonymous_memory() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
 
 
 def busy_seconds() -> float:
@@ -136,16 +113,7 @@ def drop_from_cache(folder: Path) -> None:
 def train(task: pl.LightningModule, data: StoredNodes, steps: int) -> dict[str, float]:
     measured, read = Steps(), bytes_read()
     with quiet(), measured.fetching():
-        pl.Trainer(
-            max_steps=steps,
-            accelerator="cpu",
-            logger=False,
-            callbacks=[measured],
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,
-            limit_val_batches=0,
-        ).fit(task, data)
+        silent_trainer([measured], max_steps=steps).fit(task, data)
     return {**measured.summary(), "gib_read": round((bytes_read() - read) / 2**30, 3)}
 
 
@@ -199,13 +167,7 @@ def main() -> None:
 
     def test() -> dict[str, float]:
         with quiet():
-            trainer = pl.Trainer(
-                accelerator="cpu",
-                logger=False,
-                enable_progress_bar=False,
-                limit_test_batches=100,
-                enable_model_summary=False,
-            )
+            trainer = silent_trainer(limit_test_batches=100)
             return dict(trainer.test(task, data, verbose=False)[0])
 
     def infer() -> dict[str, float]:

@@ -57,6 +57,9 @@ class GatherPredictions(Callback):
         if self._keep_seeds(trainer, output, batch, dataloader_idx):
             return
         mask = getattr(batch, f"{self.split}_mask", None)
+        if getattr(batch, "partition", None) is not None:
+            self._keep_part(output, batch, mask, dataloader_idx)
+            return
         if mask is not None and len(mask) == len(output):
             nodes = mask.cpu().nonzero()[:, 0]
             self._by_sample.append(((dataloader_idx, batch_idx), Rows(output[nodes], nodes)))
@@ -80,6 +83,15 @@ class GatherPredictions(Callback):
         parts = zip(samples, output[seeds].split(1), nodes.cpu()[seeds].split(1), strict=True)
         self._by_sample += [((loader, sample), Rows(row, node)) for sample, row, node in parts]
         return True
+
+    def _keep_part(
+        self, output: Tensor, batch: BatchLike, mask: Tensor | None, loader: int
+    ) -> None:
+        """Keep the rows of a part of a divided graph, by the numbers of the nodes in the graph."""
+        chosen = slice(None) if mask is None else mask.cpu()
+        rows, nodes = output[chosen].split(1), batch.nodes.cpu()[chosen].split(1)
+        parts = zip(rows, nodes, strict=True)
+        self._by_sample += [((loader, int(node)), Rows(row, node)) for row, node in parts]
 
     def _next_samples(self, trainer: pl.Trainer, number: int) -> list[int]:
         """Return the indices of the samples of the next batch of a loader."""

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
         Planetoid,
     )
     from graphformer.data.graph.out_of_core.arrays import convert_arrays, convert_ogb
+    from graphformer.data.graph.out_of_core.folder import GraphFolder
     from graphformer.data.graph.out_of_core.nodes import StoredNodes
+    from graphformer.data.graph.out_of_core.reorder import reorder_graph
     from graphformer.data.graph.out_of_core.stores import MemoryMappedGraph
     from graphformer.data.graph.out_of_core.tables import convert_tables
     from graphformer.data.graph.out_of_core.writer import RandomSplit, write_graph
@@ -67,7 +69,9 @@ _EXPORTS = {
     "graph.neighbor_loader": ("NeighborNodes",),
     "graph.node_datasets": ("DigitsGraph", "FullGraph", "HeterophilousGraph", "Planetoid"),
     "graph.out_of_core.arrays": ("convert_arrays", "convert_ogb"),
+    "graph.out_of_core.folder": ("GraphFolder",),
     "graph.out_of_core.nodes": ("StoredNodes",),
+    "graph.out_of_core.reorder": ("reorder_graph",),
     "graph.out_of_core.stores": ("MemoryMappedGraph",),
     "graph.out_of_core.tables": ("convert_tables",),
     "graph.out_of_core.writer": ("RandomSplit", "write_graph"),
@@ -170,6 +174,8 @@ __all__ = [
     "place",
     "train_tokenizer",
     "write_graph",
+    "GraphFolder",
+    "reorder_graph",
 ]
 _look_up_old_name = renamed_exports(__name__, {"BudgetOrder": "TokenBudgetSampler"})
 

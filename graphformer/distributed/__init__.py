@@ -1,7 +1,7 @@
 """Training by several processes: the ranks of data parallelism, and what they exchange."""
 
 from graphformer.distributed.mesh import DataParallel, data_parallel
-from graphformer.distributed.partition import Partitioned
+from graphformer.distributed.partition import Partitioned, order_nodes
 from graphformer.distributed.partitioned_graph import PartitionedGraph, share_statistics
 from graphformer.distributed.shard import full_tensors, shard_parameters
 
@@ -11,6 +11,7 @@ __all__ = [
     "PartitionedGraph",
     "data_parallel",
     "full_tensors",
+    "order_nodes",
     "shard_parameters",
     "share_statistics",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -63,30 +64,52 @@ def partition_graph(graph: Data, adjacency: Adjacency, owner: Tensor, ranks: Dat
         nodes from 0 and the h nodes of other ranks from m; `partition`, the rows [m, m + h]; and
         `nodes`, the index in the graph of each own node, [m].
     """
-    edges = adjacency.edge_index
-    data_edges = graph.edge_index
+    edges, data_edges = adjacency.edge_index, graph.edge_index
     is_own = owner == ranks.rank
     own = is_own.nonzero().flatten()
-    inner, data_inner = is_own[edges[1]], is_own[data_edges[1]]
-    sources = torch.cat([edges[0, inner], data_edges[0, data_inner]])
+    data_inner = is_own[data_edges[1]]
+    sources = torch.cat([edges[0, is_own[edges[1]]], data_edges[0, data_inner]])
     foreign = sources[~is_own[sources]].unique()
     foreign = foreign[owner[foreign].argsort(stable=True)]
     position = torch.full((len(owner),), -1, dtype=torch.int64)
     position[torch.cat([own, foreign])] = torch.arange(len(own) + len(foreign))
-    shape = (len(own), len(own) + len(foreign))
-    rows = from_edge_index(position[edges[:, inner]], shape, coalesce=False)
+    halo = make_halo(foreign, owner[foreign], ranks, lambda nodes: position[nodes])
     part = _fields(graph, own, data_inner)
     part.edge_index = position[data_edges[:, data_inner]]
     part.nodes, part.lengths = own, (len(own),)
-    part.partition = PartitionedCSR(
+    part.partition = rows_of_part(adjacency, is_own, position, len(own), halo)
+    return part
+
+
+def rows_of_part(
+    adjacency: Adjacency, is_own: Tensor, position: Tensor, count: int, halo: Halo | None
+) -> PartitionedCSR:
+    """Return the rows of own nodes of an adjacency, in the numbers of a part.
+
+    Args:
+        adjacency: of all nodes, N x N.
+        is_own: bool [N].
+        position: number in the part of own nodes, from 0, and of their sources, int64 [N].
+        count: number of own nodes m.
+        halo: what is exchanged.
+    """
+    edges = adjacency.edge_index
+    inner = is_own[edges[1]]
+    shape = (count, count + (0 if halo is None else sum(halo.receive_sizes)))
+    rows = from_edge_index(position[edges[:, inner]], shape, coalesce=False)
+    whole = adjacency.to_csr()
+    columns = whole.inverse_index
+    if columns is not None:  # repeated edges of the data are one edge of the adjacency
+        columns = (inner.cumsum(0) - 1)[columns[inner[columns]]]
+    return PartitionedCSR(
         rows.indptr,
         rows.indices,
         shape,
         rows.edge_ids,
-        is_coalesced=adjacency.to_csr().is_coalesced,
-        halo=_halo(foreign, owner, position, ranks),
+        columns,
+        is_coalesced=whole.is_coalesced,
+        halo=halo,
     )
-    return part
 
 
 def _fields(graph: Data, own: Tensor, is_inner: Tensor) -> Batch:
@@ -102,14 +125,23 @@ def _fields(graph: Data, own: Tensor, is_inner: Tensor) -> Batch:
     return part
 
 
-def _halo(foreign: Tensor, owner: Tensor, position: Tensor, ranks: DataParallel) -> Halo | None:
-    """Return what the ranks exchange, from the nodes that each needs of the others."""
+def make_halo(
+    foreign: Tensor, owner: Tensor, ranks: DataParallel, find: Callable[[Tensor], Tensor]
+) -> Halo | None:
+    """Return what the ranks exchange; all ranks must call this. None for a rank alone.
+
+    Args:
+        foreign: the nodes of other ranks that this rank needs, by owner, int64 [h].
+        owner: of each, [h].
+        ranks: all ranks.
+        find: returns the numbers in this rank's part of own nodes.
+    """
     if ranks.size == 1:
         return None
-    needed = ranks.gather_objects(foreign)
-    sent = [nodes[owner[nodes] == ranks.rank] for nodes in needed]
-    received = torch.bincount(owner[foreign], minlength=ranks.size)
-    return Halo(ranks, position[torch.cat(sent)], [len(nodes) for nodes in sent], received.tolist())
+    sizes = torch.bincount(owner, minlength=ranks.size).tolist()
+    needed = ranks.gather_objects(foreign.split(sizes))
+    sent = [by_owner[ranks.rank] for by_owner in needed]
+    return Halo(ranks, find(torch.cat(sent)), [len(nodes) for nodes in sent], sizes)
 
 
 def divide_nodes(adjacency: Adjacency, parts: int) -> Tensor:
@@ -123,13 +155,30 @@ def divide_nodes(adjacency: Adjacency, parts: int) -> Tensor:
     """
     if parts == 1:
         return torch.zeros(adjacency.shape[0], dtype=torch.int64)
-    undirected = (adjacency | adjacency.T).to_csr()
-    indptr, indices = undirected.indptr.numpy(), undirected.indices.numpy()
+    indptr, indices = _neighbors(adjacency)
     work = adjacency.to_csr().indptr.numpy().astype(np.int64)
     work = np.diff(work) + 1
     if find_spec("pymetis") is not None:
         return _metis(indptr, indices, work, parts)
-    return _ranges(indptr, indices, work, parts)
+    order = _bandwidth_order(indptr, indices)
+    before = work[order].cumsum() - work[order]
+    owner = np.empty(len(order), np.int64)
+    owner[order] = before * parts // work.sum()
+    return torch.from_numpy(owner)
+
+
+def order_nodes(adjacency: Adjacency) -> Tensor:
+    """Return the nodes in an order in which neighbours are close to one another, int64 [N].
+
+    Source: Cuthill and McKee, 1969 (in reverse order).
+    """
+    return torch.from_numpy(_bandwidth_order(*_neighbors(adjacency)))
+
+
+def _neighbors(adjacency: Adjacency) -> tuple[np.ndarray, np.ndarray]:
+    """Return row starts and neighbours of the edges in both directions."""
+    undirected = (adjacency | adjacency.T).to_csr()
+    return undirected.indptr.numpy(), undirected.indices.numpy()
 
 
 def _metis(indptr: np.ndarray, indices: np.ndarray, work: np.ndarray, parts: int) -> Tensor:
@@ -140,13 +189,9 @@ def _metis(indptr: np.ndarray, indices: np.ndarray, work: np.ndarray, parts: int
     return torch.tensor(owner, dtype=torch.int64)
 
 
-def _ranges(indptr: np.ndarray, indices: np.ndarray, work: np.ndarray, parts: int) -> Tensor:
+def _bandwidth_order(indptr: np.ndarray, indices: np.ndarray) -> np.ndarray:
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import reverse_cuthill_mckee
 
     matrix = csr_matrix((np.ones(len(indices), np.int8), indices, indptr))
-    order = reverse_cuthill_mckee(matrix, symmetric_mode=True).astype(np.int64)
-    before = work[order].cumsum() - work[order]
-    owner = np.empty(len(order), np.int64)
-    owner[order] = before * parts // work.sum()
-    return torch.from_numpy(owner)
+    return reverse_cuthill_mckee(matrix, symmetric_mode=True).astype(np.int64)

@@ -8,9 +8,12 @@ from torch_geometric.data import Data
 from graphformer.batch_type import Batch
 from graphformer.data.base import DataModule
 from graphformer.data.graph.node_datasets import FullGraph
+from graphformer.data.graph.out_of_core.folder import GraphFolder
+from graphformer.data.graph.out_of_core.names import NodeNames
 from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.distributed.mesh import DataParallel, data_parallel
 from graphformer.distributed.partition import divide_nodes, partition_graph
+from graphformer.distributed.stored_part import read_part
 from graphformer.nn.graph import NodeNorm
 from graphformer.patterns import Edges, Pattern
 
@@ -24,14 +27,27 @@ class PartitionedGraph(DataModule):
     "gat". The adjacency of the task is `Partitioned()`.
 
     Args:
-        graph: the data set, read by each process at the start.
-        adjacency: pattern of the attention in the whole graph.
+        graph: a data set, which each process reads as a whole at the start; or the folder of a
+            stored graph, of which each process reads a range of the nodes only.
+        adjacency: pattern of the attention in the whole graph; `Edges` for a stored graph.
     """
 
-    def __init__(self, graph: FullGraph, adjacency: Pattern = Edges()) -> None:
+    def __init__(self, graph: FullGraph | GraphFolder, adjacency: Pattern = Edges()) -> None:
         super().__init__()
         self.source, self.adjacency = graph, adjacency
         self._part: Batch | None = None
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes, where the graph has some."""
+        source = self.source.graph if isinstance(self.source, GraphFolder) else self.source
+        names: list[str] = getattr(source, "class_names", [])
+        return names
+
+    @property
+    def node_names(self) -> NodeNames | None:
+        """The names of the nodes, where a stored graph has some."""
+        return getattr(self.source.graph, "node_names", None)
 
     def prepare_data(self) -> None:
         """Download missing files and compute encodings, in one process of a distributed run."""
@@ -54,11 +70,15 @@ class PartitionedGraph(DataModule):
         if self._part is None:
             if self.source.graph is None:
                 raise RuntimeError("PartitionedGraph has no graph yet; call setup() first")
-            self._part = self._make_part(self.source.graph, ranks)
-            self.source.graph = None  # only the part stays in memory
+            self._part = self._make_part(ranks)
         return BatchLoader(_OnePart(self._part, ranks.size), BatchSampler(ranks.size, 1))
 
-    def _make_part(self, graph: Data, ranks: DataParallel) -> Batch:
+    def _make_part(self, ranks: DataParallel) -> Batch:
+        if isinstance(self.source, GraphFolder):
+            assert self.source.graph is not None
+            return read_part(self.source.graph, self.adjacency, ranks)
+        graph, self.source.graph = self.source.graph, None  # only the part stays in memory
+        assert graph is not None
         adjacency = self.adjacency(graph)
         return partition_graph(graph, adjacency, divide_nodes(adjacency, ranks.size), ranks)
 

@@ -32,7 +32,7 @@ from graphformer.distributed import (
 from graphformer.patterns import Pattern
 from graphformer.tasks.finetuning import add_lora, freeze, layer_lr_factors, merge_lora
 from graphformer.tasks.labels import convert_floats, nonzero
-from graphformer.tasks.metrics import update_uncounted
+from graphformer.tasks.metrics import update_metric
 from graphformer.tasks.optimization import OptimizerName, follow_lr, lr_factor, make_optimizer
 from graphformer.tasks.stored_settings import (
     CONFIG_KEY,
@@ -288,10 +288,7 @@ class Task(pl.LightningModule):
         suffix = f"/dataloader_idx_{loader}" if loader else ""
         for name, arguments in updates.items():
             metric = self._metric_of_loader(stage, name, loader)
-            if is_padding(batch):
-                update_uncounted(metric, arguments)
-            else:
-                metric.update(*arguments)
+            update_metric(metric, arguments, is_padding=is_padding(batch))
             copy_name = f"{stage}_metrics_of_loader_{loader}.{name}" if loader else None
             self.log(
                 f"{stage}/{name}{suffix}",

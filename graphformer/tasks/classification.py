@@ -189,7 +189,7 @@ class Classification(Task):
         """Return the sum of the cross-entropy, and logits with labels for the other metrics."""
         logits, y = self.labelled_outputs(batch, stage)
         total = F.cross_entropy(logits, y, ignore_index=IGNORE_INDEX, reduction="sum")
-        if stage == "test" and self.confusion is not None and not is_padding(batch):
+        if stage == "test" and self.confusion is not None and len(y) and not is_padding(batch):
             self.confusion.update(logits, y)
         updates = dict.fromkeys(self.metrics_of(stage), (logits, y))
         updates["loss"] = total, (y != IGNORE_INDEX).sum()

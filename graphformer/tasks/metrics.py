@@ -76,6 +76,21 @@ class BitsPerByte(Mean):
         return super().compute() / (math.log(2) * (self.bytes_per_token or math.nan))
 
 
+def update_metric(metric: Metric, arguments: tuple[Tensor, ...], *, is_padding: bool) -> None:
+    """Update a metric with a batch; a batch that is padding or has no rows does not count.
+
+    Part of a divided graph may have no node of a split, for which torchmetrics (1.9) raises an
+    error.
+    """
+    is_empty = any(isinstance(x, Tensor) and x.ndim and not len(x) for x in arguments)
+    if is_empty:
+        arguments = tuple(x.new_zeros(1, *x.shape[1:]) if x.ndim else x for x in arguments)
+    if is_empty or is_padding:
+        update_uncounted(metric, arguments)
+    else:
+        metric.update(*arguments)
+
+
 def update_uncounted(metric: Metric, arguments: tuple[Tensor, ...]) -> None:
     """Update a metric with samples that do not count, as those of a batch that is padding.
 

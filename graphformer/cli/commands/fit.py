@@ -56,6 +56,7 @@ from graphformer.data.graph.neighbor_loader import NeighborNodes
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.text.classification import LabelledText
 from graphformer.data.vision.base import PatchImages, ScaledImages
+from graphformer.distributed import PartitionedGraph
 from graphformer.tasks import Task
 
 DEFAULT_SEED = 42
@@ -358,7 +359,7 @@ def _choose_split(data: pl.LightningDataModule, split: str) -> None:
     Raises:
         UsageError: for all samples of data whose splits are other samples.
     """
-    if split == "all" and not isinstance(data, FullGraph):
+    if split == "all" and not isinstance(data, FullGraph | PartitionedGraph):
         raise UsageError(
             f"--split: got all with {type(data).__name__}, expected train, val or test; all is for "
             "the nodes of one graph"

@@ -63,6 +63,7 @@ class MemoryMappedGraph(FeatureStore, GraphStore):
         num_features: width F of the field `x`.
         num_classes: number of classes of the labels `y`; 0 for real-valued targets.
         is_coalesced: False if an edge may occur several times.
+        splits: names of the splits.
         class_names: of the classes, if they have names.
         node_names: names of the nodes, or None.
 
@@ -85,7 +86,7 @@ class MemoryMappedGraph(FeatureStore, GraphStore):
         self.num_classes: int = header["num_classes"]
         self.is_coalesced: bool = header["is_coalesced"]
         self._fields = {name: self._map(name, is_random=True) for name in header["fields"]}
-        self._splits: list[str] = header["splits"]
+        self.splits: list[str] = header["splits"]
         self.class_names: list[str] = header.get("class_names", [])
         self.node_names = NodeNames(self.folder) if header.get("has_names") else None
         self._indptr, self._indices = self._map("indptr"), self._map("indices", is_random=True)
@@ -98,9 +99,9 @@ class MemoryMappedGraph(FeatureStore, GraphStore):
         Raises:
             ValueError: when the graph was written without this split.
         """
-        if split not in self._splits:
+        if split not in self.splits:
             raise ValueError(
-                f"split: got {split!r}, expected one of {', '.join(self._splits) or 'no splits'} "
+                f"split: got {split!r}, expected one of {', '.join(self.splits) or 'no splits'} "
                 f"of the graph in {self.folder}"
             )
         return self._map(split)
@@ -173,11 +174,11 @@ def read_fields(graph: StoredGraph, nodes: Tensor, edge_ids: Tensor) -> dict[str
     for attribute in graph.get_all_tensor_attrs():
         name = str(attribute.attr_name)
         index = edge_ids if "edge" in name else nodes
-        found[name] = _widen(graph.get_tensor(attribute.group_name, name, index=index))
+        found[name] = widen(graph.get_tensor(attribute.group_name, name, index=index))
     return found
 
 
-def _widen(value: Tensor) -> Tensor:
+def widen(value: Tensor) -> Tensor:
     """Return features in at least float32, and numbers such as labels in int64."""
     if value.is_floating_point():
         return value.float() if value.dtype.itemsize < 4 else value

@@ -107,7 +107,7 @@ def convert_tables(
             undirected=undirected,
             coalesce=coalesce,
             class_names=classes,
-            node_names=None if index is None else index.names,
+            node_names=None if index is None else [index.names.texts],
         )
 
 

@@ -17,7 +17,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from graphformer.batch_type import IGNORE_INDEX
 from graphformer.data.graph.out_of_core.edge_sort import EdgeSorter
-from graphformer.data.graph.out_of_core.names import NodeNames, write_names
+from graphformer.data.graph.out_of_core.names import Texts, write_names
 from graphformer.data.graph.out_of_core.npy import NpyWriter
 from graphformer.data.graph.out_of_core.stores import HEADER, MemoryMappedGraph
 
@@ -49,7 +49,7 @@ def write_graph(
     undirected: bool = False,
     coalesce: bool = False,
     class_names: Sequence[str] = (),
-    node_names: NodeNames | None = None,
+    node_names: Iterable[Texts] | None = None,
 ) -> MemoryMappedGraph:
     """Write a graph to a folder, with memory for some chunks of it and for one number a node.
 
@@ -68,7 +68,7 @@ def write_graph(
         undirected: add the edges in the other direction.
         coalesce: keep one of several edges with the same ends.
         class_names: of the classes of `y`.
-        node_names: of the nodes; the files are copied.
+        node_names: chunks of the names of the nodes.
 
     Returns:
         The graph.
@@ -92,7 +92,7 @@ def write_graph(
             writer.write_splits(splits)
             writer.write_edges(edges, undirected=undirected, coalesce=coalesce)
             if node_names is not None:
-                writer.copy_names(node_names)
+                writer.write_names(node_names)
             writer.write_header(class_names)
         partial.chmod(0o755)  # temporary folders are readable by their owner only
         partial.rename(folder)
@@ -201,13 +201,13 @@ class _Writer:
                 self.num_edges += len(part.sources)
                 self._show(f"sorting edges: {self.num_edges:,} of {sorter.num_added:,}")
 
-    def copy_names(self, names: NodeNames) -> None:
-        """Copy the names of the nodes."""
+    def write_names(self, parts: Iterable[Texts]) -> None:
+        """Write the names of the nodes."""
+        names = write_names(self.folder, parts)
         if len(names) != self.num_nodes:
             raise ValueError(
                 f"node_names: got {len(names)}, expected {self.num_nodes}, one for each node"
             )
-        write_names(self.folder, [names.texts])
         self.has_names = True
 
     def write_header(self, class_names: Sequence[str]) -> None:
