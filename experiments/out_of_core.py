@@ -4,8 +4,8 @@
 
 The folder is written if it does not exist (`community_graph.py`). A GAT of two layers is trained on
 sampled neighbourhoods, first with nothing of the files in the system's cache, then again. The
-measured memory is anonymous (RssAnon). The disk's part of a step is the time in which its thread was
-neither computing nor waiting for a processor while it sampled and read a batch.
+measured memory is anonymous (RssAnon). The disk's part of a step is the time in which its thread
+was neither computing nor waiting for a processor while it sampled and read a batch.
 """
 
 from __future__ import annotations
