@@ -42,6 +42,7 @@ class Model(AdjacencyModel, Exportable):
         exporter: writes the model in the checkpoint's format, for `save_pretrained`.
         newly_initialized: names of parameters that the checkpoint lacks.
         prompt: text that precedes each text in `encode`.
+        prompts: named texts for `encode(prompt_name=)`, such as those of queries and documents.
         include_prompt: whether the head pools the nodes of the prompt too.
         generation_config: defaults of `generate`.
         pooler: BERT's map from a text's first node to a vector, which the head does not use.
@@ -68,6 +69,7 @@ class Model(AdjacencyModel, Exportable):
         self.extra_files: dict[str, str] = {}
         self.newly_initialized: list[str] = []
         self.prompt = ""
+        self.prompts: dict[str, str] = {}
         self.generation_config: GenerateOptions = {}
         self.adjacency = None if adjacency is None else self.check_pattern(adjacency)
         std = weight_std(transformer.dim) if std is None else std

@@ -85,6 +85,11 @@ class TextEncoder(Network, Protocol):
         ...
 
     @property
+    def prompts(self) -> dict[str, str]:
+        """Named prompts, of which `encode` uses one if asked to."""
+        ...
+
+    @property
     def include_prompt(self) -> bool:
         """Whether the head pools the nodes of the prompt too."""
         ...

@@ -113,6 +113,7 @@ def add_sentence_head(model: Model, folder: Path) -> None:
         model.tokenizer.max_length = limit
     settings = _read_optional(folder / "config_sentence_transformers.json")
     model.prompt = _default_prompt(settings)
+    model.prompts = dict(settings.get("prompts") or {})
 
 
 def sentence_files(model: Model, head: Pooling, dim: int) -> dict[str, str]:
@@ -151,9 +152,12 @@ def sentence_files(model: Model, head: Pooling, dim: int) -> dict[str, str]:
         files[name] = json.dumps(settings | {"max_seq_length": limit}, indent=2)
     name = "config_sentence_transformers.json"
     settings = json.loads(model.extra_files.get(name, "{}"))
-    if _default_prompt(settings) != model.prompt:
-        prompts = {**(settings.get("prompts") or {}), "default": model.prompt}
-        settings |= {"prompts": prompts, "default_prompt_name": "default"}
+    is_new = _default_prompt(settings) != model.prompt
+    if is_new or model.prompts != (settings.get("prompts") or {}):
+        settings["prompts"] = dict(model.prompts)
+        if is_new:
+            settings["prompts"]["default"] = model.prompt
+            settings["default_prompt_name"] = "default"
         files[name] = json.dumps(settings, indent=2)
     return files
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -139,6 +140,11 @@ def test_other_settings_of_the_folder(make, tmp_path):
     (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
     model = gf.from_pretrained(folder)
     assert (model.head.normalize, model.prompt) == (True, "query: ")
+    assert model.prompts == settings["prompts"]
+    model.prompts["z"] = "w"
+    model.save_pretrained(tmp_path / "saved")
+    again = gf.from_pretrained(tmp_path / "saved")
+    assert (again.prompt, again.prompts) == ("query: ", {"query": "query: ", "x": "y", "z": "w"})
     (folder / "sentence_bert_config.json").write_text(json.dumps({"do_lower_case": True}))
     with pytest.raises(ValueError, match="do_lower_case.*set it in the normalizer"):
         gf.from_pretrained(folder)
@@ -225,3 +231,16 @@ def test_all_poolings_and_dense_layers(folder, tmp_path, modes: list[str]):
     again = gf.from_pretrained(tmp_path / "here")
     assert torch.equal(again.encode(texts), ours.encode(texts))
     library.SentenceTransformer(str(tmp_path / "here"), device="cpu")
+
+
+def test_a_named_prompt_equals_its_text(model):
+    named = copy.copy(model)
+    named.prompts = {"query": "query: ", "document": "passage: "}
+    found = named.encode(TEXTS[:3], prompt_name="document")
+    assert torch.equal(found, model.encode(TEXTS[:3], prompt="passage: "))
+    with pytest.raises(ValueError, match="prompt_name: got 'doc', expected one of query, document"):
+        named.encode(TEXTS[:3], prompt_name="doc")
+    with pytest.raises(ValueError, match="prompt_name: got 'query' beside prompt"):
+        named.encode(TEXTS[:3], prompt="x", prompt_name="query")
+    with pytest.raises(ValueError, match="prompt_name: got 'query', expected none for this model"):
+        model.encode(TEXTS[:3], prompt_name="query")

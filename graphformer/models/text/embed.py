@@ -28,6 +28,7 @@ class EncodeOptions(TypedDict, total=False):
     batch_tokens: int
     normalize: bool | None
     prompt: str | None
+    prompt_name: str | None
 
 
 @torch.inference_mode()
@@ -38,6 +39,7 @@ def encode(
     batch_tokens: int = 4096,
     normalize: bool | None = None,
     prompt: str | None = None,
+    prompt_name: str | None = None,
 ) -> Tensor:
     """Return the vectors of texts, in batches of similar lengths without padding.
 
@@ -47,13 +49,14 @@ def encode(
         batch_tokens: the maximal number of tokens in a batch of several texts.
         normalize: whether vectors are scaled to length one; by default as in the model's head.
         prompt: text that precedes each text; the model's own by default.
+        prompt_name: one of the model's named prompts, such as "query", instead of `prompt`.
 
     Returns:
         [texts, C]; of a single string [C].
 
     Raises:
-        ValueError: when the model has no tokenizer, its head does not pool, or a text has no
-            tokens.
+        ValueError: when the model has no tokenizer, its head does not pool, a text has no tokens,
+            or the model has no prompt of that name.
     """
     listed = [texts] if isinstance(texts, str) else list(texts)
     tokenizer, head = model.tokenizer, model.head
@@ -63,7 +66,7 @@ def encode(
             f"model: got one without {lacking}, expected a sentence encoder; load one by "
             "from_pretrained(..., head='embedding')"
         )
-    prompt = model.prompt if prompt is None else prompt
+    prompt = _prompt(model, prompt, prompt_name)
     ids = _token_ids(model, tokenizer, [prompt + text for text in listed] if prompt else listed)
     order = sorted(range(len(ids)), key=lambda number: len(ids[number]), reverse=True)
     device = next(model.parameters()).device
@@ -104,6 +107,17 @@ def search(queries: Tensor, vectors: Tensor, top_k: int = 10) -> tuple[Tensor, T
     cosines = torch.cat([part.values for part in parts])
     indices = torch.cat([part.indices for part in parts])
     return (cosines[0], indices[0]) if queries.ndim == 1 else (cosines, indices)
+
+
+def _prompt(model: TextEncoder, prompt: str | None, name: str | None) -> str:
+    """Return the text that precedes each text."""
+    if name is None:
+        return model.prompt if prompt is None else prompt
+    if prompt is not None or name not in model.prompts:
+        given = "" if prompt is None else " beside prompt"
+        known = f"one of {', '.join(model.prompts)}" if model.prompts else "none for this model"
+        raise ValueError(f"prompt_name: got {name!r}{given}, expected {known}; or pass prompt")
+    return model.prompts[name]
 
 
 def _token_ids(model: TextEncoder, tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:

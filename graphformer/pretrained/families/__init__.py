@@ -21,6 +21,7 @@ from graphformer.pretrained.families.dinov2 import DINOV2
 from graphformer.pretrained.families.distilbert import DISTILBERT
 from graphformer.pretrained.families.electra import ELECTRA
 from graphformer.pretrained.families.family import Family, Kind, Table
+from graphformer.pretrained.families.llava import LLAVA
 from graphformer.pretrained.families.mpnet import MPNET
 from graphformer.pretrained.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 from graphformer.pretrained.families.seq2seq.bart import BART, MBART
@@ -49,6 +50,7 @@ FAMILIES: dict[str, Family] = {
     "gpt2": GPT2,
     "gpt_neox": GPT_NEOX,
     "llama": LLAMA,
+    "llava": LLAVA,
     "mistral": MISTRAL,
     "mbart": MBART,
     "mixtral": MIXTRAL,
