@@ -26,6 +26,7 @@ from graphformer.models.text.seq2seq import EncoderDecoder, encoder_decoder
 from graphformer.models.vision.captioning import RecurrentCaptioner, captioner, recurrent_captioner
 from graphformer.models.vision.clip import CLIP, clip
 from graphformer.models.vision.cnn import cnn
+from graphformer.models.vision.image_tokens import ImageTokens, VisionLanguageModel
 from graphformer.models.vision.mae import MaskedAutoencoder, mae
 from graphformer.models.vision.vit import ViT, vit
 
@@ -36,11 +37,13 @@ __all__ = [
     "CLIP",
     "EncoderDecoder",
     "GraphModel",
+    "ImageTokens",
     "MaskedAutoencoder",
     "Model",
     "RecurrentCaptioner",
     "TypedAttention",
     "ViT",
+    "VisionLanguageModel",
     "bert",
     "encode",
     "captioner",
