@@ -66,7 +66,7 @@ from graphformer.ops.operands import ADDITIVE, DOT, GATV2
 
 
 def make_by_target(
-    kind: int, lanes: int, fixed: int, value_fixed: int, edges: int
+    kind: int, lanes: int, fixed: int, value_fixed: int, edges: int, single: int
 ) -> Callable[..., Any]:
     """Gradients of queries, target scores and edge values; stores delta for the pass by source.
 
@@ -82,6 +82,8 @@ def make_by_target(
         value_width = value_fixed if value_fixed > 0 else table[at.VALUE_WIDTH]
         edge_width = table[at.EDGE_WIDTH] if features else 0
         heads = Heads(table[at.HEADS], table[at.KV_HEADS], table[at.REPEAT])
+        if single:  # constants, so that loops over heads vanish
+            heads = Heads(1, 1, 1)
         num_heads, phase = heads.queries, table[at.PHASE]
         work = work_item(table, item)
         part = work[PART]
@@ -279,7 +281,7 @@ def _score_gradient(table, dscore, ds, raw, dedge, tile, heads, zero):
 
 
 def make_by_source(
-    kind: int, lanes: int, fixed: int, value_fixed: int, edges: int
+    kind: int, lanes: int, fixed: int, value_fixed: int, edges: int, single: int
 ) -> Callable[..., Any]:
     """Gradients of keys (or source scores) and values; the neighbours are the targets here."""
     features = int(edges and kind == DOT)
@@ -290,6 +292,8 @@ def make_by_source(
         value_width = value_fixed if value_fixed > 0 else table[at.VALUE_WIDTH]
         edge_width = table[at.EDGE_WIDTH] if features else 0
         heads = Heads(table[at.HEADS], table[at.KV_HEADS], table[at.REPEAT])
+        if single:  # constants, so that loops over heads vanish
+            heads = Heads(1, 1, 1)
         num_heads, stride = heads.queries, table[at.TILE_STRIDE]
         lse, delta = pointer(table[at.LSE], scratch), pointer(table[at.DELTA], scratch)
         queries = Rows(pointer(table[at.Q], scratch), table[at.Q_STRIDE], width, 0)

@@ -195,6 +195,7 @@ def _table(x: Inputs, settings: Settings) -> tuple[Table, tuple[int, ...]]:
         None if bias is None else bias.stride(),
         None if weight is None else (weight.stride(0), weight.shape[1] > 1 and weight.stride(1)),
         x.seed is not None,
+        x.positions is not None,
     )  # fmt: skip
     arrays = (at.Q, x.q), (at.K, x.k), (at.V, x.v), (at.EDGE_IDS, x.edge_ids)
     others = (at.VECTOR, x.vector), (at.U, x.u), (at.EDGE, x.edge)
@@ -220,6 +221,7 @@ def _layout(
     bias_strides: tuple[int, int] | None,
     weight_strides: tuple[int, int] | None,
     drops: bool,
+    single: bool,
 ) -> tuple[Table, tuple[int, ...]]:
     """The table of a call without its arrays, and the constants of the kernels.
 
@@ -232,6 +234,7 @@ def _layout(
         edges: whether kernels compute with edge features or edge keys.
         bias_strides, weight_strides: between edges and between heads; None if there is none.
         drops: whether there is dropout.
+        single: whether there is one head only, as for edges by head.
     """
     double = dtype == torch.float64
     heads, kv_heads, width, value_width, edge_width = sizes
@@ -253,7 +256,10 @@ def _layout(
         steps.add(at.DROP)
     values |= {field: step(at.FIELDS[field], double) for field in steps}
     widths = 0 if kind == ADDITIVE else width, value_width
-    return Table(values), (*shape_constants(double, *widths), int(edges))
+    constants = shape_constants(double, *widths)
+    # One head has kernels of its own for dot products of common widths only: compiling takes time.
+    own_kernels = single and kind == DOT and constants[1] > 0 and not edges
+    return Table(values), (*constants, int(edges), int(own_kernels))
 
 
 def _rows(

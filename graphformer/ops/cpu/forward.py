@@ -39,11 +39,12 @@ PREFETCHED = 4096
 
 
 def make_forward(
-    kind: int, lanes: int, fixed: int, value_fixed: int, edges: int
+    kind: int, lanes: int, fixed: int, value_fixed: int, edges: int, single: int
 ) -> Callable[..., Any]:
     """The pass over the rows of a work item; widths other than 0 are compiled in.
 
-    `edges` says whether edges have features (dot products) or keys (GATv2).
+    `edges` says whether edges have features (dot products) or keys (GATv2), `single` whether there
+    is one head only.
     """
     features = int(edges and kind == DOT)
 
@@ -53,6 +54,8 @@ def make_forward(
         value_width = value_fixed if value_fixed > 0 else table[at.VALUE_WIDTH]
         edge_width = table[at.EDGE_WIDTH] if features else 0
         heads = Heads(table[at.HEADS], table[at.KV_HEADS], table[at.REPEAT])
+        if single:  # constants, so that loops over heads vanish
+            heads = Heads(1, 1, 1)
         num_heads, stride = heads.queries, table[at.TILE_STRIDE]
         nodes, slots, ids, s = edge_lists(table, scratch)
         spare = shift(s, num_heads * stride)

@@ -83,6 +83,17 @@ def test_grouped_heads():
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_kernels_of_one_head(dropout):
+    adjacency, width = head_edges(), 16  # a common width, which has them
+    shapes = (TARGETS, HEADS, width), *[(SOURCES, HEADS, width)] * 2, (adjacency.num_edges, HEADS)
+
+    def call(q, k, v, bias, backend: Any):
+        return gf.attention(q, k, v, adjacency, bias=bias, dropout=dropout, backend=backend)
+
+    compare(call, variables(*shapes))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_additive_scores(dropout):
     adjacency = head_edges()
     (targets, sources), edges = adjacency.shape, adjacency.num_edges
