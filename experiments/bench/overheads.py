@@ -14,8 +14,11 @@ import graphformer as gf
 from bench import graphs, peers
 from bench.cases import Case, Options, Target, compare
 from bench.peers import COMPILED, OURS, PLAIN, PYG, Work
-from bench.timing import forward_backward, interleaved, ratios
+from bench.timing import Step, forward_backward, interleaved, ratios
 from graphformer.adjacency import HeadEdges
+from graphformer.data.batch import Batch, pack_tokens
+from graphformer.models import Model
+from graphformer.models.text.builders import sentence_embedder
 
 HEADS, DEGREE = 8, 20
 FIRST_CALL = """
@@ -45,16 +48,37 @@ def by_head(options: Options) -> Iterator[Case]:
     ratio = case.peers[OURS]["both"]["median"] / case.peers["shared"]["both"]["median"]
     case.targets = [Target(wanted, 1.3, ratio, below=True)]
     yield case
-    for degree, wanted_ratio in ((271, 1.05), (34, 0.9)):
-        masks = [torch.rand(512, 512) < degree / 512 for _ in range(12)]
-        own = HeadEdges.of(*(gf.from_mask(torch.block_diag(m, m)) for m in masks))
-        work = Work(torch.empty(2, 0), 1024, 12, 32)
-        calls = {"complete": _on(gf.complete([512, 512])), OURS: _on(own)}
-        case = _timed(f"2 x 512 nodes, 12 heads with {degree} edges", work, calls, options)
-        ratio = case.peers[OURS]["forward"]["median"] / case.peers["complete"]["forward"]["median"]
-        what = f"attention alone, {case.name}, forward, time of that of the complete graph"
-        case.targets = [Target(what, wanted_ratio, ratio, below=True)]
+    yield from _encoder_by_head(options)
+
+
+def _encoder_by_head(options: Options) -> Iterator[Case]:
+    """An encoder of MiniLM's shape whose heads have edges of their own in every block."""
+    encoder, length, heads = sentence_embedder(1000, dim=384, depth=6, num_heads=12), 512, 12
+    encoder.eval()
+    texts = pack_tokens(torch.randint(1000, (2, length)).tolist())
+    for degree, wanted in ((271, 1.05), (34, 0.9)):
+        masks = torch.rand(len(encoder.transformer.blocks), heads, length, length) < degree / length
+        own = [
+            HeadEdges.of(*(gf.from_mask(torch.block_diag(mask, mask)) for mask in block))
+            for block in masks
+        ]
+        adjacencies = {"complete": gf.complete(texts.lengths), OURS: own}
+        steps = {name: _forward(encoder, texts, each) for name, each in adjacencies.items()}
+        case = Case(f"encoder, 2 x {length} tokens, {heads} heads with {degree} edges", {})
+        case.peers = ratios(interleaved(steps, options.seconds, **options.rounds), OURS)
+        ratio = 1 / case.peers["complete"]["forward ratio"]["median"]
+        what = f"{case.name}, time of that of the complete graph"
+        case.targets = [Target(what, wanted, ratio, below=True)]
         yield case
+
+
+def _forward(model: Model, batch: Batch, adjacency: gf.Adjacency | list[gf.Adjacency]) -> Step:
+    def step() -> tuple[float, float]:
+        with torch.inference_mode():
+            seconds = _seconds(lambda: model(batch, adjacency))
+        return seconds, seconds
+
+    return step
 
 
 def compiled(options: Options) -> Iterator[Case]:

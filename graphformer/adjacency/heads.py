@@ -45,8 +45,8 @@ class DenseSamples(NamedTuple):
 
     It is 0 for targets without an edge, because kernels return NaN if a row is masked completely.
     """
-    empty: Tensor
-    """Which targets have no edge, bool [B, H, n, 1]."""
+    empty: Tensor | None
+    """Which targets have no edge, bool [B, H, n, 1]; None if all have one."""
 
 
 @keeps_fields
@@ -163,7 +163,11 @@ class HeadEdges(CSR):
             rows = None
             if len(members) < len(sizes):
                 rows = consecutive_rows(starts[members], size)
-            groups.append(DenseSamples(rows, len(members), mask.masked_fill(empty, 0), empty))
+            if not empty.any():
+                groups.append(DenseSamples(rows, len(members), mask, None))
+            else:
+                mask.masked_fill_(empty, 0)
+                groups.append(DenseSamples(rows, len(members), mask, empty))
         return groups
 
     def head_bias(self, bias: Tensor | None, num_heads: int, dtype: torch.dtype) -> Tensor:

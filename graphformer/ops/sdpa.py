@@ -95,7 +95,8 @@ def _attend_heads(
         out = F.scaled_dot_product_attention(
             q_s, k_s, v_s, attn_mask=mask.to(q.dtype), enable_gqa=grouped, **settings
         )
-        outs.append(out.masked_fill(empty, 0).transpose(1, 2).flatten(0, 1))
+        out = out if empty is None else out.masked_fill(empty, 0)
+        outs.append(out.transpose(1, 2).flatten(0, 1))
     if len(groups) == 1:
         return outs[0].to(v.dtype)
     order = torch.cat([group.rows for group in groups if group.rows is not None])
