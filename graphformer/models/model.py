@@ -18,7 +18,7 @@ from graphformer.nn import Transformer, weight_std
 from graphformer.nn.init import initialise
 from graphformer.nn.options import TransformerOptions
 from graphformer.options import checked_options
-from graphformer.patterns import AdjacencyLike
+from graphformer.patterns import AdjacencyLike, lengths
 
 if TYPE_CHECKING:
     from graphformer.batch_type import BatchLike
@@ -106,6 +106,8 @@ class Model(AdjacencyModel, Exportable):
     ) -> Tensor:
         """Return head(transformer(embedding(batch), adjacency), batch)."""
         positions = getattr(batch, "pos", None)
+        if self.transformer.drop_path and self.training:
+            options = {"lengths": lengths(batch), **options}
         x = self.transformer(self.embedding(batch), adjacency, positions, **options)
         return x if self.head is None else self.head(x, batch)
 

@@ -80,6 +80,8 @@ class TransformerOptions(LayerOptions, total=False):
     """The adjacency of the cross-attention, N x S."""
     cache: Sequence[BlockCache] | None
     """Keys and values of earlier nodes, one cache per block."""
+    lengths: Sequence[int] | None
+    """Number of nodes of each sample, for `drop_path`; by default all nodes are one sample."""
 
 
 # Includes the keys of the base classes.

@@ -18,6 +18,7 @@ from graphformer.nn.block import (
     DecoderBlock,
     recomputed,
 )
+from graphformer.nn.dropout import with_drop_path
 from graphformer.nn.feedforward import FeedForward
 from graphformer.nn.options import LayerOptions, TransformerOptions, check_options
 from graphformer.patterns import AdjacencyLike, resolve
@@ -34,6 +35,7 @@ class TransformerArguments(TypedDict, total=False):
     bias: bool
     dropout: float
     attention_dropout: float
+    drop_path: float
     attention: Callable[[int], nn.Module] | None
     mlp: Callable[[int], nn.Module] | None
     position_encoding: nn.Module | Sequence[nn.Module] | None
@@ -61,6 +63,8 @@ class Transformer(nn.Module):
         bias: whether the linear maps have a bias.
         dropout: probability of dropping a unit before it is added to the residual stream.
         attention_dropout: probability of dropping an attention weight.
+        drop_path: probability of leaving out the last block for a sample, see `with_drop_path`;
+            that of block i of L is i / L of it.
         attention: builds the attention of block i, `attention(i)`; by default
             `MultiHeadAttention` of the sizes above.
         mlp: builds the feed-forward net of block i, `mlp(i)`; `FeedForward` by default.
@@ -78,7 +82,8 @@ class Transformer(nn.Module):
             an integer k for every k-th block, the first included; False for nothing.
 
     Raises:
-        ValueError: when `activation_checkpointing` is none of these.
+        ValueError: when `activation_checkpointing` is none of these, or `drop_path` is not from 0
+            to below 1.
 
     Source: Vaswani et al., 2017, "Attention is all you need"; recomputation: Chen et al., 2016, and
     of attention only: Korthikanti et al., 2022.
@@ -99,6 +104,7 @@ class Transformer(nn.Module):
         bias: bool = True,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
+        drop_path: float = 0.0,
         attention: Callable[[int], nn.Module] | None = None,
         mlp: Callable[[int], nn.Module] | None = None,
         position_encoding: nn.Module | Sequence[nn.Module] | None = None,
@@ -109,6 +115,9 @@ class Transformer(nn.Module):
         activation_checkpointing: ActivationCheckpointing = False,
     ) -> None:
         super().__init__()
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"drop_path: got {drop_path}, expected from 0 to below 1")
+        self.drop_path = drop_path
 
         def multi_head(source_dim: int | None = None) -> MultiHeadAttention:
             return MultiHeadAttention(
@@ -182,7 +191,8 @@ class Transformer(nn.Module):
             positions: positions of the nodes for `position_encoding`, [N] or [N, axes]; by
                 default the index of each node in its sample.
             options: `source` and `source_adjacency` for cross-attention, one `cache` per block,
-                and the options of the attention of every block; see `TransformerOptions`.
+                `lengths` of the samples for `drop_path`, and the options of the attention of every
+                block; see `TransformerOptions`.
 
         Raises:
             TypeError: when an option is unknown.
@@ -213,7 +223,7 @@ class Transformer(nn.Module):
                 f"the {len(self.blocks)} blocks"
             )
         shared: dict[str, Any] = {**options}
-        cache = shared.pop("cache", None)
+        cache, lengths = (shared.pop(name, None) for name in ("cache", "lengths"))
         source, source_adjacency = (shared.pop(n, None) for n in ("source", "source_adjacency"))
         across = self._cross_inputs(source, source_adjacency)
         encoded = self._encoded_positions(positions, per_block)
@@ -221,7 +231,7 @@ class Transformer(nn.Module):
             self._check_not_given(each, shared)
         return [
             (
-                recomputed(block, self._is_recomputed(i)),
+                self._with_drop_path(recomputed(block, self._is_recomputed(i)), i, lengths),
                 (edges, *across),
                 {**shared, **own} if cache is None else {**shared, **own, "cache": cache[i]},
             )
@@ -244,6 +254,14 @@ class Transformer(nn.Module):
             if module not in results:
                 results[module] = module(positions, edges)
         return [results[module] for module in modules]
+
+    def _with_drop_path(
+        self, block: Callable[..., Tensor], number: int, lengths: Sequence[int] | None
+    ) -> Callable[..., Tensor]:
+        """Return a block, in training one that is left out for some samples."""
+        if not (self.training and self.drop_path):
+            return block
+        return with_drop_path(block, self.drop_path * (number + 1) / len(self.blocks), lengths)
 
     def _is_recomputed(self, number: int) -> bool:
         """Whether the activations of a block are recomputed in the backward pass."""

@@ -173,8 +173,14 @@ def encoder_decoder(
     Source: Vaswani et al., 2017; Raffel et al., 2020 (T5); Lewis et al., 2020 (BART).
     """
     decoder_depth = depth if decoder_depth is None else decoder_depth
-    encoder_parts = text_trunk(vocab_size, dim, depth, bidirectional=True, **options)
-    decoder_parts = text_trunk(vocab_size, dim, decoder_depth, source_dim=dim, **options)
+    # Blocks with cross-attention have one layout. It is named here, so that the command line does
+    # not take it for an option.
+    encoder_parts = text_trunk(
+        vocab_size, dim, depth, bidirectional=True, layout="sequential", **options
+    )
+    decoder_parts = text_trunk(
+        vocab_size, dim, decoder_depth, source_dim=dim, layout="sequential", **options
+    )
     if tied:
         encoder_parts[0].features = decoder_parts[0].features
     head = token_head(decoder_parts[0], tied=tied)

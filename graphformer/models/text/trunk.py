@@ -91,7 +91,7 @@ class _LayoutOptions(TypedDict, total=False):
     layout: BlockLayout
 
 
-class EncoderOptions(CommonOptions, _LayerOptions, total=False):
+class EncoderOptions(CommonOptions, _LayerOptions, _LayoutOptions, total=False):
     """Options of `encoder_trunk` other than its own arguments; see `text_trunk`."""
 
     dim: int

@@ -117,6 +117,8 @@ class ViT(Model):
                 edges = [connect_tokens(each, sizes, count) for each in edges]
             x, sizes = self._prepend_tokens(x, sizes), tuple(size + count for size in sizes)
         x = x if self.norm is None else self.norm(x)
+        if self.transformer.drop_path and self.training:
+            options = {"lengths": sizes, **options}
         return self.transformer(x, edges, **options), sizes
 
     def patch_mask(self, sizes: Sequence[int]) -> Tensor:
@@ -163,6 +165,7 @@ def vit(
     stem_channels: Sequence[int] | None = None,
     stem_depth: int = 0,
     dropout: float = 0.0,
+    drop_path: float = 0.0,
     activation_checkpointing: ActivationCheckpointing = False,
 ) -> ViT:
     """Build a vision transformer for images of any size and aspect, packed without padding.
@@ -184,6 +187,7 @@ def vit(
         stem_channels: widths of the convolutions that halve the sides, log2(patch_size) of them.
         stem_depth: convolutions after each of these.
         dropout: of embeddings, attention weights and residual branches.
+        drop_path: probability of leaving out the last block for an image, of the Transformer.
 
     Returns:
         A model from patches [N, channels * patch_size**2] with positions [N, 2] to logits [B, K].
@@ -215,6 +219,7 @@ def vit(
         hidden_dim=hidden_dim,
         dropout=dropout,
         attention_dropout=dropout,
+        drop_path=drop_path,
         activation_checkpointing=activation_checkpointing,
     )
     head = None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 from typing import Any
 
 import pytest
+import torch
 
+from graphformer import models
 from graphformer.cli.config.parser import Parser, import_object
 from graphformer.cli.config.renamed import report_renamed
 from graphformer.models import gat
@@ -124,3 +127,28 @@ def test_a_word_keeps_its_type_where_nothing_is_converted():
     parsed = network_of(parser.parse_args([*words, channels, "[7,11]"]))
     assert parsed.stem_channels == [7, 11]
     report_renamed()
+
+
+REQUIRED = {
+    "vocab_size": 11, "num_features": 3, "num_classes": 2, "channels": 1, "patch_size": 2,
+    "num_node_types": 2, "num_edge_types": 3, "num_words": 13,
+}  # fmt: skip
+SMALL = {"dim": 8, "depth": 1, "num_heads": 2}
+BUILDERS = [
+    name
+    for name in models.__all__
+    if name[0].islower() and name not in ("encode", "generate", "search")
+]
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_builders_accept_the_defaults_that_the_parser_fills_in(name: str) -> None:
+    parameters = inspect.signature(getattr(models, name)).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    arguments = {key: value for key, value in REQUIRED.items() if key in parameters}
+    arguments |= {key: value for key, value in SMALL.items() if key in parameters or open_ended}
+    parser = Parser()
+    parser.add_argument("--net", type=torch.nn.Module)
+    path = f"graphformer.models.{name}"
+    parsed = parser.parse_object({"net": {"class_path": path, "init_args": arguments}})
+    assert isinstance(parser.instantiate(parsed).net, torch.nn.Module)
