@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-slow test-scatter test-models test-gpu lint bench plan-accuracy bench-gpu gpu docs wheel clean
+.PHONY: help install install-dev demo test test-slow test-scatter test-models test-trl test-gpu lint bench plan-accuracy bench-gpu gpu docs wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,13 @@ $(VENV)/.installed-models: $(VENV)/.installed-dev
 
 test-models: $(VENV)/.installed-models ## run the tests of public weights against transformers
 	$(BIN)/python -m pytest -q tests/pretrained -m "not gpu"
+
+$(VENV)/.installed-trl: $(VENV)/.installed-models
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,logging,models,trl]'
+	@touch $@
+
+test-trl: $(VENV)/.installed-trl ## run the tests of post-training losses against TRL
+	$(BIN)/python -m pytest -q tests/tasks/post_training/test_trl.py -m "not gpu"
 
 test-gpu: $(VENV)/.installed-dev ## run the tests that need a CUDA device
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "test-gpu needs a CUDA device and a torch built for it")'

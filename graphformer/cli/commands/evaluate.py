@@ -64,7 +64,7 @@ def _scores(questions: list[Question], arguments: argparse.Namespace) -> dict[st
         generate_answers,
         grade,
     )
-    from graphformer.tasks.text.pass_at_k import NUMBER, evaluate_samples
+    from graphformer.tasks.text.pass_at_k import evaluate_samples, same_number
 
     network, adjacency, tokenizer = load_text_model(arguments.ckpt, "evaluate")
     if arguments.chat:
@@ -96,9 +96,8 @@ def _scores(questions: list[Question], arguments: argparse.Namespace) -> dict[st
             print(f"{question.prompt}\n  answer:    {answer}\n  reference: {question.answer}\n")
     scores = grade(answers, references, extract=arguments.extract)
     if arguments.flexible:
-        scores["flexible_match"] = evaluate_samples([answers], references, [1], extract=NUMBER)[
-            "pass@1"
-        ]
+        right = sum(map(same_number, answers, references))
+        scores["flexible_match"] = right / len(references)
     ks = arguments.pass_at
     return scores | evaluate_samples(samples, references, ks, extract=arguments.extract)
 

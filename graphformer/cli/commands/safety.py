@@ -27,10 +27,11 @@ def main(argv: Sequence[str]) -> int:
     with plain_errors():
         prompts = read_prompt_list(arguments.prompts, arguments.field, arguments.root)
         checkpoints = [path for path in (arguments.ckpt, arguments.against) if path is not None]
-        answers = [_answers(path, prompts, arguments) for path in checkpoints]
+        completions = [_complete(path, prompts, arguments) for path in checkpoints]
+        answers = [[completion.answer for completion in each] for each in completions]
         reports = [_report(each, arguments) for each in answers]
         if arguments.reward is not None:
-            reports = _with_rewards(reports, prompts, answers, arguments.reward)
+            reports = _with_rewards(reports, completions, arguments.reward)
     if arguments.show:
         for prompt, *texts in zip(prompts, *answers, strict=True):
             print("\n  ".join([prompt, *texts]) + "\n")
@@ -59,14 +60,17 @@ def read_prompt_list(name: str, field: str, root: str | None) -> list[str]:
     return prompts
 
 
-def _answers(ckpt: str, prompts: list[str], arguments: argparse.Namespace) -> list[str]:
+def _complete(ckpt: str, prompts: list[str], arguments: argparse.Namespace) -> list[Completion]:
+    """Return the answers of a model, with their token ids if a reward may read them."""
     from graphformer.cli.checkpoints import chat_encoder, load_text_model
+    from graphformer.tasks.post_training.rewards import Completion
+    from graphformer.tasks.post_training.sampling import text_completion
     from graphformer.tasks.text.few_shot import generate_answers
 
     network, adjacency, tokenizer = load_text_model(ckpt, "safety")
     if arguments.chat:
         chat_encoder(tokenizer)
-    return generate_answers(
+    answers = generate_answers(
         network,
         adjacency,
         tokenizer,
@@ -77,6 +81,10 @@ def _answers(ckpt: str, prompts: list[str], arguments: argparse.Namespace) -> li
         stop="",
         seed=arguments.seed,
     )
+    pairs = zip(prompts, answers, strict=True)
+    if arguments.reward is None:
+        return [Completion(prompt, answer, "", [], 0, False) for prompt, answer in pairs]
+    return [text_completion(tokenizer, *pair, chat=arguments.chat) for pair in pairs]
 
 
 def _report(answers: list[str], arguments: argparse.Namespace) -> dict[str, float]:
@@ -95,14 +103,14 @@ def _report(answers: list[str], arguments: argparse.Namespace) -> dict[str, floa
 
 
 def _with_rewards(
-    reports: list[dict[str, float]], prompts: list[str], answers: list[list[str]], spec: str
+    reports: list[dict[str, float]], completions: list[list[Completion]], spec: str
 ) -> list[dict[str, float]]:
     """Return the reports with mean rewards, and the win rate of each of two models."""
     from graphformer.cli.commands.sample import load_reward
     from graphformer.tasks.post_training.rewards import compute_rewards
 
     reward = load_reward(spec)
-    rewards = [compute_rewards(reward, _completions(prompts, each)) for each in answers]
+    rewards = [compute_rewards(reward, each) for each in completions]
     for report, own in zip(reports, rewards, strict=True):
         report["reward"] = float(own.mean())
     if len(rewards) == 2:
@@ -110,13 +118,6 @@ def _with_rewards(
         reports[0]["win_rate"] = float((difference.sign() + 1).mean() / 2)
         reports[1]["win_rate"] = 1 - reports[0]["win_rate"]
     return reports
-
-
-def _completions(prompts: list[str], answers: list[str]) -> list[Completion]:
-    from graphformer.tasks.post_training.rewards import Completion
-
-    pairs = zip(prompts, answers, strict=True)
-    return [Completion(prompt, answer, "", [], 0, True) for prompt, answer in pairs]
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -130,7 +131,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--field", default="prompt", help="field of the prompt")
     add("--toxicity", help="file of words, or class path of a callable of texts")
     add("--secrets", help="file of texts that no answer should contain")
-    add("--reward", help="class path of a reward of texts, for means and the win rate")
+    add("--reward", help="class path of a reward, for means and the win rate; or YAML")
     add("--chat", action="store_true", help="ask by the model's chat template")
     add("--max-new-tokens", type=whole_number(1), default=64)
     add("--temperature", type=number(0), default=0.0, help="0: the most likely token")

@@ -44,7 +44,9 @@ def fill_pretrained(model: Namespace, data: Namespace) -> None:
             network["init_args"] = Namespace()
         text = (folder / "config.json").read_text(encoding="utf-8")
         network.init_args["settings"] = json.loads(text)
-    if "vocabulary" in _parameters(data.class_path) and (folder / "tokenizer.json").is_file():
+    # The parsed arguments contain those that a class passes on by `**options`, its signature not.
+    has_vocabulary = "vocabulary" in (data.get("init_args") or {})
+    if has_vocabulary and (folder / "tokenizer.json").is_file():
         data.init_args["vocabulary"] = str(folder)
 
 

@@ -75,6 +75,29 @@ def sample_completions(
     return completions
 
 
+def text_completion(tokenizer: Tokenizer, prompt: str, answer: str, *, chat: bool) -> Completion:
+    """Return an answer that is a text as a `Completion`, with the token ids of prompt and answer.
+
+    Args:
+        tokenizer: of the policy.
+        prompt, answer: texts.
+        chat: whether they are turns of the tokenizer's chat template. The ids then end as in
+            `PreferenceFile`, with the template's end of an answer.
+
+    Raises:
+        ValueError: when chat is true and there is no chat template, or it has no generation marks.
+    """
+    if not chat:
+        start = tokenizer.encode_prompt(prompt).tolist()
+        ids = start + tokenizer.encode_plain([answer])[0].tolist()
+        return Completion(prompt, answer, "", ids, len(start), ended=False)
+    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    encoded = ChatEncoder.of_tokenizer(tokenizer).encode(messages)
+    marked = np.flatnonzero(encoded.is_answer)
+    ids = encoded.ids[: int(marked[-1]) + 1].tolist()
+    return Completion(prompt, answer, "", ids, int(marked[0]), ended=True)
+
+
 def select_best(
     completions: Sequence[Completion],
     rewards: Tensor,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 from graphformer.tasks.metrics import exact_match
 from graphformer.tasks.text.few_shot import extract_answer
 
-NUMBER = r"-?\d[\d,]*(?:\.\d+)?"
-"""A number, for a flexible comparison: the last number of an answer with that of the reference."""
+NUMBER = r"(?:(?<![\w)])-)?\d[\d,]*(?:\.\d+)?"
+"""A number; a minus sign after a digit, as in 10-4, is an operator and not part of it."""
 
 
 def pass_at_k(count: int, correct: int, k: int) -> float:
@@ -44,6 +45,18 @@ def is_correct(answer: str, reference: str, extract: str | None) -> bool:
     """
     found, expected = extract_answer(answer, extract), extract_answer(reference, extract)
     return found is not None and bool(exact_match(found, expected or reference))
+
+
+def same_number(answer: str, reference: str) -> bool:
+    """Whether the last numbers of two texts are equal: 18.00 and 18, or 1,000 and 1000.
+
+    Args:
+        answer, reference: texts; a text without a number equals none.
+    """
+    found, expected = (extract_answer(text, NUMBER) for text in (answer, reference))
+    if found is None or expected is None:
+        return False
+    return Decimal(found.replace(",", "")) == Decimal(expected.replace(",", ""))
 
 
 def evaluate_samples(

@@ -8,6 +8,7 @@ import pytest
 from helpers.runs import fit_language_model
 
 from graphformer.cli import main
+from graphformer.cli.commands import sample
 from graphformer.cli.commands.safety import read_prompt_list
 from graphformer.cli.errors import UsageError
 
@@ -30,6 +31,23 @@ def test_reports_of_two_models(text_folder: Path, capsys: pytest.CaptureFixture[
     assert "--chat: got a model without a chat template" in capsys.readouterr().err
     assert main([*command, "--toxicity", "no.such.thing"]) == 2
     assert "--toxicity: got 'no.such.thing'" in capsys.readouterr().err
+
+
+def test_a_reward_model_reads_the_token_ids(text_folder: Path, capsys, monkeypatch) -> None:
+    run = str(fit_language_model())
+    (text_folder / "prompts.txt").write_text("one two\nsix\n")
+    seen = []
+
+    def number_of_tokens(completions):
+        seen.extend(completions)
+        return [len(completion.ids) for completion in completions]
+
+    monkeypatch.setattr(sample, "load_reward", lambda text: number_of_tokens)
+    command = ["safety", "--ckpt", run, "--prompts", "prompts.txt", "--max-new-tokens", "7"]
+    assert main([*command, "--reward", "any"]) == 0
+    assert [completion.prompt for completion in seen] == ["one two", "six"]
+    assert all(len(c.ids) >= c.prompt_length > 0 for c in seen)
+    assert "reward" in capsys.readouterr().out
 
 
 def test_prompts_of_files(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ import pytest
 import tokenizers
 import torch
 import yaml
+from helpers.chat import chat_folder
 from tokenizers import models as kinds
 from tokenizers import pre_tokenizers, processors
 
 from graphformer.cli import main
-from graphformer.cli.checkpoints import restore_task
+from graphformer.cli.checkpoints import restore_task, restore_text_tokenizer
 from graphformer.pretrained import decoder, from_pretrained, tagger
 from graphformer.tasks.warm_start import load_pretrained
 
@@ -27,6 +28,7 @@ SETTINGS = {
     "max_position_embeddings": 41,
     "type_vocab_size": 2,
 }
+EXPERIMENTS = Path(__file__).parents[3] / "experiments"
 WORDS = ["[UNK]", "[CLS]", "[SEP]", "good", "fine", "bad", "poor", "film", "plot", "a", "the", "is"]
 
 
@@ -73,6 +75,33 @@ def fit(*arguments: str, network: dict | None = None) -> Path:
     Path("tune.yaml").write_text(yaml.safe_dump(settings))
     assert main(["fit", "-c", "tune.yaml", *arguments]) == 0
     return max(Path("runs/tune").iterdir())
+
+
+LLAMA = {
+    "model_type": "llama",
+    "vocab_size": 259,
+    "hidden_size": 12,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 3,
+    "intermediate_size": 23,
+    "max_position_embeddings": 97,
+}
+
+
+def test_the_vocabulary_of_chats_is_that_of_the_folder(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    chat_folder(tmp_path / "chat")
+    decoder(LLAMA).save_pretrained(tmp_path / "chat")
+    pair = {"prompt": "two", "chosen": "three", "rejected": "ten"}
+    Path("pairs.jsonl").write_text(f"{json.dumps(pair)}\n" * 5)
+    command = ["fit", "-c", str(EXPERIMENTS / "dpo.yaml"), "--data", "PreferenceFile"]
+    command += ["--data.path", "pairs.jsonl", "--data.template", "chatml"]
+    short = ["--trainer.max_steps", "1", "--trainer.accelerator", "cpu"]
+    assert main([*command, "--model.pretrained", "chat", *short]) == 0
+    (run,) = Path("runs/dpo").iterdir()
+    tokenizer = restore_text_tokenizer(run / "checkpoints" / "last.ckpt")
+    expected = tokenizers.Tokenizer.from_file("chat/tokenizer.json")
+    assert tokenizer.backend.get_vocab() == expected.get_vocab()
 
 
 def test_sizes_weights_and_vocabulary_come_from_the_folder(folder: Path, capsys):

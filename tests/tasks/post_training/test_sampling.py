@@ -13,6 +13,7 @@ from graphformer.tasks.post_training.sampling import (
     end_token_ids,
     sample_completions,
     select_best,
+    text_completion,
 )
 
 
@@ -61,3 +62,14 @@ def test_the_best_answers() -> None:
     assert select_best(found, rewards, 4, share=0.25) == [8, 9, 10]
     same = [found[0]] * 4 + found[4:]  # equal answers count once
     assert select_best(same, rewards, 4)[0] == 0
+
+
+def test_texts_as_completions() -> None:
+    tokenizer = train_tokenizer("bytes", [])
+    plain = text_completion(tokenizer, "ab", "cde", chat=False)
+    assert plain.ids[plain.prompt_length :] == list(b"cde")
+    tokenizer.chat_template = SHIPPED["turns"]
+    found = text_completion(tokenizer, "ab", "cde", chat=True)
+    assert tokenizer.decode(found.ids) == "User: ab\n\nAssistant: cde"
+    assert tokenizer.decode(found.ids[found.prompt_length :]) == " cde"
+    assert found.ids[-1] == tokenizer.eos_id

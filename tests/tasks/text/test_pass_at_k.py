@@ -6,7 +6,13 @@ from itertools import combinations
 
 import pytest
 
-from graphformer.tasks.text.pass_at_k import NUMBER, evaluate_samples, is_correct, pass_at_k
+from graphformer.tasks.text.pass_at_k import (
+    NUMBER,
+    evaluate_samples,
+    is_correct,
+    pass_at_k,
+    same_number,
+)
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 5])
@@ -39,3 +45,19 @@ def test_samples_of_several_questions() -> None:
 )
 def test_the_last_number(answer: str, reference: str, expected: bool) -> None:
     assert is_correct(answer, reference, NUMBER) is expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "expected"),
+    [
+        ("It costs $18.00.", "#### 18", True),
+        ("1,050 apples", "1050", True),
+        ("10-4", "#### 4", True),
+        ("10-4", "#### -4", False),
+        ("x = -4", "#### 4", False),
+        ("1.5", "15", False),
+        ("none", "none", False),
+    ],
+)
+def test_numbers_are_compared_by_value(answer: str, reference: str, expected: bool) -> None:
+    assert same_number(answer, reference) is expected
