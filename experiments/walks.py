@@ -1,12 +1,13 @@
 """Post-training of a language model of random walks by all methods: a table and a plot.
 
-    python experiments/walks.py --seeds 0 --out experiments/results/post_training
+    python experiments/walks.py --seeds 0 1 2 --out experiments/results/post_training
 
 For the triangle and a window, and for each seed: the language model of walks
 (walks_lm.yaml), from its checkpoint instruction tuning on the best walks (walks_sft.yaml), direct
 preference optimisation (walks_dpo.yaml), and four policy methods (walks_policy.yaml). Measured at
 the end of each run, over all 20 start nodes: the optimality of greedy paths, that of 50 sampled
-paths a node, and the KL divergence of these samples to the language model.
+paths a node, and the KL divergence of these samples to the language model. Rates and weights of
+the methods are chosen on another graph, by walks_settings.py.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from fitting import fit, mean_and_spread
 
-from graphformer.cli import main as graphformer
 from graphformer.cli.checkpoints import restore_task
 from graphformer.data import RandomWalks
 from graphformer.tasks import Task
@@ -30,7 +30,6 @@ from graphformer.tasks.post_training.rollouts import pack_answers
 from graphformer.tasks.post_training.sampling import sample_completions
 from graphformer.tasks.post_training.walk_reward import PathOptimality
 
-FOLDER = Path(__file__).parent
 ADJACENCIES = {
     "triangle": [],
     "window": ["--adjacency", "Window", "--adjacency.radius", "2", "--adjacency.causal", "true"],
@@ -42,29 +41,25 @@ METHODS = {
     "RLOO": ["walks_policy.yaml", "--model.method", "rloo"],
     "GRPO": ["walks_policy.yaml", "--model.method", "grpo"],
     "PPO": ["walks_policy.yaml", "--model.method", "ppo", "--model.epochs", "4",
-            "--model.value_weight", "0.5"],
+            "--model.value_weight", "0.5", "--model.lr", "3e-4"],
 }  # fmt: skip
 Row = dict[str, Any]
 
 
-def train(runs: Path, arguments: list[str], seed: int) -> tuple[Task, Path, float]:
-    """The task after `graphformer fit`, the run's folder and the seconds it took."""
-    begin = time.perf_counter()
-    experiment = str(FOLDER / arguments[0])
-    command = ["fit", "-c", experiment, *arguments[1:], "--seed_everything", str(seed)]
-    if "walks_policy" in experiment:
-        command += ["--model.seed", str(seed)]
-    code = graphformer([*command, "--trainer.default_root_dir", str(runs)])
-    assert code == 0, command
-    folder = max((runs / Path(experiment).stem).iterdir(), key=lambda path: path.stat().st_mtime)
-    seconds = time.perf_counter() - begin
-    return restore_task(folder / "checkpoints" / "last.ckpt"), folder, seconds
+def train(runs: Path, arguments: list[str], seed: int, graph: int) -> tuple[Task, Path, float]:
+    """The task after `graphformer fit`, its checkpoint and the seconds of processor time."""
+    experiment, *flags = arguments
+    flags += ["--data.graph_seed", str(graph)]
+    if experiment == "walks_policy.yaml":
+        flags += ["--model.seed", str(seed), "--model.reward.init_args.seed", str(graph)]
+    folder, seconds = fit(experiment, flags, seed, runs)
+    return restore_task(folder / "last.ckpt"), folder / "last.ckpt", seconds
 
 
 @torch.no_grad()
-def measure(task: Task, start: Task) -> Row:
+def measure(task: Task, start: Task, graph: int) -> Row:
     """Greedy and sampled optimality, and the KL divergence to the language model in nats."""
-    data, reward = RandomWalks("prompts"), PathOptimality()
+    data, reward = RandomWalks("prompts", graph_seed=graph), PathOptimality(seed=graph)
     data.setup()
     (batch,) = data.val_dataloader()
 
@@ -84,15 +79,15 @@ def measure(task: Task, start: Task) -> Row:
     }
 
 
-def run(adjacency: str, seed: int, runs: Path) -> list[Row]:
+def run(adjacency: str, seed: int, graph: int, runs: Path) -> list[Row]:
     """All methods from one language model."""
     flags = ADJACENCIES[adjacency]
-    start, folder, seconds = train(runs, ["walks_lm.yaml", *flags], seed)
-    rows = [{"method": "language model", "seconds": seconds, **measure(start, start)}]
+    start, checkpoint, seconds = train(runs, ["walks_lm.yaml", *flags], seed, graph)
+    rows = [{"method": "language model", "seconds": seconds, **measure(start, start, graph)}]
     for method, (experiment, *options) in METHODS.items():
-        pretrained = ["--model.pretrained", str(folder / "checkpoints" / "last.ckpt")]
-        task, _, seconds = train(runs, [experiment, *options, *pretrained, *flags], seed)
-        rows.append({"method": method, "seconds": seconds, **measure(task, start)})
+        pretrained = ["--model.pretrained", str(checkpoint)]
+        task, _, seconds = train(runs, [experiment, *options, *pretrained, *flags], seed, graph)
+        rows.append({"method": method, "seconds": seconds, **measure(task, start, graph)})
         print({"adjacency": adjacency, "seed": seed, **rows[-1]}, flush=True)
     return [{"adjacency": adjacency, "seed": seed, **row} for row in rows]
 
@@ -104,15 +99,13 @@ def table(rows: list[Row]) -> str:
     for method in ("language model", *METHODS):
         for adjacency in ADJACENCIES:
             chosen = [r for r in rows if (r["method"], r["adjacency"]) == (method, adjacency)]
-            cells = [_mean([row[name] for row in chosen]) for name in ("greedy", "sampled", "kl")]
+            cells = [
+                mean_and_spread([row[name] for row in chosen])
+                for name in ("greedy", "sampled", "kl")
+            ]
             seconds = statistics.fmean(row["seconds"] for row in chosen)
             lines.append(f"| {method} | {adjacency} | {' | '.join(cells)} | {seconds:.0f} |")
     return "\n".join(lines)
-
-
-def _mean(values: list[float]) -> str:
-    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.3f}{spread}"
 
 
 def draw(rows: list[Row], path: Path) -> None:
@@ -129,11 +122,13 @@ def draw(rows: list[Row], path: Path) -> None:
                 [row["sampled"] for row in chosen],
                 marker,
                 color=color,
+                alpha=0.7,
                 label=f"{method}, {adjacency}",
             )
     axis.set(xlabel="KL to the language model, nats a walk", ylabel="optimality of sampled walks")
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(frameon=False, fontsize=7, ncols=2)
+    axis.set_ylim(top=1.01)
+    axis.legend(frameon=False, fontsize=7, ncols=2, loc="lower right")
     figure.savefig(path, dpi=150)
 
 
@@ -142,13 +137,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--graph-seed", type=int, default=1002, help="of graph and walks")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for seed in arguments.seeds:
             for adjacency in ADJACENCIES:
-                rows += run(adjacency, seed, Path(folder) / f"{adjacency}_{seed}")
+                rows += run(
+                    adjacency, seed, arguments.graph_seed, Path(folder) / f"{adjacency}_{seed}"
+                )
                 if arguments.out is not None:
                     arguments.out.mkdir(parents=True, exist_ok=True)
                     (arguments.out / "walks.json").write_text(json.dumps(rows, indent=1) + "\n")

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 
 from graphformer import models
 from graphformer.cli.callbacks import ExactResume
+from graphformer.patterns import Causal
 from graphformer.tasks import PolicyOptimization
 from graphformer.tasks.post_training.policy import methods
 
@@ -57,6 +58,17 @@ def test_the_first_update_has_ratios_of_exactly_one(method: str, monkeypatch) ->
     fit(task(method, temperature=0.7, epochs=2), 2)
     assert torch.equal(ratios[0], torch.ones_like(ratios[0]))
     assert not torch.equal(ratios[1], torch.ones_like(ratios[1]))
+
+
+def test_log_probabilities_are_those_of_the_temperature_of_sampling() -> None:
+    made = task(temperature=2.5, epochs=2, lr=0.0)
+    fit(made, 1)
+    (rollouts,) = made.state.rollouts
+    batch = rollouts.batch
+    logits = made.network.eval()(batch, Causal()(batch))[batch.y != -100]
+    expected = (logits / 2.5).log_softmax(-1)[range(len(logits)), batch.y[batch.y != -100]]
+    torch.testing.assert_close(rollouts.log_p, expected.detach())
+    torch.testing.assert_close(rollouts.reference, expected.detach())
 
 
 @pytest.mark.parametrize("method", METHODS)

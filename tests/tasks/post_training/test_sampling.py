@@ -9,6 +9,7 @@ from helpers.rollouts import EOS, TOKENIZER, Prompts
 from graphformer.data import train_tokenizer
 from graphformer.data.text.post_training.chat_template import SHIPPED
 from graphformer.patterns import Causal
+from graphformer.tasks.post_training.rollouts import pack_answers
 from graphformer.tasks.post_training.sampling import (
     end_token_ids,
     sample_completions,
@@ -37,6 +38,20 @@ def test_answers_to_a_prompt_are_in_a_row() -> None:
         assert completion.ended == (answer[-1] == EOS)
         assert len(answer) == 5 or completion.ended
         assert completion.answer == TOKENIZER.decode(answer)
+
+
+def test_an_end_token_inside_a_prompt_and_answers_that_are_cut_off() -> None:
+    batch = next(iter(Prompts().val_dataloader()))
+    batch.x = torch.where(batch.x == 11, EOS, batch.x)  # prompts that begin with <eos>
+    found = sample_completions(
+        policy(), Causal(), TOKENIZER, batch,
+        group_size=7, max_new_tokens=1, temperature=3.0, seed=(1,),
+    )  # fmt: skip
+    assert {len(c.ids) - c.prompt_length for c in found} == {1}
+    assert {c.ended for c in found} == {True, False}
+    assert all(c.ended == (c.ids[-1] == EOS) for c in found)
+    packed = pack_answers([c.ids for c in found], [c.prompt_length for c in found])
+    assert packed.y[packed.y != -100].tolist() == [c.ids[-1] for c in found]
 
 
 def test_seeds() -> None:
