@@ -77,6 +77,7 @@ class RoutedAndShared(nn.Module):
 def build(config: Config, kind: Kind, tied: bool, *, version: int) -> Model:
     """Build DeepSeek-V2 or V3 from a config, with a kind of head."""
     config.check_unset(False, "attention_bias", "mlp_bias")
+    config.check_unset(1, "moe_layer_freq")
     dim, depth = config.size("hidden_size"), config.size("num_hidden_layers")
     num_heads = config.size("num_attention_heads")
     width, turned = config.get("qk_nope_head_dim", 128), config.get("qk_rope_head_dim", 64)
