@@ -1,5 +1,6 @@
 """Training by several processes: the ranks of data parallelism, and what they exchange."""
 
+from graphformer.distributed.atomic_save import save_atomically
 from graphformer.distributed.mesh import DataParallel, data_parallel
 from graphformer.distributed.partition import Partitioned, order_nodes
 from graphformer.distributed.partitioned_graph import PartitionedGraph, share_statistics
@@ -12,6 +13,7 @@ __all__ = [
     "data_parallel",
     "full_tensors",
     "order_nodes",
+    "save_atomically",
     "shard_parameters",
     "share_statistics",
 ]

@@ -26,6 +26,7 @@ from graphformer.distributed import (
     Partitioned,
     data_parallel,
     full_tensors,
+    save_atomically,
     shard_parameters,
     share_statistics,
 )
@@ -194,6 +195,7 @@ class Task(pl.LightningModule):
                     "and data_parallel_size to the number of processes"
                 )
             shard_parameters(self, self.device_mesh["data_parallel"], _STEPS)
+            save_atomically(self.trainer.strategy)
 
     def save_adapter(self, folder: str | os.PathLike[str]) -> None:
         """Write adapters and head in peft's format; all processes must call this, the first writes.

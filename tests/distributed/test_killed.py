@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from graphformer.cli.errors import lost_process
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "model": {
         "class_path": "LanguageModeling",
         "init_args": {
@@ -28,7 +29,14 @@ SETTINGS = {
         "class_path": "TextFile",
         "init_args": {"path": "text.txt", "block_size": 17, "batch_size": 3, "steps_per_epoch": 7},
     },
-    "trainer": {"accelerator": "cpu", "strategy": "ddp", "devices": 2, "max_epochs": 100_000},
+    "trainer": {"accelerator": "cpu", "devices": 2, "max_epochs": 100_000},
+}
+STRATEGIES: dict[str, Any] = {
+    "ddp": "ddp",
+    "fsdp2": {
+        "class_path": "lightning.pytorch.strategies.ModelParallelStrategy",
+        "init_args": {"data_parallel_size": 2, "tensor_parallel_size": 1},
+    },
 }
 
 
@@ -52,10 +60,12 @@ def is_alive(pid: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("victim", ["first", "second"])
-def test_a_killed_process_ends_the_run(victim: str, tmp_path: Path) -> None:
+def test_a_killed_process_ends_the_run(victim: str, strategy: str, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("".join(chr(97 + i * i % 23) for i in range(1009)))
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(SETTINGS))
+    trainer = {**SETTINGS["trainer"], "strategy": STRATEGIES[strategy]}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({**SETTINGS, "trainer": trainer}))
     with (tmp_path / "output").open("w") as output:
         first = subprocess.Popen(
             [sys.executable, "-m", "graphformer", "fit", "-c", "run.yaml"],

@@ -10,6 +10,7 @@ from jsonargparse import Namespace
 
 from graphformer.cli.config.parser import SIZES, Parser, import_object
 from graphformer.cli.errors import UsageError
+from graphformer.planning import NoData
 
 NETWORKS = ("network", "generator")
 """Arguments of tasks that are networks."""
@@ -39,9 +40,12 @@ def fill_sizes(model: Namespace, data: Namespace) -> pl.LightningDataModule | No
     for key, spec, size in absent:
         value = getattr(module, size, None)
         if value is None:
+            given = type(module).__name__, "choose other data"
+            if isinstance(module, NoData):
+                given = "a plan in place of data", "leave out --tokens to read it from the data"
             raise UsageError(
-                f"{spec.class_path.rpartition('.')[2]} needs {size}, which {type(module).__name__} "
-                f"does not define: set --{key}.{size}, or choose other data"
+                f"{spec.class_path.rpartition('.')[2]} needs {size}, which {given[0]} does not "
+                f"define: set --{key}.{size}, or {given[1]}"
             )
         spec.init_args[size] = value
     for spec in specs.values():

@@ -77,6 +77,8 @@ def test_sizes_that_are_absent_are_named(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["plan", *GPT, "--tokens", "211"]) == 2
-    assert "needs vocab_size, which NoData does not define" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "needs vocab_size, which a plan in place of data does not define: set --mo" in message
+    assert "or leave out --tokens" in message
     assert main(["plan", *GPT, "--edges", "211"]) == 2
     assert "--edges: got it without --nodes" in capsys.readouterr().err
