@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -165,7 +166,20 @@ class Plan:
         return f"{placement.strategy}, devices {placement.devices}, precision {setting.precision}"
 
     def conclusions(self) -> list[str]:
-        """Return sentences about what fits."""
+        """Return sentences about what fits, and about glibc's allocator on a CPU."""
+        return [*self._verdict(), *self._allocator()]
+
+    def _allocator(self) -> list[str]:
+        kept = self.asked.peak.get("allocator", 0)
+        if not kept or "MALLOC_MMAP_THRESHOLD_" in os.environ:
+            return []
+        return [
+            "glibc's allocator may keep as much as all tensors again in place of "
+            f"{format_bytes(kept)}; with MALLOC_MMAP_THRESHOLD_=1048576 in the environment of fit "
+            "it keeps next to nothing"
+        ]
+
+    def _verdict(self) -> list[str]:
         if self.memory is None:
             return ["with --memory 80GB, the changes that make it fit are listed"]
         size = format_bytes(self.memory)

@@ -72,7 +72,7 @@ def test_a_killed_process_ends_the_run(victim: str, strategy: str, tmp_path: Pat
             cwd=tmp_path, stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
-        wait(lambda: list(tmp_path.glob("runs/*/*/checkpoints/last.ckpt")), 180)
+        wait(lambda: list(tmp_path.glob("runs/*/*/checkpoints/last.ckpt")), 400)
         (second,) = children(first.pid)
         os.kill(first.pid if victim == "first" else second, signal.SIGKILL)
         assert first.wait(60) != 0

@@ -73,6 +73,20 @@ def test_wrong_options_are_one_sentence(
     assert "\n" not in shown
 
 
+def test_what_the_allocator_keeps_is_named(
+    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable = "MALLOC_MMAP_THRESHOLD_"
+    monkeypatch.delenv(variable, raising=False)
+    assert main(["plan", *GPT, *SIZES, "--device", "cpu"]) == 0
+    assert f"{variable}=1048576" in capsys.readouterr().out
+    assert main(["plan", *GPT, *SIZES, "--device", "cuda"]) == 0
+    assert variable not in capsys.readouterr().out
+    monkeypatch.setenv(variable, "1048576")
+    assert main(["plan", *GPT, *SIZES, "--device", "cpu"]) == 0
+    assert variable not in capsys.readouterr().out
+
+
 def test_sizes_that_are_absent_are_named(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
