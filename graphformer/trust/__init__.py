@@ -14,6 +14,7 @@ from graphformer.trust.card import model_card
 from graphformer.trust.html import render_html
 from graphformer.trust.outputs import Outputs, collect_outputs
 from graphformer.trust.report import Figure, Report, Section, Table
+from graphformer.trust.robustness.suffixes import SuffixAttack, find_suffix
 from graphformer.trust.run import Run
 
 __all__ = [
@@ -22,11 +23,13 @@ __all__ = [
     "Report",
     "Run",
     "Section",
+    "SuffixAttack",
     "Table",
     "brier_score",
     "class_scores",
     "collect_outputs",
     "conformal_threshold",
+    "find_suffix",
     "fit_temperature",
     "model_card",
     "prediction_sets",
