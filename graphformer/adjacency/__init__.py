@@ -12,6 +12,7 @@ from graphformer.adjacency.constructors import (
     grid,
     window,
 )
+from graphformer.adjacency.content import ContentAdjacency, Selection, TiledEdges, Tiles
 from graphformer.adjacency.csr import CSC, CSR
 from graphformer.adjacency.edge_values import edge_values
 from graphformer.adjacency.from_networkx import from_networkx, networkx_values
@@ -30,9 +31,13 @@ __all__ = [
     "CSC",
     "Causal",
     "Complete",
+    "ContentAdjacency",
     "Grid",
     "HeadEdges",
     "Implicit",
+    "Selection",
+    "TiledEdges",
+    "Tiles",
     "Window",
     "as_adjacency",
     "batch",

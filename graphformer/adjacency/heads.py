@@ -83,6 +83,28 @@ class HeadEdges(CSR):
         heads = replace(edges, parts=tuple(adjacencies)).part_mask
         return cls(edges.indptr, edges.indices, edges.shape, heads=heads)
 
+    @classmethod
+    @outside_inference_mode
+    def from_head_edges(
+        cls, head: Tensor, target: Tensor, source: Tensor, shape: tuple[int, int], num_heads: int
+    ) -> HeadEdges:
+        """Combine edges that are listed with their head; an edge of a head occurs once.
+
+        Args:
+            head, target, source: of each edge, int64 [E'].
+            shape: (targets, sources).
+            num_heads: the number of heads H.
+        """
+        whole = CSR.from_edges(torch.stack([source, target]), shape)
+        ids = whole.inverse_index
+        if ids is None:  # every edge belongs to one head only
+            ids = torch.arange(whole.num_edges, device=head.device)
+        heads = torch.zeros(whole.num_edges, num_heads, dtype=torch.bool, device=head.device)
+        heads[ids, head] = True
+        if whole.edge_ids is not None:
+            heads = heads[whole.edge_ids]
+        return cls(whole.indptr, whole.indices, shape, heads=heads)
+
     def check_heads(self, num_heads: int) -> None:
         """Check that the adjacency is for this number of heads.
 
@@ -95,6 +117,12 @@ class HeadEdges(CSR):
                 f"adjacency: got edges for {self.heads.shape[1]} heads, expected {num_heads}; give "
                 "PerHead one pattern for each head of the attention"
             )
+
+    @cached_property
+    def num_head_edges(self) -> int:
+        """The number of pairs of an edge and a head that has it."""
+        assert self.heads is not None
+        return int(self.heads.sum())
 
     @cached_property
     def head_rows(self) -> HeadRows:
@@ -137,7 +165,7 @@ class HeadEdges(CSR):
         """The share of the pairs of nodes within `samples` that is present, over all heads."""
         assert self.heads is not None
         pairs = sum(size**2 for size in self.samples) * self.heads.shape[1]
-        return int(self.heads.sum()) / pairs if pairs else 0.0
+        return self.num_head_edges / pairs if pairs else 0.0
 
     @cached_property
     def dense_samples(self) -> list[DenseSamples]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from graphformer.adjacency import Adjacency, ContentAdjacency, Selection
 from graphformer.cli.profiling import peak_memory
 from graphformer.data.batch import BatchLike
 from graphformer.models.generation import eval_mode
@@ -152,7 +153,7 @@ def measure_tradeoff(
                 name,
                 size,
                 quality[name],
-                _num_edges(pattern(first)) / first.num_nodes,
+                _edges_of(model, pattern, first) / first.num_nodes,
                 1000 * median(seconds[name]) / len(first.lengths),
                 peak_memory(partial(model.outputs, first, pattern)),
             )
@@ -174,6 +175,47 @@ def _interleaved_seconds(
             if number > 0:  # the first round warms up
                 seconds[name].append(clock() - start)
     return seconds
+
+
+def _edges_of(model: MeasuredModel, pattern: Pattern, batch: BatchLike) -> float:
+    """Return the number of edges of a batch, on average over layers and heads."""
+    adjacency: Any = pattern(batch)
+    several = adjacency if isinstance(adjacency, list) else [adjacency]
+    if not any(isinstance(each, ContentAdjacency) for each in several):
+        return _num_edges(adjacency)
+    counts: list[float] = []
+
+    def counted(each: Adjacency) -> Adjacency:
+        if isinstance(each, ContentAdjacency):
+            return replace(each, rule=_Counted(each.rule, counts))
+        counts.append(_num_edges(each))
+        return each
+
+    layers = list(map(counted, several))
+    with torch.inference_mode(), eval_mode(model.network):
+        model.network(batch, layers if isinstance(adjacency, list) else layers[0])
+    return sum(counts) / len(counts)
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """A rule that also counts the edges that it selects."""
+
+    rule: Selection
+    counts: list[float]
+    """The number of edges of each call, on average over heads."""
+
+    @property
+    def causal(self) -> bool:
+        return self.rule.causal
+
+    def select(self, q: Tensor, k: Tensor, lengths: tuple[int, ...]) -> Adjacency:
+        edges: Any = self.rule.select(q, k, lengths)
+        self.counts.append(edges.num_head_edges / q.shape[1])
+        return edges
+
+    def mask(self, q: Tensor, k: Tensor, first: int = 0) -> Tensor:
+        return self.rule.mask(q, k, first)
 
 
 def _num_edges(adjacency: Any) -> float:

@@ -27,7 +27,7 @@ from graphformer.nn.graph import (
 )
 from graphformer.nn.head import Head, Pooling, pool
 from graphformer.nn.init import weight_std
-from graphformer.nn.kv_cache import KVCache
+from graphformer.nn.kv_cache import ContentKVCache, KVCache
 from graphformer.nn.latent import LatentAttention
 from graphformer.nn.patches import (
     Convolutions,
@@ -66,6 +66,7 @@ __all__ = [
     "GroupedRouter",
     "HybridBlock",
     "JumpingTransformer",
+    "ContentKVCache",
     "KVCache",
     "PartBias",
     "log_weight_bias",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from graphformer.adjacency import Adjacency
+from graphformer.adjacency import Adjacency, Selection
 from graphformer.deprecated import renamed_attribute, renamed_keywords
 from graphformer.ops import OffsetBias, attention
 from graphformer.ops.backend import BackendName
@@ -134,6 +134,105 @@ class KVCache:
             if self.constant:  # read at every step, and never copied into a larger buffer
                 keys, values = keys.contiguous(), values.contiguous()
             self.groups.append(_Group(keys, values, self.window))
+
+
+class ContentKVCache(KVCache):
+    """The queries, keys and values of one attention module over edges made from content.
+
+    New nodes attend to the sources that the rule selects for them from all stored queries and keys.
+
+    Args:
+        source_lengths: number of nodes of each sample in the first call.
+        rule: selects the edges; causal.
+    """
+
+    def __init__(self, source_lengths: tuple[int, ...], rule: Selection) -> None:
+        super().__init__(source_lengths)
+        self.rule = rule
+        self.samples: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor | None,
+        v: Tensor | None,
+        adjacency: Adjacency,
+        *,
+        bias: Tensor | OffsetBias | None = None,
+        edge_weight: Tensor | None = None,
+        scale: float | None = None,
+        softcap: float | None = None,
+        dropout: float = 0.0,
+        backend: BackendName = "auto",
+        return_weights: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Append queries, keys and values, and return attention of the new targets.
+
+        Args:
+            q, k, v: of the new nodes, [M, H, D], [M, Hkv, D] and [M, Hkv, Dv].
+            adjacency: of the first call, an adjacency made from content.
+            bias, edge_weight, scale, softcap, dropout, backend, return_weights: as in
+                `graphformer.attention`. After the first call, `dropout` and `backend` are ignored.
+
+        Raises:
+            ValueError: when values of edges are given or requested.
+        """
+        assert k is not None
+        assert v is not None
+        if not self.samples:
+            parts = (x.split(self.lengths) for x in (q, k, v))
+            self.samples = list(zip(*parts, strict=True))
+            return attention(
+                q, k, v, adjacency, bias=bias, edge_weight=edge_weight, scale=scale,
+                softcap=softcap, dropout=dropout, backend=backend, return_weights=return_weights,
+            )  # fmt: skip
+        if edge_weight is not None or return_weights or isinstance(bias, Tensor):
+            raise ValueError(
+                "cache: got edge_weight, a bias by edge or return_weights with it, expected none "
+                "of them after the first call; run the model on the whole sequence instead"
+            )
+        new = [x.unflatten(0, (len(self.samples), -1)) for x in (q, k, v)]
+        self.samples = [
+            (torch.cat([queries, q_new]), torch.cat([keys, k_new]), torch.cat([values, v_new]))
+            for (queries, keys, values), q_new, k_new, v_new in zip(self.samples, *new, strict=True)
+        ]
+        return torch.cat(
+            [self._attend(sample, new[0].shape[1], bias, scale) for sample in self.samples]
+        )
+
+    def select(self, rows: Tensor) -> None:
+        """Keep the samples `rows`, int64 [B'], which may repeat."""
+        self.samples = [self.samples[row] for row in rows.tolist()]
+
+    def crop(self, count: int) -> None:
+        """Remove the newest `count` nodes of each sample."""
+        self.samples = [
+            (q[: len(q) - count], k[: len(k) - count], v[: len(v) - count])
+            for q, k, v in self.samples
+        ]
+
+    def _attend(
+        self,
+        sample: tuple[Tensor, Tensor, Tensor],
+        new: int,
+        bias: OffsetBias | None,
+        scale: float | None,
+        softcap: float | None,
+    ) -> Tensor:
+        """Return attention of the last `new` nodes of a sample, [new, H, Dv]."""
+        q, k, v = sample
+        first = len(q) - new
+        present = self.rule.mask(q, k, first)
+        empty = ~present.any(-1, keepdim=True)
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+        scale = q.shape[2] ** -0.5 if scale is None else scale
+        logits = torch.einsum("ihd,jhd->hij", q[first:], k) * scale
+        if softcap is not None:
+            logits = softcap * (logits / softcap).tanh()
+        if bias is not None:
+            logits = logits + bias.toeplitz(new, len(k), first).to(q.dtype)
+        weights = logits.masked_fill(~present & ~empty, -torch.inf).softmax(-1)
+        return torch.einsum("hij,jhd->ihd", weights.masked_fill(empty, 0), v)
 
 
 class _Group:

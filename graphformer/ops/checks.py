@@ -5,7 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphformer.adjacency import CSR, Adjacency, HeadEdges, Implicit, as_adjacency
+from graphformer.adjacency import (
+    CSR,
+    Adjacency,
+    ContentAdjacency,
+    HeadEdges,
+    Implicit,
+    as_adjacency,
+)
 from graphformer.ops.common import AttentionOptions
 
 
@@ -49,7 +56,7 @@ def check_inputs(adjacency: Adjacency | Tensor, **tensors: Tensor) -> Adjacency:
         raise ValueError(
             f"{names}: got tensors on {q.device}, {k.device} and {v.device}, expected one device"
         )
-    if isinstance(adjacency, Implicit):
+    if isinstance(adjacency, Implicit | ContentAdjacency):
         return adjacency.to(q.device)
     if adjacency.device != q.device:
         raise ValueError(

@@ -6,7 +6,7 @@ from typing import Literal, overload
 
 from torch import Tensor
 
-from graphformer.adjacency import Adjacency, HeadEdges
+from graphformer.adjacency import Adjacency, HeadEdges, TiledEdges
 from graphformer.ops.backend import Backend, BackendName
 from graphformer.ops.checks import (
     check_edge_aligned,
@@ -17,6 +17,7 @@ from graphformer.ops.checks import (
     shapes,
 )
 from graphformer.ops.common import AttentionOptions, edge_products
+from graphformer.ops.content import select_edges, tiled_attention
 from graphformer.ops.offset_bias import OffsetBias
 from graphformer.ops.select import applies_offset_bias, select_backend, select_edge_backend
 
@@ -97,6 +98,17 @@ def attention(
     """
     adjacency = check_inputs(adjacency, q=q, k=k, v=v)
     check_widths(q, k)
+    if adjacency.per_head:
+        selected: Adjacency = select_edges(
+            adjacency, q, k, bias=bias, edge_weight=edge_weight, return_weights=return_weights
+        )
+        adjacency = selected
+    if isinstance(adjacency, TiledEdges):
+        plain = bias is None and edge_weight is None and softcap is None and not return_weights
+        if backend == "auto" and plain:
+            q, scale = _scaled(q, scale)
+            return tiled_attention(q, k, v, adjacency, scale=scale, dropout=dropout)
+        adjacency = adjacency.head_edges
     if softcap is not None:
         q, scale = _scaled(q, scale)
         bias = _capped_bias(q, k, adjacency, scale, softcap, bias, edge_weight)

@@ -2,13 +2,14 @@
 
 A batch has `lengths` (nodes of each sample), PyG's `ptr` or `batch`, or only `num_nodes`; `Grid`
 reads `shapes`, `Edges` reads `edge_index`, `VirtualNode` reads `virtual_mask`. Patterns compose
-with `|` and `&`.
+with `|` and `&`. `LSH`, `NearestNeighbors` and `TopBlocks` select edges from queries and keys.
 """
 
 from graphformer.patterns.adjacency_like import AdjacencyLike, resolve, resolve_single
 from graphformer.patterns.base import Intersection, Pattern, Union
 from graphformer.patterns.basic import Causal, Complete, Edges, Grid, SelfLoops, Window
 from graphformer.patterns.between import Between
+from graphformer.patterns.content import LSH, ContentPattern, NearestNeighbors, TopBlocks
 from graphformer.patterns.fields import lengths
 from graphformer.patterns.offsets import FixedEdges, Offsets
 from graphformer.patterns.per_layer import PerHead, PerLayer
@@ -17,10 +18,12 @@ from graphformer.patterns.sparse import Dilated, Expander, GlobalNodes, Random, 
 from graphformer.patterns.text import Documents, Prefix
 
 __all__ = [
+    "LSH",
     "AdjacencyLike",
     "Between",
     "Causal",
     "Complete",
+    "ContentPattern",
     "Dilated",
     "Documents",
     "Edges",
@@ -30,6 +33,7 @@ __all__ = [
     "Grid",
     "Intersection",
     "Learned",
+    "NearestNeighbors",
     "Offsets",
     "Pattern",
     "PerHead",
@@ -37,6 +41,7 @@ __all__ = [
     "Prefix",
     "Random",
     "SelfLoops",
+    "TopBlocks",
     "Union",
     "VirtualNode",
     "Window",

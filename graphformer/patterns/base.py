@@ -22,19 +22,22 @@ if TYPE_CHECKING:
 class Pattern:
     """A rule that makes the adjacency of a batch."""
 
+    is_combined_by_itself: ClassVar[bool] = False
+    """Whether `|` and `&` with other patterns are those of this one."""
+
     def __call__(self, batch: BatchLike) -> Adjacency:
         """Return the adjacency of `batch`, N x N."""
         raise NotImplementedError
 
     def __or__(self, other: Pattern) -> Pattern:
         """Return the pattern of the edges in either."""
-        if isinstance(other, PatternGroup):
-            return NotImplemented  # __ror__ combines each of its patterns with this one
+        if other.is_combined_by_itself:
+            return NotImplemented  # its __ror__ is called
         return Union((*_operands(self), *_operands(other)))
 
     def __and__(self, other: Pattern) -> Pattern:
         """Return the pattern of the edges in both."""
-        if isinstance(other, PatternGroup):
+        if other.is_combined_by_itself:
             return NotImplemented
         return Intersection((self, other))
 
@@ -42,6 +45,7 @@ class Pattern:
 class PatternGroup(Pattern):
     """Several patterns that stay separate; `|` and `&` apply to each of them."""
 
+    is_combined_by_itself: ClassVar[bool] = True
     patterns: tuple[Pattern, ...]
     outer: ClassVar[bool] = False
     """Whether this group is the outer one where two kinds of groups are combined."""

@@ -3,7 +3,13 @@
 from graphformer.data.batch import pack_images
 from graphformer.deprecated import renamed_exports
 from graphformer.pretrained.attention_report import report_attention
-from graphformer.pretrained.builders import classifier, decoder, head_kind, tagger
+from graphformer.pretrained.builders import (
+    classifier,
+    decoder,
+    head_kind,
+    sentence_encoder,
+    tagger,
+)
 from graphformer.pretrained.loading import from_pretrained
 from graphformer.pretrained.saving import save_pretrained
 from graphformer.pretrained.tokenizer import PretrainedTokenizer, read_pretrained_tokenizer
@@ -20,6 +26,7 @@ __all__ = [
     "register_with_transformers",
     "report_attention",
     "save_pretrained",
+    "sentence_encoder",
     "tagger",
 ]
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from graphformer.models import Model
 from graphformer.models.text.trunk import token_embedding
-from graphformer.nn import Head, Positions
+from graphformer.nn import Head, Pooling, Positions
 from graphformer.nn.head import Pool
 from graphformer.pretrained.config import Config, set_num_classes
 from graphformer.pretrained.families import FAMILIES, Family, Kind
@@ -73,6 +73,28 @@ def tagger(settings: dict[str, Any], num_classes: int, max_length: int | None = 
         ValueError: when the architecture is not supported or has no head for tokens.
     """
     return _build(settings, "tagging", num_classes, max_length=max_length)
+
+
+def sentence_encoder(
+    settings: dict[str, Any], pool: Pool = "mean", max_length: int | None = None
+) -> Model:
+    """Build an encoder of texts with the architecture of a checkpoint.
+
+    Args:
+        settings: the content of the checkpoint's config.json.
+        pool: how the nodes of a text become one vector.
+        max_length: number of learned positions, if it differs from the checkpoint's: the task's
+            `pretrained` interpolates or cuts them.
+
+    Returns:
+        A model from token ids [N] to vectors [B, C].
+
+    Raises:
+        ValueError: when the architecture is not supported.
+    """
+    model = _build(settings, "none", max_length=max_length)
+    model.head, model.pooler = Pooling(pool), None
+    return model
 
 
 def decoder(settings: dict[str, Any], max_length: int | None = None) -> Model:

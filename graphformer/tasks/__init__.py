@@ -11,6 +11,7 @@ from graphformer.tasks.post_training.reward_modeling import RewardModeling
 from graphformer.tasks.post_training.sft import SupervisedFineTuning
 from graphformer.tasks.regression import Regression
 from graphformer.tasks.text.denoising import Denoising
+from graphformer.tasks.text.distillation import Distillation
 from graphformer.tasks.text.electra import ReplacedTokenDetection
 from graphformer.tasks.text.language import LanguageModeling
 from graphformer.tasks.text.masked_language import MaskedLanguageModeling
@@ -23,6 +24,7 @@ __all__ = [
     "Classification",
     "Denoising",
     "DirectPreference",
+    "Distillation",
     "EdgeClassification",
     "ImageTextContrast",
     "LanguageModeling",

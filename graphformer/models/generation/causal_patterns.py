@@ -6,11 +6,13 @@ import torch
 from torch import nn
 from typing_extensions import TypedDict
 
-from graphformer.data.batch import pack_tokens
+from graphformer.data.batch import BatchLike, pack_tokens
 from graphformer.models.base import Patterns
 from graphformer.models.generation.prompts import max_length
+from graphformer.nn import ContentKVCache, KVCache
 from graphformer.patterns import (
     Causal,
+    ContentPattern,
     Documents,
     Intersection,
     Pattern,
@@ -47,14 +49,32 @@ def decoding_options(network: nn.Module, pattern: Patterns) -> DecodingOptions:
     probe = pack_tokens([[0] * _PROBE_LENGTH], device=torch.device("cpu"))
     probe.prefix_lengths, probe.documents = (0,), probe.lengths
     for each in several if attends else ():
-        source, target = each(probe).edge_index
-        if bool((source > target).any()):
+        if _attends_later(each, probe):
             raise ValueError(
                 f"adjacency: got {each}, in which tokens attend to later ones, expected a causal "
                 "pattern for generation; train with one, such as Causal"
             )
     cache = attends and all(map(is_cacheable, several))
     return {"adjacency": patterns, "context": max_length(network), "cache": cache}
+
+
+def _attends_later(pattern: Pattern, probe: BatchLike) -> bool:
+    """Whether a pattern has edges to later nodes."""
+    if isinstance(pattern, ContentPattern):
+        return not pattern.causal
+    source, target = pattern(probe).edge_index
+    return bool((source > target).any())
+
+
+def self_attention_cache(pattern: Pattern, lengths: tuple[int, ...]) -> KVCache:
+    """Return the cache of a self-attention over a pattern, for prompts of some lengths.
+
+    Raises:
+        ValueError: when the pattern cannot be decoded with a cache.
+    """
+    if isinstance(pattern, ContentPattern) and pattern.causal:
+        return ContentKVCache(lengths, pattern)
+    return KVCache(lengths, window=attention_span(pattern))
 
 
 def per_block(pattern: Patterns) -> Patterns:
@@ -78,15 +98,16 @@ def attention_span(pattern: Pattern) -> int | None:
             spans = map(attention_span, parts)
             return min((span for span in spans if span is not None), default=None)
     raise ValueError(
-        f"adjacency: got {pattern}, which cannot be decoded with a cache, expected Causal, Prefix "
-        "or a causal Window; choose one of these, or pass cache=False"
+        f"adjacency: got {pattern}, which cannot be decoded with a cache, expected Causal, Prefix, "
+        "a causal Window or a causal pattern made from content; choose one of these, or pass "
+        "cache=False"
     )
 
 
 def is_cacheable(pattern: Pattern) -> bool:
     """Whether the pattern can be decoded with a key-value cache."""
     try:
-        attention_span(pattern)
+        self_attention_cache(pattern, ())
     except ValueError:
         return False
     return True

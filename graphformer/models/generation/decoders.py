@@ -13,7 +13,7 @@ from torch import Tensor
 from graphformer.adjacency import Adjacency, causal, complete
 from graphformer.data.batch import Batch, pack_tokens
 from graphformer.models.base import Patterns
-from graphformer.models.generation.causal_patterns import attention_span
+from graphformer.models.generation.causal_patterns import self_attention_cache
 from graphformer.models.generation.encoder_output import CrossAttention, EncoderOutput
 from graphformer.nn import KVCache
 from graphformer.nn.options import BlockCache
@@ -117,11 +117,11 @@ class CachedDecoder:
     Args:
         model: a model whose blocks accept a cache.
         texts: token ids of each prompt; consecutive texts of equal length share a buffer.
-        pattern: one with an `attention_span`, or one per block.
+        pattern: one with a `self_attention_cache`, or one per block.
         encoder_output: nodes to attend to, for the decoder of an encoder-decoder.
 
     Raises:
-        ValueError: when a pattern has no attention span.
+        ValueError: when a pattern cannot be decoded with a cache.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class CachedDecoder:
         self.adjacency: Adjacency | None = None  # of the new nodes, after the first step
         blocks = model.transformer.blocks
         patterns = [pattern] * len(blocks) if isinstance(pattern, Pattern) else pattern
-        self.self_caches = [KVCache(lengths, window=attention_span(each)) for each in patterns]
+        self.self_caches = [self_attention_cache(each, lengths) for each in patterns]
         self.cross_caches: list[KVCache] = []
         self.caches: Sequence[BlockCache] = self.self_caches
         if encoder_output is not None:

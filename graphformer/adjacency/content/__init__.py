@@ -1,0 +1,6 @@
+"""Adjacencies whose edges are selected from queries and keys."""
+
+from graphformer.adjacency.content.selection import ContentAdjacency, Selection
+from graphformer.adjacency.content.tiles import TiledEdges, Tiles
+
+__all__ = ["ContentAdjacency", "Selection", "TiledEdges", "Tiles"]

@@ -1,0 +1,6 @@
+"""Attention over edges that are selected from queries and keys."""
+
+from graphformer.ops.content.selection import select_edges
+from graphformer.ops.content.tiled import tiled_attention
+
+__all__ = ["select_edges", "tiled_attention"]

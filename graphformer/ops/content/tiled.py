@@ -1,0 +1,137 @@
+"""Attention over edges in tiles: a dense product for each group of targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from graphformer.adjacency import TiledEdges, Tiles
+from graphformer.ops.common import upcast
+
+_NUMBERS = 1 << 23
+"""Gathered keys, values and masks of a chunk of tiles have about this many numbers."""
+
+
+class _Rows(NamedTuple):
+    """Queries, keys and values head by head."""
+
+    q: Tensor
+    """[H M, D]."""
+    k: Tensor
+    """[Hkv N, D]."""
+    v: Tensor
+    """[Hkv N, Dv]."""
+    keys: Tensor
+    """The row of k and v for row h N + j of head h, int64 [H N]."""
+
+
+@torch.compiler.disable(reason="edges made from content have shapes that depend on data")
+def tiled_attention(
+    q: Tensor, k: Tensor, v: Tensor, adjacency: TiledEdges, *, scale: float, dropout: float = 0.0
+) -> Tensor:
+    """Return softmax(scale q k^T) v over the edges of each head, [M, H, Dv].
+
+    Memory is bounded by that of a chunk of tiles; in training the chunks are computed again in the
+    backward pass.
+
+    Args:
+        q: queries, [M, H, D].
+        k: keys, [N, Hkv, D]; Hkv divides H.
+        v: values, [N, Hkv, Dv].
+        adjacency: M targets by N sources.
+        scale: factor of the logits.
+        dropout: probability of dropping an attention weight.
+    """
+    targets, heads = q.shape[:2]
+    sources, kv_heads = k.shape[:2]
+    row = torch.arange(heads * sources, device=q.device)
+    keys = row // sources // (heads // kv_heads) * sources + row % sources if sources else row
+    rows = _Rows(_by_head(q), _by_head(k), _by_head(v), keys)
+    is_single = len(adjacency.rounds) == 1
+    attend = partial(_attend_single if is_single else _attend, scale=scale, dropout=dropout)
+    results = [_round(rows, tiles, attend) for tiles in adjacency.rounds]
+    out = results[0][0] if is_single else _combine(results)
+    return out.view(heads, targets, v.shape[2]).transpose(0, 1).contiguous()
+
+
+def _combine(results: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Combine the rounds' results o_r by their log-sum-exp l_r: sum_r exp(l_r - l) o_r."""
+    outs, sums = (torch.stack(each) for each in zip(*results, strict=True))
+    share = sums.softmax(0).to(outs.dtype)
+    return (share.unsqueeze(-1) * outs).sum(0)
+
+
+def _by_head(x: Tensor) -> Tensor:
+    """[N, H, D] as [H N, D]."""
+    return x.transpose(0, 1).flatten(0, 1)
+
+
+def _round(
+    rows: _Rows, tiles: Tiles, attend: Callable[..., tuple[Tensor, Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Return the output [H M, Dv] and the log-sum-exp [H M] of one set of tiles."""
+    count, m = tiles.targets.shape
+    n = tiles.sources.shape[1]
+    per_tile = n * (rows.k.shape[1] + rows.v.shape[1] + 2 * m) + 1
+    step = max(1, _NUMBERS // per_tile)
+    outs, sums = [rows.v[:0]], upcast(rows.v[:0, 0])
+    recompute = torch.is_grad_enabled() and any(x.requires_grad for x in rows[:3])
+    for first in range(0, count, step):
+        part = slice(first, first + step)
+        if recompute:
+            out, total = checkpoint(attend, *rows, tiles, part, use_reentrant=False)
+        else:
+            out, total = attend(*rows, tiles, part)
+        outs.append(out.flatten(0, 1))
+        sums.append(total.flatten(0, 1))
+    place = torch.empty(len(rows.q), dtype=torch.int64, device=rows.q.device)
+    targets = tiles.targets.flatten()
+    present = (targets >= 0).nonzero().flatten()
+    place[targets[present]] = present
+    return torch.cat(outs)[place], torch.cat(sums)[place]
+
+
+def _gather(
+    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, tiles: Tiles, part: slice
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return q [t, m, D], k [t, n, D], v [t, n, Dv] and the mask [t, m, n] of some tiles."""
+    source = keys[tiles.sources[part].clamp(min=0)]
+    target = tiles.targets[part].clamp(min=0)
+    return q[target], k[source], v[source], tiles.mask(part)
+
+
+def _attend_single(
+    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, tiles: Tiles, part: slice,
+    *, scale: float, dropout: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return the output [t, m, Dv] of tiles that are the only ones of their targets, and zeros."""
+    q, k, v, mask = _gather(q, k, v, keys, tiles, part)
+    empty = ~mask.any(-1, keepdim=True)
+    q, k, v, mask = (x.unsqueeze(1) for x in (q, k, v, mask | empty))
+    out = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale
+    ).squeeze(1)
+    return out.masked_fill(empty, 0).to(v.dtype), upcast(out.new_zeros(out.shape[:2]))[0]
+
+
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, tiles: Tiles, part: slice,
+    *, scale: float, dropout: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return the output [t, m, Dv] of tiles and the log-sum-exp of the logits, [t, m].
+
+    A target without an edge has zeros and a very small, but finite, log-sum-exp.
+    """
+    q, k, v, mask = _gather(q, k, v, keys, tiles, part)
+    logits = upcast(q @ k.transpose(1, 2))[0] * scale
+    logits = logits.masked_fill(~mask, -1e30)  # minus infinity has no gradient in an empty row
+    total = logits.logsumexp(-1)
+    weights = (logits - total.unsqueeze(-1)).exp()
+    weights = F.dropout(weights * mask, dropout)
+    return (weights.to(v.dtype) @ v), total

@@ -1,0 +1,103 @@
+"""The sources of each target, made by hand from the definitions of patterns over content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from graphformer.patterns import LSH, ContentPattern, NearestNeighbors, TopBlocks
+from graphformer.patterns.content.lsh import _rotations
+
+
+def nearest_neighbors(pattern: NearestNeighbors, q: Tensor, k: Tensor) -> set[tuple[int, int]]:
+    """Return the pairs (target, source) of one head of one sample, q and k [n, D]."""
+    edges = set()
+    for i in range(len(q)):
+        sources = [j for j in range(len(k)) if j <= i or not pattern.causal]
+        sources.sort(key=lambda j: -float(q[i] @ k[j]))
+        edges |= {(i, j) for j in sources[: pattern.k]}
+    return edges
+
+
+def top_blocks(pattern: TopBlocks, q: Tensor, k: Tensor) -> set[tuple[int, int]]:
+    """Return the pairs (target, source) of one head of one sample, q and k [n, D]."""
+    size, width = len(q), pattern.block
+    blocks = [list(range(start, min(start + width, size))) for start in range(0, size, width)]
+    edges = set()
+    for number, targets in enumerate(blocks):
+        pooled = targets
+        if pattern.causal:
+            pooled = list(range(max(targets[0] - width + 1, 0), targets[0] + 1))
+        query = q[pooled].mean(0)
+        scores = {}
+        for other, sources in enumerate(blocks):
+            if pattern.causal and other > number:
+                continue
+            is_fixed = other < pattern.first or abs(other - number) < pattern.nearest
+            scores[other] = torch.inf if is_fixed else float(query @ k[sources].mean(0))
+        chosen = sorted(scores, key=lambda other: -scores[other])[: pattern.k]
+        edges |= {
+            (i, j)
+            for other in chosen
+            for i in targets
+            for j in blocks[other]
+            if j <= i or not pattern.causal
+        }
+    return edges
+
+
+def lsh(pattern: LSH, q: Tensor, k: Tensor) -> set[tuple[int, int]]:
+    """Return the pairs (target, source) of one head of one sample, q and k [n, D]."""
+    rotations = _rotations(q.shape[1], pattern.rounds, pattern.buckets // 2, pattern.seed)
+    edges = set()
+    for rotation in rotations.to(q.dtype):
+        of_query, of_key = (
+            torch.cat([x @ rotation, -(x @ rotation)], dim=1).argmax(1).tolist() for x in (q, k)
+        )
+        for i in range(len(q)):
+            bucket = [j for j in range(len(k)) if of_key[j] == of_query[i]]
+            before = sum(j <= i for j in bucket)
+            if pattern.causal:
+                low, high = max(before - pattern.window, 0), before
+            else:
+                low = max(before - (pattern.window + 1) // 2, 0)
+                high = min(low + pattern.window, len(bucket))
+                low = max(high - pattern.window, 0)
+            edges |= {(i, j) for j in bucket[low:high]}
+    if pattern.shared:
+        with_others = {i for i, j in edges if i != j}
+        edges = {(i, j) for i, j in edges if i != j or i not in with_others}
+    return edges
+
+
+BY_HAND: dict[type[ContentPattern], Callable[..., set[tuple[int, int]]]] = {
+    NearestNeighbors: nearest_neighbors,
+    TopBlocks: top_blocks,
+    LSH: lsh,
+}
+
+
+def mask_by_hand(pattern: ContentPattern, q: Tensor, k: Tensor, lengths: tuple[int, ...]) -> Tensor:
+    """Return the edges of each head, bool [H, N, N], of q [N, H, D] and k [N, Hkv, D]."""
+    count, heads = q.shape[:2]
+    mask = torch.zeros(heads, count, count, dtype=torch.bool)
+    start = 0
+    for size in lengths:
+        part = slice(start, start + size)
+        for head in range(heads):
+            key_head = head // (heads // k.shape[1])
+            for i, j in BY_HAND[type(pattern)](pattern, q[part, head], k[part, key_head]):
+                mask[head, start + i, start + j] = True
+        start += size
+    return mask
+
+
+def dense_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """Return attention over a mask [H, N, N] by the formula, zeros for targets without an edge."""
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    logits = torch.einsum("ihd,jhd->hij", q, k) * scale
+    empty = ~mask.any(-1, keepdim=True)
+    weights = logits.masked_fill(~mask & ~empty, -torch.inf).softmax(-1).masked_fill(empty, 0)
+    return torch.einsum("hij,jhd->ihd", weights, v)
