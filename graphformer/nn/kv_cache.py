@@ -197,7 +197,7 @@ class ContentKVCache(KVCache):
             for (queries, keys, values), q_new, k_new, v_new in zip(self.samples, *new, strict=True)
         ]
         return torch.cat(
-            [self._attend(sample, new[0].shape[1], bias, scale) for sample in self.samples]
+            [self._attend(sample, new[0].shape[1], bias, scale, softcap) for sample in self.samples]
         )
 
     def select(self, rows: Tensor) -> None:
