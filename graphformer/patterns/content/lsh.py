@@ -36,7 +36,7 @@ class LSH(ContentPattern):
         rounds: number of rotations.
         window: number of sources in each round.
         causal: whether nodes attend to themselves and earlier nodes only.
-        shared: for attention with shared queries and keys (`shared_qk`), where the product of a
+        shared: for attention with shared queries and keys, where the product of a
             node with itself exceeds all others: a node attends to itself only if it has no other
             source.
         seed: of the rotations, which are the same in all heads, blocks and calls.
