@@ -71,7 +71,7 @@ def attention_by_head(
         source_slots=rows.by_source.slots, seed=options["seed"], positions=rows.positions,
     )  # fmt: skip
     out, _, _, _ = attend(*x, *Settings(kind, scale, slope, options["dropout"]), False)
-    return out.view(heads, targets, -1).transpose(0, 1).contiguous(), None
+    return out.view(heads, targets, v.shape[2]).transpose(0, 1).contiguous(), None
 
 
 def _by_head(x: Tensor) -> Tensor:

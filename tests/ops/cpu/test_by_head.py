@@ -123,6 +123,13 @@ def test_heads_share_the_union_for_gatv2_edge_features_and_returned_weights():
     compare(call, [*variables(*shapes), *features])
 
 
+def test_a_batch_without_nodes():
+    empty = gf.from_edge_index(torch.zeros(2, 0, dtype=torch.int64), 0)
+    adjacency = HeadEdges.of(*[empty] * HEADS)
+    out = gf.attention(*variables(*[(0, HEADS, 7)] * 3), adjacency, backend="cpu")
+    assert out.shape == (0, HEADS, 7)
+
+
 def test_second_derivatives():
     adjacency = head_edges()
     inputs = [x.detach().double().requires_grad_() for x in tensors(adjacency)[:4]]
