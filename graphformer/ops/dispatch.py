@@ -6,7 +6,7 @@ from typing import Literal, overload
 
 from torch import Tensor
 
-from graphformer.adjacency import Adjacency, HeadEdges, TiledEdges
+from graphformer.adjacency import Adjacency, ContentAdjacency, HeadEdges, TiledEdges
 from graphformer.ops.backend import Backend, BackendName
 from graphformer.ops.checks import (
     check_edge_aligned,
@@ -98,11 +98,10 @@ def attention(
     """
     adjacency = check_inputs(adjacency, q=q, k=k, v=v)
     check_widths(q, k)
-    if adjacency.per_head:
-        selected: Adjacency = select_edges(
+    if isinstance(adjacency, ContentAdjacency):
+        adjacency = select_edges(
             adjacency, q, k, bias=bias, edge_weight=edge_weight, return_weights=return_weights
         )
-        adjacency = selected
     if isinstance(adjacency, TiledEdges):
         plain = bias is None and edge_weight is None and softcap is None and not return_weights
         if backend == "auto" and plain:

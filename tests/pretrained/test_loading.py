@@ -98,7 +98,7 @@ def test_all_problems_are_listed(folder):
         ({"architectures": ["BertForMultipleChoice"]}, r"BertForMultipleChoice.*expected one of"),
         ({"architectures": ["BertForMaskedLM"]}, r"missing keys: cls\.predictions\.transform"),
         ({"quantization_config": {"bits": 4}}, r"not quantized"),
-        (LLAMA | {"rope_scaling": {"type": "yarn", "factor": 4.0}}, r"'rope_type': 'yarn'"),
+        (LLAMA | {"rope_scaling": {"type": "longrope", "factor": 4.0}}, r"'rope_type': 'longrope'"),
         (LLAMA | {"num_key_value_heads": 3}, r"num_kv_heads"),
         (LLAMA | {"hidden_act": "relu2"}, r"'hidden_act': 'relu2'"),
         (LLAMA | {"rope_parameters": {"a": {}}}, r"got settings by layer type"),

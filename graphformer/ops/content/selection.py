@@ -11,7 +11,7 @@ from graphformer.ops.offset_bias import OffsetBias
 
 @torch.compiler.disable(reason="edges are selected from queries and keys eagerly")
 def select_edges(
-    adjacency: Adjacency,
+    adjacency: ContentAdjacency,
     q: Tensor,
     k: Tensor,
     *,
@@ -19,13 +19,11 @@ def select_edges(
     edge_weight: Tensor | None,
     return_weights: bool,
 ) -> Adjacency:
-    """Return the edges that an adjacency made from content has for queries and keys.
+    """Return the edges of an adjacency made from content, for queries and keys.
 
     Raises:
         ValueError: when values of edges are given or returned, whose edges the caller cannot know.
     """
-    if not isinstance(adjacency, ContentAdjacency):
-        return adjacency
     given = {
         "bias": isinstance(bias, Tensor),
         "edge_weight": edge_weight is not None,
