@@ -99,9 +99,10 @@ def attention(
     adjacency = check_inputs(adjacency, q=q, k=k, v=v)
     check_widths(q, k)
     if isinstance(adjacency, ContentAdjacency):
-        adjacency = select_edges(
+        selected: Adjacency = select_edges(
             adjacency, q, k, bias=bias, edge_weight=edge_weight, return_weights=return_weights
         )
+        adjacency = selected
     if isinstance(adjacency, TiledEdges):
         plain = bias is None and edge_weight is None and softcap is None and not return_weights
         if backend == "auto" and plain:
