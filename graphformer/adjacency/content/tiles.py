@@ -28,8 +28,19 @@ class Tiles(NamedTuple):
     """[T, m]; -1 where a group has fewer. Each row occurs exactly once."""
     sources: Tensor
     """[T, n]; -1 where a group has fewer."""
-    mask: Callable[[slice], Tensor]
+    mask: Callable[[slice | Tensor], Tensor]
     """The edges of some groups, bool [t, m, n]; all false where targets or sources are -1."""
+    common_mask: Tensor | None = None
+    """The edges of all groups that `has_common` names, bool [m, n], in place of masks of each."""
+    has_common: Tensor | None = None
+    """Bool [T]; None where there is no `common_mask`."""
+
+    def groups_by_mask(self) -> list[tuple[Tensor, Tensor | None]]:
+        """Return the numbers of groups, int64, once with and once without the common mask."""
+        if self.has_common is None:
+            return [(torch.arange(len(self.targets), device=self.targets.device), None)]
+        common, own = self.has_common.nonzero().flatten(), (~self.has_common).nonzero().flatten()
+        return [(common, self.common_mask), (own, None)]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

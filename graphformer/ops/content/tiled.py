@@ -76,59 +76,68 @@ def _round(
     rows: _Rows, tiles: Tiles, attend: Callable[..., tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor]:
     """Return the output [H M, Dv] and the log-sum-exp [H M] of one set of tiles."""
-    count, m = tiles.targets.shape
-    n = tiles.sources.shape[1]
+    m, n = tiles.targets.shape[1], tiles.sources.shape[1]
     per_tile = n * (rows.k.shape[1] + rows.v.shape[1] + 2 * m) + 1
     step = max(1, _NUMBERS // per_tile)
-    outs, sums = [rows.v[:0]], upcast(rows.v[:0, 0])
+    outs, sums, order = [rows.v[:0]], upcast(rows.v[:0, 0]), [tiles.targets[:0]]
     recompute = torch.is_grad_enabled() and any(x.requires_grad for x in rows[:3])
-    for first in range(0, count, step):
-        part = slice(first, first + step)
-        if recompute:
-            out, total = checkpoint(attend, *rows, tiles, part, use_reentrant=False)
-        else:
-            out, total = attend(*rows, tiles, part)
-        outs.append(out.flatten(0, 1))
-        sums.append(total.flatten(0, 1))
+    for numbers, mask in tiles.groups_by_mask():
+        for part in numbers.split(step) if len(numbers) else ():
+            arguments = (*rows, tiles, part, mask)
+            if recompute:
+                out, total = checkpoint(attend, *arguments, use_reentrant=False)
+            else:
+                out, total = attend(*arguments)
+            outs.append(out.flatten(0, 1))
+            sums.append(total.flatten(0, 1))
+            order.append(tiles.targets[part])
     place = torch.empty(len(rows.q), dtype=torch.int64, device=rows.q.device)
-    targets = tiles.targets.flatten()
+    targets = torch.cat(order).flatten()
     present = (targets >= 0).nonzero().flatten()
     place[targets[present]] = present
     return torch.cat(outs)[place], torch.cat(sums)[place]
 
 
 def _gather(
-    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, tiles: Tiles, part: slice
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return q [t, m, D], k [t, n, D], v [t, n, Dv] and the mask [t, m, n] of some tiles."""
+    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, tiles: Tiles, part: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return q [t, m, D], k [t, n, D] and v [t, n, Dv] of some tiles."""
     source = keys[tiles.sources[part].clamp(min=0)]
     target = tiles.targets[part].clamp(min=0)
-    return q[target], k[source], v[source], tiles.mask(part)
+    return q[target], k[source], v[source]
 
 
 def _attend_single(
-    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, tiles: Tiles, part: slice,
-    *, scale: float, dropout: float,
+    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, tiles: Tiles, part: Tensor,
+    common_mask: Tensor | None, *, scale: float, dropout: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return the output [t, m, Dv] of tiles that are the only ones of their targets, and zeros."""
-    q, k, v, mask = _gather(q, k, v, keys, tiles, part)
-    empty = ~mask.any(-1, keepdim=True)
-    q, k, v, mask = (x.unsqueeze(1) for x in (q, k, v, mask | empty))
+    mask: Tensor | None = common_mask
+    empty = None
+    if common_mask is None:
+        mask = tiles.mask(part)
+        empty = ~mask.any(-1, keepdim=True)
+        mask = (mask | empty).unsqueeze(1)
+    elif common_mask.all():
+        mask = None
+    q, k, v = (x.unsqueeze(1) for x in _gather(q, k, v, keys, tiles, part))
     out = F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale
     ).squeeze(1)
-    return out.masked_fill(empty, 0).to(v.dtype), upcast(out.new_zeros(out.shape[:2]))[0]
+    out = out if empty is None else out.masked_fill(empty, 0)
+    return out.to(v.dtype), upcast(out.new_zeros(out.shape[:2]))[0]
 
 
 def _attend(
-    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, tiles: Tiles, part: slice,
-    *, scale: float, dropout: float,
+    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, tiles: Tiles, part: Tensor,
+    common_mask: Tensor | None, *, scale: float, dropout: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return the output [t, m, Dv] of tiles and the log-sum-exp of the logits, [t, m].
 
     A target without an edge has zeros and a very small, but finite, log-sum-exp.
     """
-    q, k, v, mask = _gather(q, k, v, keys, tiles, part)
+    mask = tiles.mask(part) if common_mask is None else common_mask
+    q, k, v = _gather(q, k, v, keys, tiles, part)
     logits = upcast(q @ k.transpose(1, 2))[0] * scale
     logits = logits.masked_fill(~mask, -1e30)  # minus infinity has no gradient in an empty row
     total = logits.logsumexp(-1)

@@ -228,7 +228,7 @@ def _round(
         sources[part, : own_sources.shape[1]] = own_sources
         first = part.stop
 
-    def mask(part: slice) -> Tensor:
+    def mask(part: slice | Tensor) -> Tensor:
         target, source = targets[part].unsqueeze(2), sources[part].unsqueeze(1)
         present = (target >= 0) & (source >= 0)
         t, s = target.clamp(min=0), source.clamp(min=0)

@@ -79,12 +79,25 @@ class TopBlocks(ContentPattern):
             + [F.pad(rows, (0, width - rows.shape[1]), value=-1) for _, rows in sizes]
         )
 
-        def mask(part: slice) -> Tensor:
+        def mask(part: slice | Tensor) -> Tensor:
             target, source = targets[part].unsqueeze(2), sources[part].unsqueeze(1)
             present = (target >= 0) & (source >= 0)
             return present & (source <= target) if self.causal else present
 
-        return TiledEdges((Tiles(targets, sources, mask),), (count, count), num_heads)
+        tiles = Tiles(targets, sources, mask, *self._common_mask(targets, sources))
+        return TiledEdges((tiles,), (count, count), num_heads)
+
+    def _common_mask(self, targets: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mask [block, n] of tiles without padding, and which tiles have none, [T].
+
+        All sources are visible, but if causal those of the own block, which is the last one, up to
+        the target only.
+        """
+        shape = (self.block, sources.shape[1])
+        common = torch.ones(shape, dtype=torch.bool, device=targets.device)
+        if self.causal:
+            common = common.tril(shape[1] - self.block)
+        return common, (targets >= 0).all(1) & (sources >= 0).all(1)
 
     def mask(self, q: Tensor, k: Tensor, first: int = 0) -> Tensor:
         """Return the sources of the targets from `first` of one sample, bool [H, n - first, n]."""
@@ -99,7 +112,9 @@ class TopBlocks(ContentPattern):
         return mask.tril(first) if self.causal else mask
 
     def _chosen(self, q: Tensor, k: Tensor) -> Tensor:
-        """Return the blocks that each block attends to, int64 [..., blocks, k]; -1 for none.
+        """Return the blocks that each block attends to, ascending, int64 [..., blocks, k].
+
+        Where there are fewer, the first ones are -1.
 
         Args:
             q: queries, [..., n, D].
@@ -114,7 +129,7 @@ class TopBlocks(ContentPattern):
         if self.causal:
             scores = scores.masked_fill(distance < 0, -torch.inf)
         values, chosen = scores.topk(min(self.k, blocks), dim=-1)
-        return chosen.masked_fill(values == -torch.inf, -1)
+        return chosen.masked_fill(values == -torch.inf, -1).sort(-1).values
 
     def _pooled_queries(self, q: Tensor) -> Tensor:
         """Return the mean query of each block, [..., blocks, D]; see the class if causal."""
