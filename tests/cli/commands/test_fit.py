@@ -49,6 +49,10 @@ def test_checkpoint_is_enough_to_test_and_adjacency_can_be_exchanged(
     window = metrics(capsys.readouterr().out)
     assert complete.keys() == {"test/loss", "test/accuracy", "test/f1"}
     assert window["test/loss"] == complete["test/loss"]  # 4 patches: the band covers them all
+    arguments = ["test", "--ckpt", str(trained.last), "--adjacency", "TopBlocks"]
+    assert main([*arguments, "--adjacency.block", "2", "--adjacency.k", "2"]) == 0
+    blocks = metrics(capsys.readouterr().out)  # the edges come from content, and are all pairs
+    assert float(blocks["test/loss"]) == pytest.approx(float(complete["test/loss"]), rel=1e-4)
     assert alone["test/loss"] != complete["test/loss"]
     assert not (workplace / "runs").exists()
 
