@@ -25,7 +25,7 @@ class ImageTokens(nn.Module):
         features: the token embedding, of width C.
         image: from packed images to a vector per patch, [S, C']; a `ViT` without a head.
         projector: from [S, C'] to [S, C].
-        image_token_id: the token that stands for a patch; patches are in the order of the tokens.
+        image_token_id: the id of the tokens whose embeddings are those of patches, in order.
 
     Source: Liu et al., 2023, "Visual instruction tuning" (LLaVA), section 4.1.
     """

@@ -10,7 +10,12 @@ from torch.nn import functional as F
 from graphformer import models
 from graphformer.data import pack_tokens
 from graphformer.patterns import Causal
-from graphformer.trust.robustness.suffixes import find_suffix, target_losses, token_gradient
+from graphformer.trust.robustness.suffixes import (
+    SuffixAttack,
+    find_suffix,
+    target_losses,
+    token_gradient,
+)
 
 VOCAB, PROMPT, TARGET, INITIAL = 13, [1, 5, 7], [2, 11], [3, 3, 4, 8, 6]
 
@@ -77,32 +82,20 @@ def test_a_step_over_all_replacements_takes_the_best(network: models.Model) -> N
 def test_losses_fall_and_tokens_are_allowed_ones(network: models.Model) -> None:
     allowed = [3, 4, 6, 8, 9, 10]
     network.train()
-    attack = find_suffix(
-        network,
-        PROMPT,
-        TARGET,
-        initial=INITIAL,
-        allowed=allowed,
-        steps=7,
-        top_k=3,
-        num_candidates=11,
-    )
+
+    def search() -> SuffixAttack:
+        return find_suffix(
+            network, PROMPT, TARGET, initial=INITIAL, allowed=allowed, steps=7, top_k=3,
+            num_candidates=11,
+        )  # fmt: skip
+
+    attack = search()
     assert network.training
     assert attack.losses == sorted(attack.losses, reverse=True)
     assert attack.losses[-1] < attack.losses[0]
     assert set(attack.suffix) <= set(allowed)
     assert attack.losses[-1] == pytest.approx(loss_of(network.eval(), attack.suffix))
-    again = find_suffix(
-        network,
-        PROMPT,
-        TARGET,
-        initial=INITIAL,
-        allowed=allowed,
-        steps=7,
-        top_k=3,
-        num_candidates=11,
-    )
-    assert again == attack
+    assert search() == attack
 
 
 def test_it_stops_when_the_target_is_the_answer(network: models.Model) -> None:

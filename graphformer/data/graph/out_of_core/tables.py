@@ -69,7 +69,7 @@ def convert_tables(
     Raises:
         MissingDataError: when a file is missing.
         ModuleNotFoundError: without pyarrow.
-        ValueError: when a column is missing, a cell is no number, a name stands for two nodes, or
+        ValueError: when a column is missing, a cell is no number, two nodes have one name, or
             an edge names no node.
     """
     node_file, edge_file = find_file(nodes, None), find_file(edges, None)
