@@ -4,83 +4,27 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from graphformer.data.io.cache import data_root
 from graphformer.data.vision.captions import CaptionedImages, ImagesAndCaptions
-from graphformer.data.vision.datasets import read_digits
-from graphformer.data.vision.idx import FILES, download_idx, find_idx_folder, read_idx_split
 from graphformer.data.vision.samples import ImageSamples
-
-CELL = 16
-"""Side of a cell in pixels."""
-COUNTS = ("a", "two", "three")
-RELATIONS = ("above", "left of")
-COLOURS = {
-    "red": (1.0, 0.2, 0.2),
-    "green": (0.2, 1.0, 0.2),
-    "blue": (0.25, 0.35, 1.0),
-    "yellow": (1.0, 1.0, 0.2),
-}
-# Without coats and shirts, which people also confuse with pullovers and T-shirts at this size.
-CLOTHES = {
-    0: "shirt",
-    1: "trouser",
-    2: "pullover",
-    3: "dress",
-    5: "sandal",
-    7: "sneaker",
-    8: "bag",
-    9: "boot",
-}
-_NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
-DIGITS = dict(enumerate(_NUMBERS))
-
-ObjectImages = dict[int, np.ndarray]
-"""Images of each kind of object, [n, side, side] with values from 0 to 1."""
-Cell = tuple[int, int]
-"""Row and column."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """Objects of one kind and colour, and their cells."""
-
-    kind: int
-    colour: str
-    cells: tuple[Cell, ...]
-
-    def phrase(self, names: dict[int, str]) -> str:
-        """Return its description, such as "two red boots".
-
-        Args:
-            names: of the kinds.
-        """
-        name, is_plural = names[self.kind], len(self.cells) > 1
-        ending = ("es" if name.endswith(("s", "x", "o")) else "s") if is_plural else ""
-        return f"{COUNTS[len(self.cells) - 1]} {self.colour} {name}{ending}"
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One or two groups of objects, and the relation of the first to the second."""
-
-    groups: tuple[Group, ...]
-    relation: str | None
-
-    def caption(self, names: dict[int, str]) -> str:
-        """Return its description, such as "a red boot above two blue shirts".
-
-        Args:
-            names: of the kinds.
-        """
-        phrases = [group.phrase(names) for group in self.groups]
-        return phrases[0] if self.relation is None else f"{phrases[0]} {self.relation} {phrases[1]}"
+from graphformer.data.vision.scene_objects import (
+    COLOURS,
+    COUNTS,
+    RELATIONS,
+    Group,
+    ObjectImages,
+    Scene,
+    Source,
+    download_objects,
+    draw_group,
+    object_names,
+    paint,
+    read_objects,
+)
 
 
 class Scenes(CaptionedImages):
@@ -109,7 +53,7 @@ class Scenes(CaptionedImages):
 
     def __init__(
         self,
-        source: Literal["clothes", "digits"] = "clothes",
+        source: Source = "clothes",
         num_samples: int = 20_000,
         *,
         val_size: int = 500,
@@ -140,15 +84,13 @@ class Scenes(CaptionedImages):
                 f"num_samples, val_size and test_size: got {num_samples}, {val_size} and "
                 f"{test_size}, expected 1 or more each"
             )
-        if source not in ("clothes", "digits"):
-            raise ValueError(f"source: got {source!r}, expected 'clothes' or 'digits'")
         if min(rows, columns) < 2:
             raise ValueError(f"rows and columns: got {rows} and {columns}, expected 2 or more each")
         self.save_hyperparameters(logger=False)
         self.source, self.root = source, root
         self.sizes = {"train": num_samples, "val": val_size, "test": test_size}
         self.grid = (rows, columns)
-        self.names = CLOTHES if source == "clothes" else DIGITS
+        self.names = object_names(source)
         self.combinations = self._split_combinations(held_out)
         self.scenes: dict[str, list[Scene]] = {}
 
@@ -168,13 +110,11 @@ class Scenes(CaptionedImages):
 
     def prepare_data(self) -> None:
         """Download the files of the clothes that are missing."""
-        if self.source == "clothes":
-            folder = find_idx_folder(data_root(self.root), "FashionMNIST")
-            download_idx(folder, "FashionMNIST", base_url=None)
+        download_objects(self.source, self.root)
 
     def read(self) -> dict[str, ImagesAndCaptions]:
         """Compose the scenes of all splits."""
-        objects = self._read_objects()
+        objects = read_objects(self.source, self.root, seed=self.seed)
         splits: dict[str, ImagesAndCaptions] = {}
         for number, split in enumerate(self.sizes):
             of_split = objects["test" if split == "test" else "train"]
@@ -188,7 +128,7 @@ class Scenes(CaptionedImages):
         Args:
             count: number of images.
         """
-        objects = self._read_objects()["test"]
+        objects = read_objects(self.source, self.root, seed=self.seed)["test"]
         kinds, images, labels = list(self.names), [], []
         for i in range(count):
             generator = np.random.default_rng((self.seed, 3, i))
@@ -234,7 +174,7 @@ class Scenes(CaptionedImages):
         count = 1 + generator.integers(max_count)
         chosen = generator.permutation(len(cells))[:count]
         kind = list(self.names)[generator.integers(len(self.names))]
-        return Scene((_group(kind, [cells[i] for i in chosen], generator),), None)
+        return Scene((draw_group(kind, [cells[i] for i in chosen], generator),), None)
 
     def _two_groups(self, generator: np.random.Generator, split: str) -> Scene:
         """Two groups in a row of its own each; in a column of its own for "left of"."""
@@ -256,65 +196,12 @@ class Scenes(CaptionedImages):
             count = 1 + generator.integers(min(len(COUNTS), line_length))
             positions = generator.permutation(line_length)[:count]
             cells = [(int(line), int(position)) for position in positions]
-            return _group(kind, [(r, c) for c, r in cells] if transposed else cells, generator)
+            return draw_group(kind, [(r, c) for c, r in cells] if transposed else cells, generator)
 
         return group(kinds[0], lines[0]), group(kinds[1], lines[1])
-
-    def _read_objects(self) -> dict[str, ObjectImages]:
-        """The objects of "train" and of "test": digits of 16 x 16 pixels, clothes of 14 x 14."""
-        if self.source == "digits":
-            images, labels = (a.numpy() for a in read_digits())
-            large = np.kron(images / 16, np.ones((1, 2, 2))).astype(np.float32)
-            order = np.random.default_rng((self.seed, 1)).permutation(len(labels))
-            index = {"test": order[:360], "train": order[360:]}
-            return {split: _by_kind(large[i], labels[i], self.names) for split, i in index.items()}
-        folder = find_idx_folder(data_root(self.root), "FashionMNIST")
-        objects = {}
-        for split in FILES:
-            pixels, labels = read_idx_split(folder, split)
-            scaled = pixels.astype(np.float32) / 255
-            small = scaled.reshape(-1, 14, 2, 14, 2).mean((2, 4))  # 28 x 28, halved
-            objects[split] = _by_kind(small, labels, self.names)
-        return objects
-
-
-def paint(
-    scene: Scene,
-    objects: ObjectImages,
-    grid: tuple[int, int],
-    generator: np.random.Generator,
-) -> np.ndarray:
-    """Return a scene as bytes [3, rows * 16, columns * 16] on black, with random objects.
-
-    Args:
-        scene: the groups.
-        objects: of each kind.
-        grid: number of rows and columns of cells.
-        generator: draws each object's image and its position in the cell.
-    """
-    canvas = np.zeros((3, grid[0] * CELL, grid[1] * CELL), np.float32)
-    for group in scene.groups:
-        images = objects[group.kind]
-        tint = np.array(COLOURS[group.colour], np.float32)[:, None, None]
-        for row, column in group.cells:
-            image = images[generator.integers(len(images))]
-            margin = CELL - image.shape[0]
-            y = row * CELL + generator.integers(margin + 1)
-            x = column * CELL + generator.integers(margin + 1)
-            canvas[:, y : y + len(image), x : x + len(image)] = tint * image
-    return np.round(255 * canvas).astype(np.uint8)
 
 
 def _are_apart(first: Group, second: Group, axis: int) -> bool:
     """Whether one group is before the other in this axis too: another relation would hold."""
     a, b = ([cell[axis] for cell in group.cells] for group in (first, second))
     return max(a) < min(b) or max(b) < min(a)
-
-
-def _group(kind: int, cells: list[Cell], generator: np.random.Generator) -> Group:
-    colour = list(COLOURS)[generator.integers(len(COLOURS))]
-    return Group(kind, colour, tuple(sorted(cells)))
-
-
-def _by_kind(images: np.ndarray, labels: np.ndarray, names: dict[int, str]) -> ObjectImages:
-    return {kind: images[labels == kind] for kind in names}

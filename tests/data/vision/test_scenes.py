@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from graphformer.data import Scenes
-from graphformer.data.vision.scenes import CELL, COLOURS, DIGITS, Group, Scene
+from graphformer.data.vision.scene_objects import CELL, COLOURS, DIGITS, Group, Scene
 
 SMALL = {"num_samples": 61, "val_size": 13, "test_size": 31, "batch_size": 7}
 
