@@ -3,8 +3,9 @@
 from graphformer.distributed.atomic_save import save_atomically
 from graphformer.distributed.mesh import DataParallel, data_parallel
 from graphformer.distributed.partition import Partitioned, order_nodes
-from graphformer.distributed.partitioned_graph import PartitionedGraph, share_statistics
-from graphformer.distributed.shard import full_tensors, shard_parameters
+from graphformer.distributed.partitioned_graph import PartitionedGraph
+from graphformer.distributed.shard import full_tensors, scale_gradients, shard_parameters
+from graphformer.distributed.statistics import share_statistics, unshare_statistics
 
 __all__ = [
     "DataParallel",
@@ -14,6 +15,8 @@ __all__ = [
     "full_tensors",
     "order_nodes",
     "save_atomically",
+    "scale_gradients",
     "shard_parameters",
     "share_statistics",
+    "unshare_statistics",
 ]

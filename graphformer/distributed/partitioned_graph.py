@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Data
 
 from graphformer.batch_type import Batch
@@ -14,7 +14,6 @@ from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.distributed.mesh import DataParallel, data_parallel
 from graphformer.distributed.partition import divide_nodes, partition_graph
 from graphformer.distributed.stored_part import read_part
-from graphformer.nn.graph import NodeNorm
 from graphformer.patterns import Edges, Pattern
 
 
@@ -94,10 +93,3 @@ class _OnePart:
 
     def __getitem__(self, index: Tensor) -> Data:
         return self.part
-
-
-def share_statistics(network: nn.Module, ranks: DataParallel) -> None:
-    """Let the batch normalisation of a network use the nodes of all ranks."""
-    for module in network.modules():
-        if isinstance(module, NodeNorm):
-            module.sum_over_ranks = ranks.sum_with_gradient if ranks.size > 1 else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -66,3 +66,12 @@ def full_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
         name: value.full_tensor() if isinstance(value, DTensor) else value
         for name, value in state.items()
     }
+
+
+def scale_gradients(parameters: Iterable[nn.Parameter], factor: Tensor) -> None:
+    """Multiply the gradients of parameters by a factor [], in place; sharded ones, too."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            gradient = parameter.grad
+            local = gradient.to_local() if isinstance(gradient, DTensor) else gradient
+            local.mul_(factor.to(local))

@@ -202,14 +202,19 @@ class NodeNorm(nn.BatchNorm1d):
             return self._normalize_together(input, self.sum_over_ranks)
         if not self.training or len(input) > 1:
             return super().forward(input)
+        return self._normalize_by_running_statistics(input)
+
+    def _normalize_by_running_statistics(self, x: Tensor) -> Tensor:
         return F.batch_norm(
-            input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
         )
 
     def _normalize_together(self, x: Tensor, reduce: Callable[[Tensor], Tensor]) -> Tensor:
         """Normalise by statistics of the nodes of all processes, and update the running ones."""
         total = reduce(torch.cat([x.sum(0), x.new_full((1,), len(x))]))
         count = total[-1].detach()
+        if count <= 1:
+            return self._normalize_by_running_statistics(x)
         mean = total[:-1] / count
         variance = reduce((x - mean).square().sum(0)) / count
         if self.running_mean is not None and self.running_var is not None:

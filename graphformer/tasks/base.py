@@ -12,7 +12,6 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils._pytree import tree_leaves
@@ -23,12 +22,13 @@ from typing_extensions import Self
 from graphformer.batch_type import BatchLike
 from graphformer.data.loader import BatchLoader, is_padding, process_ranks
 from graphformer.distributed import (
-    Partitioned,
     data_parallel,
     full_tensors,
     save_atomically,
+    scale_gradients,
     shard_parameters,
     share_statistics,
+    unshare_statistics,
 )
 from graphformer.patterns import Pattern
 from graphformer.tasks.finetuning import add_lora, freeze, layer_lr_factors, merge_lora
@@ -165,15 +165,19 @@ class Task(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Load pretrained weights, if any, before those of a checkpoint to resume from.
 
-        The network is compiled, if that is asked for, at its first call. Batch normalisation of a
-        graph that is divided among processes uses all of its nodes.
+        The network is compiled, if that is asked for, at its first call. Batch normalisation in
+        training uses the nodes of all processes.
         """
         if stage == "fit" and self.pretrained is not None:
             load_pretrained(self.network, self.pretrained)
         if self.compile_network:
             self.network.compile(dynamic=True)
-        if isinstance(self.adjacency, Partitioned):
-            share_statistics(self.network, data_parallel(self))
+        if stage == "fit":
+            share_statistics(self.network, data_parallel(self), lambda: self._is_padding)
+
+    def teardown(self, stage: str) -> None:
+        """Let batch normalisation use the nodes of this process alone."""
+        unshare_statistics(self.network)
 
     def configure_model(self) -> None:
         """Add adapters, if any, and shard the parameters under Lightning's ModelParallelStrategy.
@@ -348,11 +352,7 @@ class Task(pl.LightningModule):
             first = nonzero(self._label_counts[0])
             # Lightning has divided each loss by `accumulated`.
             factor = accumulated * first / nonzero(torch.stack(self._label_counts).sum())
-            for parameter in self.parameters():
-                if parameter.grad is not None:
-                    gradient = parameter.grad
-                    local = gradient.to_local() if isinstance(gradient, DTensor) else gradient
-                    local.mul_(factor.to(local))
+            scale_gradients(self.parameters(), factor)
         self._label_counts.clear()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -19,6 +19,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "gat": lambda: models.gat(5, 3, dim=3, num_heads=2),
     "gatv2": lambda: models.gat(5, 3, dim=3, num_heads=2, v2=True, num_edge_features=7),
     "gcn": lambda: models.gcn(5, 3, dim=11),
+    "gcn, normalised": lambda: models.gcn(5, 3, dim=11, norm="batch"),
+    "gcn, jumps": lambda: models.gcn(5, 3, dim=11, norm="layer", jump="max"),
     "graph transformer": lambda: models.graph_transformer(
         5, 3, dim=6, num_heads=2, num_edge_features=7
     ),

@@ -15,13 +15,16 @@ from torch.nn.utils import parameters_to_vector
 NAMES = ("text", "budget", "images", "graphs", "links")
 CORRUPTED = ("masked", "electra", "denoising", "mae")
 SAMPLED = ("neighbors", "disjoint neighbors")
+BATCH_NORM = ("batch norm", "gcn batch norm")
 CONTRASTIVE = ("captions", "sentences")
 BATCH = 3
 
 
-def train(name: str, world_size: int, accumulate: int = 1, **options: Any) -> dict[str, Tensor]:
+def train(
+    name: str, world_size: int, accumulate: int = 1, *, count: int = 23, **options: Any
+) -> dict[str, Tensor]:
     """The weights and the losses after two epochs of 23 samples, of which the last is odd."""
-    task, data = build(name, BATCH * 2 // world_size if name != "budget" else BATCH)
+    task, data = build(name, BATCH * 2 // world_size if name != "budget" else BATCH, count)
     losses: list[Tensor] = []
     log = task.log
     task.log = lambda key, value, **kw: (  # type: ignore[method-assign]
@@ -66,6 +69,9 @@ def all_runs(world_size: int) -> dict[str, dict[str, Tensor]]:
             for name in ("text", "budget", "links")
         },
         **{name: train(name, world_size) for name in (*CONTRASTIVE, *CORRUPTED, *SAMPLED)},
+        **{name: train(name, world_size) for name in BATCH_NORM},
+        "gcn batch norm, accumulated": train("gcn batch norm", world_size, 3),
+        "batch norm, padded": train("batch norm", world_size, count=19),  # no graph for one rank
         "masked, accumulated": train("masked", world_size, 3),
         "experts": train("experts", world_size),
         "text, clipped": train("text", world_size, **clipped),

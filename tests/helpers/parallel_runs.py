@@ -165,6 +165,10 @@ def build(name: str, batch_size: int, count: int = 23, **options: Any) -> tuple[
         network = models.graph_transformer(5, 2, dim=12, depth=1, num_heads=2, pool="mean")
         task = tasks.Classification(network, Edges(), num_classes=2, **options)
         return task, Samples(random_graphs(count), batch_size)
+    if name in ("batch norm", "gcn batch norm"):
+        network = graph_model_with_batch_norm(name)
+        task = tasks.Classification(network, Edges(), num_classes=2, **options)
+        return task, Samples(random_graphs(count), batch_size)
     if name == "sentences":
         network = models.sentence_embedder(VOCAB, dim=12, depth=1, num_heads=2, max_length=13)
         return tasks.SentenceContrast(network, **options), Samples(Texts(count), batch_size)
@@ -184,6 +188,13 @@ def build(name: str, batch_size: int, count: int = 23, **options: Any) -> tuple[
         return task, stored_neighbors(batch_size, disjoint=name != "neighbors")
     network = models.gat(5, 7, dim=3, num_heads=2, dropout=0.0)
     return tasks.LinkPrediction(network, Edges(self_loops=True), hits=5, **options), Links()
+
+
+def graph_model_with_batch_norm(name: str) -> nn.Module:
+    """A network that normalises the nodes of a batch together."""
+    if name == "gcn batch norm":
+        return models.gcn(5, 2, dim=7, depth=2, norm="batch", pool="mean")
+    return models.gps(5, 2, dim=6, depth=1, num_heads=2, pool="mean", attention_dropout=0.0)
 
 
 def build_masked(name: str, options: dict[str, Any]) -> Task:

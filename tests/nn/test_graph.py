@@ -155,6 +155,32 @@ def jumping(jump, **arguments):
     return JumpingTransformer(DIM, 3, HEADS, jump=jump, **arguments).double()
 
 
+def test_nodes_of_all_ranks_are_normalised_together():
+    norm, plain = NodeNorm(DIM).double(), NodeNorm(DIM).double()
+    x, others = randn(7, DIM), randn(5, DIM, seed=1)
+    seen = []
+
+    def add_the_other_rank(total):
+        seen.append(total)
+        count_or_square = others.new_full((1,), 5) if len(seen) == 1 else others[:0, 0]
+        rest = others if len(seen) == 1 else (others - torch.cat([x, others]).mean(0)).square()
+        return total + torch.cat([rest.sum(0), count_or_square])
+
+    norm.sum_over_ranks = add_the_other_rank
+    torch.testing.assert_close(norm(x), plain(torch.cat([x, others]))[:7])
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(norm.state_dict()[name], value)
+
+
+def test_one_node_of_all_ranks_is_normalised_by_the_running_statistics():
+    norm = NodeNorm(DIM).double()
+    norm(randn(11, DIM))
+    norm.sum_over_ranks = lambda total: total
+    x = randn(1, DIM, seed=1)
+    alone = norm(x)
+    torch.testing.assert_close(alone, norm.eval()(x))
+
+
 @pytest.mark.parametrize("jump", ["cat", "max"])
 def test_jumps_use_position_encodings_and_positions(jump):
     model = jumping(jump, position_encoding=Rotary(DIM // HEADS - 1))

@@ -11,7 +11,7 @@ from graphformer.deprecated import converted_arguments
 from graphformer.models.base import AdjacencyModel
 from graphformer.nn import Head
 from graphformer.nn.encodings import node_features
-from graphformer.nn.graph import Jump, check_jump
+from graphformer.nn.graph import Jump, NodeNorm, check_jump
 from graphformer.patterns import AdjacencyLike
 from graphformer.recorded import recorded
 
@@ -109,8 +109,10 @@ def gcn(
         num_classes if plain else dim,
         dropout=dropout,
         norm=norm,
-        norm_kwargs={"allow_single_element": True} if norm == "batch" else None,
         jk=None if jump == "last" else jump,
     )
+    for layer in layers.norms:
+        if isinstance(layer, pyg.BatchNorm):  # it does not exchange statistics between ranks
+            layer.module = NodeNorm(dim)
     head = None if plain else Head(dim, num_classes, pool=pool)
     return GCN(layers, head, dropout=dropout)
