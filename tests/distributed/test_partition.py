@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,21 @@ def test_parts_have_about_equal_work_and_few_edges_between_them(parts: int):
     assert counts.min() > 0.8 * nodes / parts
     source, target = adjacency.edge_index
     assert int((owner[source] != owner[target]).sum()) <= 8 * parts
+
+
+def test_metis_cuts_fewer_edges_than_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pymetis")
+    side = 23
+    shuffled = torch.randperm(side * side, generator=torch.Generator().manual_seed(0))
+    source, target = shuffled[gf.grid((side, side), 1).edge_index]
+    adjacency = gf.from_edge_index(torch.stack([source, target]), side * side)
+    cuts = []
+    for found in (find_spec, lambda name: None):
+        monkeypatch.setattr("graphformer.distributed.partition.find_spec", found)
+        owner = divide_nodes(adjacency, 4)
+        assert torch.bincount(owner).tolist() == pytest.approx([side * side / 4] * 4, rel=0.1)
+        cuts.append(int((owner[source] != owner[target]).sum()))
+    assert cuts[0] < cuts[1]
 
 
 def test_a_batch_that_is_no_part_is_refused():
