@@ -1,4 +1,4 @@
-"""The folder of a run: a new one for each run, its loggers, and atomic writes."""
+"""The folder of a run: a new one for each run, and atomic writes."""
 
 from __future__ import annotations
 
@@ -7,28 +7,14 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.loggers import (
-    CSVLogger,
-    Logger,
-    MLFlowLogger,
-    TensorBoardLogger,
-    WandbLogger,
-)
-
-from graphformer.cli.errors import UsageError
 
 _INHERITED = "GRAPHFORMER_RUN_FOLDER"
-_HINTS = {
-    "wandb": "run `wandb login`, or set the variable WANDB_MODE to offline",
-    "mlflow": "set the variable MLFLOW_TRACKING_URI, or install the package mlflow",
-}
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 """Variables of the environment by which launchers number processes."""
 
@@ -84,41 +70,6 @@ def removed_if_unused(created: Sequence[Path]) -> Iterator[None]:
 
 def _is_used(folder: Path) -> bool:
     return any(folder.glob("checkpoints/*.ckpt")) or (folder / "metrics.csv").exists()
-
-
-def make_loggers(folder: Path) -> list[Logger]:
-    """Return loggers that write into the folder `<root>/<experiment>/<run>` itself."""
-    root, name, version = folder.parent.parent, folder.parent.name, folder.name
-    loggers: list[Logger] = [CSVLogger(root, name, version)]
-    if find_spec("tensorboard"):
-        loggers.append(TensorBoardLogger(root, name, version, default_hp_metric=False))
-    return loggers
-
-
-def make_service_logger(name: str, folder: Path) -> Logger:
-    """Return a logger that sends metrics to a service, by its name.
-
-    The project or experiment there is that of the run, and its files are in the run's folder, or
-    where the service's own variables of the environment say (WANDB_MODE, MLFLOW_TRACKING_URI).
-
-    Raises:
-        UsageError: when its package is not installed, or the service refuses the run.
-    """
-    if find_spec(name) is None:
-        raise UsageError(f"--trainer.logger {name}: needs the package {name}; pip install {name}")
-    run, experiment = folder.name, folder.parent.name
-    uri = os.environ.get("MLFLOW_TRACKING_URI", (folder / "mlruns").absolute().as_uri())
-    try:
-        logger = (
-            WandbLogger(name=run, save_dir=folder, project=experiment)
-            if name == "wandb"
-            else MLFlowLogger(experiment, run_name=run, tracking_uri=uri)
-        )
-        logger.experiment  # noqa: B018 - connects now, not at the first step
-    except Exception as error:  # services raise errors of many classes
-        line = " ".join(str(error).split())[:200].rstrip(".")
-        raise UsageError(f"--trainer.logger {name}: {line}; {_HINTS[name]}") from error
-    return logger
 
 
 @contextmanager

@@ -13,7 +13,7 @@ _OWN = {
     "fit": """\
   --folds N --seeds N     many runs: cross-validation folds, random seeds; mean and deviation
   --jobs N                how many of them run in parallel
-  --trainer.logger NAME   wandb or mlflow, beside the run's own loggers; repeatable
+  --trainer.logger NAME   wandb or mlflow, beside csv and tensorboard; repeatable
   --reset lr              with --ckpt: take the learning rate from the command line
 """,
     "predict": """\

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from graphformer.cli import main, run_dir
-from graphformer.cli.errors import UsageError
+from graphformer.cli import main
 from graphformer.cli.run_dir import (
     AtomicCheckpointIO,
     atomic_file,
@@ -158,28 +157,3 @@ def test_a_run_that_ends_is_kept(tmp_path: Path):
     with removed_if_unused([tmp_path]):
         pass
     assert tmp_path.exists()
-
-
-def test_loggers_of_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_dir, "find_spec", lambda name: None)
-    for name in ("wandb", "mlflow"):
-        with pytest.raises(UsageError, match=f"{name}: needs the package {name}; pip install"):
-            run_dir.make_service_logger(name, tmp_path / "a" / "b")
-    monkeypatch.setattr(run_dir, "find_spec", lambda name: True)
-    made: list[dict[str, object]] = []
-
-    class Stub:
-        def __init__(self, *names: object, **options: object) -> None:
-            made.append(options)
-
-        @property
-        def experiment(self) -> None:
-            if len(made) > 1:
-                raise RuntimeError("no key")
-
-    monkeypatch.setattr(run_dir, "WandbLogger", Stub)
-    folder = tmp_path / "a" / "b"
-    assert isinstance(run_dir.make_service_logger("wandb", folder), Stub)
-    assert made == [{"name": "b", "save_dir": folder, "project": "a"}]
-    with pytest.raises(UsageError, match="wandb: no key; run `wandb login`"):
-        run_dir.make_service_logger("wandb", folder)

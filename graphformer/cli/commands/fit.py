@@ -31,6 +31,7 @@ from graphformer.cli.callbacks import (
 from graphformer.cli.checkpoints import check_resumable, stored_config
 from graphformer.cli.class_report import ClassReport, report_folder
 from graphformer.cli.config.arguments import Command, find_checkpoint, read_command
+from graphformer.cli.config.loggers import accept_names, logger_names, make_loggers
 from graphformer.cli.config.messages import describe_error
 from graphformer.cli.config.parser import Parser
 from graphformer.cli.config.pretrained import fill_pretrained
@@ -45,9 +46,7 @@ from graphformer.cli.predictions import GatherPredictions
 from graphformer.cli.run_dir import (
     AtomicCheckpointIO,
     is_first_process,
-    make_loggers,
     make_run_folder,
-    make_service_logger,
     removed_if_unused,
 )
 from graphformer.data.base import DataModule
@@ -128,12 +127,17 @@ class CLI(LightningCLI):
             default=False,
             help="validate, test, predict: all edges, layer by layer, not sampled neighbourhoods",
         )
+        accept_names(parser)
         parser.set_defaults({"trainer.default_root_dir": "runs"})
         parser.epilog = _SHORT_FORMS
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the checkpoint's settings, overridden by those of the command line."""
         name = self.command.name
+        if name != "fit" and "--trainer.logger+" in self.command.arguments:  # a name
+            raise UsageError(
+                f"--trainer.logger: got a name with {name}, expected it with fit; drop it"
+            )
         for option in ("--output", "--split"):
             if name != "predict" and option in self.command.arguments:
                 raise UsageError(f"{option}: got it with {name}, expected it with predict; drop it")
@@ -178,7 +182,7 @@ class CLI(LightningCLI):
         if settings.enable_model_summary is None:
             kwargs["enable_model_summary"] = False  # `fit` prints one line instead
         if self.command.name != "fit" or settings.fast_dev_run:
-            if settings.logger is None:
+            if settings.logger is None or logger_names(settings.logger):
                 kwargs["logger"] = False
             return self._instantiate_trainer({**settings, **kwargs}, [])
         if self.folder is None:
@@ -195,9 +199,8 @@ class CLI(LightningCLI):
         kwargs["default_root_dir"] = str(folder)
         if settings.plugins is None:
             kwargs["plugins"] = AtomicCheckpointIO()
-        if settings.logger in (None, True):
-            own_loggers = [make_service_logger(name, folder) for name in self.command.loggers]
-            kwargs.setdefault("logger", [*make_loggers(folder), *own_loggers])
+        if "logger" not in kwargs:
+            kwargs["logger"] = make_loggers(settings.logger, folder)
         own = settings.callbacks or []
         own = last_of_each(own if isinstance(own, list) else [own])
         callbacks = self._callbacks(folder, settings, own)

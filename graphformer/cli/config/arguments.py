@@ -10,8 +10,8 @@ from graphformer.cli.config.files import find_config
 from graphformer.cli.config.yaml_limits import check_yaml
 from graphformer.cli.errors import UsageError
 
-SERVICES = ("wandb", "mlflow")
-"""Names of loggers that `--trainer.logger` accepts beside class paths."""
+LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
+"""Names that `trainer.logger` accepts beside class paths."""
 _CONFIG = ("-c", "--config")
 
 
@@ -24,28 +24,26 @@ class Command:
         arguments: options in the full form that jsonargparse expects.
         experiment: name of the first configuration file; None without one.
         ckpt: value of `--ckpt`; None without one.
-        loggers: names of services that get the metrics too, such as wandb.
     """
 
     name: str
     arguments: list[str]
     experiment: str | None
     ckpt: str | None
-    loggers: tuple[str, ...] = ()
 
 
 def read_command(argv: list[str]) -> Command:
     """Resolve configuration files and expand short forms.
 
     `--adjacency X` becomes `--model.adjacency X`, and the bare name of a network's builder becomes
-    its import path. `--trainer.logger wandb` or mlflow adds a logger to those of every run.
+    its import path. `--trainer.logger NAME` adds a logger to those named before it.
 
     Raises:
         UsageError: when a configuration file does not exist, or an option has no value.
     """
     arguments: list[str] = []
     files: list[Path] = []
-    ckpt, loggers = None, []
+    ckpt = None
     options = split_options(argv[1:])
     # The old setting num_features of a ViT is converted with its patch_size, which comes first.
     for option, value in sorted(options, key=lambda pair: pair[0].endswith(".num_features")):
@@ -55,9 +53,8 @@ def read_command(argv: list[str]) -> Command:
             value = str(files[-1])
         elif option == "--ckpt":
             ckpt = _required(option, value)
-        elif option in ("--trainer.logger", "--trainer.logger+") and value in SERVICES:
-            loggers.append(value)
-            continue
+        elif option == "--trainer.logger" and value in LOGGERS:
+            option = "--trainer.logger+"
         elif option == "--adjacency" or option.startswith("--adjacency."):
             option = f"--model.{option[2:]}"
         elif option in ("--model.network", "--model.network.class_path"):
@@ -66,7 +63,7 @@ def read_command(argv: list[str]) -> Command:
             check_yaml(value, option)
         arguments += [option] if value is None else [option, value]
     experiment = files[0].stem if files else None
-    return Command(argv[0], arguments, experiment, ckpt, tuple(loggers))
+    return Command(argv[0], arguments, experiment, ckpt)
 
 
 def split_options(arguments: list[str]) -> list[tuple[str, str | None]]:

@@ -16,12 +16,13 @@ from graphformer.cli import console
 from graphformer.cli.callbacks import SaveLast, StopOnSignal
 from graphformer.cli.commands.fit import CLI
 from graphformer.cli.config.arguments import Command, find_checkpoint
+from graphformer.cli.config.loggers import logger_names, make_logger
 from graphformer.cli.config.parser import import_object
 from graphformer.cli.errors import UsageError, plain_errors
 from graphformer.cli.many_runs.job import RESULT, Job
 from graphformer.cli.many_runs.study import STARTED
 from graphformer.cli.profiling import peak_resident_memory
-from graphformer.cli.run_dir import make_loggers, write_atomically
+from graphformer.cli.run_dir import write_atomically
 from graphformer.tasks import Task
 
 if TYPE_CHECKING:
@@ -80,6 +81,12 @@ class _Run(CLI):
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Parse the arguments and set the fold of the data."""
         super().parse_arguments(parser, args)
+        names = [name for name in logger_names(self.config.fit.trainer.logger) if name != "csv"]
+        if names:
+            raise UsageError(
+                f"trainer.logger: got {names[0]}, expected csv in many runs; drop it, and see "
+                "`graphformer runs` for a table"
+            )
         data, fold = self.config.fit.data, self.job.fold
         if fold is None:
             return
@@ -95,8 +102,7 @@ class _Run(CLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer without a progress bar and with the CSV logger alone."""
         assert self.folder is not None
-        logger = make_loggers(self.folder)[:1]
-        fixed = {"enable_progress_bar": False, "logger": logger}
+        fixed = {"enable_progress_bar": False, "logger": make_logger("csv", self.folder)}
         return super().instantiate_trainer(**{**kwargs, **fixed})
 
     def fit(self, model: Task, datamodule: pl.LightningDataModule) -> None:

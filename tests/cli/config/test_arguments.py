@@ -122,8 +122,8 @@ def test_the_newest_checkpoint_is_suggested(folder: Path):
         find_checkpoint("nowhere", "test")
 
 
-def test_services_are_no_settings():
-    command = read_command(["fit", "--trainer.logger", "wandb", "--trainer.logger+=mlflow"])
-    assert command.loggers == ("wandb", "mlflow")
-    assert command.arguments == []
-    assert read_command(["fit", "--trainer.logger", "false"]).loggers == ()
+def test_names_of_loggers_add_to_one_another():
+    command = read_command(["fit", "--trainer.logger", "wandb", "--trainer.logger=csv"])
+    assert command.arguments == ["--trainer.logger+", "wandb", "--trainer.logger+", "csv"]
+    arguments = ["--trainer.logger", "false"]
+    assert read_command(["fit", *arguments]).arguments == arguments

@@ -131,6 +131,13 @@ def test_wrong_numbers(
     assert captured.err.count("\n") == 1
 
 
+def test_services_are_for_single_runs(workplace: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    arguments = ["fit", "-c", "tiny.yaml", "--seeds", "2", "--jobs", "1"]
+    assert main([*arguments, "--trainer.logger", "wandb"]) != 0
+    shown = capfd.readouterr()
+    assert "trainer.logger: got wandb, expected csv in many runs" in shown.out + shown.err
+
+
 def test_a_setting_that_is_wrong_for_all_runs_ends_the_command_at_once(
     workplace: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
