@@ -22,8 +22,15 @@ from graphformer.cli.errors import UsageError
 from graphformer.cli.predictions import Rows
 from graphformer.cli.run_dir import atomic_file, save_tensors
 from graphformer.data.base import DataModule
+from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.graph.out_of_core.npy import NpyWriter, memory_map
-from graphformer.tasks import Classification, MultiLabelClassification, Regression, Task
+from graphformer.tasks import (
+    Classification,
+    LinkPrediction,
+    MultiLabelClassification,
+    Regression,
+    Task,
+)
 
 SUFFIXES = (".csv", ".parquet", ".jsonl", ".pt")
 Table = dict[str, list[Any]]
@@ -57,7 +64,8 @@ def write_predictions(
         path: of the file.
         rows: the output of each sample.
     """
-    output = torch.cat([part.output for part in rows]).float().flatten(1)
+    output = torch.cat([part.output for part in rows]).float()
+    output = output.reshape(len(output), -1)  # links have one logit each, [P]
     with atomic_file(path) as file:
         if path.suffix == ".pt":
             save_tensors(output, file)
@@ -126,22 +134,30 @@ def _tensor_writer(
 
 def _names(task: Task, data: pl.LightningDataModule, rows: Sequence[Rows]) -> Table:
     """Return what each row is: a file, a sample, a node of a sample, or an edge."""
+    if isinstance(task, LinkPrediction) and isinstance(data, FullGraph) and data.graph is not None:
+        source, target = data.graph[f"{task.predict_split}_edge_label_index"]
+        return {"source": _node_names(data, source), "target": _node_names(data, target)}
     if getattr(task, "level", None) == "edge":
         return {"edge": list(range(sum(len(part.output) for part in rows)))}
+    if len(rows) == 1 and rows[0].nodes is None and isinstance(data, FullGraph):  # all nodes
+        return {"node": _node_names(data, torch.arange(len(rows[0].output)))}
     if len(rows) == 1 or all(len(part.output) == 1 for part in rows):
         # One graph, or nodes with their sampled neighbourhoods.
-        numbers = [part.nodes for part in rows if part.nodes is not None]
-        if len(numbers) == len(rows):
-            return {"node": _node_names(data, torch.cat(numbers))}
+        nodes = [part.nodes for part in rows if part.nodes is not None]
+        if len(nodes) == len(rows):
+            return {"node": _node_names(data, torch.cat(nodes))}
+    split = getattr(data, "predict_split", "test")
+    names = data.sample_names(split) if isinstance(data, DataModule) else []
+    numbers = data.sample_numbers(split) if isinstance(data, DataModule) else []
+    if len(numbers) < len(rows):  # more with limit_predict_batches
+        numbers = list(range(len(rows)))
     if all(len(part.output) == 1 for part in rows):
-        split = getattr(data, "predict_split", "test")
-        names = data.sample_names(split) if isinstance(data, DataModule) else []
-        if len(names) >= len(rows):  # fewer rows with limit_predict_batches
+        if len(names) >= len(rows):
             return {"file": names[: len(rows)]}
-        return {"sample": list(range(len(rows)))}
-    samples = [i for i, part in enumerate(rows) for _ in range(len(part.output))]
-    nodes = [node for part in rows for node in _node_numbers(part)]
-    return {"sample": samples, "node": nodes}
+        return {"sample": numbers[: len(rows)]}
+    samples = [number for number, part in zip(numbers, rows, strict=False) for _ in part.output]
+    own = [node for part in rows for node in _node_numbers(part)]
+    return {"sample": samples, "node": own}
 
 
 def _node_names(data: pl.LightningDataModule, nodes: Tensor) -> list[Any]:
@@ -165,6 +181,8 @@ def _values(task: Task, data: pl.LightningDataModule, output: Tensor) -> Table:
         chosen = (probabilities >= task.threshold).tolist()
         labels = [";".join(compress(names, row)) for row in chosen]
         return {"labels": labels, **_probabilities(names, probabilities)}
+    if isinstance(task, LinkPrediction):
+        return {"probability": output[:, 0].sigmoid().tolist()}
     word = "prediction" if isinstance(task, Regression) else "output"
     if output.shape[1] == 1:
         return {word: output[:, 0].tolist()}

@@ -56,6 +56,13 @@ class DataModule(pl.LightningDataModule, ABC):
         """Return the names of a split's samples, such as files, for predictions; [] without any."""
         return []
 
+    def sample_numbers(self, split: str) -> list[int]:
+        """Return the position of a split's samples in the file or data set, from 0, after `setup`.
+
+        The list is empty where the samples of a split are those of a file of its own, in its order.
+        """
+        return []
+
     def train_labels(self) -> Tensor:
         """Return the labels of the training split after `setup`, [rows] or [rows, K].
 

@@ -10,6 +10,7 @@ from graphformer.data.base import DataModule
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.graph.out_of_core.folder import GraphFolder
 from graphformer.data.graph.out_of_core.names import NodeNames
+from graphformer.data.graph.own.tables import NodeNameList
 from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.distributed.mesh import DataParallel, data_parallel
 from graphformer.distributed.partition import divide_nodes, partition_graph
@@ -44,9 +45,10 @@ class PartitionedGraph(DataModule):
         return names
 
     @property
-    def node_names(self) -> NodeNames | None:
-        """The names of the nodes, where a stored graph has some."""
-        return getattr(self.source.graph, "node_names", None)
+    def node_names(self) -> NodeNames | NodeNameList | None:
+        """The names of the nodes, where the graph has some."""
+        source = self.source if hasattr(self.source, "node_names") else self.source.graph
+        return getattr(source, "node_names", None)
 
     def prepare_data(self) -> None:
         """Download missing files and compute encodings, in one process of a distributed run."""

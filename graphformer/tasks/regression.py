@@ -62,9 +62,12 @@ class Regression(Task):
         """
         prediction = check_output_rows(at_least_float32(self(batch)), batch.y, self.level)
         if batch.y.numel() != prediction.numel():
+            hint = "set num_classes to the number of targets"
+            if not batch.y.is_floating_point():  # perhaps classes
+                hint += ", and `regression: true` where the data has that setting"
             raise ValueError(
                 f"network: got an output {tuple(prediction.shape)}, expected as many numbers as "
-                f"the targets {tuple(batch.y.shape)}; set num_classes to the number of targets"
+                f"the targets {tuple(batch.y.shape)}; {hint}"
             )
         y = at_least_float32(batch.y).reshape(prediction.shape)
         mask = label_mask(batch, stage)

@@ -56,7 +56,7 @@ from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.text.classification import LabelledText
 from graphformer.data.vision.base import PatchImages, ScaledImages
 from graphformer.distributed import PartitionedGraph
-from graphformer.tasks import Task
+from graphformer.tasks import LinkPrediction, Task
 
 DEFAULT_SEED = 42
 _SHORT_FORMS = (
@@ -246,7 +246,7 @@ class CLI(LightningCLI):
         ):
             self._predict_layerwise(model, datamodule, path, split)
             return
-        _choose_split(datamodule, split)
+        _choose_split(model, datamodule, split)
         # The process that predicts writes the file, because `ddp_spawn` predicts in others.
         write = GatherPredictions(partial(write_predictions, model, datamodule, path), split)
         self._predict(model, datamodule, write)
@@ -356,18 +356,22 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _choose_split(data: pl.LightningDataModule, split: str) -> None:
+def _choose_split(model: Task, data: pl.LightningDataModule, split: str) -> None:
     """Set the split to predict; batches of one graph contain the nodes of all splits.
 
     Raises:
-        UsageError: for all samples of data whose splits are other samples.
+        UsageError: for all samples of data whose splits are other samples, and for all links.
     """
     if split == "all" and not isinstance(data, FullGraph | PartitionedGraph):
         raise UsageError(
             f"--split: got all with {type(data).__name__}, expected train, val or test; all is for "
             "the nodes of one graph"
         )
-    if isinstance(data, DataModule) and split not in ("all", "test"):
+    if isinstance(model, LinkPrediction):
+        if split == "all":
+            raise UsageError("--split: got all with links, expected train, val or test")
+        model.predict_split = split
+    elif isinstance(data, DataModule) and split not in ("all", "test"):
         data.predict_split = split
     if isinstance(data, ScaledImages):
         data.augmentation = None  # of training images

@@ -112,6 +112,7 @@ class GraphBatches(DataModule):
         self.root, self.seed = root, run_seed() if seed is None else seed
         self.encodings, self.balanced = encodings, balanced
         self._splits: dict[str, GraphDataset] = {}
+        self._positions: dict[str, list[int]] = {}
 
     @abstractmethod
     def read(self) -> list[Data]:
@@ -133,7 +134,16 @@ class GraphBatches(DataModule):
         self.num_edge_features = graphs[0].num_edge_features
         y = torch.cat([graph.y for graph in graphs])
         self.num_classes = count_classes(name, y)
-        self._splits = {split: GraphDataset(own) for split, own in self.split(graphs).items()}
+        splits, position = self.split(graphs), {id(graph): n for n, graph in enumerate(graphs)}
+        self._splits = {split: GraphDataset(own) for split, own in splits.items()}
+        self._positions = {
+            split: [position[id(graph)] for graph in own if id(graph) in position]
+            for split, own in splits.items()
+        }
+
+    def sample_numbers(self, split: str) -> list[int]:
+        """Return the position of a split's graphs in the data set."""
+        return self._positions[split]
 
     def split(self, graphs: list[Data]) -> dict[str, list[Data]]:
         """Return the graphs of "train", "val" and "test", by folds.

@@ -88,6 +88,7 @@ class SmilesTable(GraphBatches):
         targets: columns instead of `label`, y [B, T]: values with `regression`, else labels 0 and 1
             for the task MultiLabelClassification; an empty cell is a label that is not known.
         regression: whether labels are real values.
+        encoding: of the file, such as "latin-1".
         skip_invalid: leave out rows whose SMILES rdkit cannot read, and warn.
         batch_size, options: as in `GraphBatches`.
 
@@ -110,18 +111,19 @@ class SmilesTable(GraphBatches):
         label: str = "label",
         targets: list[str] | None = None,
         regression: bool = False,
+        encoding: str = "utf-8",
         skip_invalid: bool = False,
         **options: Unpack[GraphBatchesOptions],
     ) -> None:
         super().__init__(batch_size=batch_size, **options)
         self.path, self.smiles, self.label, self.targets = path, smiles, label, targets
-        self.regression, self.skip_invalid = regression, skip_invalid
+        self.regression, self.skip_invalid, self.encoding = regression, skip_invalid, encoding
         self.class_names: list[str] = []
         self.save_hyperparameters(logger=False)
 
     def read(self) -> list[Data]:
         """Return the molecules with their labels."""
-        table = read_columns(self.path, self.root)
+        table = read_columns(self.path, self.root, self.encoding)
         texts = [str(text or "") for text in column(table, self.smiles, self.path)]
         y = self._labels(table)
         graphs, invalid = [], []

@@ -16,6 +16,7 @@ from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.graph.out_of_core.folder import GraphFolder
 from graphformer.data.graph.out_of_core.names import NodeNames
 from graphformer.data.graph.out_of_core.stores import StoredGraph, stored_adjacency
+from graphformer.data.graph.own.tables import NodeNameList
 from graphformer.data.graph.sampling import extract_subgraph, induced_subgraph, sample_neighbors
 from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.deprecated import renamed_keywords
@@ -130,9 +131,10 @@ class NeighborNodes(DataModule):
         return BatchLoader(neighborhoods, order, num_workers=self.num_workers)
 
     @property
-    def node_names(self) -> NodeNames | None:
-        """The names of the nodes, where a stored graph has some."""
-        return getattr(self.source.graph, "node_names", None)
+    def node_names(self) -> NodeNames | NodeNameList | None:
+        """The names of the nodes, where the graph has some."""
+        source = self.source if hasattr(self.source, "node_names") else self.source.graph
+        return getattr(source, "node_names", None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the names of the classes."""

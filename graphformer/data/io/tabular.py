@@ -138,10 +138,11 @@ def read_records(
     """Yield the line number and the fields of each record, of JSON lines or of a table.
 
     Args:
-        path: .jsonl, .json or .ndjson for JSON lines, .csv for a table with commas, .parquet,
-            .arrow or .feather for a columnar one, as Hugging Face's `datasets` writes, which is
-            read in parts; any other suffix for a table with tabs. Text may be gzipped. Or the name
-            of a data set of the Hub, see `HubName`.
+        path: .jsonl, .json or .ndjson for JSON lines, .csv for a table with commas (with semicolons
+            if its header has some and no comma), .parquet, .arrow or .feather for a columnar one,
+            as Hugging Face's `datasets` writes, which is read in parts; any other suffix for a
+            table with tabs. Text may be gzipped. Or the name of a data set of the Hub, see
+            `HubName`.
         header: whether a table's first row names its columns; else they are "0", "1" and so on.
         encoding: of the file.
 
@@ -162,7 +163,7 @@ def read_records(
             yield number, {str(i): column for i, column in enumerate(columns)}
         return
     names: list[str] = []
-    for number, columns in read_table(path, 1, encoding):
+    for number, columns in _rows_below_header(path, encoding):
         if not names:
             names = columns
         elif len(columns) != len(names):
@@ -172,6 +173,14 @@ def read_records(
             )
         else:
             yield number, dict(zip(names, columns, strict=True))
+
+
+def _rows_below_header(path: Path, encoding: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a table and its header, which tells what separates the columns."""
+    if ".csv" not in path.suffixes:
+        return _tsv_rows(path, encoding)
+    header = next((line for _, line in read_lines(path, encoding)), "")
+    return _csv_rows(path, encoding, ";" if ";" in header and "," not in header else ",")
 
 
 def is_json(path: Path) -> bool:
@@ -258,7 +267,10 @@ def decode(raw: bytes, encoding: str, place: str) -> str:
 
 
 def _not_text(place: str, encoding: str) -> str:
-    return f"{place}: not {encoding} text; convert the file to UTF-8, or set the data's encoding"
+    return (
+        f"{place}: not {encoding} text; convert the file to UTF-8, or set `encoding` where the "
+        "data has that setting"
+    )
 
 
 def _encode_newline(encoding: str) -> bytes:
@@ -275,8 +287,9 @@ def _tsv_rows(path: Path, encoding: str) -> Iterator[tuple[int, list[str]]]:
     return ((number, line.split("\t")) for number, line in read_lines(path, encoding))
 
 
-def _csv_rows(path: Path, encoding: str) -> Iterator[tuple[int, list[str]]]:
-    rows = csv.reader(line for _, line in decoded_lines(path, encoding))
+def _csv_rows(path: Path, encoding: str, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    lines = (line for _, line in decoded_lines(path, encoding))
+    rows = csv.reader(lines, delimiter=delimiter)
     number = 1  # of the row's first line; a quoted cell may extend over several
     try:
         for columns in rows:

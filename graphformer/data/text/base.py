@@ -155,6 +155,7 @@ class SampleFiles(DataModule, Generic[_Sample]):
         self.root = root
         self.max_tokens, self.max_edges = max_tokens, max_edges
         self.splits: dict[str, list[_Sample]] = {}
+        self._positions: dict[str, list[int]] = {}
 
     @abstractmethod
     def read(self, path: FilePath) -> list[_Sample]:
@@ -169,6 +170,12 @@ class SampleFiles(DataModule, Generic[_Sample]):
         if not self.splits:
             read = {split: self.read(path) for split, path in self.paths.items()}
             self.splits = split_samples(read, self.fractions, self.seed)
+            numbers = {split: list(range(len(samples))) for split, samples in read.items()}
+            self._positions = split_samples(numbers, self.fractions, self.seed)
+
+    def sample_numbers(self, split: str) -> list[int]:
+        """Return the position of a split's samples in their file."""
+        return self._positions[split]
 
     @renamed_keywords(part="split")
     def batches(self, split: str) -> BatchLoader:

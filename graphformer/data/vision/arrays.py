@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import pickle
-import zlib
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from graphformer.data.io.arrays import load_arrays
 
 Arrays = dict[str, tuple[Tensor, Tensor]]
 """Images [B, C, height, width] and labels [B] of the splits "train", "test" and maybe "val"."""
@@ -32,7 +32,7 @@ def read_npz(file: Path) -> Arrays:
         ValueError: when the file is no archive of plain arrays, an array is missing, or one has
             another shape or type.
     """
-    arrays = _load(file)
+    arrays = load_arrays(file)
     names = next((names for names in NPZ_NAMES if names[0].format("train") in arrays), NPZ_NAMES[0])
     wanted = {split: tuple(n.format(split) for n in names) for split in ("train", "test", "val")}
     missing = {name for split in ("train", "test") for name in wanted[split]} - arrays.keys()
@@ -46,24 +46,6 @@ def read_npz(file: Path) -> Arrays:
         for split, (images, labels) in wanted.items()
         if images in arrays and labels in arrays
     }
-
-
-_UNREADABLE = (
-    ValueError, TypeError, AttributeError, EOFError, RuntimeError, MemoryError, OverflowError,
-    BadZipFile, zlib.error,
-)  # fmt: skip
-"""Errors of numpy and zipfile for files that are damaged, encrypted or larger than they can be."""
-
-
-def _load(file: Path) -> dict[str, np.ndarray]:
-    try:
-        with file.open("rb") as raw, np.load(raw) as arrays:
-            return {name: arrays[name] for name in arrays}
-    except _UNREADABLE as error:
-        raise ValueError(
-            f"{file}: got no .npz file of plain arrays ({error}), expected one as numpy.savez "
-            "writes it"
-        ) from None
 
 
 def _labels(labels: np.ndarray, file: Path) -> Tensor:

@@ -38,6 +38,7 @@ class ImageTable(PatchImages):
         label_separator: between the labels of an image, such as ";", for the task
             MultiLabelClassification; y is then [B, K]. An empty field is an image without labels.
         split: column with train, val or test; None for random splits.
+        encoding: of the tables, such as "latin-1".
         patch_size, batch_size, options: of `PatchImages`.
         size: height and width that images are resized to; with None each keeps its own, cropped
             at the centre to multiples of `patch_size`, and a batch has several sizes.
@@ -63,6 +64,7 @@ class ImageTable(PatchImages):
         label: str = "label",
         label_separator: str | None = None,
         split: str | None = None,
+        encoding: str = "utf-8",
         patch_size: int = 8,
         batch_size: int = 32,
         size: tuple[int, int] | None = None,
@@ -82,7 +84,7 @@ class ImageTable(PatchImages):
         paths = {"train": path, "val": val_path, "test": test_path}
         self.paths = {name: file for name, file in paths.items() if file is not None}
         self.folder, self.image, self.label, self.split = folder, image, label, split
-        self.label_separator = label_separator
+        self.label_separator, self.encoding = label_separator, encoding
         self.size, self.channels, self.root = size, channels, root
         self.fractions = (val_fraction, test_fraction)
         self.classes: list[str] = []
@@ -158,7 +160,7 @@ class ImageTable(PatchImages):
         """Return the split and the row of each line of a table."""
         table, folder = find_records(path, self.root), self._folder(path)
         rows = []
-        for number, record in read_records(table):
+        for number, record in read_records(table, encoding=self.encoding):
             file = self._image(record, table, folder, number)
             field = get_text(record, self.label, table, number)
             if self.label_separator is None and not field.strip():

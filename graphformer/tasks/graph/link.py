@@ -45,6 +45,9 @@ class LinkPrediction(Task):
             pairs without an edge.
         options: of `Task`.
 
+    Attributes:
+        predict_split: whose pairs `predict_step` scores: "train" (edges only), "val" or "test".
+
     Raises:
         ValueError: for a fraction of 0 or less or above 1, and for `hits` below 1.
 
@@ -68,6 +71,7 @@ class LinkPrediction(Task):
                 f"predicted_fraction: got {predicted_fraction}, expected above 0 and at most 1"
             )
         self.predicted_fraction = predicted_fraction
+        self.predict_split = "test"
         ranking = {
             "auc": BinaryAUROC(),
             "ap": BinaryAveragePrecision(),
@@ -94,8 +98,8 @@ class LinkPrediction(Task):
         return self.training_loss(total, label.new_tensor(len(label)), rows=len(label))
 
     def predict_step(self, batch: BatchLike, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Return the logits of the test pairs, [P]."""
-        return self.scores(batch, batch.test_edge_label_index)
+        """Return the logits of the pairs of `predict_split`, [P]."""
+        return self.scores(batch, batch[f"{self.predict_split}_edge_label_index"])
 
     def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
         """Return the summed loss, and logits with labels of the stage's pairs for the metrics."""

@@ -129,3 +129,17 @@ def test_broken_text_in_another_encoding_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_bytes("ab\n".encode("utf-16") + b"x")
     with pytest.raises(ValueError, match=r"a.tsv, after line \d: not utf-16 text; convert"):
         list(read_lines(tmp_path / "a.tsv", "utf-16"))
+
+
+def test_semicolons_separate_where_the_header_has_no_comma(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('id;name\n1;"a;b"\n2;c, d\n')
+    assert [record for _, record in read_records(path)] == [
+        {"id": "1", "name": "a;b"},
+        {"id": "2", "name": "c, d"},
+    ]
+    path.write_text("text,labels\nx,a;b\n")
+    assert [record for _, record in read_records(path)] == [{"text": "x", "labels": "a;b"}]
+    path.write_text("a;b,c\n")
+    rows = [record for _, record in read_records(path, header=False)]
+    assert rows == [{"0": "a;b", "1": "c"}]

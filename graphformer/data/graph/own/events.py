@@ -46,6 +46,7 @@ class EventLinks(DataModule):
         source, target: columns of the nodes, of any names.
         time: column of the time, a number.
         features: columns of the events' features.
+        encoding: of the file, such as "latin-1".
         fanouts: number of most recent events of each node in each hop.
         batch_size: events in a batch.
         val_fraction, test_fraction: of the events.
@@ -67,6 +68,7 @@ class EventLinks(DataModule):
         target: str = "target",
         time: str = "time",
         features: Sequence[str] = (),
+        encoding: str = "utf-8",
         fanouts: Sequence[int] = (10,),
         batch_size: int = 200,
         val_fraction: float = 0.15,
@@ -86,6 +88,7 @@ class EventLinks(DataModule):
         self.path, self.source, self.target, self.time = path, source, target, time
         self.features, self.fanouts, self.batch_size = list(features), list(fanouts), batch_size
         self.fractions, self.root, self.seed = (val_fraction, test_fraction), root, seed
+        self.encoding = encoding
         self.num_features = 1
         self.names: list[str] = []
         self._history: History | None = None
@@ -94,7 +97,7 @@ class EventLinks(DataModule):
         """Read the events once; nodes are numbered by their names, sorted."""
         if self._history is not None:
             return
-        table = read_columns(self.path, self.root)
+        table = read_columns(self.path, self.root, self.encoding)
         ends = [
             list(map(str, column(table, name, self.path))) for name in (self.source, self.target)
         ]

@@ -16,7 +16,14 @@ from graphformer.batch_type import IGNORE_INDEX
 from graphformer.data.base import run_seed
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.graph.own.graph_files import read_graph
-from graphformer.data.graph.own.tables import Columns, column, features, numbers, read_columns
+from graphformer.data.graph.own.tables import (
+    Columns,
+    NodeNameList,
+    column,
+    features,
+    numbers,
+    read_columns,
+)
 from graphformer.data.io.tabular import find_file
 from graphformer.data.label_sets import label_numbers, labels_of, sort_labels
 
@@ -34,6 +41,7 @@ class OwnGraph(FullGraph):
 
     Attributes:
         class_names: name of each class, where labels are text; part of checkpoints.
+        node_names: names of the nodes, for predictions; None where they have none.
     """
 
     def __init__(
@@ -54,6 +62,7 @@ class OwnGraph(FullGraph):
         self.fractions, self.undirected = (val_fraction, test_fraction), undirected
         self.seed, self.encodings = seed, encodings
         self.class_names: list[str] = []
+        self.node_names: NodeNameList | None = None
 
     @abstractmethod
     def read_own(self) -> Data:
@@ -105,6 +114,7 @@ class NodeTables(OwnGraph):
         edge_features: columns of the edges that become `edge_attr`.
         split: column with train, val or test; None for random splits of the labelled nodes.
         regression: whether labels are real values.
+        encoding: of the files, such as "latin-1".
         undirected, val_fraction, test_fraction, seed, encodings: as in `OwnGraph`.
         root: the data root.
 
@@ -128,6 +138,7 @@ class NodeTables(OwnGraph):
         edge_features: Sequence[str] = (),
         split: str | None = None,
         regression: bool = False,
+        encoding: str = "utf-8",
         undirected: bool = True,
         val_fraction: float = 0.1,
         test_fraction: float = 0.2,
@@ -145,12 +156,12 @@ class NodeTables(OwnGraph):
         self.nodes, self.edges, self.id, self.label = nodes, edges, id, label
         self.source, self.target, self.label_separator = source, target, label_separator
         self.features, self.categories, self.edge_features = features, categories, edge_features
-        self.split, self.regression, self.root = split, regression, root
+        self.split, self.regression, self.root, self.encoding = split, regression, root, encoding
         self.save_hyperparameters(logger=False)
 
     def read_own(self) -> Data:
         """Return the graph of the tables."""
-        nodes = read_columns(self.nodes, self.root)
+        nodes = read_columns(self.nodes, self.root, self.encoding)
         num_nodes = len(next(iter(nodes.values())))
         other = [name for name in (self.id, self.label, self.split) if name is not None]
         x = features(nodes, self.features, self.categories, self.nodes, other=other)
@@ -180,7 +191,8 @@ class NodeTables(OwnGraph):
         index = {str(name): number for number, name in enumerate(names)}
         if len(index) != num_nodes:
             raise ValueError(f"{self.nodes}: got a repeated {self.id}, expected one for each node")
-        edges = read_columns(self.edges, self.root)
+        self.node_names = None if self.id is None else NodeNameList(list(index))
+        edges = read_columns(self.edges, self.root, self.encoding)
         ends = []
         for name in (self.source, self.target):
             values = [str(value) for value in column(edges, name, self.edges)]
@@ -245,12 +257,13 @@ class NodeFile(OwnGraph):
     def read_own(self) -> Data:
         """Return the graph of the file."""
         file = find_file(self.path, self.root)
-        graph, names = read_graph(file, label=self.label, node_type=self.node_type)
+        graph, classes, names = read_graph(file, label=self.label, node_type=self.node_type)
         if graph.get("y") is None:
             raise ValueError(
                 f"{self.path}: got no labels {self.label!r}, expected them; name others by label"
             )
-        self.class_names = names
+        self.class_names = classes
+        self.node_names = None if names is None else NodeNameList(names)
         return graph
 
 

@@ -15,6 +15,7 @@ from graphformer.data.graph.datasets import GraphBatches, GraphBatchesOptions
 from graphformer.data.graph.link_splits import split_links
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.graph.own.graph_files import load_tensors, read_graph
+from graphformer.data.graph.own.tables import NodeNameList
 from graphformer.data.io.tabular import find_file
 from graphformer.options import checked_options
 
@@ -87,11 +88,13 @@ class LinkFile(FullGraph):
         super().__init__()
         self.path, self.root, self.seed = path, root, seed
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
+        self.node_names: NodeNameList | None = None
         self.save_hyperparameters(logger=False)
 
     def read(self) -> Data:
         """Return the graph with the training edges and the pairs to predict."""
-        graph, _ = read_graph(find_file(self.path, self.root), label="y")
+        graph, _, names = read_graph(find_file(self.path, self.root), label="y")
+        self.node_names = None if names is None else NodeNameList(names)
         split = split_links(
             graph.edge_index,
             graph.num_nodes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,27 @@ import torch
 from torch import Tensor
 
 from graphformer.data.io.tabular import find_file, read_records
+from graphformer.ops.common import notice
 
 Columns = dict[str, list[Any]]
+_MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
+"""Cells without a value, in lower case."""
 
 
-def read_columns(path: str | os.PathLike[str], root: str | None) -> Columns:
+@dataclass(frozen=True)
+class NodeNameList:
+    """The names of the nodes of a graph, in memory."""
+
+    names: list[str]
+
+    def read(self, nodes: Tensor) -> list[str]:
+        """Return the names of some nodes [n]."""
+        return [self.names[node] for node in nodes.tolist()]
+
+
+def read_columns(
+    path: str | os.PathLike[str], root: str | None, encoding: str = "utf-8"
+) -> Columns:
     """Return the columns of a table by name; those of text files are strings.
 
     Raises:
@@ -24,7 +41,7 @@ def read_columns(path: str | os.PathLike[str], root: str | None) -> Columns:
         ModuleNotFoundError: when Parquet is read without pyarrow.
     """
     file = find_file(path, root)
-    records = [record for _, record in read_records(file)]
+    records = [record for _, record in read_records(file, encoding=encoding)]
     if not records:
         raise ValueError(f"{file}: got no rows, expected a header and rows; fill it in")
     return {name: [record.get(name) for record in records] for name in records[0]}
@@ -63,13 +80,19 @@ def numbers(
     return torch.from_numpy(found)
 
 
+def is_missing(value: Any) -> bool:
+    """Whether a cell has no value: it is empty, null, NaN or a usual text for these."""
+    return value is None or str(value).strip().lower() in _MISSING
+
+
 def is_numeric(values: Sequence[Any]) -> bool:
-    """Whether all values of a column are numbers, or text of numbers."""
+    """Whether a column has numbers, or text of numbers, and nothing else but missing values."""
+    given = [value for value in values if not is_missing(value)]
     try:
-        [float(value) for value in values]
+        [float(value) for value in given]
     except (TypeError, ValueError):
         return False
-    return True
+    return bool(given)
 
 
 def one_hot(values: Sequence[Any]) -> Tensor:
@@ -87,14 +110,36 @@ def features(
 
     Args:
         columns: of the table.
-        names: of the columns of numbers; None for all that are numbers.
+        names: of the columns of numbers; None for all that are numbers. What is left out then is
+            reported.
         categories: names of the columns that are encoded.
         file: name of the table, for messages.
         other: columns that are no features.
+
+    Raises:
+        ValueError: when there is no such column, or a cell of one is no number.
     """
     if names is None:
-        rest = columns.keys() - {*other, *categories}
-        names = [name for name in columns if name in rest and is_numeric(columns[name])]
-    parts = [numbers(column(columns, name, file), name, file)[:, None] for name in names]
+        rest = [name for name in columns if name not in {*other, *categories}]
+        names = [name for name in rest if is_numeric(columns[name])]
+        unused = [name for name in rest if name not in names]
+        if unused:
+            notice(
+                f"{file}: not used, because they are no numbers: {', '.join(unused)}; list them in "
+                "categories to encode them"
+            )
+    parts = [_feature(column(columns, name, file), name, file) for name in names]
     parts += [one_hot(column(columns, name, file)) for name in categories]
     return torch.cat(parts, dim=1) if parts else None
+
+
+def _feature(values: Sequence[Any], name: str, file: str) -> Tensor:
+    """Return a column of finite numbers [n, 1]."""
+    found = numbers(values, name, file)
+    if not found.isfinite().all():
+        row = int(found.isfinite().logical_not().nonzero()[0])
+        raise ValueError(
+            f"{file}: got {values[row]!r} in row {row + 1} of the column {name!r}, expected a "
+            "finite number; correct it, or list the column in categories"
+        )
+    return found[:, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -54,13 +55,54 @@ def test_tables_become_a_graph(tables: Path) -> None:
             ("n5,0.5", "n5,old"),
             "row 6 of the column 'age', expected a number",
         ),
+        (("n5,0.5", "n5,"), "got '' in row 6 of the column 'age', expected a number"),
+        (("n5,0.5", "n5,NA"), "got 'NA' in row 6 of the column 'age', expected a number"),
+        (("n5,0.5", "n5,nan"), "got 'nan' in row 6 of the column 'age', expected a finite number"),
+        (("n5,0.5", "n5,inf"), "got 'inf' in row 6 of the column 'age', expected a finite number"),
         (("n5,0.5", "n4,0.5"), "got a repeated id"),
     ],
 )
-def test_wrong_tables_are_named(tables: Path, change: tuple[str, str], message: str) -> None:
+@pytest.mark.parametrize("features", [["age"], None])
+def test_wrong_tables_are_named(
+    tables: Path, features: list[str] | None, change: tuple[str, str], message: str
+) -> None:
+    if features is None and "old" in change[1]:
+        pytest.skip("a column with a word is no column of numbers")
     (tables / "nodes.csv").write_text(NODES.replace(*change))
     with pytest.raises(ValueError, match=message):
-        NodeTables(features=["age"]).setup()
+        NodeTables(features=features).setup()
+
+
+def test_columns_that_are_not_used_are_reported(
+    tables: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tables / "nodes.csv").write_text(NODES.replace("n5,0.5", "n5,old"))
+    assert ready(NodeTables()).x.shape == (23, 1)  # ones
+    assert (
+        "nodes.csv: not used, because they are no numbers: age, colour" in capsys.readouterr().err
+    )
+    assert ready(NodeTables(categories=["age", "colour"])).x.shape == (23, 23 + 2)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_tables_in_another_encoding(tables: Path, encoding: str) -> None:
+    (tables / "nodes.csv").write_bytes(NODES.replace("cat", "Kätzchen").encode(encoding))
+    (tables / "edges.csv").write_bytes(EDGES.encode(encoding))
+    with pytest.raises(ValueError, match="not utf-8 text; convert the file to UTF-8, or set `enc"):
+        NodeTables().setup()
+    module = NodeTables(encoding=encoding)
+    ready(module)
+    assert module.class_names == ["Kätzchen", "dog"]
+
+
+def test_tables_with_semicolons(tables: Path) -> None:
+    expected = ready(NodeTables(categories=["colour"]))
+    for name in ("nodes.csv", "edges.csv"):
+        (tables / name).write_text((tables / name).read_text().replace(",", ";"))
+    found = ready(NodeTables(categories=["colour"]))
+    assert torch.equal(found.x, expected.x)
+    assert torch.equal(found.edge_index, expected.edge_index)
 
 
 def test_an_edge_of_no_node_is_named(tables: Path) -> None:
@@ -109,6 +151,52 @@ def test_graphs_of_networkx_are_read(tables: Path, suffix: str) -> None:
     assert graph.y.bincount().tolist() == [17, 17]
 
 
+@pytest.mark.parametrize("suffix", ["graphml", "gml"])
+def test_missing_values_of_networkx(tables: Path, suffix: str) -> None:
+    network = networkx.relabel_nodes(networkx.cycle_graph(11), {n: f"town {n}" for n in range(11)})
+    for number, values in enumerate(network.nodes.values()):
+        values.update({"size": number, "kind": "ab"[number % 2]})
+    del network.nodes["town 3"]["kind"]
+    write = getattr(networkx, f"write_{suffix}")
+    write(network, f"a.{suffix}")
+    module = NodeFile(f"a.{suffix}", label="kind")
+    module.setup()
+    assert module.graph is not None
+    assert module.graph.y.tolist() == [0, 1, 0, -100, 0, 1, 0, 1, 0, 1, 0]
+    assert module.class_names == ["a", "b"]
+    assert module.node_names is not None
+    assert module.node_names.read(torch.tensor([7, 2])) == ["town 7", "town 2"]
+    del network.nodes["town 5"]["size"]
+    write(network, f"a.{suffix}")
+    with pytest.raises(ValueError, match="got None in row 6 of the column 'size', expected a num"):
+        NodeFile(f"a.{suffix}", label="kind").setup()
+
+
+@pytest.mark.parametrize("suffix", ["npz", "graphml", "gml"])
+def test_damaged_files_are_named(tables: Path, suffix: str) -> None:
+    (tables / f"a.{suffix}").write_bytes(b"graph [ node [ id 0")
+    with pytest.raises(ValueError, match=rf"a\.{suffix}: got "):
+        NodeFile(f"a.{suffix}").setup()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"edge_index": np.zeros((5, 2), int)}, r"edge_index of shape \(5, 2\).*transpose"),
+        ({"edge_index": np.array([[0, 7], [1, 2]])}, "edges of the nodes 0 to 7, expected 0 to 6"),
+        ({"edge_index": np.array([[0, 3], [1, -2]])}, "edges of the nodes -2 to 3, expected 0 to"),
+        ({"y": np.arange(5) % 2}, r"labels of shape \(5,\), expected one for each of the 7 nodes"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_named(
+    tables: Path, change: dict[str, np.ndarray], message: str
+) -> None:
+    right = {"x": np.ones((7, 3)), "edge_index": np.array([[0, 6], [1, 2]]), "y": np.arange(7) % 2}
+    np.savez("a.npz", **{**right, **change})
+    with pytest.raises(ValueError, match=f"a.npz: got .*{message}"):
+        NodeFile("a.npz").setup()
+
+
 def test_a_list_of_graphs_is_read(tables: Path) -> None:
     graphs = [
         Data(x=torch.rand(3, 5), edge_index=torch.tensor([[0, 1], [1, 2]]), y=torch.tensor(i % 2))
@@ -134,9 +222,10 @@ def test_own_tables_by_command(tables: Path) -> None:
     assert header == "node,class,probability_cat,probability_dog"
     module = NodeTables()
     nodes = ready(module).test_mask.nonzero()[:, 0].tolist()
-    assert [int(line.split(",")[0]) for line in lines] == nodes
+    assert [line.split(",")[0] for line in lines] == [f"n{node}" for node in nodes]
     assert main(["predict", "--ckpt", str(run), "--output", "all.jsonl", "--split", "all"]) == 0
-    assert len((tables / "all.jsonl").read_text().splitlines()) == 23
+    rows = [json.loads(line) for line in (tables / "all.jsonl").read_text().splitlines()]
+    assert [row["node"] for row in rows] == [f"n{node}" for node in range(23)]
     model = gf.load(run)
     assert model.classes == ["cat", "dog"]
     graph = module.graph
@@ -192,11 +281,11 @@ def test_several_labels_of_a_node_by_command(
     assert "best.ckpt" in printed
     assert main(["predict", "--ckpt", str(run), "--split", "all"]) == 0
     header, first, *_ = Path("predictions.csv").read_text().splitlines()
-    assert header == "sample,node,labels,probability_cat,probability_dog,probability_red"
-    _, node, labels, *cells = first.split(",")
+    assert header == "node,labels,probability_cat,probability_dog,probability_red"
+    node, labels, *cells = first.split(",")
     probabilities = zip(("cat", "dog", "red"), map(float, cells), strict=True)
     chosen = [name for name, probability in probabilities if probability >= 0.5]
-    assert (node, labels) == ("0", ";".join(chosen))
+    assert (node, labels) == ("n0", ";".join(chosen))
     predicted = gf.load(run).predict(graph)
     assert predicted.classes is not None
     assert predicted.classes[0] == chosen
