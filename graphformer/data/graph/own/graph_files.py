@@ -158,12 +158,12 @@ def _read_networkx(read: Callable[[Path], networkx.Graph]) -> Callable[[Path, st
                 f"{file}: got a file that networkx cannot read ({error}); correct it, or write it "
                 f"again by networkx.{read.__name__.replace('read', 'write')}"
             ) from None
-        return _from_networkx(network, label)
+        return _from_networkx(network, label, file.name)
 
     return read_file
 
 
-def _from_networkx(network: networkx.Graph, label: str) -> GraphContent:
+def _from_networkx(network: networkx.Graph, label: str, file: str) -> GraphContent:
     positions = {node: number for number, node in enumerate(network.nodes)}
     edges = [(positions[a], positions[b]) for a, b in network.edges()]
     if not network.is_directed():
@@ -173,12 +173,12 @@ def _from_networkx(network: networkx.Graph, label: str) -> GraphContent:
     columns: Columns = {name: [row.get(name) for row in rows] for name in names}
     graph = Data(edge_index=torch.tensor(edges, dtype=torch.long).reshape(-1, 2).T.contiguous())
     graph.num_nodes = len(rows)
-    graph.x = features(columns, None, (), "graph", other=[label])
+    graph.x = features(columns, None, (), file, other=[label])
     classes: list[str] = []
     if label in columns:
         values = columns[label]
         if is_numeric(values) and any(isinstance(value, float) for value in values):
-            graph.y = numbers(values, label, "graph")
+            graph.y = numbers(values, label, file)
         else:
             classes = sort_labels({str(value) for value in values if not is_missing(value)})
             index = {name: number for number, name in enumerate(classes)}

@@ -75,7 +75,7 @@ def numbers(
         except (TypeError, ValueError):
             raise ValueError(
                 f"{file}: got {value!r} in row {row + 1} of the column {name!r}, expected a "
-                "number; correct it, or list the column in categories"
+                "number; correct it, or encode the column as categories"
             ) from None
     return torch.from_numpy(found)
 
@@ -125,8 +125,8 @@ def features(
         unused = [name for name in rest if name not in names]
         if unused:
             notice(
-                f"{file}: not used, because they are no numbers: {', '.join(unused)}; list them in "
-                "categories to encode them"
+                f"{file}: no features, because they are no numbers: {', '.join(unused)}; encode "
+                "them as categories to use them"
             )
     parts = [_feature(column(columns, name, file), name, file) for name in names]
     parts += [one_hot(column(columns, name, file)) for name in categories]
@@ -140,6 +140,6 @@ def _feature(values: Sequence[Any], name: str, file: str) -> Tensor:
         row = int(found.isfinite().logical_not().nonzero()[0])
         raise ValueError(
             f"{file}: got {values[row]!r} in row {row + 1} of the column {name!r}, expected a "
-            "finite number; correct it, or list the column in categories"
+            "finite number; correct it, or encode the column as categories"
         )
     return found[:, None]

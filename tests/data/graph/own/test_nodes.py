@@ -79,7 +79,8 @@ def test_columns_that_are_not_used_are_reported(
     (tables / "nodes.csv").write_text(NODES.replace("n5,0.5", "n5,old"))
     assert ready(NodeTables()).x.shape == (23, 1)  # ones
     assert (
-        "nodes.csv: not used, because they are no numbers: age, colour" in capsys.readouterr().err
+        "nodes.csv: no features, because they are no numbers: age, colour"
+        in capsys.readouterr().err
     )
     assert ready(NodeTables(categories=["age", "colour"])).x.shape == (23, 23 + 2)
     assert capsys.readouterr().err == ""
