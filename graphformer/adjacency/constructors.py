@@ -12,6 +12,7 @@ from torch import Tensor
 from graphformer.adjacency.base import Adjacency
 from graphformer.adjacency.cached_property import outside_inference_mode
 from graphformer.adjacency.csr import CSR
+from graphformer.adjacency.grid_edges import grid_edges
 from graphformer.adjacency.implicit import Causal, Complete, Grid, Implicit, Window
 
 Lengths = int | Sequence[int] | Tensor
@@ -63,32 +64,63 @@ def window(lengths: Lengths, radius: int, causal: bool = False) -> Window:
     return Window(_blocks(lengths, None), radius=radius, causal=causal, device=_device(lengths))
 
 
-def grid(shapes: Sequence[int] | Sequence[Sequence[int]] | Tensor, radius: int = 1) -> Grid:
+def grid(
+    shapes: Sequence[int] | Sequence[Sequence[int]] | Tensor,
+    radius: int | Sequence[int] = 1,
+    causal: bool = False,
+) -> Grid | CSR:
     """Return the adjacency in which a cell of a grid attends to its neighbourhood and itself.
 
-    Cells are numbered row by row.
+    Cells are numbered row by row, the last axis first. A grid of pairs with one radius is implicit;
+    others, such as (time, height, width) of videos, store their edges.
 
     Args:
-        shapes: (height, width), or one such pair per sample, or an integer tensor [B, 2].
-        radius: the largest distance in rows and columns (Chebyshev distance).
+        shapes: (height, width), or one such pair per sample, or an integer tensor [B, 2]; or with
+            any other number of axes, the same for all samples.
+        radius: the largest distance along every axis (Chebyshev distance), or one for each axis:
+            (0, width) attends along rows, (height, 0) along columns.
+        causal: leave out cells that are later along the first axis, such as time.
 
     Raises:
-        ValueError: when `shapes` are not pairs, or a size or the radius is negative.
+        ValueError: when `shapes` have different numbers of axes, `radius` has another number, or a
+            size or a radius is negative.
     """
     device = _device(shapes)
-    pairs = shapes.tolist() if hasattr(shapes, "tolist") else shapes
-    if not isinstance(pairs, Sequence):
-        raise ValueError(f"shapes: got {shapes!r}, expected (height, width) pairs; pass a list")
-    if len(pairs) == 2 and not any(isinstance(size, Sequence | Tensor) for size in pairs):
-        pairs = [pairs]
-    blocks = []
-    for pair in pairs:
-        if not isinstance(pair, Sequence | Tensor) or len(pair) != 2:
-            raise ValueError(
-                f"shapes: got {pair!r}, expected (height, width) pairs; give two numbers per sample"
+    sizes = _grid_shapes(shapes)
+    axes = len(sizes[0]) if sizes else 2
+    if not isinstance(radius, Sequence):
+        number = _count("radius", radius)
+        if axes == 2 and not causal:
+            return Grid(
+                tuple((rows, columns) for rows, columns in sizes), radius=number, device=device
             )
-        blocks.append((_count("shapes", pair[0]), _count("shapes", pair[1])))
-    return Grid(tuple(blocks), radius=_count("radius", radius), device=device)
+        radius = (number,) * axes
+    if len(radius) != axes:
+        raise ValueError(
+            f"radius: got {tuple(radius)}, expected one number, or one for each of the {axes} axes"
+        )
+    distances = [_count("radius", number) for number in radius]
+    return grid_edges(sizes, distances, causal=causal, device=device)
+
+
+def _grid_shapes(shapes: Sequence[int] | Sequence[Sequence[int]] | Tensor) -> list[tuple[int, ...]]:
+    """The sizes of each grid; a sequence of ints is one grid."""
+    given = shapes.tolist() if hasattr(shapes, "tolist") else shapes
+    if not isinstance(given, Sequence):
+        raise ValueError(f"shapes: got {shapes!r}, expected (height, width) pairs; pass a list")
+    if len(given) and not any(isinstance(size, Sequence | Tensor) for size in given):
+        given = [given]
+    sizes = []
+    for shape in given:
+        if not isinstance(shape, Sequence | Tensor) or not len(shape):
+            raise ValueError(f"shapes: got {shape!r}, expected (height, width) pairs; pass a list")
+        sizes.append(tuple(_count("shapes", size) for size in shape))
+        if len(sizes[-1]) != len(sizes[0]):
+            raise ValueError(
+                f"shapes: got {shape!r} after {sizes[0]}, expected one number of axes; make a grid "
+                "of each and join them by gf.batch"
+            )
+    return sizes
 
 
 def from_edge_index(

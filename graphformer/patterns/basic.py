@@ -12,7 +12,7 @@ from graphformer import adjacency
 from graphformer.adjacency import CSR, Adjacency
 from graphformer.adjacency.from_tensor import cached_by_tensor
 from graphformer.patterns.base import Pattern, cached_adjacency, over_samples
-from graphformer.patterns.fields import require_field, require_tensor
+from graphformer.patterns.fields import device_of, require_field, require_tensor
 
 if TYPE_CHECKING:
     from graphformer.batch_type import BatchLike
@@ -50,14 +50,45 @@ class Window(Pattern):
 
 @dataclass(frozen=True)
 class Grid(Pattern):
-    """Every patch attends to those at most `radius` rows and columns away."""
+    """Every patch attends to those at most `radius` away along every axis: rows, columns, time.
 
-    radius: int = 1
+    Args:
+        radius: one distance, or one for each axis: [0, 8] attends along rows of 8 columns, and
+            `Grid((0, 8)) | Grid((8, 0))` along rows and columns.
+        causal: leave out patches that are later along the first axis, time in videos.
+
+    Raises:
+        ValueError: when radius is neither an integer nor a sequence of them.
+    """
+
+    radius: int | tuple[int, ...] = 1
+    causal: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.radius, list):
+            object.__setattr__(self, "radius", tuple(self.radius))
+        given = self.radius if isinstance(self.radius, tuple) else (self.radius,)
+        if not all(isinstance(number, int) and number >= 0 for number in given):
+            raise ValueError(
+                f"radius: got {self.radius!r}, expected an integer from 0 up, or one for each axis"
+            )
 
     def __call__(self, batch: BatchLike) -> Adjacency:
-        """Return the neighbourhoods within each image; reads `batch.shapes`."""
-        shapes = require_field(batch, "shapes", "the pattern Grid reads rows and columns")
-        return cached_adjacency(adjacency.grid, tuple(map(tuple, shapes)), self.radius)
+        """Return the neighbourhoods within each sample; reads `batch.shapes`."""
+        shapes = require_field(batch, "shapes", "the pattern Grid reads the sizes of each axis")
+        sizes = tuple(map(tuple, shapes))
+        return cached_adjacency(_grid, sizes, self.radius, self.causal, device_of(batch))
+
+
+def _grid(
+    shapes: tuple[tuple[int, ...], ...],
+    radius: int | tuple[int, ...],
+    causal: bool,
+    device: torch.device,
+) -> Adjacency:
+    """A grid that stores its edges is put on the device of the batch."""
+    made = adjacency.grid(shapes, radius, causal)
+    return made.to(device) if isinstance(made, CSR) else made
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,17 @@ def test_grid_reads_shapes():
         Grid()(packed(6))
 
 
+def test_grid_of_videos_by_radius_of_each_axis():
+    batch = packed(30, 12, shapes=[(2, 3, 5), (3, 2, 2)])
+    assert torch.equal(Grid()(batch).edge_index, gf.grid([(2, 3, 5), (3, 2, 2)]).edge_index)
+    expected = gf.grid(batch.shapes, (1, 0, 2), causal=True).edge_index
+    assert torch.equal(Grid([1, 0, 2], causal=True)(batch).edge_index, expected)
+    assert Grid()(batch) is Grid()(batch), "computed once per layout"
+    for radius in ("a", -1, (1, -2)):
+        with pytest.raises(ValueError, match="radius: got"):
+            Grid(radius)
+
+
 def test_edges():
     adjacency = Edges()(graphs())
     assert torch.equal(adjacency.edge_index, graphs().edge_index)
