@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -261,17 +261,17 @@ def is_ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in SYSTEM_NAMES
 
 
-def find_images(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the images in a folder and below, and the other files, sorted.
+def find_files(folder: Path, suffixes: Collection[str]) -> tuple[list[Path], list[Path]]:
+    """Return the files with one of the endings in a folder and below, and the others, sorted.
 
     Hidden files, files of the system and the contents of such folders are left out; links to
     folders are followed.
     """
-    images: list[Path] = []
+    chosen: list[Path] = []
     others: list[Path] = []
     for path in _walk(folder, set()):
-        (images if path.suffix.lower() in image_suffixes() else others).append(path)
-    return sorted(images), sorted(others)
+        (chosen if path.suffix.lower() in suffixes else others).append(path)
+    return sorted(chosen), sorted(others)
 
 
 def _walk(folder: Path, visited: set[str]) -> Iterator[Path]:

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from helpers.images import write_image
 
-from graphformer.data.vision.files import ImageFiles, find_images, is_ignored, read_image
+from graphformer.data.vision.files import (
+    ImageFiles,
+    find_files,
+    image_suffixes,
+    is_ignored,
+    read_image,
+)
 
 PIL = pytest.importorskip("PIL.Image", reason="image files need Pillow")
 
@@ -89,7 +95,7 @@ def test_hidden_and_system_files_are_left_out(tmp_path: Path) -> None:
         write_image(tmp_path / name, (3, 5), 0)
     for name in ("Thumbs.db", "desktop.ini", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
-    images, others = find_images(tmp_path)
+    images, others = find_files(tmp_path, image_suffixes())
     assert [path.relative_to(tmp_path).as_posix() for path in images] == ["a.png", "b/c.JPG"]
     assert [path.name for path in others] == ["notes.txt"]
     assert is_ignored(".git")
@@ -103,7 +109,7 @@ FORMATS = {"jfif": "JPEG", "tga": "TGA", "pnm": "PPM", "PNG": "PNG", "webp": "WE
 def test_all_formats_of_pillow_are_images(suffix: str, tmp_path: Path) -> None:
     pixels = np.full((5, 7, 3), 90, np.uint8)
     PIL.fromarray(pixels).save(tmp_path / f"a.{suffix}", format=FORMATS[suffix])
-    images, others = find_images(tmp_path)
+    images, others = find_files(tmp_path, image_suffixes())
     assert (len(images), others) == (1, [])
     assert abs(read_image(images[0], 3).astype(int) - 90).max() <= 3
 
@@ -113,7 +119,7 @@ def test_linked_folders_are_followed_and_loops_end(tmp_path: Path) -> None:
     (tmp_path / "near").mkdir()
     (tmp_path / "near" / "link").symlink_to(tmp_path / "far", target_is_directory=True)
     (tmp_path / "far" / "deep" / "loop").symlink_to(tmp_path / "far", target_is_directory=True)
-    images, _ = find_images(tmp_path / "near")
+    images, _ = find_files(tmp_path / "near", image_suffixes())
     assert images == [tmp_path / "near" / "link" / "deep" / "a.png"]
 
 
