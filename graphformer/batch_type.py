@@ -22,11 +22,13 @@ class Batch(Data):
 
     Nodes:
         x: token ids, int64 [N]; or features, [N, F].
-        pos: position of each node in its sample, int64 [N]; row and column of a patch, [N, 2].
+        pos: position of each node in its sample, int64 [N]; row and column of a patch, [N, 2];
+            time, row and column of a patch of a video, [N, 3].
         lengths: number of nodes of each sample, B ints.
         ptr: first node of each sample and N, int64 [B + 1]; PyG's name.
         batch: sample of each node, int64 [N], ascending except after PyG's `to_homogeneous`.
-        shapes: rows and columns of each image in patches, B pairs.
+        shapes: rows and columns of each image in patches, B pairs; of each video B triples, its
+            times first.
         documents: lengths of the documents inside the samples, where a sample holds several.
         prefix_lengths: number of nodes of each sample's prefix, in which attention is
             bidirectional, B ints.
@@ -71,7 +73,7 @@ class Batch(Data):
         lengths: tuple[int, ...]
         ptr: Tensor
         batch: Tensor
-        shapes: tuple[tuple[int, int], ...]
+        shapes: tuple[tuple[int, ...], ...]
         documents: tuple[int, ...]
         prefix_lengths: tuple[int, ...]
         node_type: Tensor
@@ -105,7 +107,7 @@ class Batch(Data):
         source: Tensor
         source_pos: Tensor
         source_lengths: tuple[int, ...]
-        source_shapes: tuple[tuple[int, int], ...]
+        source_shapes: tuple[tuple[int, ...], ...]
 
 
 BatchLike: TypeAlias = Batch | Data

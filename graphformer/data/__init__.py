@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from graphformer.deprecated import renamed_exports
 
 if TYPE_CHECKING:
-    from graphformer.data.batch import Batch, BatchLike, pack_images, pack_tokens
+    from graphformer.data.audio.folder import AudioFolder
+    from graphformer.data.audio.tones import Tones
+    from graphformer.data.batch import Batch, BatchLike, pack_images, pack_tokens, pack_videos
     from graphformer.data.graph.datasets import GraphBatches, TUDataset, TUEdges
     from graphformer.data.graph.link_splits import PlanetoidLinks
     from graphformer.data.graph.molecules import MoleculeNet, SmilesTable
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from graphformer.data.text.tokenizer import Bytes, Characters, Tokenizer
     from graphformer.data.text.tokenizer_training import load_tokenizer, train_tokenizer
     from graphformer.data.token_budget import TokenBudgetSampler
+    from graphformer.data.video.moving import MovingObjects, MovingObjectsCaptions
     from graphformer.data.vision.captions import CaptionFile
     from graphformer.data.vision.datasets import Digits, IdxImages, ImageArrays
     from graphformer.data.vision.folder import ImageFolder
@@ -62,7 +65,9 @@ if TYPE_CHECKING:
     from graphformer.data.vision.table import ImageTable
 
 _EXPORTS = {
-    "batch": ("Batch", "BatchLike", "pack_images", "pack_tokens"),
+    "audio.folder": ("AudioFolder",),
+    "audio.tones": ("Tones",),
+    "batch": ("Batch", "BatchLike", "pack_images", "pack_tokens", "pack_videos"),
     "graph.datasets": ("GraphBatches", "TUDataset", "TUEdges"),
     "graph.link_splits": ("PlanetoidLinks",),
     "graph.molecules": ("MoleculeNet", "SmilesTable"),
@@ -101,6 +106,7 @@ _EXPORTS = {
     "text.tokenizer": ("Bytes", "Characters", "Tokenizer"),
     "text.tokenizer_training": ("load_tokenizer", "train_tokenizer"),
     "token_budget": ("TokenBudgetSampler",),
+    "video.moving": ("MovingObjects", "MovingObjectsCaptions"),
     "vision.captions": ("CaptionFile",),
     "vision.datasets": ("Digits", "IdxImages", "ImageArrays"),
     "vision.folder": ("ImageFolder",),
@@ -109,6 +115,7 @@ _EXPORTS = {
 }
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
 __all__ = [
+    "AudioFolder",
     "Batch",
     "BatchLike",
     "BatchLoader",
@@ -134,6 +141,8 @@ __all__ = [
     "MemoryMappedGraph",
     "MissingDataError",
     "MoleculeNet",
+    "MovingObjects",
+    "MovingObjectsCaptions",
     "NeighborNodes",
     "NodeFile",
     "NodeTables",
@@ -165,12 +174,14 @@ __all__ = [
     "TextRecords",
     "TokenBudgetSampler",
     "Tokenizer",
+    "Tones",
     "convert_arrays",
     "convert_ogb",
     "convert_tables",
     "load_tokenizer",
     "pack_images",
     "pack_tokens",
+    "pack_videos",
     "place",
     "train_tokenizer",
     "write_graph",

@@ -1,17 +1,18 @@
-"""Packing: token sequences or images, end to end and without padding, as one `Batch`."""
+"""Packing: token sequences, images or videos, end to end and without padding, as one `Batch`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
+from math import prod
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from graphformer.batch_type import IGNORE_INDEX, Batch, BatchLike
-from graphformer.nn.patches import Shape, patchify
+from graphformer.nn.patches import Shape, patchify, patchify_videos
 from graphformer.patterns import lengths as node_lengths
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "pack_images",
     "pack_nodes",
     "pack_tokens",
+    "pack_videos",
     "positions_in_samples",
     "slice_batch",
     "source_batch",
@@ -115,6 +117,45 @@ def pack_images(
     )
 
 
+def pack_videos(
+    videos: Tensor | Sequence[Tensor],
+    patch_size: int,
+    patch_frames: int = 1,
+    *,
+    device: Device = None,
+) -> Batch:
+    """Cut B videos into patches of space and time and pack these into a batch.
+
+    Args:
+        videos: normalised as the model expects, [B, C, frames, height, width], or videos [C,
+            frames, height, width] of one or several sizes.
+        patch_size: side of a patch, which divides all heights and widths.
+        patch_frames: frames of a patch, which divides all numbers of frames.
+        device: of the batch; by default that of the videos.
+
+    Returns:
+        A batch with x (patches by time, row and column, [N, C * patch_frames * patch_size**2]), pos
+        (time, row and column of each patch in its video, int64 [N, 3]), lengths (B ints) and shapes
+        (B triples: times, rows and columns of patches).
+
+    Raises:
+        ValueError: when there are no videos, or a patch does not divide their sides.
+    """
+    if not len(videos):
+        raise ValueError("videos: got none, expected one or more")
+    clips = [videos] if isinstance(videos, Tensor) else [video.unsqueeze(0) for video in videos]
+    grids = [patchify_videos(clip, patch_size, patch_frames) for clip in clips]
+    x = torch.cat([grid.flatten(0, 3) for grid in grids])
+    x = x if device is None else x.to(device)
+    shapes = tuple(tuple(grid.shape[1:4]) for grid in grids for _ in range(len(grid)))
+    return Batch(
+        x=x,
+        pos=torch.from_numpy(np.concatenate([_grid_positions(s) for s in shapes])).to(x.device),
+        lengths=tuple(map(prod, shapes)),
+        shapes=shapes,
+    )
+
+
 def slice_batch(batch: BatchLike, start: int, stop: int) -> Batch:
     """Return the samples `start` up to `stop` of a batch of tokens or images, as a batch.
 
@@ -143,6 +184,6 @@ def source_batch(batch: BatchLike) -> Batch:
 
 
 @lru_cache(maxsize=1024)
-def _grid_positions(shape: Shape) -> np.ndarray:
-    """Return row and column of each cell of a grid, row by row, int64 [rows * columns, 2]."""
-    return np.indices(shape).reshape(2, -1).T.astype(np.int64)
+def _grid_positions(shape: tuple[int, ...]) -> np.ndarray:
+    """Return the position of each cell of a grid along its A axes, row by row, int64 [M, A]."""
+    return np.indices(shape).reshape(len(shape), -1).T.astype(np.int64)

@@ -28,6 +28,7 @@ from graphformer.models.vision.clip import CLIP, clip
 from graphformer.models.vision.cnn import cnn
 from graphformer.models.vision.image_tokens import ImageTokens, VisionLanguageModel
 from graphformer.models.vision.mae import MaskedAutoencoder, mae
+from graphformer.models.vision.video import video_captioner, video_vit
 from graphformer.models.vision.vit import ViT, vit
 
 __all__ = [
@@ -70,6 +71,8 @@ __all__ = [
     "sentence_embedder",
     "text_classifier",
     "token_tagger",
+    "video_captioner",
+    "video_vit",
     "vit",
     "word_tagger",
 ]

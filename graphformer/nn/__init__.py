@@ -34,6 +34,7 @@ from graphformer.nn.patches import (
     GridPositions,
     PatchEmbedding,
     patchify,
+    patchify_videos,
     unpatchify,
 )
 from graphformer.nn.positions import Positions, sinusoidal
@@ -89,6 +90,7 @@ __all__ = [
     "balance_loss_share",
     "draw_attention",
     "patchify",
+    "patchify_videos",
     "unpatchify",
     "pool",
     "record_attention",

@@ -47,6 +47,31 @@ def check_divides(patch_size: int, size: tuple[int, int]) -> None:
         )
 
 
+def patchify_videos(videos: Tensor, patch_size: int, patch_frames: int) -> Tensor:
+    """Return the patches, of f frames and p x p pixels, of videos [B, C, frames, height, width].
+
+    A linear map of them is a three-dimensional convolution whose kernel size and stride are
+    (f, p, p); its weight is that of the convolution, [K, C, f, p, p], flattened.
+
+    Returns:
+        [B, frames / f, height / p, width / p, C * f * p**2].
+
+    Raises:
+        ValueError: when patch_frames f does not divide the frames, or patch_size p the sides.
+
+    Source: Arnab et al., 2021, "ViViT", section 3.2 (tubelet embedding).
+    """
+    b, c, frames, height, width = videos.shape
+    f, p = patch_frames, patch_size
+    check_divides(p, (height, width))
+    if f < 1 or frames % f:
+        raise ValueError(
+            f"patch_frames: got {f}, expected a divisor of the {frames} frames of the videos"
+        )
+    parts = videos.reshape(b, c, frames // f, f, height // p, p, width // p, p)
+    return parts.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4)
+
+
 def unpatchify(patches: Tensor, patch_size: int) -> Tensor:
     """Return the images [B, C, height, width] of patches [B, rows, columns, C * patch_size**2]."""
     b, rows, columns, width = patches.shape

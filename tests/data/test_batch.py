@@ -16,6 +16,7 @@ from graphformer.data.batch import (
     pack_images,
     pack_nodes,
     pack_tokens,
+    pack_videos,
     positions_in_samples,
     slice_batch,
     source_batch,
@@ -174,3 +175,19 @@ def test_the_source_of_a_batch():
     source = source_batch(batch)
     assert torch.equal(source.pos, images.pos)
     assert source.shapes == ((2, 3), (2, 3))
+
+
+def test_videos_of_one_and_of_several_sizes() -> None:
+    videos = torch.randn(2, 3, 4, 6, 10)
+    dense, listed = pack_videos(videos, 2, 2), pack_videos(list(videos), 2, 2)
+    assert dense.shapes == listed.shapes == ((2, 3, 5),) * 2
+    assert dense.lengths == listed.lengths == (30, 30)
+    assert torch.equal(dense.x, listed.x)
+    assert dense.pos[:30].tolist() == [
+        [t, y, x] for t in (0, 1) for y in range(3) for x in range(5)
+    ]
+    mixed = pack_videos([videos[0], torch.zeros(3, 1, 2, 2)], 2, 1)
+    assert mixed.shapes == ((4, 3, 5), (1, 1, 1))
+    assert mixed.x.shape == (61, 3 * 4)
+    with pytest.raises(ValueError, match="videos: got none"):
+        pack_videos([], 2)

@@ -14,6 +14,7 @@ from graphformer.nn import (
     PatchEmbedding,
     Positions,
     patchify,
+    patchify_videos,
     unpatchify,
 )
 from graphformer.nn.patches import by_shape, resize_table
@@ -140,3 +141,22 @@ def test_a_convolutional_embedding_reads_the_shapes():
     del batch.shapes
     with pytest.raises(ValueError, match=r"batch\.shapes: got None, .* Convolutions"):
         PatchEmbedding(stem, None)(batch)
+
+
+def test_a_linear_map_of_video_patches_is_a_convolution():
+    videos = torch.randn(2, 3, 4, 6, 10)
+    convolution = nn.Conv3d(3, 7, 2, 2)
+    linear = nn.Linear(3 * 2 * 2 * 2, 7)
+    linear.weight.data = convolution.weight.data.flatten(1)
+    linear.bias.data = convolution.bias.data
+    expected = convolution(videos).permute(0, 2, 3, 4, 1)
+    torch.testing.assert_close(linear(patchify_videos(videos, 2, 2)), expected)
+
+
+def test_video_patches_of_several_frames_by_hand():
+    videos = torch.arange(1 * 2 * 6 * 3 * 6).reshape(1, 2, 6, 3, 6)
+    patches = patchify_videos(videos, 3, 2)
+    assert patches.shape == (1, 3, 1, 2, 2 * 2 * 3 * 3)
+    assert torch.equal(patches[0, 2, 0, 1], videos[0, :, 4:6, 0:3, 3:6].flatten())
+    with pytest.raises(ValueError, match="patch_frames: got 4, expected a divisor of the 6 frames"):
+        patchify_videos(videos, 3, 4)

@@ -24,6 +24,7 @@ SIZES = (
     "vocab_size",
     "channels",
     "patch_size",
+    "patch_frames",
 )
 """Arguments of tasks and networks that `fill_sizes` takes from the data if they are absent."""
 

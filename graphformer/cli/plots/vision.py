@@ -224,14 +224,19 @@ def _embed(task: ImageTextContrast, data: ImageData) -> _Retrieval:
     return _Retrieval(images, image, text, matches, list(first.values()))
 
 
-def image_pixels(x: Tensor, shape: tuple[int, int], data: ImageData) -> np.ndarray:
+def image_pixels(x: Tensor, shape: tuple[int, ...], data: ImageData) -> np.ndarray:
     """Return an image as pixel values from 0 to 1, [height, width, 1 or 3].
 
     Args:
         x: its patches, [N, F], scaled as in a batch.
         shape: rows and columns of patches.
         data: that the patches are from.
+
+    Raises:
+        UsageError: when it is a video, whose shape has a time.
     """
+    if len(shape) != 2:
+        raise UsageError("draw: got videos, expected images; choose --what curves")
     pixels = data.pixels(x.cpu()).clamp(0, 1)
     image = unpatchify(pixels.unflatten(0, tuple(shape))[None], data.patch_size)[0]
     return image[:3].permute(1, 2, 0).numpy()

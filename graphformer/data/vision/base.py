@@ -17,7 +17,7 @@ from graphformer.data.label_sets import oversampled
 from graphformer.data.loader import BatchLoader, BatchSampler
 from graphformer.data.vision.augment import Augmentation
 from graphformer.data.vision.files import as_pixels
-from graphformer.data.vision.samples import ImageSamples, common_size, select_images
+from graphformer.data.vision.samples import ImageSamples, PatchSamples, common_size, select_images
 from graphformer.data.vision.statistics import denormalize, pixel_statistics
 from graphformer.deprecated import renamed_keywords
 from graphformer.nn.patches import check_divides
@@ -73,7 +73,7 @@ class ScaledImages(DataModule):
 
     def scaled_samples(
         self, split: str, images: Tensor | Sequence[Tensor], labels: Tensor
-    ) -> ImageSamples:
+    ) -> PatchSamples:
         """Return images of a split as samples, augmented if they are of "train"."""
         augmentation = self.augmentation if split == "train" else None
         return ImageSamples(images, labels, self.patch_size, self.mean, self.std, augmentation)
@@ -216,7 +216,7 @@ class PatchImages(ScaledImages):
         """Return the classes of the training images, [B], without reading the images."""
         return self.splits["train"][1]
 
-    def samples(self, split: str) -> ImageSamples:
+    def samples(self, split: str) -> PatchSamples:
         """Return the samples of "train" (augmented), "val" or "test"."""
         images, labels = self.splits[split]
         if self.balanced and split == "train":

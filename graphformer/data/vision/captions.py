@@ -24,7 +24,7 @@ from graphformer.data.text.tokenizer_training import make_tokenizer
 from graphformer.data.vision.base import ScaledImages
 from graphformer.data.vision.caption_files import read_captions
 from graphformer.data.vision.files import ImageFiles, find_folder
-from graphformer.data.vision.samples import ImageSamples
+from graphformer.data.vision.samples import PatchSamples
 from graphformer.deprecated import renamed_keywords
 
 ImagesAndCaptions = tuple[Any, Sequence[str]]
@@ -45,7 +45,7 @@ class CaptionSamples:
     """
 
     def __init__(
-        self, images: ImageSamples, captions: Sequence[np.ndarray], *, start: int, end: int
+        self, images: PatchSamples, captions: Sequence[np.ndarray], *, start: int, end: int
     ) -> None:
         inputs = [np.concatenate([[start], caption]) for caption in captions]
         targets = [np.concatenate([caption, [end]]) for caption in captions]
@@ -130,7 +130,7 @@ class CaptionedImages(TokenizedData, ScaledImages):
         sampler = BatchSampler(len(ids), self.batch_size, shuffle=split == "train", seed=self.seed)
         return BatchLoader(samples, sampler)
 
-    def images(self, split: str) -> ImageSamples:
+    def images(self, split: str) -> PatchSamples:
         """Return the images of a split, labelled by their index."""
         images = self.splits[split][0]
         return self.scaled_samples(split, images, torch.arange(len(images)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +14,17 @@ from graphformer.data.batch import pack_images
 from graphformer.data.vision.augment import Augmentation
 from graphformer.deprecated import renamed_function
 from graphformer.nn.patches import patchify
+
+
+class PatchSamples(Protocol):
+    """Images or videos that are read by batches of patches."""
+
+    def __len__(self) -> int: ...
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch, on which random numbers may depend."""
+
+    def __getitem__(self, index: Tensor) -> Batch: ...
 
 
 class ImageSamples:

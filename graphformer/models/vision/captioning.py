@@ -84,17 +84,49 @@ def captioner(
         stem_channels=stem_channels,
         dropout=dropout,
     )
+    return caption_decoder(
+        image_encoder,
+        vocab_size,
+        dim,
+        depth=decoder_depth,
+        num_heads=num_heads,
+        max_length=max_length,
+        dropout=dropout,
+        source_adjacency=source_adjacency,
+    )
+
+
+def caption_decoder(
+    encoder: ViT,
+    vocab_size: int,
+    dim: int,
+    *,
+    depth: int,
+    num_heads: int,
+    max_length: int,
+    dropout: float,
+    source_adjacency: Pattern,
+) -> EncoderDecoder:
+    """Return an encoder of images or videos, and a Transformer that writes captions of its nodes.
+
+    Args:
+        encoder: from a batch of patches to nodes [N, dim].
+        vocab_size: number of tokens.
+        dim, depth, num_heads, dropout: of the decoder.
+        max_length: the longest caption in tokens.
+        source_adjacency: pattern among the encoder's nodes.
+    """
     embedding, transformer = text_trunk(
         vocab_size,
         dim,
-        decoder_depth,
+        depth,
         num_heads,
         max_length=max_length,
         dropout=dropout,
         source_dim=dim,
     )
     decoder = Model(embedding, transformer, token_head(embedding, tied=True))
-    return EncoderDecoder(image_encoder, decoder, source_adjacency=source_adjacency)
+    return EncoderDecoder(encoder, decoder, source_adjacency=source_adjacency)
 
 
 class RecurrentCaptioner(nn.Module):

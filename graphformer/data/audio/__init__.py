@@ -1,0 +1,1 @@
+"""Audio data sets: spectrograms whose patches are nodes."""

@@ -1,0 +1,1 @@
+"""Video data sets: clips cut into patches of space and time."""
