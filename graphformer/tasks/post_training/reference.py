@@ -136,8 +136,9 @@ class CachedReference:
 
 
 def cache_key(network: nn.Module, adjacency: Pattern, *, temperature: float = 1.0) -> str:
-    """Return a checksum of the policy: its weights, pattern and temperature."""
-    checksum = hashlib.sha256(f"{adjacency!r} {temperature!r}".encode())
+    """Return a checksum of the policy: how it was built, its weights, pattern and temperature."""
+    built_by = getattr(network, "built_by", None)  # has settings that no weight depends on
+    checksum = hashlib.sha256(f"{adjacency!r} {temperature!r} {built_by!r}".encode())
     for name, tensor in network.state_dict().items():
         checksum.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         flat = tensor.detach().cpu().reshape(-1).contiguous()

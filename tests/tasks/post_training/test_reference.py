@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers.preferences import PAIRS, pair_batch, policy
 
+from graphformer import models
 from graphformer.patterns import Causal, Window
 from graphformer.tasks.finetuning import add_lora
 from graphformer.tasks.post_training.reference import (
@@ -75,3 +76,12 @@ def test_cached_log_probabilities(tmp_path: Path) -> None:
     assert key != cache_key(network, Causal(), temperature=0.5)
     assert key != cache_key(policy(2).double(), Causal())
     assert key == cache_key(policy().double(), Causal())
+
+
+def test_settings_that_no_weight_depends_on_have_files_of_their_own() -> None:
+    def key(num_heads: int) -> str:
+        torch.manual_seed(0)
+        return cache_key(models.llama(13, dim=12, depth=1, num_heads=num_heads), Causal())
+
+    assert key(2) == key(2)
+    assert key(2) != key(3)
