@@ -23,6 +23,7 @@ from graphformer.pretrained.families.electra import ELECTRA
 from graphformer.pretrained.families.family import Family, Kind, Table
 from graphformer.pretrained.families.llava import LLAVA
 from graphformer.pretrained.families.mpnet import MPNET
+from graphformer.pretrained.families.reformer import REFORMER
 from graphformer.pretrained.families.roberta import CAMEMBERT, ROBERTA, XLM_ROBERTA
 from graphformer.pretrained.families.seq2seq.bart import BART, MBART
 from graphformer.pretrained.families.seq2seq.t5 import MT5, T5
@@ -61,6 +62,7 @@ FAMILIES: dict[str, Family] = {
     "phi3": PHI3,
     "qwen2": QWEN2,
     "qwen3": QWEN3,
+    "reformer": REFORMER,
     "roberta": ROBERTA,
     "siglip": SIGLIP,
     "t5": T5,
