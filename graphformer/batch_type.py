@@ -35,6 +35,8 @@ class Batch(Data):
         node_type: type of each node, int64 [N].
         node_time: time at which each node is considered, [N].
         token_types: segment of each token (BERT), int64 [N].
+        kind_starts: where kinds of nodes have ids of their own, the first id of each kind in
+            token_types and the number of ids, ints.
         virtual_mask: which nodes are virtual nodes, bool [N].
         laplacian_pe, random_walk_pe: node encodings, float [N, K].
         in_degree, out_degree: degrees of the nodes, int64 [N].
@@ -55,6 +57,11 @@ class Batch(Data):
         margin: by how much the first of each two samples, a pair, should be better, [P].
         length_difference: characters of the first answer minus those of the second, int64 [P].
         prompts, references: text of the last message of each prompt and of its reference answer.
+        target_index: the node of each sample that a query asks for, int64 [B].
+        known_index: pairs (query, candidate) that are true answers besides the asked one,
+            int64 [2, K].
+        distractors: wrong candidates of each query, int64 [B, D].
+        triples: head, relation and tail of each fact, head and tail as samples, int64 [P, 3].
         train_mask, val_mask, test_mask: the labelled nodes of a split, bool [N].
         edge_label_index, edge_label: node pairs to classify, int64 [2, P], and their labels, [P];
             of a split with its name as a prefix, such as train_edge_label_index.
@@ -79,6 +86,7 @@ class Batch(Data):
         node_type: Tensor
         node_time: Tensor
         token_types: Tensor
+        kind_starts: tuple[int, ...]
         virtual_mask: Tensor
         laplacian_pe: Tensor
         random_walk_pe: Tensor
@@ -98,6 +106,10 @@ class Batch(Data):
         references: tuple[str, ...]
         margin: Tensor
         length_difference: Tensor
+        target_index: Tensor
+        known_index: Tensor
+        distractors: Tensor
+        triples: Tensor
         train_mask: Tensor
         val_mask: Tensor
         test_mask: Tensor

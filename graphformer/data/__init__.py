@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from graphformer.data.segments import place
     from graphformer.data.text.classification import LabelledText
     from graphformer.data.text.conllu import DependencyTrees
+    from graphformer.data.text.knowledge.descriptions import EntityDescriptions
+    from graphformer.data.text.knowledge.word_graphs import WordKnowledgeGraphs
     from graphformer.data.text.language_modeling import TextFile
     from graphformer.data.text.listops import ListOps
     from graphformer.data.text.post_training.chat import ChatFile
@@ -93,6 +95,8 @@ _EXPORTS = {
     "segments": ("place",),
     "text.classification": ("LabelledText",),
     "text.conllu": ("DependencyTrees",),
+    "text.knowledge.descriptions": ("EntityDescriptions",),
+    "text.knowledge.word_graphs": ("WordKnowledgeGraphs",),
     "text.language_modeling": ("TextFile",),
     "text.listops": ("ListOps",),
     "text.post_training.chat": ("ChatFile",),
@@ -126,6 +130,7 @@ __all__ = [
     "DependencyTrees",
     "Digits",
     "DigitsGraph",
+    "EntityDescriptions",
     "EventLinks",
     "FullGraph",
     "GraphBatches",
@@ -175,6 +180,7 @@ __all__ = [
     "TokenBudgetSampler",
     "Tokenizer",
     "Tones",
+    "WordKnowledgeGraphs",
     "convert_arrays",
     "convert_ogb",
     "convert_tables",

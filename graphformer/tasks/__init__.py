@@ -13,6 +13,8 @@ from graphformer.tasks.regression import Regression
 from graphformer.tasks.text.denoising import Denoising
 from graphformer.tasks.text.distillation import Distillation
 from graphformer.tasks.text.electra import ReplacedTokenDetection
+from graphformer.tasks.text.knowledge.knowledge_embedding import KnowledgeEmbedding
+from graphformer.tasks.text.knowledge.masked_nodes import MaskedNodeModeling
 from graphformer.tasks.text.language import LanguageModeling
 from graphformer.tasks.text.masked_language import MaskedLanguageModeling
 from graphformer.tasks.text.sentence_contrast import SentenceContrast
@@ -27,10 +29,12 @@ __all__ = [
     "Distillation",
     "EdgeClassification",
     "ImageTextContrast",
+    "KnowledgeEmbedding",
     "LanguageModeling",
     "LinkPrediction",
     "MaskedImageModeling",
     "MaskedLanguageModeling",
+    "MaskedNodeModeling",
     "MultiLabelClassification",
     "PolicyOptimization",
     "Regression",

@@ -22,6 +22,7 @@ SIZES = (
     "num_edge_features",
     "num_classes",
     "vocab_size",
+    "num_relations",
     "channels",
     "patch_size",
     "patch_frames",

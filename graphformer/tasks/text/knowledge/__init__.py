@@ -1,0 +1,1 @@
+"""Objectives over texts with facts: masked nodes of a graph, and embeddings of entities."""

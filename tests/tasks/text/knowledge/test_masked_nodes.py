@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.tasks import trainer
+from helpers.wordnet import write_animals
+from torch.nn import functional as F
+
+from graphformer import models
+from graphformer.batch_type import Batch
+from graphformer.data import WordKnowledgeGraphs
+from graphformer.patterns import Documents, Edges
+from graphformer.tasks import MaskedNodeModeling
+from graphformer.tasks.text.knowledge.masked_nodes import (
+    MaskIds,
+    distractor_loss,
+    mask_nodes,
+    typed_losses,
+)
+
+STARTS = (0, 5, 9, 11)  # words, entities, relations
+IDS = MaskIds(mask=4, special=(0,))
+KNOWLEDGE = Documents() | Edges(undirected=True)
+
+
+class Drawn:
+    """A generator that draws given numbers."""
+
+    def __init__(self, *draws: list[float]) -> None:
+        self.draws = iter(draws)
+
+    def random(self, count: int) -> np.ndarray:
+        drawn = np.array(next(self.draws))
+        assert len(drawn) == count
+        return drawn
+
+
+def small_batch() -> Batch:
+    x = torch.tensor([0, 5, 2, 9, 6, 10, 8])  # <cls>, entity, word, relation, tail; a fact
+    kinds = torch.tensor([0, 1, 0, 2, 1, 2, 1])
+    target = torch.tensor([4])
+    return Batch(x=x, token_types=kinds, lengths=(7,), kind_starts=STARTS, target_index=target)
+
+
+def test_masked_nodes_by_hand() -> None:
+    draws = [0.1, 0.1, 0.1, 0.9, 0.1, 0.1, 0.1], [0.6] * 7, [0.1, 0.85, 0.5, 0.1, 0.1, 0.95, 0.1]
+    masked, labels = mask_nodes(small_batch(), [Drawn(*draws)], IDS, rate=0.15, kinds=(0, 1, 2))
+    # <cls> is special; entity 5 becomes the random entity 5 + int(0.6 * 4); the word and the last
+    # entity are masked; the tail is masked without a label; relation 10 is kept.
+    assert masked.x.tolist() == [0, 7, 4, 9, 4, 10, 4]
+    assert labels.tolist() == [-100, 5, 2, -100, -100, 10, 8]
+
+
+def test_only_words_are_masked_for_their_perplexity() -> None:
+    draws = [0.0] * 7, [0.0] * 7, [0.0] * 7
+    masked, labels = mask_nodes(small_batch(), [Drawn(*draws)], IDS, rate=0.15, kinds=(0,))
+    assert masked.x.tolist() == [0, 5, 4, 9, 4, 10, 8]
+    assert labels.tolist() == [-100, -100, 2, -100, -100, -100, -100]
+
+
+def test_each_kind_has_a_softmax_of_its_own() -> None:
+    logits = torch.randn(3, 11, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([7, 1, 10])
+    expected = (
+        F.cross_entropy(logits[:1, 5:9], torch.tensor([2]))
+        + F.cross_entropy(logits[1:2, :5], torch.tensor([1]))
+        + F.cross_entropy(logits[2:, 9:], torch.tensor([1]))
+    )
+    torch.testing.assert_close(typed_losses(logits, labels, STARTS), expected)
+
+
+def test_distractor_loss_by_hand() -> None:
+    scores = torch.tensor([[1.0, 3.0, 2.5, -1.0]])
+    batch = Batch(y=torch.tensor([1]), distractors=torch.tensor([[0, 2]]))
+    # max(0, 1 - 3 + 1) = 0 and max(0, 1 - 3 + 2.5) = 0.5
+    assert distractor_loss(scores, batch, margin=1.0).item() == 0.25
+
+
+def animals(tmp_path: Path) -> WordKnowledgeGraphs:
+    return WordKnowledgeGraphs(
+        (str(write_animals(tmp_path)),),
+        subtree="animal",
+        vocabulary="bytes",
+        num_distractors=2,
+        max_tokens=256,
+        val_fraction=0.15,
+        test_fraction=0.15,
+    )
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_training_reports_ranks_and_perplexity(tmp_path: Path, weight: float) -> None:
+    torch.manual_seed(0)
+    data = animals(tmp_path)
+    data.setup()
+    network = models.bert(data.vocab_size, dim=16, depth=1, num_heads=2, num_token_types=3)
+    task = MaskedNodeModeling(network, KNOWLEDGE, distractor_weight=weight, hits=3)
+    run = trainer(max_epochs=2)
+    run.fit(task, data)
+    (metrics,) = run.test(task, data, verbose=False)
+    assert set(metrics) == {"test/loss", "test/hits@3", "test/mrr", "test/perplexity"}
+    assert all(math.isfinite(value) for value in metrics.values())
+    assert 1 < metrics["test/perplexity"] < 3 * 262
+
+
+def test_knowledge_edges_change_the_answer_and_their_absence_hides_facts(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    data = animals(tmp_path)
+    data.setup()
+    network = models.bert(data.vocab_size, dim=16, depth=2, num_heads=2, num_token_types=3).eval()
+    samples = data.samples("train")
+    number = int(np.argmax(samples.num_edges))
+    batch = samples[torch.tensor([number])]
+    other = batch.clone()
+    fact = int(samples.sentences[number]) + 1  # the entity of the first fact
+    first = data.need_tokenizer().vocab_size
+    other.x[fact] = first + (other.x[fact] - first + 1) % 7
+    sentence = slice(0, int(samples.sentences[number]))
+    with torch.no_grad():
+        for pattern, is_equal in ((Documents(), True), (KNOWLEDGE, False)):
+            outputs = [network(b, pattern)[sentence] for b in (batch, other)]
+            assert torch.equal(*outputs) == is_equal
+
+
+@pytest.mark.parametrize(
+    "options", [{"mask_rate": 1.0}, {"distractor_weight": -1.0}, {"margin": 0.0}, {"hits": 0}]
+)
+def test_numbers_out_of_range_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(options))}.*got"):
+        MaskedNodeModeling(torch.nn.Identity(), **options)
