@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from graphformer.data.io.tabular import find_file
@@ -29,13 +31,16 @@ class KnowledgeData(TokenizedData):
         root: the data root.
         seed: of the choice and of the order.
 
+    Raises:
+        ValueError: when `paths` is one text.
+
     Attributes:
         graph, facts: the graph and its split, after `setup`.
     """
 
     def __init__(
         self,
-        paths: tuple[str, ...],
+        paths: Sequence[str],
         *,
         subtree: str | None,
         vocabulary: str,
@@ -45,6 +50,8 @@ class KnowledgeData(TokenizedData):
         seed: int,
     ) -> None:
         super().__init__()
+        if isinstance(paths, str):
+            raise ValueError(f"paths: got {paths!r}, expected a list of files; write [{paths}]")
         self.paths, self.subtree = paths, subtree
         self.vocabulary, self.vocabulary_size = vocabulary, vocabulary_size
         self.fractions, self.root, self.seed = fractions, root, seed

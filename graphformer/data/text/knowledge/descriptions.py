@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -41,7 +43,7 @@ class EntityDescriptions(KnowledgeData):
 
     def __init__(
         self,
-        paths: tuple[str, ...] = ("wordnet/data.noun.gz",),
+        paths: Sequence[str] = ("wordnet/data.noun.gz",),
         *,
         subtree: str | None = None,
         vocabulary: str = "wordpiece",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache, partial
 
 import numpy as np
@@ -65,7 +65,7 @@ class WordKnowledgeGraphs(KnowledgeData):
 
     def __init__(
         self,
-        paths: tuple[str, ...] = ("wordnet/data.noun.gz",),
+        paths: Sequence[str] = ("wordnet/data.noun.gz",),
         *,
         subtree: str | None = None,
         vocabulary: str = "wordpiece",

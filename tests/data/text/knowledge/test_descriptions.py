@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from helpers.wordnet import write_animals
 
@@ -26,6 +27,11 @@ def test_evaluation_compares_all_entities() -> None:
     assert batch.x.reshape(-1, 2)[:, 1].tolist() == [0, 1, 2, 3, 4]
     assert batch.triples.tolist() == [[1, 1, 3], [3, 0, 1]]
     assert batch.known_index.tolist() == [[1, 1], [2, 4]]
+
+
+def test_a_single_path_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"paths: got 'data\.noun', expected a list"):
+        EntityDescriptions("data.noun")
 
 
 def test_descriptions_are_names_and_glosses(tmp_path: Path) -> None:
