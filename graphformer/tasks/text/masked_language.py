@@ -12,6 +12,8 @@ from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.batch_type import IGNORE_INDEX, BatchLike
+from graphformer.data.io.tabular import find_file
+from graphformer.data.text.tokenizer import Tokenizer
 from graphformer.models import Model
 from graphformer.nn import Head
 from graphformer.options import checked_options
@@ -27,6 +29,7 @@ from graphformer.tasks.seeding import (
     sample_generators,
 )
 from graphformer.tasks.text.language import BALANCE, balanced
+from graphformer.tasks.text.phrases import PhraseList, read_phrases
 
 
 class Masking:
@@ -37,6 +40,7 @@ class Masking:
         mask_id: id of the mask.
         special_ids: ids that are neither masked nor drawn.
         word_starts: which tokens begin a word, [vocab_size]; None: single tokens are masked.
+        phrases: phrases that are masked as a whole; None for none.
         rate: share of the tokens to mask.
         static: whether a sample is masked in the same way every time.
         seed: of the random choice.
@@ -51,6 +55,7 @@ class Masking:
         mask_id: int,
         special_ids: tuple[int, ...] = (),
         word_starts: np.ndarray | None = None,
+        phrases: PhraseList | None = None,
         *,
         rate: float = 0.15,
         static: bool = False,
@@ -59,6 +64,7 @@ class Masking:
         if not 0 < rate < 1:
             raise ValueError(f"mask_rate: got {rate}, expected a share between 0 and 1")
         self.mask_id, self.special_ids, self.word_starts = mask_id, special_ids, word_starts
+        self.phrases = phrases
         self.rate, self.static, self.seed = rate, static, seed
         excluded = np.union1d(np.array(special_ids, np.int64), [mask_id])
         self.replacements = np.setdiff1d(np.arange(vocab_size), excluded)
@@ -74,11 +80,8 @@ class Masking:
         if self.static:
             generators = sample_generators(batch.x, sizes, self.seed)
         uniform = draw_uniform(generators, sizes)
-        word = None
-        if self.word_starts is not None:
-            word = number_words(self.word_starts[x], sizes)
         excluded = np.isin(x, self.special_ids)
-        chosen = choose_tokens(uniform, self.rate, excluded=excluded, word=word)
+        chosen = choose_tokens(uniform, self.rate, excluded=excluded, word=self._units(x, sizes))
         kind = draw_uniform(generators, sizes)
         number = (draw_uniform(generators, sizes) * len(self.replacements)).astype(np.int64)
         replaced = np.where(
@@ -88,6 +91,14 @@ class Masking:
         masked.x = torch.from_numpy(replaced).to(batch.x)
         labels = torch.from_numpy(np.where(chosen, x, IGNORE_INDEX)).to(batch.x)
         return masked, labels
+
+    def _units(self, x: np.ndarray, sizes: tuple[int, ...]) -> np.ndarray | None:
+        """Return the number of the word or phrase that each token is masked with, [N]."""
+        if self.word_starts is None and self.phrases is None:
+            return None
+        starts = np.ones(len(x), bool) if self.word_starts is None else self.word_starts[x]
+        words = number_words(starts, sizes)
+        return words if self.phrases is None else self.phrases.join(words, x, sizes)
 
 
 class MaskedLanguageModeling(Task):
@@ -103,12 +114,17 @@ class MaskedLanguageModeling(Task):
         mask_rate: share of the tokens to predict; 80 % of them are replaced by the mask, 10 % by
             a random token, and 10 % are kept.
         whole_words: whether words are masked as a whole instead of tokens.
+        phrases: a file of phrases and names, one a line, or a file such as data.noun.gz of WordNet,
+            for its collocations; they are masked as a whole (ERNIE).
         static: whether a sample is masked in the same way every time.
         seed: of the masks.
         balance: weight of the load-balancing loss of a network with experts.
         options: those of `Task`.
 
-    Source: Devlin et al., 2019; Liu et al., 2019 (RoBERTa).
+    Raises:
+        MissingDataError: when the file of phrases does not exist.
+
+    Source: Devlin et al., 2019; Liu et al., 2019 (RoBERTa); phrases: Sun et al., 2019 (ERNIE).
     """
 
     @checked_options
@@ -119,6 +135,7 @@ class MaskedLanguageModeling(Task):
         *,
         mask_rate: float = 0.15,
         whole_words: bool = False,
+        phrases: str | None = None,
         static: bool = False,
         seed: int = 0,
         balance: float = BALANCE,
@@ -127,6 +144,7 @@ class MaskedLanguageModeling(Task):
         super().__init__(network, adjacency, **options)
         self.mask_rate, self.whole_words, self.static = mask_rate, whole_words, static
         self.seed, self.balance = seed, balance
+        self.phrases = phrases
         self.masking: Masking | None = None
         self.add_metrics({"loss": Mean(), "perplexity": Perplexity(), "accuracy": Mean()})
 
@@ -150,6 +168,7 @@ class MaskedLanguageModeling(Task):
                 self,
                 rate=self.mask_rate,
                 whole_words=self.whole_words,
+                phrases=self.phrases,
                 static=self.static,
                 seed=self.seed,
             )
@@ -183,9 +202,17 @@ def logits_at(network: nn.Module, batch: BatchLike, adjacency: Adjacency, mask: 
 
 
 def make_masking(
-    task: Task, *, rate: float, whole_words: bool = False, static: bool = False, seed: int = 0
+    task: Task,
+    *,
+    rate: float,
+    whole_words: bool = False,
+    phrases: str | None = None,
+    static: bool = False,
+    seed: int = 0,
 ) -> Masking:
     """Return the masking for the tokenizer of the data that a task runs on.
+
+    `phrases` is a file of phrases that are masked as a whole.
 
     Raises:
         ValueError: when the data has no tokenizer, or when that has no mask.
@@ -196,10 +223,15 @@ def make_masking(
         tokenizer.need("mask"),
         tokenizer.special_ids,
         tokenizer.word_starts.numpy() if whole_words else None,
+        None if phrases is None else _phrase_list(phrases, tokenizer),
         rate=rate,
         static=static,
         seed=seed,
     )
+
+
+def _phrase_list(path: str, tokenizer: Tokenizer) -> PhraseList:
+    return PhraseList.from_texts(read_phrases(find_file(path, None)), tokenizer)
 
 
 def choose_tokens(

@@ -162,7 +162,8 @@ class WordGraphSamples:
     ) -> None:
         self.nodes, self.sentences, self.kind_starts = nodes, sentences, kind_starts
         self.known, self.distractors = known, distractors
-        self.lengths, self.num_edges = nodes.lengths, nodes.lengths - sentences
+        self.lengths = nodes.lengths
+        self.num_edges: np.ndarray | None = nodes.lengths - sentences
 
     def __len__(self) -> int:
         return len(self.nodes)

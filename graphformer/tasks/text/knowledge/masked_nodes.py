@@ -107,16 +107,14 @@ class MaskedNodeModeling(Task):
 
     def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
         """Return the sums of losses of tails and of masked words, and of hits and ranks."""
-        ids, adjacency = self._mask_ids(), self.adjacency(batch)
-        generators = batch_generators(self, batch, self.seed, training=False)
-        asked, _ = mask_nodes(batch, generators, ids, rate=0.0, kinds=())
-        is_target = torch.zeros_like(batch.x, dtype=torch.bool)
-        is_target[batch.target_index] = True
-        scores = _entity_logits(logits_at(self.network, asked, adjacency, is_target), batch)
+        scores = self._tail_scores(batch)
         ranks = filtered_ranks(scores, batch.y, batch.known_index)
-        masked, labels = mask_nodes(batch, generators, ids, rate=self.mask_rate, kinds=(_WORD,))
+        generators = batch_generators(self, batch, self.seed, training=False)
+        masked, labels = mask_nodes(
+            batch, generators, self._mask_ids(), rate=self.mask_rate, kinds=(_WORD,)
+        )
         is_masked = labels != IGNORE_INDEX
-        logits = logits_at(self.network, masked, adjacency, is_masked)
+        logits = logits_at(self.network, masked, self.adjacency(batch), is_masked)
         words = typed_losses(logits, labels[is_masked], batch.kind_starts)
         loss = F.cross_entropy(scores, batch.y, reduction="sum")
         count = torch.tensor(len(batch.y), device=loss.device)
@@ -126,13 +124,16 @@ class MaskedNodeModeling(Task):
 
     def predict_step(self, batch: BatchLike, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         """Return the logits of all entities as the tail of each query, [B, E]."""
+        return self._tail_scores(batch)
+
+    def _tail_scores(self, batch: BatchLike) -> Tensor:
+        """Return the logits of all entities as the tail of each query, only it masked, [B, E]."""
         generators = batch_generators(self, batch, self.seed, training=False)
         asked, _ = mask_nodes(batch, generators, self._mask_ids(), rate=0.0, kinds=())
         is_target = torch.zeros_like(batch.x, dtype=torch.bool)
         is_target[batch.target_index] = True
-        return _entity_logits(
-            logits_at(self.network, asked, self.adjacency(batch), is_target), batch
-        )
+        logits = logits_at(self.network, asked, self.adjacency(batch), is_target)
+        return _entity_logits(logits, batch)
 
     def _mask_ids(self) -> MaskIds:
         tokenizer = require_tokenizer(self)
@@ -171,7 +172,7 @@ def mask_nodes(
     return masked, torch.from_numpy(np.where(chosen, x, IGNORE_INDEX)).to(batch.x)
 
 
-def typed_losses(logits: Tensor, labels: Tensor, kind_starts: tuple[int, int, int, int]) -> Tensor:
+def typed_losses(logits: Tensor, labels: Tensor, kind_starts: tuple[int, ...]) -> Tensor:
     """Return the sum of cross-entropies, each over the ids of its label's kind, [].
 
     Args:
