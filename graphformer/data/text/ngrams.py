@@ -100,7 +100,7 @@ class NgramMatcher:
         for start in range(len(ids)):
             for n in self.lengths:
                 number = self.number.get(tuple(ids[start : start + n]))
-                if number is None:
+                if number is None or start + n > len(ids):  # a slice at the end is shorter
                     continue
                 if number not in found:
                     found[number] = len(found)
