@@ -30,6 +30,7 @@ from graphformer.models.vision.image_tokens import ImageTokens, VisionLanguageMo
 from graphformer.models.vision.mae import MaskedAutoencoder, mae
 from graphformer.models.vision.video import video_captioner, video_vit
 from graphformer.models.vision.vit import ViT, vit
+from graphformer.models.vision.vq import VectorQuantizer, VQAutoencoder, vq_autoencoder
 
 __all__ = [
     "GAT",
@@ -43,6 +44,8 @@ __all__ = [
     "Model",
     "RecurrentCaptioner",
     "TypedAttention",
+    "VQAutoencoder",
+    "VectorQuantizer",
     "ViT",
     "VisionLanguageModel",
     "bert",
@@ -74,6 +77,7 @@ __all__ = [
     "video_captioner",
     "video_vit",
     "vit",
+    "vq_autoencoder",
     "word_tagger",
 ]
 

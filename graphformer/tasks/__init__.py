@@ -21,6 +21,7 @@ from graphformer.tasks.text.sentence_contrast import SentenceContrast
 from graphformer.tasks.text.seq2seq import SequenceToSequence
 from graphformer.tasks.vision.image_text import ImageTextContrast
 from graphformer.tasks.vision.masked_image import MaskedImageModeling
+from graphformer.tasks.vision.vector_quantization import VectorQuantization
 
 __all__ = [
     "Classification",
@@ -45,4 +46,5 @@ __all__ = [
     "SupervisedFineTuning",
     "Task",
     "TaskOptions",
+    "VectorQuantization",
 ]

@@ -76,7 +76,8 @@ def _export(ckpt: Path, config: str | None, form: str | None) -> tuple[Exported,
     task, data = restore_task(ckpt), restore_data(ckpt, config)
     sample = _sample(data)
     chosen: Any = form or _default_form(sample, task.adjacency(sample))
-    is_image = chosen == "fixed" and getattr(sample, "shapes", None) is not None
+    shapes = getattr(sample, "shapes", None) or [()]
+    is_image = chosen == "fixed" and len(shapes[0]) == 2  # not a video, whose shape has a time
     patch_size = getattr(data, "patch_size", None) if is_image else None
     exported = export_model(
         calibrated(task), task.adjacency, sample, form=chosen, patch_size=patch_size

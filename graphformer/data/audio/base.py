@@ -15,6 +15,7 @@ from graphformer.batch_type import Batch
 from graphformer.data.audio.spectrogram import log_mel, mel_filters
 from graphformer.data.audio.wav import read_wav
 from graphformer.data.vision.base import PatchImages
+from graphformer.data.vision.files import readable_files
 
 
 class Spectrograms(PatchImages):
@@ -142,5 +143,8 @@ class WavFiles(Sequence[Tensor]):
             raise ValueError(f"{self.files[i]}: {error}") from None
 
     def readable(self) -> list[int]:
-        """Return the indices of all files: files that cannot be read are errors."""
-        return list(range(len(self)))
+        """Return the indices of the files that can be read and are not too short; reads them all.
+
+        A warning states the number of the others.
+        """
+        return readable_files(self, self.files, "WAV files of the rate or too short")

@@ -22,6 +22,8 @@ class AudioFolder(Spectrograms, ClassFolders):
         path: the folder, as it is or under the data root.
         rate: samples per second of all files.
         window, hop, num_mels, patch_size, batch_size, seed: of `Spectrograms`.
+        skip_corrupt: leave out files that cannot be read, have another rate or are shorter than a
+            patch, and warn; this reads all files at the start.
         val_fraction, test_fraction: shares of the training files for splits without a folder.
         root: the data root.
 
@@ -42,6 +44,7 @@ class AudioFolder(Spectrograms, ClassFolders):
         num_mels: int = 32,
         patch_size: int = 8,
         batch_size: int = 32,
+        skip_corrupt: bool = False,
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
         root: str | None = None,
@@ -59,6 +62,7 @@ class AudioFolder(Spectrograms, ClassFolders):
         )
         self.save_hyperparameters(logger=False)
         self.path, self.root, self.fractions = path, root, (val_fraction, test_fraction)
+        self.skip_corrupt = skip_corrupt
         self.classes: list[str] = []
 
     def suffixes(self) -> Collection[str]:

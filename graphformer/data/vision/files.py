@@ -97,21 +97,34 @@ class ImageFiles(Sequence[Tensor]):
 
         A warning states the number of the others.
         """
-        good, first = [], ""
-        for i, file in enumerate(self.files):
-            try:
-                self[i]
-            except ValueError:
-                first = first or str(file)
-            else:
-                good.append(i)
-        if first:
-            warnings.warn(
-                f"skipped {len(self) - len(good)} of {len(self)} files that are no images or too "
-                f"small, first {first}",
-                stacklevel=3,
-            )
-        return good
+        return readable_files(self, self.files, "images or too small")
+
+
+def readable_files(images: Sequence[Tensor], files: Sequence[object], nothing: str) -> list[int]:
+    """Return the indices of the files that can be read; reads them all.
+
+    A warning states the number of the others.
+
+    Args:
+        images: of the files; an access raises ValueError where one cannot be read.
+        files: their names.
+        nothing: what the others are not, for the warning.
+    """
+    good, first = [], ""
+    for i, file in enumerate(files):
+        try:
+            images[i]
+        except ValueError:
+            first = first or str(file)
+        else:
+            good.append(i)
+    if first:
+        warnings.warn(
+            f"skipped {len(files) - len(good)} of {len(files)} files that are no {nothing}, first "
+            f"{first}",
+            stacklevel=4,
+        )
+    return good
 
 
 def as_pixels(

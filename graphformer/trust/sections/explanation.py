@@ -131,7 +131,7 @@ def _add_picture(section: Section, run: Run, explained: Explained, found: Attrib
     size, batch = explained.sizes[0], explained.batch
     first = {name: values[:size] for name, values in found.items()}
     title, markup = "Attributions of the first sample", None
-    if isinstance(run.data, PatchImages) and batch.get("shapes") is not None:
+    if isinstance(run.data, PatchImages) and len(batch.get("shapes", [()])[0]) == 2:
         pixels = run.data.pixels(batch.x[:size]).clamp(0, 1)
         grid = pixels.unflatten(0, tuple(batch.shapes[0]))[None]
         image = unpatchify(grid, run.data.patch_size)[0][:3].permute(1, 2, 0).numpy()

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch_geometric.data import Data
 
 from graphformer.data import LabelledText, MissingDataError
+from graphformer.data.audio.base import Spectrograms
 from graphformer.data.batch import pack_images
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.vision.base import PatchImages
@@ -56,7 +57,7 @@ def robustness_section(run: Run) -> Section:
     """Return accuracy under perturbations of edges, pixels or words of a classification."""
     if not is_classification(run.task):
         return not_applicable(NAME, TITLE, run, "measures the accuracy of a classification")
-    if isinstance(run.data, PatchImages) and isinstance(run.data.splits["test"][0], Tensor):
+    if isinstance(run.data, PatchImages) and _has_one_size(run.data):
         return _image_section(run, run.task, run.data)
     if isinstance(run.data, LabelledText):
         return _text_section(run, run.task, run.data)
@@ -69,6 +70,12 @@ def robustness_section(run: Run) -> Section:
         f"{type(run.data).__name__} and {run.task.adjacency}."
     )
     return section
+
+
+def _has_one_size(data: PatchImages) -> bool:
+    """Whether the data are images of one size, not videos or spectrograms."""
+    images = data.splits["test"][0]
+    return isinstance(images, Tensor) and images.ndim == 4 and not isinstance(data, Spectrograms)
 
 
 def _reads_edges(task: Classification) -> bool:

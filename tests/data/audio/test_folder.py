@@ -66,6 +66,10 @@ def test_wrong_folders_and_files_are_named(sounds: Path) -> None:
     write(sounds / "bird" / "7.wav", 3000, 5, rate=44_100)
     with pytest.raises(ValueError, match=r"7.wav: got 44100 samples per second, expected 8000"):
         AudioFolder(str(sounds), **SETTINGS).setup()
+    data = AudioFolder(str(sounds), skip_corrupt=True, **SETTINGS)
+    with pytest.warns(UserWarning, match=r"skipped 1 of 15 files .* first .*7.wav"):
+        data.setup()
+    assert sum(len(labels) for _, labels in data.splits.values()) == 14
     (sounds / "bird" / "7.wav").unlink()
     write(sounds / "bird" / "8.wav", 100, 5)
     with pytest.raises(ValueError, match=r"8.wav: audio: got 100 samples"):
