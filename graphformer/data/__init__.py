@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from graphformer.data.text.knowledge.word_graphs import WordKnowledgeGraphs
     from graphformer.data.text.language_modeling import TextFile
     from graphformer.data.text.listops import ListOps
-    from graphformer.data.text.ngram_text import NgramText
+    from graphformer.data.text.ngrams.labelled_text import NgramText
     from graphformer.data.text.post_training.chat import ChatFile
     from graphformer.data.text.post_training.preferences import PreferenceFile
     from graphformer.data.text.post_training.prompts import PromptFile
@@ -100,7 +100,7 @@ _EXPORTS = {
     "text.knowledge.word_graphs": ("WordKnowledgeGraphs",),
     "text.language_modeling": ("TextFile",),
     "text.listops": ("ListOps",),
-    "text.ngram_text": ("NgramText",),
+    "text.ngrams.labelled_text": ("NgramText",),
     "text.post_training.chat": ("ChatFile",),
     "text.post_training.preferences": ("PreferenceFile",),
     "text.post_training.prompts": ("PromptFile",),

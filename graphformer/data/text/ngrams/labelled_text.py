@@ -12,7 +12,7 @@ from torch import Tensor
 from graphformer.data.batch import Batch
 from graphformer.data.ragged import Ragged
 from graphformer.data.text.classification import LabelledText
-from graphformer.data.text.ngrams import Ngram, NgramMatcher, ngram_lexicon
+from graphformer.data.text.ngrams.lexicon import Ngram, NgramMatcher, ngram_lexicon
 
 
 class NgramText(LabelledText):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from graphformer.data.text.ngrams import NgramMatcher, count_ngrams, ngram_lexicon
+from graphformer.data.text.ngrams.lexicon import NgramMatcher, count_ngrams, ngram_lexicon
 
 ROWS = [np.array([1, 2, 3, 1, 2]), np.array([1, 2]), np.array([3, 3])]
 """Nine tokens: 1, 2 and 3 three times each; six pairs: (1, 2) three times, three others once."""
