@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-slow test-scatter test-models test-trl test-gpu lint bench plan-accuracy bench-gpu gpu docs wheel clean
+.PHONY: help install install-dev demo test test-slow test-scatter test-models test-trl test-gpu lint bench plan-accuracy bench-gpu gpu install-site site docs check-wheel wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -92,14 +92,30 @@ gpu: test-gpu bench-gpu ## run test-gpu and bench-gpu; results in experiments/re
 gpu-quick: ## check and measure the CUDA kernels in 8 minutes with PYTHON, without installing anything
 	PYTHONPATH="$(CURDIR)" $(PYTHON) experiments/gpu_quick.py
 
-$(VENV)/.installed-docs: $(VENV)/.installed-dev
+$(VENV)/.installed-site: $(VENV)/.installed-dev
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,logging,docs]'
+	@touch $@
+
+install-site: $(VENV)/.installed-site
+
+site: $(VENV)/.installed-site ## build the documentation into site/ and follow its links
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	$(BIN)/python docs/check_links.py site
+
+$(VENV)/.installed-docs: $(VENV)/.installed-site
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,logging,models,docs]'
 	@touch $@
 
-docs: $(VENV)/.installed-docs ## run the examples of the documentation and build it into site/
+docs: $(VENV)/.installed-docs ## run the examples of the documentation, then make site
 	$(BIN)/python docs/run_examples.py
-	$(BIN)/python -m mkdocs build --quiet
-	$(BIN)/python docs/check_links.py site
+	$(MAKE) site
+
+# The libraries are those of .venv; its editable installation comes after PYTHONPATH.
+check-wheel: $(VENV)/.installed-dev ## build the wheel and try its content with the libraries of .venv
+	rm -rf build/check
+	$(PIP) wheel --quiet --no-deps --wheel-dir build/check .
+	$(PIP) install --quiet --no-deps --target build/check/files build/check/*.whl
+	PYTHONPATH="$(CURDIR)/build/check/files" $(BIN)/python tests/smoke.py
 
 wheel: $(VENV)/.installed-dev ## build wheel and sdist into dist/, and try the wheel in a new environment
 	$(PIP) install --quiet build

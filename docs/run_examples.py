@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 DOCS = Path(__file__).parent
@@ -54,5 +55,6 @@ def run(page: Path) -> str:
 
 if __name__ == "__main__":
     for chosen in [Path(name) for name in sys.argv[1:]] or pages():
+        start = time.perf_counter()
         run(chosen)
-        print(f"ran {chosen}", flush=True)
+        print(f"ran {chosen} in {time.perf_counter() - start:.0f} s", flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -11,12 +12,14 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from graphformer import data as data_modules
+from graphformer.cli.commands.list import catalog
 from graphformer.cli.config.renamed import rename_option, upgrade
 
 # Lightning calls deprecated functions of jsonargparse.
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
 data_modules.import_all()  # the parser finds data modules by name among imported subclasses
 
+_KNOWN_PATHS = ", known subclasses: "
 SIZES = (
     "num_features",
     "num_edge_features",
@@ -72,11 +75,30 @@ class Parser(LightningArgumentParser):
             cfg_obj = upgrade(self._target, settings, vars(changed) if changed else None)
         return super().parse_object(cfg_obj, *args, **kwargs)
 
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        """Return the help, in which the classes of graphformer replace those of torch."""
+        for action in self._actions:
+            if hasattr(action, "extra_help"):
+                action.extra_help = partial(_known_names, action)
+        return super().format_help(*args, **kwargs)
+
     def _with_optional_sizes(self, added: list[str]) -> list[str]:
         for action in self._actions:
             if action.dest in (*SIZES, "settings"):
                 action.required = False
         return added
+
+
+def _known_names(action: Any) -> str:
+    """Return the names that a setting accepts: networks, tasks and so on, else classes by path."""
+    extra: str = type(action).extra_help(action)
+    paths = extra.removeprefix(_KNOWN_PATHS).split(", ")
+    own = [path.rpartition(".")[2] for path in paths if path.startswith("graphformer.")]
+    if "torch.nn.Module" in paths:
+        own = list(catalog()["networks"])
+    if not own:
+        return extra
+    return f", known names: {', '.join(own)}; or the path of another class"
 
 
 def import_object(path: str) -> Any:

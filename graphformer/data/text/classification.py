@@ -158,7 +158,15 @@ class LabelledText(TokenizedFiles[Sample], LabelledData):
         label = self.text if self.label is None else self.label
         if self.label_separator is not None:
             return list(self._read_label_sets(file, label, self.label_separator))
-        return [(x, y) for _, x, y in read_text_pairs(file, self.text, label, self.encoding)]
+        samples = []
+        for number, text, field in read_text_pairs(file, self.text, label, self.encoding):
+            if self.label is not None and not field.strip():
+                raise ValueError(
+                    f"{file}, line {number}: got no label in the field {label!r}, expected one; "
+                    "fill it in, or remove the line"
+                )
+            samples.append((text, field))
+        return samples
 
     def _read_label_sets(self, file: Path, label: str, separator: str) -> Iterable[Sample]:
         header = not (self.text.isdigit() and label.isdigit())

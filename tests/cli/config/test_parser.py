@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from graphformer import models
+from graphformer.cli import main
 from graphformer.cli.config.parser import Parser, import_object
 from graphformer.cli.config.renamed import report_renamed
 from graphformer.models import gat
@@ -152,3 +153,23 @@ def test_builders_accept_the_defaults_that_the_parser_fills_in(name: str) -> Non
     path = f"graphformer.models.{name}"
     parsed = parser.parse_object({"net": {"class_path": path, "init_args": arguments}})
     assert isinstance(parser.instantiate(parsed).net, torch.nn.Module)
+
+
+@pytest.mark.parametrize(
+    ("option", "names"),
+    [
+        ("--model.help=Classification", ["gat", "vit", "text_classifier", "Edges", "Window"]),
+        ("--data.help=NeighborNodes", ["Planetoid", "NodeTables"]),
+    ],
+)
+def test_help_names_what_graphformer_has(
+    capsys: pytest.CaptureFixture[str], option: str, names: list[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", option])
+    shown = capsys.readouterr().out
+    assert "known names: " in shown
+    words = shown.replace(",", " ").replace(";", " ").split()
+    assert [name for name in names if name not in words] == []
+    assert "torch.nn" not in shown
+    assert len(shown.splitlines()) < 150

@@ -228,3 +228,14 @@ def test_balanced_training_texts(tmp_path: Path) -> None:
     assert y.count(0) == y.count(1) == int((data.train_labels() == 1).sum())
     for text, label in texts(data, "train"):
         assert label == int(int(text.split()[1]) % 5 > 0)
+
+
+def test_a_text_without_label_is_named(tmp_path: Path) -> None:
+    rows = [f"text {i},{'' if i == 5 else 'ab'[i % 2]}" for i in range(11)]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows]))
+    path = str(tmp_path / "a.csv")
+    with pytest.raises(ValueError, match=r"a.csv, line 7: got no label in the field 'label'"):
+        LabelledText(path, vocabulary="bytes").setup()
+    unlabelled = LabelledText(path, label=None, vocabulary="bytes")
+    unlabelled.setup()
+    assert sum(map(len, unlabelled.splits.values())) == 11
