@@ -33,7 +33,9 @@ class VectorQuantizer(nn.Module):
     """Replaces vectors by the nearest of K learned ones, all of length one.
 
     The error of a vector z with the code e is |sg(z) - e|^2 + commitment |z - sg(e)|^2, where sg
-    stops the gradient: the first term trains the codes, the second the encoder.
+    stops the gradient: the first term trains the codes, the second the encoder. In training, the
+    mean distance of the codes that no vector of the batch has to the vector nearest to each is
+    added, so that unused codes move to where vectors are.
 
     Args:
         num_codes: K.
@@ -45,7 +47,8 @@ class VectorQuantizer(nn.Module):
 
     Source: van den Oord et al., 2017, "Neural discrete representation learning", equation 3; unit
     length and small width: Yu et al., 2022, "Vector-quantized image modeling with improved VQGAN",
-    section 3.2.
+    section 3.2; unused codes moved to their nearest vectors: Zheng and Vedaldi, 2023, "Online
+    clustered codebook", there by a running mean in place of a gradient.
     """
 
     def __init__(self, num_codes: int, dim: int, *, commitment: float = 0.25) -> None:
@@ -62,15 +65,26 @@ class VectorQuantizer(nn.Module):
         """Return the nearest codes of vectors [N, D]."""
         z, codebook = F.normalize(x, dim=-1), F.normalize(self.codebook, dim=-1)
         with torch.no_grad():  # of vectors of length one, the largest product is the nearest
-            codes = (z @ codebook.T).argmax(-1)
+            similarity = z @ codebook.T  # [N, K]
+            codes = similarity.argmax(-1)
         e = codebook[codes]
         error = (z.detach() - e).square().sum(-1)
         error = error + self.commitment * (z - e.detach()).square().sum(-1)
+        if self.training and len(z):
+            error = error + _distance_of_unused(codebook, z.detach(), codes, similarity)
         return Quantized(z + (e - z).detach(), codes, error)
 
     def vectors(self, codes: Tensor) -> Tensor:
         """Return the vectors [N, D] of codes [N]."""
         return F.normalize(self.codebook, dim=-1)[codes]
+
+
+def _distance_of_unused(codebook: Tensor, z: Tensor, codes: Tensor, similarity: Tensor) -> Tensor:
+    """The mean |e - z|^2 of codes e that no vector has, and the vectors z nearest to each; []."""
+    is_used = torch.zeros(len(codebook), dtype=torch.bool, device=z.device)
+    is_used[codes] = True
+    distance = (codebook - z[similarity.argmax(0)]).square().sum(-1)
+    return distance.masked_fill(is_used, 0).sum() / (~is_used).sum().clamp(min=1)
 
 
 class VQOutput(NamedTuple):

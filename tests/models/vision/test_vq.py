@@ -11,7 +11,7 @@ from graphformer.models import VectorQuantizer
 
 
 def test_the_nearest_code_on_the_sphere() -> None:
-    quantizer = VectorQuantizer(3, 2, commitment=0.5)
+    quantizer = VectorQuantizer(3, 2, commitment=0.5).eval()
     quantizer.codebook.data = torch.tensor([[1.0, 0], [0, 2], [-3, 0]])
     x = torch.tensor([[5.0, 1], [0.1, 7], [-2, -1], [-1, 0]])
     vectors, codes, error = quantizer(x)
@@ -24,7 +24,7 @@ def test_the_nearest_code_on_the_sphere() -> None:
 
 
 def test_gradients_reach_the_encoder_straight_through_and_the_codes_by_their_error() -> None:
-    quantizer = VectorQuantizer(5, 3)
+    quantizer = VectorQuantizer(5, 3).eval()
     x = torch.nn.functional.normalize(torch.randn(7, 3), dim=1).requires_grad_()
     vectors, codes, _ = quantizer(x)
     weight = torch.randn(7, 3)
@@ -35,6 +35,18 @@ def test_gradients_reach_the_encoder_straight_through_and_the_codes_by_their_err
     quantizer(x.detach())[2].sum().backward()
     used = quantizer.codebook.grad.abs().sum(1) > 1e-7
     assert set(used.nonzero().flatten().tolist()) == set(codes.tolist())
+
+
+def test_unused_codes_move_to_their_nearest_vectors() -> None:
+    quantizer = VectorQuantizer(3, 2)
+    quantizer.codebook.data = torch.tensor([[1.0, 0], [-0.6, 0.8], [-1, 0]])
+    x = torch.tensor([[0.8, 0.6], [1, 0]])
+    assert quantizer(x).codes.tolist() == [0, 0]
+    # Both unused codes are nearest to the first vector: cosines 0 and -0.8.
+    added = quantizer(x).error - quantizer.eval()(x).error
+    torch.testing.assert_close(added, torch.full((2,), ((2 - 0) + (2 + 1.6)) / 2))
+    quantizer.train()(x).error.sum().backward()
+    assert quantizer.codebook.grad[1:].abs().sum(1).min() > 0
 
 
 def test_training_moves_codes_to_clusters() -> None:
