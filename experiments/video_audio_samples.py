@@ -1,6 +1,8 @@
 """Draws test samples of MovingObjectsCaptions and Tones: frames with captions, and spectrograms.
 
-python experiments/video_audio_samples.py --out experiments/results/vision
+With a run of vq_scenes.yaml, also test scenes and what is left of them after its codes.
+
+python experiments/video_audio_samples.py --out experiments/results/vision [--codes RUN]
 """
 
 from __future__ import annotations
@@ -8,11 +10,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import torch
 from matplotlib.figure import Figure
 
-from graphformer.data import MovingObjectsCaptions, Tones
+import graphformer as gf
+from graphformer.data import MovingObjectsCaptions, Scenes, Tones
+from graphformer.nn import unpatchify
 
 CLIPS = 4
+SCENES = 8
 SMALL = {"num_samples": 1, "val_size": 1}
 
 
@@ -51,9 +57,30 @@ def draw_spectrograms() -> Figure:
     return figure
 
 
+@torch.inference_mode()
+def draw_codes(run: str) -> Figure:
+    """Test scenes above, and the images of their codes below."""
+    model = gf.load(run)
+    scenes = Scenes("digits", 10, val_size=1, test_size=SCENES, rows=2, columns=2)
+    batch = model.pack([image.numpy() for image in scenes.read()["test"][0]])
+    codes = model.network.encode(batch)
+    figure = Figure(figsize=(SCENES, 2.1), layout="constrained")
+    patches = (batch.x, model.network.decode(codes, batch.shapes))
+    for row, x in zip(figure.subplots(2, SCENES), patches, strict=True):
+        pixels = model.data.pixels(x).clamp(0, 1).reshape(SCENES, *batch.shapes[0], -1)
+        images = unpatchify(pixels, model.data.patch_size).permute(0, 2, 3, 1)
+        for axis, image in zip(row, images, strict=True):
+            axis.imshow(image)
+            axis.axis("off")
+    return figure
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    folder = parser.parse_args().out
-    draw_videos().savefig(folder / "video.png", dpi=90)
-    draw_spectrograms().savefig(folder / "spectrograms.png", dpi=70)
+    parser.add_argument("--codes", help="the folder of a run of vq_scenes.yaml")
+    arguments = parser.parse_args()
+    draw_videos().savefig(arguments.out / "video.png", dpi=90)
+    draw_spectrograms().savefig(arguments.out / "spectrograms.png", dpi=70)
+    if arguments.codes:
+        draw_codes(arguments.codes).savefig(arguments.out / "codes.png", dpi=90)
