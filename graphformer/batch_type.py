@@ -37,6 +37,7 @@ class Batch(Data):
         token_types: segment of each token (BERT), int64 [N].
         kind_starts: where kinds of nodes have ids of their own, the first id of each kind in
             token_types and the number of ids, ints.
+        query_mask: which nodes stand for a token to predict that they don't contain, bool [N].
         virtual_mask: which nodes are virtual nodes, bool [N].
         laplacian_pe, random_walk_pe: node encodings, float [N, K].
         in_degree, out_degree: degrees of the nodes, int64 [N].
@@ -54,6 +55,11 @@ class Batch(Data):
         y: labels by node [N] or by sample [B]; `IGNORE_INDEX` marks a missing label.
         share: weight of the label `y` where samples are mixed (mixup), a float.
         y_other: the label of the other sample of the mixture, [B].
+        language_ids: token of each sample's language, int64 [B].
+        class_probabilities: probability of each class, the target of a sample in place of y when
+            training, [B, K].
+        answer_nodes: node of each sample that predicts the token of its class, int64 [B].
+        answer_ids: token of each class, int64 [B, K].
         margin: by how much the first of each two samples, a pair, should be better, [P].
         length_difference: characters of the first answer minus those of the second, int64 [P].
         prompts, references: text of the last message of each prompt and of its reference answer.
@@ -87,6 +93,7 @@ class Batch(Data):
         node_time: Tensor
         token_types: Tensor
         kind_starts: tuple[int, ...]
+        query_mask: Tensor
         virtual_mask: Tensor
         laplacian_pe: Tensor
         random_walk_pe: Tensor
@@ -104,6 +111,10 @@ class Batch(Data):
         y_other: Tensor
         prompts: tuple[str, ...]
         references: tuple[str, ...]
+        language_ids: Tensor
+        class_probabilities: Tensor
+        answer_nodes: Tensor
+        answer_ids: Tensor
         margin: Tensor
         length_difference: Tensor
         target_index: Tensor

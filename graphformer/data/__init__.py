@@ -48,11 +48,14 @@ if TYPE_CHECKING:
     from graphformer.data.text.knowledge.word_graphs import WordKnowledgeGraphs
     from graphformer.data.text.language_modeling import TextFile
     from graphformer.data.text.listops import ListOps
+    from graphformer.data.text.multilingual.documents import MultilingualText
     from graphformer.data.text.ngrams.labelled_text import NgramText
     from graphformer.data.text.post_training.chat import ChatFile
     from graphformer.data.text.post_training.preferences import PreferenceFile
     from graphformer.data.text.post_training.prompts import PromptFile
     from graphformer.data.text.post_training.walks import RandomWalks
+    from graphformer.data.text.prompted.cloze import ClozeText
+    from graphformer.data.text.prompted.task_mixture import TaskMixture
     from graphformer.data.text.records import TextRecords
     from graphformer.data.text.seq2seq import SymbolPairs, TextPairs
     from graphformer.data.text.stdlib import StandardLibrary
@@ -95,12 +98,14 @@ _EXPORTS = {
     "ragged": ("Ragged", "RaggedPairs"),
     "segments": ("place",),
     "text.classification": ("LabelledText",),
+    "text.prompted.cloze": ("ClozeText",),
     "text.conllu": ("DependencyTrees",),
     "text.knowledge.descriptions": ("EntityDescriptions",),
     "text.knowledge.word_graphs": ("WordKnowledgeGraphs",),
     "text.language_modeling": ("TextFile",),
     "text.listops": ("ListOps",),
     "text.ngrams.labelled_text": ("NgramText",),
+    "text.multilingual.documents": ("MultilingualText",),
     "text.post_training.chat": ("ChatFile",),
     "text.post_training.preferences": ("PreferenceFile",),
     "text.post_training.prompts": ("PromptFile",),
@@ -109,6 +114,7 @@ _EXPORTS = {
     "text.seq2seq": ("SymbolPairs", "TextPairs"),
     "text.stdlib": ("StandardLibrary",),
     "text.tagging": ("TaggedText",),
+    "text.prompted.task_mixture": ("TaskMixture",),
     "text.tokenizer": ("Bytes", "Characters", "Tokenizer"),
     "text.tokenizer_training": ("load_tokenizer", "train_tokenizer"),
     "token_budget": ("TokenBudgetSampler",),
@@ -129,6 +135,7 @@ __all__ = [
     "CaptionFile",
     "Characters",
     "ChatFile",
+    "ClozeText",
     "DependencyTrees",
     "Digits",
     "DigitsGraph",
@@ -150,6 +157,7 @@ __all__ = [
     "MoleculeNet",
     "MovingObjects",
     "MovingObjectsCaptions",
+    "MultilingualText",
     "NeighborNodes",
     "NgramText",
     "NodeFile",
@@ -177,6 +185,7 @@ __all__ = [
     "TUDataset",
     "TUEdges",
     "TaggedText",
+    "TaskMixture",
     "TextFile",
     "TextPairs",
     "TextRecords",

@@ -73,7 +73,8 @@ class RaggedPairs:
 
     Args:
         sources, targets: token ids, equally many of both.
-        start, end: ids that begin the decoder's input and end its labels.
+        start: id that begins the decoder's input, or that of each pair.
+        end: id that ends its labels.
     """
 
     def __init__(
@@ -81,10 +82,11 @@ class RaggedPairs:
         sources: Sequence[np.ndarray],
         targets: Sequence[np.ndarray],
         *,
-        start: int,
+        start: int | Sequence[int],
         end: int,
     ) -> None:
-        inputs = [np.concatenate([[start], target]) for target in targets]
+        starts = [start] * len(targets) if isinstance(start, int) else start
+        inputs = [np.concatenate([[s], t]) for s, t in zip(starts, targets, strict=True)]
         labels = [np.concatenate([target, [end]]) for target in targets]
         self.sources, self.targets = Ragged(sources), Ragged(inputs, labels)
         self.lengths = self.sources.lengths + self.targets.lengths

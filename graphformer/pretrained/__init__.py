@@ -7,6 +7,7 @@ from graphformer.pretrained.builders import (
     classifier,
     decoder,
     head_kind,
+    masked_language_model,
     sentence_encoder,
     tagger,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "decoder",
     "from_pretrained",
     "head_kind",
+    "masked_language_model",
     "pack_images",
     "read_pretrained_tokenizer",
     "register_with_transformers",

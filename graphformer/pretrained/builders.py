@@ -114,6 +114,23 @@ def decoder(settings: dict[str, Any], max_length: int | None = None) -> Model:
     return _build(settings, "causal_lm", max_length=max_length)
 
 
+def masked_language_model(settings: dict[str, Any], max_length: int | None = None) -> Model:
+    """Build a model that predicts masked or permuted tokens with the architecture of a checkpoint.
+
+    Args:
+        settings: the content of the checkpoint's config.json.
+        max_length: number of learned positions, if it differs from the checkpoint's: the task's
+            `pretrained` interpolates or cuts them.
+
+    Returns:
+        A model from token ids [N] to logits [N, K].
+
+    Raises:
+        ValueError: when the architecture is not supported or has no such head.
+    """
+    return _build(settings, "masked_lm", max_length=max_length)
+
+
 def head_kind(settings: dict[str, Any]) -> Kind | None:
     """Return the kind of head of a config.json; None if it is unknown."""
     family = FAMILIES.get(str(settings.get("model_type")))

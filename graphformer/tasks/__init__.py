@@ -10,6 +10,7 @@ from graphformer.tasks.post_training.policy_optimization import PolicyOptimizati
 from graphformer.tasks.post_training.reward_modeling import RewardModeling
 from graphformer.tasks.post_training.sft import SupervisedFineTuning
 from graphformer.tasks.regression import Regression
+from graphformer.tasks.text.cloze import ClozeClassification
 from graphformer.tasks.text.denoising import Denoising
 from graphformer.tasks.text.distillation import Distillation
 from graphformer.tasks.text.electra import ReplacedTokenDetection
@@ -17,6 +18,7 @@ from graphformer.tasks.text.knowledge.knowledge_embedding import KnowledgeEmbedd
 from graphformer.tasks.text.knowledge.masked_nodes import MaskedNodeModeling
 from graphformer.tasks.text.language import LanguageModeling
 from graphformer.tasks.text.masked_language import MaskedLanguageModeling
+from graphformer.tasks.text.permuted_language import PermutedLanguageModeling
 from graphformer.tasks.text.sentence_contrast import SentenceContrast
 from graphformer.tasks.text.seq2seq import SequenceToSequence
 from graphformer.tasks.vision.image_text import ImageTextContrast
@@ -25,6 +27,7 @@ from graphformer.tasks.vision.vector_quantization import VectorQuantization
 
 __all__ = [
     "Classification",
+    "ClozeClassification",
     "Denoising",
     "DirectPreference",
     "Distillation",
@@ -37,6 +40,7 @@ __all__ = [
     "MaskedLanguageModeling",
     "MaskedNodeModeling",
     "MultiLabelClassification",
+    "PermutedLanguageModeling",
     "PolicyOptimization",
     "Regression",
     "ReplacedTokenDetection",

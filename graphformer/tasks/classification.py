@@ -51,7 +51,8 @@ class Classification(Task):
     """Cross-entropy over classes, with accuracy, macro F1 and ROC-AUC as metrics.
 
     `batch.y` is one class per node, [N], or per sample, [B]; -100 marks rows without a label. If
-    the batch has `train_mask`, `val_mask` and `test_mask` [N], each stage uses its own nodes.
+    the batch has `train_mask`, `val_mask` and `test_mask` [N], each stage uses its own nodes. Where
+    it has `class_probabilities` [B, K], these are the targets in training.
 
     Args:
         network: returns logits over the classes, [N, K] or [B, K].
@@ -149,19 +150,21 @@ class Classification(Task):
     def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
         """Return the cross-entropy, with mixed labels after mixup, []."""
         logits, y = self.labelled_outputs(batch, "train")
-        total, count = self._loss(logits, y)
+        total, count = self._loss(logits, y, getattr(batch, "class_probabilities", None))
         if getattr(batch, "share", None) is not None:  # mixup
             other_total, other_count = self._loss(logits, batch.y_other)
             total = batch.share * total + (1 - batch.share) * other_total
             count = batch.share * count + (1 - batch.share) * other_count
         return self.training_loss(total, count, rows=y.shape[0])
 
-    def _loss(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _loss(
+        self, logits: Tensor, y: Tensor, probabilities: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the sum of the cross-entropy, [], and the number of labels or their weight, []."""
         weights: Tensor | None = self.loss_weights
         total = F.cross_entropy(
             logits,
-            y,
+            y if probabilities is None else probabilities.to(logits.dtype),
             weight=None if weights is None else weights.to(logits.dtype),
             ignore_index=IGNORE_INDEX,
             reduction="sum",
@@ -170,6 +173,8 @@ class Classification(Task):
         labelled = y != IGNORE_INDEX
         if weights is None:
             return total, labelled.sum()
+        if probabilities is not None:
+            return total, (probabilities.to(weights.dtype) @ weights).sum()
         return total, torch.where(labelled, weights[y.clamp(min=0)], 0.0).sum()
 
     def labelled_outputs(self, batch: BatchLike, stage: str) -> tuple[Tensor, Tensor]:

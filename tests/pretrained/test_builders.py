@@ -19,6 +19,7 @@ def test_shapes_of_outputs():
     assert pretrained.classifier(CONFIG, 7, pool="mean")(batch).shape == (2, 7)
     assert pretrained.tagger(CONFIG, 7)(batch).shape == (5, 7)
     assert pretrained.decoder(GPT2)(batch).shape == (5, 29)
+    assert pretrained.masked_language_model(CONFIG)(batch).shape == (5, 29)
 
 
 def test_the_head_can_be_replaced_by_pooling():

@@ -16,13 +16,18 @@ from graphformer.data.io.tabular import (
     get_field,
     get_text,
     read_records,
-    read_text_pairs,
 )
 from graphformer.data.io.text_files import find_sources, open_archives
 from graphformer.data.label_sets import label_numbers, labels_of, oversampled, sort_labels
 from graphformer.data.ragged import Ragged
 from graphformer.data.text.base import FilePath, LabelledData, TokenizedFiles
 from graphformer.data.text.hf_tokenizer import PretrainedTokenizer
+from graphformer.data.text.prompted.soft_labels import (
+    SoftSamples,
+    class_probabilities,
+    get_label,
+    label_classes,
+)
 from graphformer.data.text.tokenizer import Tokenizer
 
 Sample = tuple[str, str]  # a text and its label
@@ -37,7 +42,8 @@ class LabelledText(TokenizedFiles[Sample], LabelledData):
         path: .jsonl, .tsv or .csv (perhaps .gz), or a folder or zip archive with `classes`.
         val_path, test_path: files of the same form; else fractions of `path`, at random.
         text, label: names of fields; in a table without a header the numbers of columns, from 0.
-            With label None there are texts only.
+            With label None there are texts only. In JSON lines a label may be an object with the
+            probability of each class, a soft label; batches then have `class_probabilities` too.
         label_separator: between the labels of a text, such as ";", for the task
             MultiLabelClassification; y is then [B, K]. An empty field is a text without labels; in
             JSON lines the field may be a list.
@@ -108,9 +114,14 @@ class LabelledText(TokenizedFiles[Sample], LabelledData):
     def setup(self, stage: str | None = None) -> None:
         """Read the texts, number the labels and make the tokenizer."""
         super().setup(stage)
-        fields = {field for samples in self.splits.values() for _, field in samples}
-        labels = {label for field in fields for label in labels_of(field, self.label_separator)}
-        self.find_labels(sort_labels(labels))
+        names = {
+            name
+            for samples in self.splits.values()
+            for _, field in samples
+            for label in labels_of(field, self.label_separator)
+            for name in label_classes(label)
+        }
+        self.find_labels(sort_labels(names))
 
     def training_texts(self) -> list[str]:
         """Return the texts of the training split without their labels."""
@@ -126,7 +137,12 @@ class LabelledText(TokenizedFiles[Sample], LabelledData):
         texts = [text for text, _ in samples]
         rows = self._token_ids(self.need_tokenizer(), texts)
         self.check_tokens(split, rows, texts)
-        return Ragged(rows, None if y is None else y.tolist())
+        if y is None:
+            return Ragged(rows)
+        probabilities = class_probabilities([label for _, label in samples], self.labels)
+        if probabilities is not None:
+            return SoftSamples(rows, y.tolist(), probabilities)
+        return Ragged(rows, y.tolist())
 
     def train_labels(self) -> Tensor:
         """Return the classes of the training texts, [B], or their labels, [B, K]."""
@@ -158,15 +174,19 @@ class LabelledText(TokenizedFiles[Sample], LabelledData):
         label = self.text if self.label is None else self.label
         if self.label_separator is not None:
             return list(self._read_label_sets(file, label, self.label_separator))
-        samples = []
-        for number, text, field in read_text_pairs(file, self.text, label, self.encoding):
+        return list(self._read_labels(file, label))
+
+    def _read_labels(self, file: Path, label: str) -> Iterable[Sample]:
+        header = not (self.text.isdigit() and label.isdigit())
+        for number, record in read_records(file, header=header, encoding=self.encoding):
+            text = get_text(record, self.text, file, number)
+            field = get_label(record, label, file, number)
             if self.label is not None and not field.strip():
                 raise ValueError(
                     f"{file}, line {number}: got no label in the field {label!r}, expected one; "
                     "fill it in, or remove the line"
                 )
-            samples.append((text, field))
-        return samples
+            yield text, field
 
     def _read_label_sets(self, file: Path, label: str, separator: str) -> Iterable[Sample]:
         header = not (self.text.isdigit() and label.isdigit())

@@ -183,11 +183,11 @@ class SingleSegment(Embedding):
 
     def __init__(self, features: nn.Embedding, *, dropout: float) -> None:
         super().__init__(features, dropout=dropout)
-        # The input of the query stream in permuted language modelling; stored with the weights.
+        # The input of the query stream in permuted language modelling.
         self.mask = nn.Parameter(torch.zeros(1, 1, features.embedding_dim))
 
     def forward(self, batch: BatchLike) -> Tensor:
-        """Return the embedding of `batch.x`, [N, C].
+        """Return the embedding of `batch.x`, [N, C], and that of queries at `batch.query_mask`.
 
         Raises:
             ValueError: when nodes of one batch differ in `token_types`.
@@ -198,7 +198,11 @@ class SingleSegment(Embedding):
                 "token_types: got several segments, expected one, for XLNet's embedding of "
                 "segments is not supported; leave token_types out"
             )
-        return super().forward(batch)
+        is_query = getattr(batch, "query_mask", None)
+        if is_query is None:
+            return super().forward(batch)
+        x = torch.where(is_query.unsqueeze(1), self.mask[0], self.features(batch.x))
+        return self.dropout(x)
 
 
 def build(config: Config, kind: Kind, tied: bool) -> Model:

@@ -12,6 +12,7 @@ from typing_extensions import Unpack
 
 from graphformer.batch_type import BatchLike
 from graphformer.data.ragged import RaggedPairs
+from graphformer.data.text.multilingual.sentences import ends_sentences, permute_sentences
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
 from graphformer.tasks.labels import require_tokenizer
@@ -31,10 +32,13 @@ class Denoising(SequenceToSequence):
 
     With "t5" the source has a sentinel token in place of each span (<extra_0>, <extra_1> ..., or
     <mask> where the vocabulary has none of these), and the target is the spans after their
-    sentinels. With "bart" the source has <mask> in place of each span, and the target is the whole
-    text. Of a batch only x [N] and the sizes of the samples are used, so that data for language
-    models can be used. Every training step has new spans, which depend on the seed, the step and
-    the sample; those of validation and test are fixed.
+    sentinels. With "bart" the source has <mask> in place of each span, perhaps after its sentences
+    were put in a random order, and the target is the whole text. Where the batch has
+    `language_ids`, as that of `MultilingualText`, a source of "bart" ends with <eos> and the token
+    of its language, which also begins the decoder's input (mBART). Otherwise only x [N] and the
+    sizes of the samples are used, so that data for language models can be used. Every training step
+    has new spans, which depend on the seed, the step and the sample; those of validation and test
+    are fixed.
 
     Args:
         network: computes logits over the vocabulary, [M, K].
@@ -42,13 +46,14 @@ class Denoising(SequenceToSequence):
         kind: "t5" or "bart".
         rate: share of the tokens in spans; by default 0.15 for "t5" and 0.3 for "bart".
         mean_length: mean number of tokens of a span.
-        seed: of the spans.
+        permute_sentences: whether the sentences of the source are in a random order; for "bart".
+        seed: of the spans and orders.
         options: those of `SequenceToSequence` and `Task`.
 
     Raises:
-        ValueError: when the rate is not between 0 and 1.
+        ValueError: when the rate is not between 0 and 1, or sentences are permuted for "t5".
 
-    Source: Raffel et al., 2020; Lewis et al., 2020.
+    Source: Raffel et al., 2020; Lewis et al., 2020; Liu et al., 2020 (mBART), section 2.2.
     """
 
     @checked_options
@@ -60,6 +65,7 @@ class Denoising(SequenceToSequence):
         kind: Literal["t5", "bart"] = "t5",
         rate: float | None = None,
         mean_length: float = 3.0,
+        permute_sentences: bool = False,
         seed: int = 0,
         **options: Unpack[SequenceToSequenceOptions],
     ) -> None:
@@ -68,6 +74,18 @@ class Denoising(SequenceToSequence):
         self.rate = (0.15 if kind == "t5" else 0.3) if rate is None else rate
         if not 0 < self.rate < 1:
             raise ValueError(f"rate: got {rate}, expected a share between 0 and 1")
+        if permute_sentences and kind != "bart":
+            raise ValueError(
+                f"permute_sentences: got True with kind {kind!r}, expected False, because the "
+                "target is the spans only; set kind to 'bart'"
+            )
+        self.permute_sentences = permute_sentences
+        self._ends: np.ndarray | None = None
+
+    def setup(self, stage: str) -> None:
+        """Load pretrained weights, if any, and find sentence ends for this run's tokenizer."""
+        super().setup(stage)
+        self._ends = None  # found at the first step, after a checkpoint's tokenizer is loaded
 
     def prepare(self, batch: BatchLike, batch_idx: int, *, training: bool) -> BatchLike:
         """Return pairs of the corrupted texts of a batch and their targets."""
@@ -75,9 +93,8 @@ class Denoising(SequenceToSequence):
         generators = batch_generators(self, batch, self.seed, training=training)
         rows = np.split(batch.x.cpu().numpy(), np.cumsum(lengths(batch))[:-1])
         if self.kind == "bart":
-            mask = tokenizer.need("mask")
             pairs = [
-                infill(row, self.rate, self.mean_length, mask, generator)
+                self._infilled(row, tokenizer, generator)
                 for row, generator in zip(rows, generators, strict=True)
             ]
         else:
@@ -87,9 +104,27 @@ class Denoising(SequenceToSequence):
                 for row, generator in zip(rows, generators, strict=True)
             )
             pairs = [corrupt_spans(row, s, sentinels) for row, s in zip(rows, spans, strict=True)]
-        sources, targets = zip(*pairs, strict=True)
-        ends = {"start": tokenizer.need("bos"), "end": tokenizer.need("eos")}
-        return RaggedPairs(sources, targets, **ends)[torch.arange(len(rows))].to(batch.x.device)
+        sources, targets = [list(side) for side in zip(*pairs, strict=True)]
+        start, end = tokenizer.need("bos"), tokenizer.need("eos")
+        languages = getattr(batch, "language_ids", None)
+        if self.kind == "bart" and languages is not None:
+            codes = languages.tolist()
+            sources = [np.append(s, [end, c]) for s, c in zip(sources, codes, strict=True)]
+            start = codes
+        made = RaggedPairs(sources, targets, start=start, end=end)
+        return made[torch.arange(len(rows))].to(batch.x.device)
+
+    def _infilled(
+        self, row: np.ndarray, tokenizer: Tokenizer, generator: np.random.Generator
+    ) -> Pair:
+        """Return the corrupted and the whole text, BART's pair."""
+        source = row
+        if self.permute_sentences:
+            if self._ends is None:
+                self._ends = ends_sentences(tokenizer)
+            source = permute_sentences(row, self._ends, generator)
+        mask = tokenizer.need("mask")
+        return infill(source, self.rate, self.mean_length, mask, generator)[0], row
 
 
 def sentinel_ids(tokenizer: Tokenizer) -> list[int]:

@@ -190,15 +190,15 @@ class MaskedLanguageModeling(Task):
         return {"loss": loss, "perplexity": loss, "accuracy": (correct, count)}, len(y)
 
 
-def logits_at(network: nn.Module, batch: BatchLike, adjacency: Adjacency, mask: Tensor) -> Tensor:
-    """Return the logits of a network at the n nodes of a mask, bool [N]; float32 [n, K]."""
+def logits_at(network: nn.Module, batch: BatchLike, adjacency: Adjacency, nodes: Tensor) -> Tensor:
+    """Return the logits of a network at n nodes, a mask [N] or numbers [n]; float32 [n, K]."""
     if isinstance(network, Model) and isinstance(network.head, Head):
         # The vocabulary is large, so the head is applied to these nodes only.
         positions = getattr(batch, "pos", None)
-        nodes = network.transformer(network.embedding(batch), adjacency, positions)
-        return at_least_float32(network.head(nodes[mask], batch))
+        outputs = network.transformer(network.embedding(batch), adjacency, positions)
+        return at_least_float32(network.head(outputs[nodes], batch))
     logits: Tensor = network(batch, adjacency)
-    return at_least_float32(logits[mask])
+    return at_least_float32(logits[nodes])
 
 
 def make_masking(

@@ -8,12 +8,13 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from helpers.tasks import trainer
 from hypothesis import given
 from hypothesis import strategies as st
 from torch_geometric.data import Data
 
 from graphformer import models
-from graphformer.data import TextFile
+from graphformer.data import MultilingualText, TextFile
 from graphformer.data.text.tokenizer import SPECIAL_TOKENS
 from graphformer.data.text.tokenizer_training import train_tokenizer
 from graphformer.tasks import Denoising
@@ -122,3 +123,35 @@ def test_without_sentinels_the_mask_serves() -> None:
     assert sentinel_ids(tokenizer) == [tokenizer.mask_id]
     with pytest.raises(ValueError, match="rate: got 1.5"):
         Denoising(models.encoder_decoder(7, dim=8, depth=1, num_heads=1), rate=1.5)
+    with pytest.raises(ValueError, match="permute_sentences: got True with kind 't5'"):
+        Denoising(models.encoder_decoder(7, dim=8, depth=1, num_heads=1), permute_sentences=True)
+
+
+def test_documents_of_several_languages_as_in_mbart(tmp_path: Path) -> None:
+    texts = {"en": "one. two. three. four.\n" * 3, "de": "eins. zwei. drei. vier.\n" * 3}
+    for language, text in texts.items():
+        (tmp_path / language).write_text(text, encoding="utf-8")
+    paths = {language: str(tmp_path / language) for language in texts}
+    data = MultilingualText(paths, vocabulary="characters", max_tokens=300)
+    network = models.encoder_decoder(64, dim=16, depth=1, num_heads=2)
+    task = Denoising(network, kind="bart", permute_sentences=True, rate=0.1)
+    trainer(fast_dev_run=1).fit(task, data)
+    tokenizer = data.need_tokenizer()
+    (batch,) = data.val_dataloader()
+    pairs = task.prepare(batch, 0, training=False)
+    sources = pairs.source.split(list(pairs.source_lengths))
+    inputs = pairs.x.split(list(pairs.lengths))
+    answers = pairs.y.split(list(pairs.lengths))
+    languages = [tokenizer.need("en"), tokenizer.need("de")]
+    assert sorted(batch.language_ids.tolist()) == sorted(languages)
+    for number, row in enumerate(batch.x.split(list(batch.lengths))):
+        code = int(batch.language_ids[number])
+        assert sources[number][-2:].tolist() == [tokenizer.eos_id, code]
+        assert inputs[number][0] == code
+        assert torch.equal(inputs[number][1:], row)
+        assert answers[number].tolist() == [*row.tolist(), tokenizer.eos_id]
+        text = tokenizer.decode(row)
+        assert ("one" in text) == (code == languages[0])
+    swapped = [task.prepare(batch, 0, training=True).source for _ in range(2)]
+    assert torch.equal(*swapped)
+    assert not torch.equal(swapped[0], pairs.source)

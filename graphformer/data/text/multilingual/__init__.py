@@ -1,0 +1,1 @@
+"""Documents in several languages, and their sentences."""

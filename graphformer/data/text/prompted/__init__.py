@@ -1,0 +1,1 @@
+"""Clozes for classification with soft labels, and prompts of many tasks."""
