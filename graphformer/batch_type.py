@@ -28,7 +28,7 @@ class Batch(Data):
         ptr: first node of each sample and N, int64 [B + 1]; PyG's name.
         batch: sample of each node, int64 [N], ascending except after PyG's `to_homogeneous`.
         shapes: rows and columns of each image in patches, B pairs; of each video B triples, its
-            times first.
+            times first; (0, 0) for a sample without an image.
         documents: lengths of the documents inside the samples, where a sample holds several.
         prefix_lengths: number of nodes of each sample's prefix, in which attention is
             bidirectional, B ints.
@@ -62,6 +62,7 @@ class Batch(Data):
         answer_ids: token of each class, int64 [B, K].
         margin: by how much the first of each two samples, a pair, should be better, [P].
         length_difference: characters of the first answer minus those of the second, int64 [P].
+        question_type: number of the type of each question, int64 [B].
         prompts, references: text of the last message of each prompt and of its reference answer.
         target_index: the node of each sample that a query asks for, int64 [B].
         known_index: pairs (query, candidate) that are true answers besides the asked one,
@@ -109,6 +110,7 @@ class Batch(Data):
         y: Tensor
         share: float
         y_other: Tensor
+        question_type: Tensor
         prompts: tuple[str, ...]
         references: tuple[str, ...]
         language_ids: Tensor

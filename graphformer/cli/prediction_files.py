@@ -24,10 +24,12 @@ from graphformer.cli.run_dir import atomic_file, save_tensors
 from graphformer.data.base import DataModule
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.graph.out_of_core.npy import NpyWriter, memory_map
+from graphformer.data.text.base import TokenizedData
 from graphformer.tasks import (
     Classification,
     LinkPrediction,
     MultiLabelClassification,
+    QuestionAnswering,
     Regression,
     Task,
 )
@@ -171,7 +173,11 @@ def _node_numbers(rows: Rows) -> list[int]:
 
 
 def _values(task: Task, data: pl.LightningDataModule, output: Tensor) -> Table:
-    """Return the columns of the output: class and probabilities, or values."""
+    """Return the columns of the output: class and probabilities, answers, or values."""
+    if isinstance(task, QuestionAnswering) and isinstance(data, TokenizedData):
+        probability, token = output.double().softmax(1).max(1)
+        answers = [data.decode([number]) for number in token.tolist()]
+        return {"answer": answers, "probability": probability.float().tolist()}
     names = class_names(data) or [str(number) for number in range(output.shape[1])]
     if isinstance(task, Classification):
         best = [names[number] for number in output.argmax(1).tolist()]

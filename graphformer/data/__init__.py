@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from graphformer.data.graph.synthetic import RingTransfer
     from graphformer.data.io.cache import MissingDataError
     from graphformer.data.loader import BatchLoader
+    from graphformer.data.multimodal.image_text import attach_images, prepend_images
+    from graphformer.data.multimodal.scene_questions import SceneQuestions
     from graphformer.data.ragged import Ragged, RaggedPairs
     from graphformer.data.segments import place
     from graphformer.data.text.classification import LabelledText
@@ -95,6 +97,8 @@ _EXPORTS = {
     "graph.synthetic": ("RingTransfer",),
     "io.cache": ("MissingDataError",),
     "loader": ("BatchLoader",),
+    "multimodal.image_text": ("attach_images", "prepend_images"),
+    "multimodal.scene_questions": ("SceneQuestions",),
     "ragged": ("Ragged", "RaggedPairs"),
     "segments": ("place",),
     "text.classification": ("LabelledText",),
@@ -176,6 +180,7 @@ __all__ = [
     "RandomSplit",
     "RandomWalks",
     "RingTransfer",
+    "SceneQuestions",
     "Scenes",
     "SmilesTable",
     "SparseFeatures",
@@ -193,6 +198,7 @@ __all__ = [
     "Tokenizer",
     "Tones",
     "WordKnowledgeGraphs",
+    "attach_images",
     "convert_arrays",
     "convert_ogb",
     "convert_tables",
@@ -201,6 +207,7 @@ __all__ = [
     "pack_tokens",
     "pack_videos",
     "place",
+    "prepend_images",
     "train_tokenizer",
     "write_graph",
     "GraphFolder",

@@ -79,13 +79,13 @@ def positions_in_samples(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def pack_images(
-    images: Tensor | Sequence[Tensor], patch_size: int, *, device: Device = None
+    images: Tensor | Sequence[Tensor | None], patch_size: int, *, device: Device = None
 ) -> Batch:
     """Cut B images into patches and pack these into a batch.
 
     Args:
         images: normalised as the model expects, [B, C, height, width], or images [C, height,
-            width] of one or several sizes.
+            width] of one or several sizes; None for a sample without an image.
         patch_size: side of a patch, which divides all heights and widths.
         device: of the batch; by default that of the images.
 
@@ -97,16 +97,16 @@ def pack_images(
     Raises:
         ValueError: when there are no images, or when patch_size does not divide a side.
     """
-    if not len(images):
+    if all(image is None for image in images):
         raise ValueError("images: got none, expected one or more")
     if isinstance(images, Tensor):
         patches = patchify(images, patch_size)
         shapes: tuple[Shape, ...] = ((patches.shape[1], patches.shape[2]),) * len(images)
         x = patches.flatten(0, 2)
     else:
-        grids = [patchify(image.unsqueeze(0), patch_size)[0] for image in images]
-        shapes = tuple((grid.shape[0], grid.shape[1]) for grid in grids)
-        x = torch.cat([grid.flatten(0, 1) for grid in grids])
+        grids = [None if i is None else patchify(i.unsqueeze(0), patch_size)[0] for i in images]
+        shapes = tuple((0, 0) if g is None else (g.shape[0], g.shape[1]) for g in grids)
+        x = torch.cat([grid.flatten(0, 1) for grid in grids if grid is not None])
     x = x if device is None else x.to(device)
     pos = np.concatenate([_grid_positions(shape) for shape in shapes])
     return Batch(

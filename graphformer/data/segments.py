@@ -36,7 +36,7 @@ def place(segments: Sequence[BatchLike], adjacencies: Sequence[AdjacencyLike]) -
     sizes = [sample_lengths(segment) for segment in segments]
     _check(sizes, adjacencies)
     documents = [n for sample in zip(*sizes, strict=True) for n in sample]
-    order = _order(sizes)
+    order = segment_order(sizes)
     position = torch.empty_like(order)
     position[order] = torch.arange(len(order))  # row of the concatenated nodes -> node
     node_type = torch.arange(len(sizes)).repeat_interleave(torch.tensor([sum(s) for s in sizes]))
@@ -68,8 +68,12 @@ def _check(sizes: list[tuple[int, ...]], adjacencies: Sequence[AdjacencyLike]) -
         )
 
 
-def _order(sizes: list[tuple[int, ...]]) -> Tensor:
-    """Return the rows of the concatenated segments, int64 [N], ordered by sample, then segment."""
+def segment_order(sizes: Sequence[tuple[int, ...]]) -> Tensor:
+    """Return the rows of the concatenated segments, int64 [N], ordered by sample, then segment.
+
+    Args:
+        sizes: for each segment, its number of nodes in each sample.
+    """
     rows, start = [], 0
     for size in sizes:
         rows.append(torch.arange(start, start + sum(size)).split(list(size)))

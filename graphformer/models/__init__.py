@@ -10,6 +10,8 @@ from graphformer.models.graph.hgt import HGT, TypedAttention, hgt
 from graphformer.models.graph.model import GraphModel
 from graphformer.models.graph.transformers import graph_transformer, graphormer
 from graphformer.models.model import Model
+from graphformer.models.multimodal.builders import flamingo, llava
+from graphformer.models.multimodal.image_tokens import ImageTokens, VisionLanguageModel
 from graphformer.models.text.builders import (
     bert,
     language_model,
@@ -26,7 +28,6 @@ from graphformer.models.text.seq2seq import EncoderDecoder, encoder_decoder
 from graphformer.models.vision.captioning import RecurrentCaptioner, captioner, recurrent_captioner
 from graphformer.models.vision.clip import CLIP, clip
 from graphformer.models.vision.cnn import cnn
-from graphformer.models.vision.image_tokens import ImageTokens, VisionLanguageModel
 from graphformer.models.vision.mae import MaskedAutoencoder, mae
 from graphformer.models.vision.video import video_captioner, video_vit
 from graphformer.models.vision.vit import ViT, vit
@@ -55,6 +56,7 @@ __all__ = [
     "cnn",
     "encoder_decoder",
     "exphormer",
+    "flamingo",
     "gat",
     "gcn",
     "generate",
@@ -64,6 +66,7 @@ __all__ = [
     "hgt",
     "language_model",
     "llama",
+    "llava",
     "mae",
     "recurrent_captioner",
     "recurrent_language_model",

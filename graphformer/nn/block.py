@@ -122,11 +122,17 @@ class DecoderBlock(nn.Module):
         norm1, norm2, norm3: normalisation of the three inputs, in this order.
         norm_first: pre-norm or post-norm.
         dropout: probability of dropping a unit before it is added to the residual stream.
+        gated: whether what the cross-attention adds is multiplied by tanh(gate), a learned number
+            that is 0 at first, so that the block ignores the sources. It needs pre-norm.
 
     Attributes:
         recompute_attention: whether only the inputs of both attentions are stored in training.
+        gate: that number, [1]; None if the block is not gated.
 
-    Source: Vaswani et al., 2017, section 3.1.
+    Raises:
+        ValueError: when a block is gated and post-norm.
+
+    Source: Vaswani et al., 2017, section 3.1; gates: Alayrac et al., 2022 (Flamingo), section 2.2.
     """
 
     recompute_attention = False
@@ -142,8 +148,12 @@ class DecoderBlock(nn.Module):
         *,
         norm_first: bool = True,
         dropout: float = 0.0,
+        gated: bool = False,
     ) -> None:
         super().__init__()
+        if gated and not norm_first:
+            raise ValueError("gated: got True for a post-norm block, expected norm_first=True")
+        self.gate = nn.Parameter(torch.zeros(1)) if gated else None
         self.attention, self.cross_attention, self.mlp = attention, cross_attention, mlp
         self.norm1, self.norm2, self.norm3 = norm1, norm2, norm3
         self.norm_first = norm_first
@@ -174,8 +184,9 @@ class DecoderBlock(nn.Module):
         cross_attention = recomputed(self.cross_attention, self.recompute_attention)
         if self.norm_first:
             x = x + self.dropout(attention(self.norm1(x), adjacency, **own, **options))
-            h = self.norm2(x)
-            x = x + self.dropout(cross_attention(h, source_adjacency, source, **across))
+            h = cross_attention(self.norm2(x), source_adjacency, source, **across)
+            h = h if self.gate is None else self.gate.tanh() * h
+            x = x + self.dropout(h)
             return x + self.dropout(self.mlp(self.norm3(x)))
         x = self.norm1(x + self.dropout(attention(x, adjacency, **own, **options)))
         h = cross_attention(x, source_adjacency, source, **across)

@@ -87,13 +87,19 @@ def by_shape(
 
     Args:
         x: the cells of all images, packed end to end, [N, F].
-        shapes: rows and columns of each image; images of equal shape form one batch.
+        shapes: rows and columns of each image; images of equal shape form one batch, and those
+            without cells are left out.
         function: the function of a batch.
 
     Returns:
         The cells [N', C], packed in the order of the images, and the new shapes.
     """
     shapes = [(int(rows), int(columns)) for rows, columns in shapes]
+    filled = [shape for shape in shapes if 0 not in shape]
+    if filled and len(filled) < len(shapes):
+        y, new_shapes = by_shape(x, filled, function)
+        remaining = iter(new_shapes)
+        return y, [(0, 0) if 0 in shape else next(remaining) for shape in shapes]
     if len(set(shapes)) == 1:
         y = function(x.reshape(len(shapes), *shapes[0], -1))
         return y.flatten(0, 2), [(y.shape[1], y.shape[2])] * len(shapes)

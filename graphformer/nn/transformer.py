@@ -41,6 +41,7 @@ class TransformerArguments(TypedDict, total=False):
     position_encoding: nn.Module | Sequence[nn.Module] | None
     source_dim: int | None
     cross_attention: Callable[[int], nn.Module] | None
+    gated_cross_attention: bool
     layout: BlockLayout
     post_norm: Callable[[int], nn.Module] | None
     activation_checkpointing: ActivationCheckpointing
@@ -74,6 +75,8 @@ class Transformer(nn.Module):
             for blocks without cross-attention.
         cross_attention: builds the cross-attention of block i, `cross_attention(i)`; by default
             `MultiHeadAttention` of the sizes above.
+        gated_cross_attention: whether each block has a gate that is closed at first, see
+            `DecoderBlock`.
         layout: how the parts of a block are connected, see `Block`.
         post_norm: builds what is applied to the outputs of both parts of a "sandwich"; `norm` by
             default.
@@ -82,8 +85,8 @@ class Transformer(nn.Module):
             an integer k for every k-th block, the first included; False for nothing.
 
     Raises:
-        ValueError: when `activation_checkpointing` is none of these, or `drop_path` is not from 0
-            to below 1.
+        ValueError: when `activation_checkpointing` is none of these, `drop_path` is not from 0 to
+            below 1, or cross-attention is gated but absent.
 
     Source: Vaswani et al., 2017, "Attention is all you need"; recomputation: Chen et al., 2016, and
     of attention only: Korthikanti et al., 2022.
@@ -110,6 +113,7 @@ class Transformer(nn.Module):
         position_encoding: nn.Module | Sequence[nn.Module] | None = None,
         source_dim: int | None = None,
         cross_attention: Callable[[int], nn.Module] | None = None,
+        gated_cross_attention: bool = False,
         layout: BlockLayout = "sequential",
         post_norm: Callable[[int], nn.Module] | None = None,
         activation_checkpointing: ActivationCheckpointing = False,
@@ -117,6 +121,11 @@ class Transformer(nn.Module):
         super().__init__()
         if not 0 <= drop_path < 1:
             raise ValueError(f"drop_path: got {drop_path}, expected from 0 to below 1")
+        if gated_cross_attention and source_dim is None:
+            raise ValueError(
+                "gated_cross_attention: got True without source_dim, expected the width of the "
+                "sources; set source_dim"
+            )
         self.drop_path = drop_path
 
         def multi_head(source_dim: int | None = None) -> MultiHeadAttention:
@@ -143,6 +152,7 @@ class Transformer(nn.Module):
                 return Block(own, net, norm(dim), norm2, layout=layout, post_norms=post, **settings)
             across = multi_head(source_dim) if cross_attention is None else cross_attention(number)
             norms = norm(dim), norm(dim), norm(dim)
+            settings["gated"] = gated_cross_attention
             return DecoderBlock(own, across, net, *norms, **settings)
 
         self.blocks = nn.ModuleList(block(number) for number in range(depth))

@@ -1,8 +1,9 @@
 """Patterns: rules that make the adjacency of a batch, named in YAML files and by flags.
 
 A batch has `lengths` (nodes of each sample), PyG's `ptr` or `batch`, or only `num_nodes`; `Grid`
-reads `shapes`, `Edges` reads `edge_index`, `VirtualNode` reads `virtual_mask`. Patterns compose
-with `|` and `&`. `LSH`, `NearestNeighbors` and `TopBlocks` select edges from queries and keys.
+reads `shapes`, `Edges` reads `edge_index`, `VirtualNode` reads `virtual_mask`, `Between` and
+`Within` read `node_type`. Patterns compose with `|` and `&`. `LSH`, `NearestNeighbors` and
+`TopBlocks` select edges from queries and keys.
 """
 
 from graphformer.patterns.adjacency_like import AdjacencyLike, resolve, resolve_single
@@ -16,6 +17,7 @@ from graphformer.patterns.per_layer import PerHead, PerLayer
 from graphformer.patterns.serialization import Learned, load_pattern, save_pattern
 from graphformer.patterns.sparse import Dilated, Expander, GlobalNodes, Random, VirtualNode
 from graphformer.patterns.text import Documents, Prefix
+from graphformer.patterns.within import Within
 
 __all__ = [
     "LSH",
@@ -45,6 +47,7 @@ __all__ = [
     "Union",
     "VirtualNode",
     "Window",
+    "Within",
     "lengths",
     "load_pattern",
     "resolve",

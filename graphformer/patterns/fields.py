@@ -19,6 +19,7 @@ class Layout:
 
     lengths: tuple[int, ...]
     device: torch.device = field(default=torch.device("cpu"))
+    shapes: tuple[tuple[int, ...], ...] | None = None
 
     @property
     def num_nodes(self) -> int:

@@ -106,6 +106,8 @@ def pattern_config(pattern: Pattern) -> dict[str, Any]:
     settings = {field.name: getattr(pattern, field.name) for field in fields(pattern)}
     if "patterns" in settings:
         settings["patterns"] = [pattern_config(part) for part in settings["patterns"]]
+    if "pattern" in settings:
+        settings["pattern"] = pattern_config(settings["pattern"])
     return {"class_path": name, "init_args": settings}
 
 
@@ -117,4 +119,6 @@ def pattern_from_config(config: dict[str, Any]) -> Pattern:
         raise ValueError(f"class_path: got {name!r}, expected a pattern; see graphformer.patterns")
     if "patterns" in settings:
         settings["patterns"] = tuple(pattern_from_config(part) for part in settings["patterns"])
+    if "pattern" in settings:
+        settings["pattern"] = pattern_from_config(settings["pattern"])
     return _pattern_classes()[name](**settings)

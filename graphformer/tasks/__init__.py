@@ -4,6 +4,7 @@ from graphformer.tasks.base import Task
 from graphformer.tasks.classification import Classification
 from graphformer.tasks.graph.link import EdgeClassification, LinkPrediction
 from graphformer.tasks.multi_label import MultiLabelClassification
+from graphformer.tasks.multimodal.question_answering import QuestionAnswering
 from graphformer.tasks.options import TaskOptions
 from graphformer.tasks.post_training.direct_preference import DirectPreference
 from graphformer.tasks.post_training.policy_optimization import PolicyOptimization
@@ -42,6 +43,7 @@ __all__ = [
     "MultiLabelClassification",
     "PermutedLanguageModeling",
     "PolicyOptimization",
+    "QuestionAnswering",
     "Regression",
     "ReplacedTokenDetection",
     "RewardModeling",

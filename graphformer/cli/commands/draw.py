@@ -10,7 +10,7 @@ from typing import Any
 from graphformer.cli.config.command_parser import CommandParser, whole_number
 from graphformer.cli.errors import UsageError
 
-KINDS = ("attention", "reconstruction", "words", "retrieval", "curves")
+KINDS = ("attention", "reconstruction", "words", "retrieval", "answers", "curves")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -69,7 +69,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "--what",
         choices=KINDS,
         help="attention: of the last block, and of all blocks (rollout); words: of each word of a "
-        "caption; curves: metrics over the training steps; by default what suits the network",
+        "caption; answers: to questions; curves: metrics over the training steps; by default what "
+        "suits the network",
     )
     add("--count", type=whole_number(1), default=6, help="number of images")
     add("--out", help="the .png file to write")

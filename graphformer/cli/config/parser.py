@@ -29,6 +29,7 @@ SIZES = (
     "channels",
     "patch_size",
     "patch_frames",
+    "image_token_id",
 )
 """Arguments of tasks and networks that `fill_sizes` takes from the data if they are absent."""
 

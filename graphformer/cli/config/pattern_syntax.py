@@ -15,7 +15,7 @@ from graphformer.cli.errors import UsageError
 from graphformer.options import suggestion
 from graphformer.patterns import Learned, Pattern
 
-_COMPOSITIONS = ("Union", "Intersection", "PerLayer", "PerHead")
+_COMPOSITIONS = ("Union", "Intersection", "PerLayer", "PerHead", "Within")
 _SCALARS = {"int": int, "bool": bool, "str": str}
 
 

@@ -14,8 +14,8 @@ from graphformer.planning import NoData
 
 NETWORKS = ("network", "generator")
 """Arguments of tasks that are networks."""
-HINTS = ("shape",)
-"""Optional arguments of networks that are filled in where the data defines them."""
+HINTS = ("shape", "question_types")
+"""Optional arguments of tasks and networks that are filled in where the data defines them."""
 
 
 def fill_sizes(model: Namespace, data: Namespace) -> pl.LightningDataModule | None:

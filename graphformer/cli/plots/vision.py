@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from graphformer.batch_type import Batch
 from graphformer.cli.errors import UsageError
+from graphformer.cli.plots.answers import CORRECT, WRONG, draw_answers
 from graphformer.cli.plots.image_grid import Panel, image_grid
 from graphformer.cli.run_data import ImageData, extract_images, image_encoder
 from graphformer.data.batch import pack_tokens, slice_batch
@@ -20,6 +21,7 @@ from graphformer.models import (
     EncoderDecoder,
     MaskedAutoencoder,
     RecurrentCaptioner,
+    VisionLanguageModel,
     ViT,
     search,
 )
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HIDDEN_GREY = 0.55
-CORRECT, WRONG = "#2e8b57", "#c0392b"
 MAX_CAPTION = 16
 """Tokens of a generated caption."""
 NUM_RETRIEVED = 5
@@ -268,6 +269,7 @@ def figure_functions() -> dict[str, Callable[[Task, ImageData, int], Figure]]:
         "reconstruction": draw_reconstructions,
         "words": draw_word_attention,
         "retrieval": draw_retrieval,
+        "answers": draw_answers,
     }
 
 
@@ -277,6 +279,8 @@ def default_figure(network: nn.Module) -> str | None:
         return "reconstruction"
     if isinstance(network, CLIP):
         return "retrieval"
+    if isinstance(network, VisionLanguageModel):
+        return "answers"
     if _is_captioner(network):
         return "words"
     return "attention" if isinstance(network, ViT) else None

@@ -81,7 +81,7 @@ class Scene:
 
 def plural(name: str) -> str:
     """Return the plural of a kind's name, such as "dresses"."""
-    return name + ("es" if name.endswith(("s", "x", "o")) else "s")
+    return name + ("es" if name.endswith(("s", "x", "ro")) else "s")
 
 
 def object_names(source: Source) -> dict[int, str]:

@@ -83,6 +83,7 @@ class _SizeOptions(TypedDict, total=False):
     depth: int
     bidirectional: bool
     source_dim: int | None
+    gated_cross_attention: bool
 
 
 class _LayoutOptions(TypedDict, total=False):
@@ -97,6 +98,7 @@ class EncoderOptions(CommonOptions, _LayerOptions, _LayoutOptions, total=False):
     dim: int
     depth: int
     source_dim: int | None
+    gated_cross_attention: bool
 
 
 class LlamaOptions(CommonOptions, _InputOptions, _SizeOptions, _LayoutOptions, total=False):
@@ -163,6 +165,7 @@ def text_trunk(
     qk_norm: bool = False,
     dropout: float = 0.0,
     source_dim: int | None = None,
+    gated_cross_attention: bool = False,
     activation_checkpointing: ActivationCheckpointing = False,
 ) -> tuple[Embedding, Transformer]:
     """Build the token embedding and the Transformer of a text model.
@@ -201,6 +204,7 @@ def text_trunk(
         dropout: dropout probability of embeddings, attention weights and residual branches.
         source_dim: width of an encoder's nodes that every block attends to; None for a model
             without cross-attention.
+        gated_cross_attention: whether each block has a gate that is closed at first, as Flamingo's.
         activation_checkpointing: what is recomputed in the backward pass, as in `nn.Transformer`:
             True, "attention", or k for every k-th block.
 
@@ -262,6 +266,7 @@ def text_trunk(
         mlp=mlp,
         position_encoding=encodings[positions]() if positions in encodings else None,
         source_dim=source_dim,
+        gated_cross_attention=gated_cross_attention,
         layout=layout,
         activation_checkpointing=activation_checkpointing,
     )

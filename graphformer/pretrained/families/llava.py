@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from graphformer.models import Model, ViT
-from graphformer.models.vision.image_tokens import ImageTokens, VisionLanguageModel
+from graphformer.models.multimodal.image_tokens import ImageTokens, VisionLanguageModel
 from graphformer.nn import FeedForward, MultiHeadAttention, Transformer
 from graphformer.nn.options import TransformerOptions
 from graphformer.nn.patches import GridPositions, PatchEmbedding

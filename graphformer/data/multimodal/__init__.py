@@ -1,0 +1,1 @@
+"""Data of several modalities in one graph: images with questions."""

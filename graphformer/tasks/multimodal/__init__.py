@@ -1,0 +1,1 @@
+"""Objectives over several modalities."""
