@@ -57,7 +57,7 @@ class Within(Pattern):
             sample = torch.searchsorted(ends, nodes, right=True)
             counts = tuple(torch.bincount(sample, minlength=len(sizes)).tolist())
             part = Layout(counts, types.device, key)
-            edges = self.pattern(part).edge_index  # type: ignore[arg-type]
+            edges = self.pattern(part).edge_index
             return adjacency.from_edge_index(nodes[edges.to(nodes.device)], len(types))
 
         return cached_by_tensor(types, (self, sizes, key), compute)

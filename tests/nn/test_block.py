@@ -127,3 +127,18 @@ def test_dropout_only_in_training():
     assert not torch.equal(block(x, adjacency), block(x, adjacency))
     block.eval()
     assert torch.equal(block(x, adjacency), block(x, adjacency))
+
+
+def test_a_gate_scales_what_cross_attention_adds():
+    torch.manual_seed(0)
+    across = MultiHeadAttention(DIM, HEADS)
+    parts = MultiHeadAttention(DIM, HEADS), across, FeedForward(DIM, HIDDEN)
+    block = DecoderBlock(*parts, *(nn.LayerNorm(DIM) for _ in range(3)), gated=True).double()
+    x, source = randn(7, DIM), randn(3, DIM)
+    own, other = gf.causal(7), gf.complete(7, 3)
+    h = x + block.attention(block.norm1(x), own)
+    for gate in (0.0, -0.7):
+        nn.init.constant_(block.gate, gate)
+        y = h + torch.tensor(gate).double().tanh() * across(block.norm2(h), other, source)
+        expected = y + block.mlp(block.norm3(y))
+        torch.testing.assert_close(block(x, own, source, other), expected)

@@ -113,6 +113,9 @@ def test_packed_grids_of_one_shape_are_one_batch():
     mixed, shapes = by_shape(x, [(3, 5), (5, 1), (2, 5)], shrink)
     assert shapes == [(2, 1), (3, 1), (1, 1)]
     assert mixed.flatten().tolist() == [0, 10, 15, 17, 19, 20]
+    some, shapes = by_shape(x, [(0, 0), (3, 5), (0, 0), (3, 5)], shrink)
+    assert shapes == [(0, 0), (2, 1), (0, 0), (2, 1)]
+    assert torch.equal(some, cells)
 
 
 def test_a_grid_needs_rows_and_columns():

@@ -166,6 +166,10 @@ def test_missing_and_unexpected_sources_are_refused():
     x, adjacency = torch.randn(7, 10), gf.complete(7)
     with pytest.raises(ValueError, match="source, source_adjacency: got None, expected both"):
         make(source_dim=10)(x, adjacency)
+    with pytest.raises(ValueError, match="gated_cross_attention: got True without source_dim"):
+        make(gated_cross_attention=True)
+    with pytest.raises(ValueError, match="gated: got True for a post-norm block"):
+        make(gated_cross_attention=True, source_dim=10, norm_first=False)
     with pytest.raises(ValueError, match="source: got a tensor, .* with source_dim"):
         make()(x, adjacency, source=x, source_adjacency=adjacency)
 

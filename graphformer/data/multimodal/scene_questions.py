@@ -23,7 +23,7 @@ from graphformer.data.text.base import TokenizedData
 from graphformer.data.text.tokenizer import SPECIAL_TOKENS, Tokenizer
 from graphformer.data.text.tokenizer_training import train_tokenizer
 from graphformer.data.vision.base import ScaledImages
-from graphformer.data.vision.samples import ImageSamples
+from graphformer.data.vision.samples import PatchSamples
 from graphformer.data.vision.scene_objects import (
     Source,
     download_objects,
@@ -48,7 +48,7 @@ class QuestionSamples:
     """
 
     def __init__(
-        self, images: ImageSamples, texts: Ragged, types: Tensor, image_token_id: int | None
+        self, images: PatchSamples, texts: Ragged, types: Tensor, image_token_id: int | None
     ) -> None:
         self.images, self.texts, self.types = images, texts, types
         self.image_token_id = image_token_id
