@@ -11,7 +11,7 @@ import numpy as np
 
 from graphformer.data.vision.scene_objects import COLOURS, Cell, Group, Scene, plural
 
-QUESTION_TYPES = ("count", "colour", "relation")
+QUESTION_TYPES = ("count", "colour", "kind", "relation")
 Axis = Literal["left of", "above"]
 AXES: tuple[Axis, ...] = ("left of", "above")
 OPPOSITE = {"left of": "right of", "above": "below"}
@@ -22,7 +22,7 @@ LINES = 3
 
 @dataclass(frozen=True)
 class Question:
-    """A question about one kind of a scene.
+    """A question about one group of a scene.
 
     Attributes:
         type: one of `QUESTION_TYPES`.
@@ -41,7 +41,7 @@ class Item:
 
     Attributes:
         question: with its answer.
-        kind: that is asked about.
+        kind: that is asked about, or the answer.
         count: number of its objects; None if any.
         colour: of its objects; None if any.
         neighbour: axis of the lines, whether the other kind is before the kind, and the offset of
@@ -104,6 +104,8 @@ class Combinations:
             for colour in COLOURS:
                 question = Question("colour", f"which colour are the {many} ?", colour)
                 items["colour"].append(Item(question, kind, colour=colour))
+                question = Question("kind", f"what is {colour} ?", name)
+                items["kind"].append(Item(question, kind, colour=colour))
             for axis, is_before in itertools.product(AXES, (True, False)):
                 relation = axis if is_before else OPPOSITE[axis]
                 for offset in self.offsets(split):
@@ -118,7 +120,8 @@ class Combinations:
     def scene(self, item: Item, split: str, generator: np.random.Generator) -> Scene:
         """Return a random scene about which an item's question has its answer.
 
-        Three groups of different kinds fill three columns or three rows.
+        Three groups of different kinds fill three columns or three rows. A colour that is asked
+        about is that of one group only.
         """
         size, offsets = len(self.names), list(self.offsets(split))
         if item.neighbour is None:
@@ -133,23 +136,23 @@ class Combinations:
             first, second = (offset, other) if pair == 0 else (other, offset)
         starts = (0, first, first + second)  # offsets of the lines from the first one
         kinds = [self.neighbour(item.kind, axis, start - starts[line]) for start in starts]
+        is_unique = item.question.type == "kind"
+        choices = [c for c in COLOURS if not (is_unique and c == item.colour)]
+        colours = [choices[i] for i in generator.integers(len(choices), size=LINES)]
+        colours[line] = item.colour or colours[line]
+        counts = (1 + generator.integers(LINES, size=LINES)).tolist()
+        counts[line] = item.count or counts[line]
         groups = [
-            _group(kind, number, axis, item if number == line else None, generator)
+            Group(kind, colours[number], _cells(number, counts[number], axis, generator))
             for number, kind in enumerate(kinds)
         ]
         return Scene(tuple(groups), axis)
 
 
-def _group(
-    kind: int, line: int, axis: Axis, item: Item | None, generator: np.random.Generator
-) -> Group:
-    """Return a group in a column ("left of") or a row, as an item requires."""
-    count = item.count if item is not None and item.count else 1 + int(generator.integers(LINES))
-    drawn = list(COLOURS)[generator.integers(len(COLOURS))]
-    colour = item.colour if item is not None and item.colour else drawn
+def _cells(line: int, count: int, axis: Axis, generator: np.random.Generator) -> tuple[Cell, ...]:
+    """Return random cells of a column ("left of") or of a row."""
     places = sorted(generator.permutation(LINES)[:count].tolist())
-    cells: list[Cell] = [(p, line) if axis == "left of" else (line, p) for p in places]
-    return Group(kind, colour, tuple(cells))
+    return tuple((p, line) if axis == "left of" else (line, p) for p in places)
 
 
 def balanced_size(items: dict[str, list[Item]]) -> int:

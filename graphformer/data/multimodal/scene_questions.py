@@ -74,11 +74,11 @@ class SceneQuestions(TokenizedData, ScaledImages):
     """Questions about scenes of clothes or digits: how many, which colour, what is next to.
 
     A scene has three groups of one to three objects of one kind and colour, in three columns or
-    rows. In each split, each question occurs with each of its answers equally often, so that the
-    question alone says nothing about the answer. Neighbouring kinds of the test split are never
-    neighbours in training, and its objects are images that do not occur in training; a model that
-    memorises neighbours is thus wrong in the test. A scene depends on the seed, its split and its
-    index only.
+    rows; the kinds of the groups differ. In each split, each question occurs with each of its
+    answers equally often, so that the question alone says nothing about the answer.
+    Neighbouring kinds of the test split are never neighbours in training, and its objects are
+    images that do not occur in training; a model that memorises neighbours is thus wrong in the
+    test. A scene depends on the seed, its split and its index only.
 
     A batch is that of `prepend_images` or `attach_images`: the labels y [N] are -100 but for the
     answer, at the question's last token. question_type [B] is the number of the type.
@@ -113,7 +113,7 @@ class SceneQuestions(TokenizedData, ScaledImages):
         source: Source = "digits",
         num_samples: int = 20_160,
         *,
-        val_size: int = 2520,
+        val_size: int = 3360,
         test_size: int = 2880,
         held_out_neighbors: int = 2,
         image_tokens: bool = True,

@@ -27,7 +27,7 @@ class Always(nn.Module):
 
 
 def test_right_answers_are_green_and_others_show_the_right_one() -> None:
-    data = SceneQuestions(num_samples=2520, val_size=2520, test_size=720)
+    data = SceneQuestions(num_samples=3360, val_size=3360, test_size=960)
     data.setup()
     red = int(data.encode("red"))
     task = QuestionAnswering(Always(red, data.vocab_size), Causal())
@@ -43,7 +43,7 @@ def test_right_answers_are_green_and_others_show_the_right_one() -> None:
         expected = tuple(int((CORRECT if right else WRONG)[i : i + 2], 16) / 255 for i in (1, 3, 5))
         assert {colour[:3] for colour in colours} == {expected}
     assert any(axes.get_title().endswith("\nred") for axes in shown)
-    assert sum("colour" in axes.get_title() for axes in shown) == 4  # all types of questions
+    assert sum("colour" in axes.get_title() for axes in shown) == 3  # all types of questions
 
 
 def test_runs_of_other_tasks_and_data_are_refused() -> None:

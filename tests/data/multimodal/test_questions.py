@@ -10,6 +10,7 @@ import pytest
 from graphformer.data.multimodal.questions import (
     AXES,
     NUMBERS,
+    QUESTION_TYPES,
     Combinations,
     Item,
     balanced_size,
@@ -38,7 +39,8 @@ def lines(scene: Scene) -> list[int]:
 @pytest.mark.parametrize("held_out", [1, 3])
 def test_a_question_alone_says_nothing_about_its_answer(split: str, held_out: int) -> None:
     items = Combinations(DIGITS, held_out, seed=1).items(split)
-    expected = {"count": 3, "colour": 4, "relation": held_out if split == "test" else 9 - held_out}
+    expected = {"count": 3, "colour": 4, "kind": 10}
+    expected["relation"] = held_out if split == "test" else 9 - held_out
     for of_type, number in expected.items():
         pairs = Counter((i.question.text, i.question.answer) for i in items[of_type])
         assert set(pairs.values()) == {1}  # each answer of a question once
@@ -49,15 +51,15 @@ def test_a_question_alone_says_nothing_about_its_answer(split: str, held_out: in
 
 
 def test_a_balanced_size_has_each_item_equally_often() -> None:
-    # 30, 40 and 10 * 4 * 7 items; a multiple of all of them for each of 3 types.
-    assert balanced_size(DIGIT_PAIRS.items("train")) == 3 * 840
-    assert balanced_size(DIGIT_PAIRS.items("test")) == 3 * 240
-    assert balanced_size(Combinations(CLOTHES, 1, 0).items("train")) == 3 * 192
+    # 30, 40, 40 and 10 * 4 * 7 items; a multiple of all of them for each of 4 types.
+    assert balanced_size(DIGIT_PAIRS.items("train")) == 4 * 840
+    assert balanced_size(DIGIT_PAIRS.items("test")) == 4 * 240
+    assert balanced_size(Combinations(CLOTHES, 1, 0).items("train")) == 4 * 192
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_scenes_have_three_groups_of_different_kinds_in_lines(split: str) -> None:
-    for of_type in ("count", "colour", "relation"):
+    for of_type in QUESTION_TYPES:
         for _, scene in scenes(split, of_type, repeats=1):
             assert lines(scene) == [0, 1, 2]
             assert len({group.kind for group in scene.groups}) == 3
@@ -73,6 +75,9 @@ def test_scenes_have_the_answer(split: str) -> None:
     for item, scene in scenes(split, "colour"):
         (group,) = (g for g in scene.groups if g.kind == item.kind)
         assert group.colour == item.question.answer
+    for item, scene in scenes(split, "kind"):
+        (group,) = (g for g in scene.groups if f"what is {g.colour} ?" == item.question.text)
+        assert DIGITS[group.kind] == item.question.answer
     for item, scene in scenes(split, "relation"):
         place = {g.kind: line for g, line in zip(scene.groups, lines(scene), strict=True)}
         step = place[names[item.question.answer]] - place[item.kind]
@@ -87,7 +92,7 @@ def test_neighbours_of_the_test_are_no_neighbours_elsewhere() -> None:
     for split in SPLITS:
         pairs[split] = {
             (str(scene.relation), a.kind, b.kind)
-            for of_type in ("count", "colour", "relation")
+            for of_type in QUESTION_TYPES
             for _, scene in scenes(split, of_type, repeats=2)
             for a, b in zip(scene.groups, scene.groups[1:], strict=False)
         }

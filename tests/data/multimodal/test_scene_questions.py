@@ -11,7 +11,7 @@ from graphformer.batch_type import IGNORE_INDEX
 from graphformer.data import SceneQuestions
 from graphformer.data.multimodal.questions import QUESTION_TYPES
 
-SIZES = {"num_samples": 5040, "val_size": 2520, "test_size": 720, "batch_size": 7}
+SIZES = {"num_samples": 6720, "val_size": 3360, "test_size": 960, "batch_size": 7}
 
 
 @pytest.fixture(scope="module")
@@ -22,17 +22,17 @@ def data() -> SceneQuestions:
 
 
 def test_answers_are_balanced_for_each_question_of_each_split(data: SceneQuestions) -> None:
-    repeats = {"train": (56, 42, 6), "val": (28, 21, 3), "test": (8, 6, 3)}
+    repeats = {"train": (56, 42, 42, 6), "val": (28, 21, 21, 3), "test": (8, 6, 6, 3)}
     for split, by_type in repeats.items():
         questions = data.splits[split][1]
         for name, count in zip(QUESTION_TYPES, by_type, strict=True):
             pairs = Counter((q.text, q.answer) for q in questions if q.type == name)
             assert set(pairs.values()) == {count}
-            assert pairs.total() * 3 == len(questions)
+            assert pairs.total() * 4 == len(questions)
 
 
 def test_a_batch_has_patches_then_a_question_labelled_at_its_end(data: SceneQuestions) -> None:
-    index = torch.tensor([0, 4, 2])
+    index = torch.tensor([0, 5, 3])
     batch = data.batches("val").dataset[index]
     first, last = 0, 0
     for size, number in zip(batch.lengths, index.tolist(), strict=True):
@@ -44,10 +44,10 @@ def test_a_batch_has_patches_then_a_question_labelled_at_its_end(data: SceneQues
         assert data.decode([int(batch.y[last])]) == question.answer
         first = last + 1
     assert int((batch.y != IGNORE_INDEX).sum()) == 3
-    assert batch.question_type.tolist() == [0, 1, 2]
+    assert batch.question_type.tolist() == [0, 1, 3]
     assert batch.prefix_lengths == (9, 9, 9)
     assert batch.shapes == ((3, 3),) * 3
-    shown = data.scaled_samples("val", data.splits["val"][0], torch.zeros(2520))[index]
+    shown = data.scaled_samples("val", data.splits["val"][0], torch.zeros(3360))[index]
     assert torch.equal(batch.source, shown.x)
 
 
@@ -69,10 +69,10 @@ def test_images_may_be_sources_only(data: SceneQuestions) -> None:
 
 
 def test_sizes_that_are_not_balanced_are_refused() -> None:
-    message = "num_samples: got 5000, expected a multiple of 2520, .* equally frequent; use 5040"
+    message = "num_samples: got 5000, expected a multiple of 3360, .* equally frequent; use 3360"
     with pytest.raises(ValueError, match=message):
         SceneQuestions(num_samples=5000)
-    with pytest.raises(ValueError, match="test_size: got 0, expected a multiple of 720.*use 720"):
+    with pytest.raises(ValueError, match="test_size: got 0, expected a multiple of 960.*use 960"):
         SceneQuestions(test_size=0)
 
 
