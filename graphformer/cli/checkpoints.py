@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import yaml
-from torch import nn
 
 from graphformer.cli.config.arguments import find_checkpoint
 from graphformer.cli.config.imports import check_imports
@@ -22,11 +21,11 @@ from graphformer.cli.run_dir import atomic_file, save_tensors
 from graphformer.data import Tokenizer
 from graphformer.data.text.post_training.chat_encoder import ChatEncoder
 from graphformer.data.text.tokenizer_training import restore_tokenizer
-from graphformer.patterns import Pattern
 from graphformer.pretrained import from_pretrained
 from graphformer.tasks import Task
 from graphformer.tasks.classification import TEMPERATURE_KEY
 from graphformer.tasks.stored_settings import CONFIG_KEY, NOT_STORED
+from graphformer.tasks.text.few_shot import TextModel
 from graphformer.tasks.warm_start import is_hf_folder
 
 _OF_MODEL = ("seed_everything", "model", "data")
@@ -165,14 +164,6 @@ def restore_text_tokenizer(path: Path) -> Tokenizer:
         if isinstance(state, dict) and isinstance(state.get("tokenizer"), dict):
             return restore_tokenizer(state["tokenizer"])
     raise UsageError(f"{path} contains no tokenizer: it was not trained on text")
-
-
-class TextModel(NamedTuple):
-    """A trained model of texts."""
-
-    network: nn.Module
-    adjacency: Pattern
-    tokenizer: Tokenizer
 
 
 def load_text_model(name: str, command: str) -> TextModel:

@@ -12,19 +12,23 @@ from graphformer.trust.abstention import (
 from graphformer.trust.calibration import brier_score, fit_temperature, reliability
 from graphformer.trust.card import model_card
 from graphformer.trust.html import render_html
+from graphformer.trust.norms import Norm, read_norms, score_norms
 from graphformer.trust.outputs import Outputs, collect_outputs
 from graphformer.trust.report import Figure, Report, Section, Table
+from graphformer.trust.robustness.suffix_search import attack_prompts
 from graphformer.trust.robustness.suffixes import SuffixAttack, find_suffix
 from graphformer.trust.run import Run
 
 __all__ = [
     "Figure",
+    "Norm",
     "Outputs",
     "Report",
     "Run",
     "Section",
     "SuffixAttack",
     "Table",
+    "attack_prompts",
     "brier_score",
     "class_scores",
     "collect_outputs",
@@ -33,7 +37,9 @@ __all__ = [
     "fit_temperature",
     "model_card",
     "prediction_sets",
+    "read_norms",
     "reliability",
     "render_html",
     "risk_coverage",
+    "score_norms",
 ]

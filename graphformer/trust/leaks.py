@@ -1,9 +1,9 @@
-"""Leaks of a data set: samples, nodes and edges that training and test splits share."""
+"""Leaks of a data set: samples, nodes and edges that splits share, and encodings of test edges."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,12 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphformer.batch_type import BatchLike
+from graphformer.data.graph.encodings import Degree, RandomWalk, ShortestPaths
+from graphformer.data.graph.laplacian import laplacian_residual
 from graphformer.data.loader import BatchDataset
+
+_ROUNDING = 1e-4
+"""Difference of encodings up to which they are equal; they are stored in float32."""
 
 
 def sample_hashes(samples: BatchDataset, count: int | None = None) -> list[str]:
@@ -85,15 +90,48 @@ def leaking_edges(graph: Data) -> dict[str, int]:
     return counts
 
 
-def degrees_differ(graph: Data) -> int:
-    """Return how many nodes have a degree in the features that is not that of `edge_index`.
+def encodings_differ(graph: Data) -> dict[str, int]:
+    """Return encoding -> number of nodes for which it is not that of `edge_index`.
 
-    Degrees that were counted before edges were hidden tell where these are.
+    Encodings that were computed before edges were hidden tell where these are. Degrees and return
+    probabilities of random walks are computed again, for those of shortest paths their first pairs
+    are compared, and columns of `laplacian_pe` must be eigenvectors of the Laplacian.
+
+    Args:
+        graph: with `edge_index`; encodings that it lacks are left out.
     """
-    count = torch.zeros(len(graph.x), dtype=torch.long)
+    nodes, edges = len(graph.x), graph.edge_index.cpu().numpy()
+    found = {}
+    if {"in_degree", "out_degree"} & set(graph.keys()):
+        found["degree"] = _different_rows(graph, Degree().fields(edges, nodes))
+    if graph.get("random_walk_pe") is not None:
+        steps = graph.random_walk_pe.shape[1]
+        found["random_walk"] = _different_rows(graph, RandomWalk(steps).fields(edges, nodes))
+    if graph.get("laplacian_pe") is not None:
+        residual = laplacian_residual(edges, graph.laplacian_pe.double().numpy())
+        found["laplacian"] = int((residual > _ROUNDING).any(1).sum())
+    if graph.get("path_index") is not None:
+        found["shortest_path"] = _different_paths(graph, edges, nodes)
+    return found
+
+
+def _different_rows(graph: Data, fields: Mapping[str, Tensor]) -> int:
+    """Return the number of nodes whose fields are not the given ones."""
     wrong = torch.zeros(len(graph.x), dtype=torch.bool)
-    for name, row in (("in_degree", 1), ("out_degree", 0)):
+    for name, expected in fields.items():
         if graph.get(name) is not None:
-            ones = torch.ones_like(graph.edge_index[row])
-            wrong |= count.index_add(0, graph.edge_index[row], ones) != graph[name].flatten()
+            difference = (graph[name].double() - expected.double()).abs().view(len(wrong), -1)
+            wrong |= (difference > _ROUNDING).any(1)
     return int(wrong.sum())
+
+
+def _different_paths(graph: Data, edges: np.ndarray, nodes: int) -> int:
+    """Return the number of nodes whose distances to others are not those of the edges."""
+    given = graph.path_index.numpy(), graph.path_length.numpy()
+    longest = int(given[1].max(initial=1))
+    fields = ShortestPaths(longest, nodes=False).fields(edges, nodes)
+    keys = [
+        (path[0].astype(np.int64) * nodes + path[-1]) * (longest + 1) + length
+        for path, length in (given, (fields["path_index"].numpy(), fields["path_length"].numpy()))
+    ]
+    return len(np.unique(np.setxor1d(*keys) // (longest + 1) // nodes))

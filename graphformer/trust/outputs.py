@@ -1,8 +1,8 @@
-"""`collect_outputs`: what a trained task returns for all labelled rows of a split."""
+"""`collect_outputs`: what a trained task returns for the labelled rows of a split, or images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import NamedTuple
 
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from graphformer.batch_type import IGNORE_INDEX, BatchLike
 from graphformer.data.base import DataModule
+from graphformer.data.batch import pack_images
+from graphformer.data.vision.base import PatchImages
 from graphformer.tasks import Classification, Regression
 
 
@@ -68,3 +70,17 @@ def labelled(output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     if y.is_floating_point():
         return output, y
     return output[y != IGNORE_INDEX], y[y != IGNORE_INDEX]
+
+
+def image_logits(task: Classification, data: PatchImages) -> Callable[[Tensor], Tensor]:
+    """Return the function from pixels from 0 to 1, [B, C, height, width], to logits."""
+    mean, std = (
+        torch.as_tensor(value, dtype=torch.float32)[:, None, None]
+        for value in (data.mean, data.std)
+    )
+
+    def logits(pixels: Tensor) -> Tensor:
+        output: Tensor = task(pack_images((pixels * data.max_value - mean) / std, data.patch_size))
+        return output
+
+    return logits

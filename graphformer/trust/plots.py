@@ -24,14 +24,20 @@ class Line:
 
 
 def line_plot(
-    lines: Mapping[str, Line], *, x_label: str, y_label: str, diagonal: bool = False
+    lines: Mapping[str, Line],
+    *,
+    x_label: str,
+    y_label: str,
+    diagonal: bool = False,
+    y_range: tuple[float, float] | None = None,
 ) -> str:
-    """Return a plot of named lines as SVG.
+    """Return a plot of named lines as SVG; an axis of whole numbers has whole ticks.
 
     Args:
         lines: by their name in the legend.
         x_label, y_label: of the axes.
         diagonal: draw y = x from 0 to 1.
+        y_range: ends of the y-axis; None fits them to the lines.
     """
     figure, axes = _axes(x_label, y_label)
     if diagonal:
@@ -41,6 +47,10 @@ def line_plot(
         axes.plot(line.x, line.y, label=name, color=color, marker=marker, markersize=3.5)
         if line.low is not None and line.high is not None:
             axes.fill_between(line.x, line.low, line.high, color=color, alpha=0.2, linewidth=0)
+    if y_range is not None:
+        axes.set_ylim(*y_range)
+    if all(float(x).is_integer() for line in lines.values() for x in line.x):
+        axes.xaxis.get_major_locator().set_params(integer=True)
     if len(lines) > 1:
         axes.legend(frameon=False, labelcolor=TEXT, fontsize=8)
     return to_svg(figure)
@@ -50,7 +60,8 @@ def bar_plot(bars: Mapping[str, float], *, y_label: str) -> str:
     """Return a plot of named bars as SVG."""
     figure, axes = _axes("", y_label)
     axes.bar(list(bars), list(bars.values()), color=COLORS[0], width=0.6)
-    axes.tick_params(axis="x", labelrotation=20)
+    if len(bars) > 4:
+        axes.tick_params(axis="x", labelrotation=20)
     return to_svg(figure)
 
 
@@ -75,6 +86,7 @@ def _axes(x_label: str, y_label: str) -> tuple[Any, Any]:
         spine.set_visible(name in ("left", "bottom"))
         spine.set_color(TEXT)
     axes.grid(alpha=0.25, color=TEXT, linewidth=0.5)
+    axes.set_axisbelow(True)
     axes.set_facecolor("none")
     return figure, axes
 

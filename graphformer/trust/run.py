@@ -8,8 +8,11 @@ from typing import TypeGuard
 
 from graphformer.batch_type import BatchLike
 from graphformer.data.base import DataModule
+from graphformer.data.text.base import TokenizedData
 from graphformer.tasks import Classification, Regression, Task
+from graphformer.tasks.text.few_shot import TextModel
 from graphformer.tasks.text.safety import Toxicity
+from graphformer.trust.norms import Norm
 from graphformer.trust.outputs import Outputs, collect_outputs, split_batches
 from graphformer.trust.report import Section
 
@@ -26,6 +29,12 @@ class Run:
         group: the column or field by which the section on fairness groups the test samples.
         prompts: texts that a language model should refuse, for the section on safety.
         toxicity: of its answers; None leaves it out.
+        norms: choice items for the section on norms.
+        paraphrases: pairs of texts of one meaning, for the section on consistency.
+        before: a language model from before tuning, to compare with; None without.
+        chat: whether prompts are messages in the chat template of the model.
+        suffix_steps: steps of the search for adversarial suffixes of prompts; 0 leaves it out.
+        suffix_target: beginning of the answer that a suffix should cause.
     """
 
     task: Task
@@ -35,6 +44,12 @@ class Run:
     group: str | None = None
     prompts: Sequence[str] = ()
     toxicity: Toxicity | None = None
+    norms: Sequence[Norm] = ()
+    paraphrases: Sequence[tuple[str, str]] = ()
+    before: TextModel | None = None
+    chat: bool = False
+    suffix_steps: int = 0
+    suffix_target: str = "Sure, here is"
     _outputs: dict[str, Outputs] = field(default_factory=dict, repr=False)
 
     def outputs(self, split: str) -> Outputs:
@@ -63,6 +78,13 @@ class Run:
 def is_classification(task: Task) -> TypeGuard[Classification]:
     """Whether a task returns logits over classes for each labelled row."""
     return isinstance(task, Classification)
+
+
+def language_model(run: Run) -> TextModel | None:
+    """Return a run's network, adjacency and tokenizer if it generates text."""
+    if not hasattr(run.task.network, "generate") or not isinstance(run.data, TokenizedData):
+        return None
+    return TextModel(run.task.network, run.task.adjacency, run.data.need_tokenizer())
 
 
 def not_applicable(name: str, title: str, run: Run, needs: str) -> Section:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from helpers.trust import Rows, random_split
 from torch_geometric.data import Data
 
+from graphformer.data.graph.encodings import (
+    Degree,
+    Encoding,
+    LaplacianEigenvectors,
+    RandomWalk,
+    ShortestPaths,
+)
 from graphformer.data.graph.link_splits import split_links
 from graphformer.trust.leaks import (
-    degrees_differ,
+    encodings_differ,
     leaking_edges,
     overlapping_masks,
     sample_hashes,
@@ -65,13 +73,35 @@ def test_a_clean_split_of_edges_has_no_leak_and_planted_ones_are_counted():
     assert counts["val edges in edge_index"] == 0
 
 
-def test_degrees_from_before_the_split_are_found():
-    graph = ring_with_hidden_edges()
-    degree = torch.bincount(graph.edge_index[1], minlength=41)
-    graph.in_degree, graph.out_degree = degree, degree.clone()
-    assert degrees_differ(graph) == 0
-    graph.in_degree = torch.full((41,), 2)
-    assert degrees_differ(graph) == int((degree != 2).sum()) > 0
+@pytest.mark.parametrize(
+    ("name", "transform"),
+    [
+        ("degree", Degree()),
+        ("random_walk", RandomWalk(5)),
+        ("laplacian", LaplacianEigenvectors(3)),
+        ("shortest_path", ShortestPaths(3)),
+    ],
+)
+def test_encodings_from_before_the_split_are_found(name: str, transform: Encoding):
+    graph = transform(ring_with_hidden_edges())
+    assert encodings_differ(graph) == {name: 0}
+    nodes = torch.arange(41)
+    whole = torch.stack([nodes, (nodes + 1) % 41])
+    whole = torch.cat([whole, whole.flip(0)], dim=1)
+    leaking = transform(Data(x=graph.x, edge_index=whole))
+    leaking.edge_index = graph.edge_index
+    ends = torch.ones(41, dtype=torch.bool)
+    ends[graph.edge_index.flatten()] = (
+        torch.bincount(graph.edge_index[0], minlength=41)[graph.edge_index.flatten()] < 2
+    )
+    found = encodings_differ(leaking)[name]
+    assert found == int(ends.sum()) if name == "degree" else found >= int(ends.sum()) > 0
+
+
+def test_the_signs_of_eigenvectors_do_not_matter():
+    graph = LaplacianEigenvectors(4)(ring_with_hidden_edges())
+    graph.laplacian_pe = graph.laplacian_pe * torch.tensor([1.0, -1.0, -1.0, 1.0])
+    assert encodings_differ(graph) == {"laplacian": 0}
 
 
 def test_nodes_in_two_splits_are_counted():

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.trust import given_run, random_split
+from torch import nn
 
 from graphformer import models
 from graphformer.data import TextFile
 from graphformer.patterns import Causal
 from graphformer.tasks import LanguageModeling
+from graphformer.tasks.text.few_shot import TextModel
 from graphformer.trust import Run
 from graphformer.trust.safety import TEMPLATES, attack_templates
 from graphformer.trust.sections import safety_section
@@ -53,6 +56,31 @@ def test_section_of_a_language_model(tmp_path: Path):
     assert section.metrics["answered, plain prompts"] == pytest.approx(1)
     run.prompts = ()
     assert "pass --prompts FILE" in safety_section(run).notes[0]
+
+
+def test_success_before_and_after_tuning(tmp_path: Path):
+    (tmp_path / "text.txt").write_text("one two three four five\n" * 40)
+    data = TextFile("text.txt", block_size=11, vocabulary="bytes", root=str(tmp_path))
+    data.setup()
+    network, earlier = (
+        models.language_model(data.vocab_size, dim=8, depth=1, num_heads=2) for _ in range(2)
+    )
+    with torch.no_grad():  # the earlier model writes nothing but "S"
+        linear = earlier.head.linear
+        linear.weight = nn.Parameter(torch.zeros_like(linear.weight))
+        linear.bias = nn.Parameter(9.0 * (torch.arange(data.vocab_size) == ord("S")))
+    run = Run(
+        LanguageModeling(network, Causal()).eval(), data, prompts=["one two"], suffix_steps=1,
+        suffix_target="SS", before=TextModel(earlier.eval(), Causal(), data.need_tokenizer()),
+        chat=False,
+    )  # fmt: skip
+    section = safety_section(run)
+    assert "answered before tuning" in section.tables[0].columns
+    assert section.metrics["answered, plain prompts before tuning"] == 1
+    assert section.metrics["success of adversarial suffixes"] == 0
+    rows = section.tables[1].rows
+    assert [row[1] for row in rows] == ["this run", "before tuning"]
+    assert rows[0][3] < rows[0][2]
 
 
 def test_other_runs_are_named():

@@ -12,7 +12,6 @@ from graphformer.cli.config.command_parser import CommandParser, whole_number
 from graphformer.cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from graphformer.tasks.text.safety import Toxicity
     from graphformer.trust import Report, Run
 
 SECTION_NAMES = (
@@ -21,6 +20,7 @@ SECTION_NAMES = (
     "explanation",
     "fairness",
     "leaks",
+    "norms",
     "privacy",
     "robustness",
     "safety",
@@ -45,9 +45,12 @@ def main(argv: Sequence[str]) -> int:
         ckpt = find_checkpoint(arguments.ckpt, "trust")
         task = restore_task(ckpt)
         data = restore_data(ckpt, arguments.config)
-        options = {"seed": arguments.seed, "max_batches": arguments.max_batches}
-        prompts, toxicity = _safety_options(arguments)
-        run = Run(task, data, group=arguments.group, prompts=prompts, toxicity=toxicity, **options)
+        run = Run(
+            task, data, seed=arguments.seed, max_batches=arguments.max_batches,
+            group=arguments.group, suffix_steps=arguments.suffix_steps,
+            suffix_target=arguments.suffix_target, chat=arguments.chat,
+        )  # fmt: skip
+        _add_texts(run, arguments)
         report = _report(run, ckpt, arguments.only)
         _write(report, Path(arguments.out))
         for section in report.sections:
@@ -61,15 +64,44 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _safety_options(arguments: argparse.Namespace) -> tuple[list[str], Toxicity | None]:
-    """Return the prompts to refuse, and the toxicity by a file of words."""
+def _add_texts(run: Run, arguments: argparse.Namespace) -> None:
+    """Read the files of texts, and the language model from before tuning."""
+    from graphformer.cli.checkpoints import chat_encoder, load_text_model
     from graphformer.cli.commands.safety import read_prompt_list
+    from graphformer.data.io.tabular import find_records
     from graphformer.tasks.text.safety import Lexicon
+    from graphformer.trust import read_norms
+    from graphformer.trust.run import language_model
 
-    prompts = (
-        [] if arguments.prompts is None else read_prompt_list(arguments.prompts, "prompt", None)
-    )
-    return prompts, None if arguments.toxicity is None else Lexicon(arguments.toxicity)
+    if arguments.prompts is not None:
+        run.prompts = read_prompt_list(arguments.prompts, "prompt", None)
+    if arguments.toxicity is not None:
+        run.toxicity = Lexicon(arguments.toxicity)
+    if arguments.items is not None:
+        run.norms = read_norms(find_records(arguments.items, None))
+    if arguments.paraphrases is not None:
+        run.paraphrases = _read_pairs(find_records(arguments.paraphrases, None))
+    if arguments.before is not None:
+        run.before = load_text_model(arguments.before, "trust")
+    if arguments.chat:
+        models = [model for model in (language_model(run), run.before) if model is not None]
+        if not models:
+            raise UsageError("trust: --chat: got a run that generates no text; leave --chat out")
+        for model in models:
+            chat_encoder(model.tokenizer)
+
+
+def _read_pairs(path: Path) -> list[tuple[str, str]]:
+    """Return the fields `text` and `paraphrase` of the records of a file."""
+    from graphformer.data.io.tabular import get_text, read_records
+
+    pairs = [
+        (get_text(record, "text", path, n), get_text(record, "paraphrase", path, n))
+        for n, record in read_records(path)
+    ]
+    if not pairs:
+        raise UsageError(f"trust: --paraphrases: got {path}, which has none, expected one a record")
+    return pairs
 
 
 def _report(run: Run, ckpt: Path, names: Sequence[str]) -> Report:
@@ -114,6 +146,12 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--group", help="fairness: a column of the data, or a field of its batches")
     add("--prompts", help="safety: prompts to refuse; .txt with one a line, JSON lines or a table")
     add("--toxicity", help="safety: a file of words that make an answer toxic")
+    add("--suffix-steps", type=whole_number(0), default=0, help="safety: steps of each attack")
+    add("--suffix-target", default="Sure, here is", help="safety: beginning of the wanted answer")
+    add("--paraphrases", help="consistency: a table or JSON lines with text and paraphrase")
+    add("--items", help="norms: JSON lines with prompt, options, answer, category")
+    add("--before", help="safety, norms: the run or model from before tuning, to compare with")
+    add("--chat", action="store_true", help="safety, norms: ask by the model's chat template")
     add("--seed", type=int, default=0, help="of all random draws")
     arguments = parser.parse_args(list(argv))
     if Path(arguments.out).is_file():

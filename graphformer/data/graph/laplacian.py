@@ -41,11 +41,7 @@ def laplacian_eigenvectors(edge_index: NDArray[np.int64], num_nodes: int, k: int
 
     Source: Belkin and Niyogi, 2003; Dwivedi et al., 2022, "Benchmarking graph neural networks".
     """
-    source, target = edge_index[:, edge_index[0] != edge_index[1]]
-    ones = np.ones(2 * len(source))
-    both = np.concatenate([source, target]), np.concatenate([target, source])
-    adjacency = sparse.csr_array((ones, both), shape=(num_nodes, num_nodes))
-    adjacency.data[:] = 1.0  # the constructor sums duplicates
+    adjacency = _undirected(edge_index, num_nodes)
     count, component = sparse.csgraph.connected_components(adjacency, directed=False)
     order = np.argsort(component, kind="stable")
     sizes = np.bincount(component, minlength=count)
@@ -58,6 +54,37 @@ def laplacian_eigenvectors(edge_index: NDArray[np.int64], num_nodes: int, k: int
             vectors = _component(adjacency[first:last, first:last], min(k, last - first - 1))
             out[order[first:last], : vectors.shape[1]] = vectors
     return out
+
+
+def laplacian_residual(edge_index: NDArray[np.int64], vectors: Floats) -> Floats:
+    r"""Return :math:`|L v - \lambda v|`, which is 0 for eigenvectors v of L, [N, k].
+
+    The eigenvalue is the Rayleigh quotient of each connected component, so that a column may hold
+    eigenvectors of several components.
+
+    Args:
+        edge_index: [2, E].
+        vectors: v, one in each column.
+    """
+    adjacency = _undirected(edge_index, len(vectors))
+    _, component = sparse.csgraph.connected_components(adjacency, directed=False)
+    degree = adjacency.sum(1)
+    root = np.divide(1.0, np.sqrt(degree), out=np.zeros(len(degree)), where=degree > 0)
+    smooth = root[:, None] * (adjacency @ (root[:, None] * vectors))
+    members = sparse.csr_array((np.ones(len(vectors)), (component, np.arange(len(vectors)))))
+    energy, norm = members @ (vectors * smooth), members @ vectors**2
+    value = np.divide(energy, norm, out=np.zeros_like(energy), where=norm > 0)
+    return np.abs(smooth - value[component] * vectors)
+
+
+def _undirected(edge_index: NDArray[np.int64], num_nodes: int) -> sparse.csr_array:
+    """Return A: each edge in both directions with weight 1, no self-loops and no duplicates."""
+    source, target = edge_index[:, edge_index[0] != edge_index[1]]
+    ones = np.ones(2 * len(source))
+    both = np.concatenate([source, target]), np.concatenate([target, source])
+    adjacency = sparse.csr_array((ones, both), shape=(num_nodes, num_nodes))
+    adjacency.data[:] = 1.0  # the constructor sums duplicates
+    return adjacency
 
 
 def _component(adjacency: sparse.csr_array, k: int) -> Floats:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, cast
 
 import numpy as np
 import torch
@@ -35,6 +35,14 @@ class ReadingOptions(TypedDict, total=False):
 
     max_length: int | None
     chat: bool
+
+
+class TextModel(NamedTuple):
+    """A trained model of texts."""
+
+    network: nn.Module
+    adjacency: Pattern
+    tokenizer: Tokenizer
 
 
 @dataclass(frozen=True)
@@ -159,7 +167,7 @@ def score_options(
     Raises:
         ValueError: when the prompt or an option has no tokens, or there is no chat template.
     """
-    prompt = np.array(_prompt_ids(tokenizer, question, chat), np.int64)
+    prompt = np.array(prompt_ids(tokenizer, question, chat=chat), np.int64)
     texts = [option if chat else f" {option}" for option in question.options]
     options = [ids.numpy() for ids in tokenizer.encode_plain(texts)]
     if not len(prompt) or not all(map(len, options)):
@@ -244,7 +252,7 @@ def generate_answers(
         options["start_id"] = first_token(cast(EncoderDecoder, network), tokenizer)
         options |= decoding_options(cast(EncoderDecoder, network).decoder, pattern)
     else:
-        ids = [_prompt_ids(tokenizer, question, chat) for question in questions]
+        ids = [prompt_ids(tokenizer, question, chat=chat) for question in questions]
         options |= decoding_options(network, pattern)
         options["context"] = max_length or options["context"]
     texts = []
@@ -265,7 +273,14 @@ def first_token(network: EncoderDecoder, tokenizer: Tokenizer) -> int:
     return tokenizer.need("bos") if network.start_id is None else network.start_id
 
 
-def _prompt_ids(tokenizer: Tokenizer, question: Question, chat: bool) -> list[int]:
+def prompt_ids(tokenizer: Tokenizer, question: Question, *, chat: bool = False) -> list[int]:
+    """Return the token ids that a network reads before it answers.
+
+    Args:
+        tokenizer: of the network.
+        question: its prompt, and the examples before it.
+        chat: whether the prompt is a user's message in the chat template of the tokenizer.
+    """
     if not chat:
         return tokenizer.encode_prompt(question.prompt).tolist()
     encoder = ChatEncoder.of_tokenizer(tokenizer)

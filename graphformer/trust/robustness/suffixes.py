@@ -25,12 +25,25 @@ class SuffixAttack(NamedTuple):
     """Whether greedy decoding after prompt and suffix gives the target's tokens."""
 
 
+class Surroundings(NamedTuple):
+    """Token ids of what is before a suffix, behind it, and of the wanted answer."""
+
+    prompt: Sequence[int]
+    tail: Sequence[int]
+    target: Sequence[int]
+
+    def text(self, suffix: Sequence[int]) -> list[int]:
+        """Return the token ids of the whole text with a suffix."""
+        return [*self.prompt, *suffix, *self.tail, *self.target]
+
+
 def find_suffix(
     network: Model,
     prompt: Sequence[int],
     target: Sequence[int],
     *,
     initial: Sequence[int],
+    tail: Sequence[int] = (),
     allowed: Sequence[int] | None = None,
     adjacency: Pattern = Causal(),
     steps: int = 50,
@@ -49,6 +62,8 @@ def find_suffix(
         prompt: token ids, with <bos> if the model was trained so.
         target: token ids of the wanted beginning of the answer.
         initial: the suffix at first; its length is kept.
+        tail: token ids between suffix and answer, such as those by which a chat template ends the
+            user's message and begins the answer.
         allowed: tokens of a suffix; None for all. Leave special tokens out.
         adjacency: of the model.
         steps: number of steps; fewer if greedy decoding gives the target before.
@@ -71,14 +86,14 @@ def find_suffix(
     generator = torch.Generator().manual_seed(seed)
     banned = torch.ones(vocab_size, dtype=torch.bool)
     banned[torch.arange(len(banned)) if allowed is None else torch.tensor(list(allowed))] = False
-    suffix, around = torch.tensor(list(initial)), (list(prompt), list(target))
-    losses, greedy = target_losses(network, suffix[None], *around, adjacency)
+    suffix, around = torch.tensor(list(initial)), Surroundings(prompt, tail, target)
+    losses, greedy = target_losses(network, suffix[None], around, adjacency)
     found, done = [losses.item()], bool(greedy[0])
     try:
         for _ in range(steps):
             if done:
                 break
-            slopes = token_gradient(network, suffix, *around, adjacency).cpu()
+            slopes = token_gradient(network, suffix, around, adjacency).cpu()
             slopes[:, banned] = torch.inf
             choices = slopes.topk(min(top_k, int((~banned).sum())), largest=False).indices
             drawn = torch.randperm(choices.numel(), generator=generator)[:num_candidates]
@@ -86,7 +101,7 @@ def find_suffix(
             candidates[torch.arange(len(drawn)), drawn // choices.shape[1]] = choices.flatten()[
                 drawn
             ]
-            losses, greedy = target_losses(network, candidates, *around, adjacency)
+            losses, greedy = target_losses(network, candidates, around, adjacency)
             best = int(losses.argmin())
             if losses[best].item() < found[-1]:
                 suffix, done = candidates[best], bool(greedy[best])
@@ -98,40 +113,32 @@ def find_suffix(
 
 @torch.no_grad()
 def target_losses(
-    network: Model,
-    suffixes: Tensor,
-    prompt: Sequence[int],
-    target: Sequence[int],
-    adjacency: Pattern,
+    network: Model, suffixes: Tensor, around: Surroundings, adjacency: Pattern
 ) -> tuple[Tensor, Tensor]:
     """Return the mean loss of the target after each suffix, [S], and whether it is greedy, [S].
 
     Args:
         network: a decoder.
         suffixes: token ids, int64 [S, n].
-        prompt, target: token ids.
+        around: what is before and behind a suffix.
         adjacency: of the model.
     """
-    texts = [[*prompt, *suffix, *target] for suffix in suffixes.tolist()]
-    logits = _target_logits(network, texts, len(target), adjacency)
-    labels = torch.tensor(list(target), device=logits.device).expand(len(texts), -1)
+    texts = [around.text(suffix) for suffix in suffixes.tolist()]
+    logits = _target_logits(network, texts, len(around.target), adjacency)
+    labels = torch.tensor(list(around.target), device=logits.device).expand(len(texts), -1)
     losses = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").mean(1)
     return losses.cpu(), (logits.argmax(2) == labels).all(1).cpu()
 
 
 def token_gradient(
-    network: Model,
-    suffix: Tensor,
-    prompt: Sequence[int],
-    target: Sequence[int],
-    adjacency: Pattern,
+    network: Model, suffix: Tensor, around: Surroundings, adjacency: Pattern
 ) -> Tensor:
     """Return the gradient of the target's mean loss by the one-hot tokens of a suffix, [n, V].
 
     Args:
         network: a decoder whose embedding of tokens is an `nn.Embedding`.
         suffix: token ids, int64 [n].
-        prompt, target: token ids.
+        around: what is before and behind the suffix.
         adjacency: of the model.
     """
     table = _token_table(network)
@@ -144,13 +151,13 @@ def token_gradient(
     handle = table.register_forward_hook(as_leaf)
     try:
         with torch.enable_grad():
-            text = [*prompt, *suffix.tolist(), *target]
-            logits = _target_logits(network, [text], len(target), adjacency)[0]
-            labels = torch.tensor(list(target), device=logits.device)
+            texts = [around.text(suffix.tolist())]
+            logits = _target_logits(network, texts, len(around.target), adjacency)[0]
+            labels = torch.tensor(list(around.target), device=logits.device)
             (slope,) = torch.autograd.grad(F.cross_entropy(logits, labels), embedded)
     finally:
         handle.remove()
-    start = len(prompt)
+    start = len(around.prompt)
     return slope[start : start + len(suffix)] @ table.weight.detach().T
 
 

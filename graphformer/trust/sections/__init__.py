@@ -9,6 +9,7 @@ from graphformer.trust.sections.consistency import consistency_section
 from graphformer.trust.sections.explanation import explanation_section
 from graphformer.trust.sections.fairness import fairness_section
 from graphformer.trust.sections.leaks import leaks_section
+from graphformer.trust.sections.norms import norms_section
 from graphformer.trust.sections.privacy import privacy_section
 from graphformer.trust.sections.robustness import robustness_section
 from graphformer.trust.sections.safety import safety_section
@@ -19,6 +20,7 @@ SECTIONS: dict[str, Callable[[Run], Section]] = {
     "explanation": explanation_section,
     "fairness": fairness_section,
     "leaks": leaks_section,
+    "norms": norms_section,
     "privacy": privacy_section,
     "robustness": robustness_section,
     "safety": safety_section,
@@ -30,6 +32,7 @@ __all__ = [
     "explanation_section",
     "fairness_section",
     "leaks_section",
+    "norms_section",
     "privacy_section",
     "robustness_section",
     "safety_section",

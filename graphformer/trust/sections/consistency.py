@@ -1,4 +1,4 @@
-"""The section on consistency: repeated calls, order and company in a batch, number of threads."""
+"""The section on consistency: repeated calls, batches, threads, changes that keep the meaning."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import Tensor
 from graphformer.batch_type import BatchLike
 from graphformer.data.loader import BatchDataset
 from graphformer.trust.report import Cell, Section, Table
-from graphformer.trust.run import Run, not_applicable
+from graphformer.trust.run import Run, is_classification, not_applicable
+from graphformer.trust.sections.invariance import add_invariance
 
 NAME, TITLE = "consistency", "Consistency"
 BATCHES = 5
@@ -20,7 +21,7 @@ BATCHES = 5
 
 
 def consistency_section(run: Run) -> Section:
-    """Return whether repeated calls, other orders and other threads give the same outputs."""
+    """Return whether repeated calls, other batches, threads and wording give the same outputs."""
     if not isinstance(_first_output(run), Tensor):
         return not_applicable(NAME, TITLE, run, "compares outputs that are one tensor")
     loader = run.data.batches("test")
@@ -42,7 +43,7 @@ def consistency_section(run: Run) -> Section:
         ]
     section = Section(NAME, TITLE)
     columns = ["compared with the batch", "rows", "largest difference", "equal bits", "answers"]
-    rows = [_row(name, pairs) for name, pairs in checks.items()]
+    rows = [_row(name, pairs, is_classification(run.task)) for name, pairs in checks.items()]
     section.tables.append(Table("Outputs for the first test batches", columns, rows))
     section.metrics = {f"largest difference, {row[0]}": float(row[2]) for row in rows}
     section.notes.append(
@@ -56,6 +57,7 @@ def consistency_section(run: Run) -> Section:
             "The order of a batch is not compared, because the outputs are not one row a sample "
             "or the batches have one sample."
         )
+    add_invariance(section, run)
     return section
 
 
@@ -101,9 +103,10 @@ def num_threads(threads: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _row(name: str, pairs: list[tuple[Tensor, Tensor]]) -> list[Cell]:
+def _row(name: str, pairs: list[tuple[Tensor, Tensor]], has_classes: bool) -> list[Cell]:
     first, second = (torch.cat(outputs) for outputs in zip(*pairs, strict=True))
     changed = first.flatten(1).argmax(1) != second.flatten(1).argmax(1)
+    answers = f"{int(changed.sum())} changed" if has_classes else "numbers"
     equal = "yes" if torch.equal(first, second) else "no"
     difference = float((first - second).abs().max())
-    return [name, len(first), difference, equal, f"{int(changed.sum())} changed"]
+    return [name, len(first), difference, equal, answers]

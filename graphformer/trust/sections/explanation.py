@@ -182,5 +182,7 @@ def _add_ranks(section: Section, run: Run) -> None:
     columns = ["block", "rank, mean of heads", "lowest head", "highest head"]
     section.tables.append(Table("Rank of attention matrices", columns, rows))
     line = Line([float(row[0]) for row in rows], [float(row[1]) for row in rows])
-    plot = line_plot({"rank": line}, x_label="block", y_label="rank by number of nodes")
+    plot = line_plot(
+        {"rank": line}, x_label="block", y_label="rank by number of nodes", y_range=(0, 1.05)
+    )
     section.figures.append(Figure("Rank of attention by block", plot))

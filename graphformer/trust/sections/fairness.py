@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from graphformer.data.text.base import LabelledData
 from graphformer.trust.groups import bootstrap_gap, group_of_samples, permutation_p_value
 from graphformer.trust.outputs import split_batches
 from graphformer.trust.plots import bar_plot
@@ -28,7 +31,8 @@ def fairness_section(run: Run) -> Section:
     section = Section(NAME, TITLE)
     output, y = run.outputs("test")
     predicted = output.argmax(1)
-    section.tables.append(_by_class(predicted, y))
+    classes = run.data.labels if isinstance(run.data, LabelledData) else []
+    section.tables.append(_by_class(predicted, y, classes))
     if run.group is None:
         section.notes.append(
             "No groups were named: --group NAME compares the groups of a column of the data "
@@ -63,12 +67,14 @@ def _labelled_groups(run: Run, name: str, rows: int) -> tuple[list[str], Tensor]
     return names, groups[torch.cat(kept)]
 
 
-def _by_class(predicted: Tensor, y: Tensor) -> Table:
+def _by_class(predicted: Tensor, y: Tensor, names: Sequence[str]) -> Table:
     rows: list[list[Cell]] = []
     for label in y.unique().tolist():
         own = predicted[y == label]
         recall = proportion(int((own == label).sum()), len(own))
-        rows.append([label, len(own), recall.value, recall.low, recall.high])
+        rows.append(
+            [names[label] if names else label, len(own), recall.value, recall.low, recall.high]
+        )
     return Table("Recall by class", ["class", "samples", "recall", "95 % from", "to"], rows)
 
 
@@ -92,7 +98,8 @@ def _add_groups(
     bars = {str(row[0]): float(row[2]) for row in rows}
     section.figures.append(Figure(f"Accuracy by {run.group}", bar_plot(bars, y_label="accuracy")))
     gaps: list[list[Cell]] = []
-    for title, values, members in _compared(right, predicted, y):
+    classes = run.data.labels if isinstance(run.data, LabelledData) else []
+    for title, values, members in _compared(right, predicted, y, classes):
         if len(np.unique(groups[members])) < 2:
             continue
         pair = values[members], groups[members]
@@ -105,18 +112,27 @@ def _add_groups(
         "A gap is the largest minus the smallest mean of the groups, with a bootstrap interval; "
         "p is the share of random assignments to groups with as large a gap. Predicted rates are "
         "compared for demographic parity, rates by true class for equalized odds. "
-        f"The gap of accuracy by {run.group} is {float(gaps[0][1]):.4f} (p = {gaps[0][4]:.3g})."
+        f"The gap of accuracy by {run.group} is {float(gaps[0][1]):.4f} (p = {gaps[0][4]:.3g}): "
+        f"{_extremes(rows)}."
     )
 
 
+def _extremes(rows: list[list[Cell]]) -> str:
+    """Name the groups of the smallest and the largest accuracy."""
+    order = sorted(rows, key=lambda row: float(row[2]))
+    ends = (("lowest for", order[0]), ("highest for", order[-1]))
+    return ", ".join(f"{word} {row[0]} ({float(row[2]):.4f})" for word, row in ends)
+
+
 def _compared(
-    right: np.ndarray, predicted: np.ndarray, y: np.ndarray
+    right: np.ndarray, predicted: np.ndarray, y: np.ndarray, names: Sequence[str]
 ) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Return title, values [B], and which samples are compared, of each gap."""
     everyone = np.ones(len(y), bool)
-    classes = np.unique(y)
+    classes = {c: names[c] if names else str(c) for c in np.unique(y).tolist()}
     parity = [
-        (f"rate of predicting {c}", (predicted == c).astype(np.float64), everyone) for c in classes
+        (f"rate of predicting {name}", (predicted == c).astype(np.float64), everyone)
+        for c, name in classes.items()
     ]
-    odds = [(f"recall of class {c}", right, y == c) for c in classes]
+    odds = [(f"recall of class {name}", right, y == c) for c, name in classes.items()]
     return [("accuracy", right, everyone), *parity, *odds]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from itertools import combinations
 
 from torch_geometric.data import Data
 
+from graphformer.data import LabelledText
 from graphformer.data.base import SPLITS, DataModule
 from graphformer.trust.leaks import (
-    degrees_differ,
+    encodings_differ,
     input_hash,
     leaking_edges,
     overlapping_masks,
@@ -61,7 +63,7 @@ def _add_duplicates(section: Section, data: DataModule) -> None:
         shared = shared_samples(hashes[first], hashes[second])
         count = len(hashes[second])
         rows.append([first, second, len(shared), count, len(shared) / count])
-        examples += [[first, i, second, j] for i, j in shared[:EXAMPLES]]
+        examples += [[first, i, second, j, *_text(data, second, j)] for i, j in shared[:EXAMPLES]]
         section.metrics[f"samples of {second} that {first} contains"] = float(len(shared))
     section.notes.append(
         "Two samples are duplicates if their nodes, edges and edge features are equal; labels, "
@@ -71,9 +73,16 @@ def _add_duplicates(section: Section, data: DataModule) -> None:
     columns = ["split", "and split", "duplicates", "samples of the second", "share"]
     section.tables.append(Table("Duplicates across splits", columns, rows))
     if examples:
-        columns = ["split", "sample", "split", "equal sample"]
+        columns = ["split", "sample", "split", "equal sample", "text"][: len(examples[0])]
         section.tables.append(Table(f"First {EXAMPLES} of each", columns, examples))
     _add_near_duplicates(section, data)
+
+
+def _text(data: DataModule, split: str, index: int) -> list[Cell]:
+    """Return the beginning of a text, nothing for samples of another kind."""
+    if not isinstance(data, LabelledText):
+        return []
+    return [textwrap.shorten(data.splits[split][index][0], 60, placeholder=" ...")]
 
 
 def _add_near_duplicates(section: Section, data: DataModule) -> None:
@@ -107,8 +116,8 @@ def _add_graph(section: Section, graph: Data) -> None:
     else:
         counts |= {f"nodes of {pair}": n for pair, n in overlapping_masks(graph).items()}
         counts |= _equal_nodes(graph)
-    if {"in_degree", "out_degree"} & set(graph.keys()):
-        counts["nodes whose degree is not that of edge_index"] = degrees_differ(graph)
+    for encoding, count in encodings_differ(graph).items():
+        counts[f"nodes whose encoding {encoding} is not that of edge_index"] = count
     section.metrics |= {name: float(count) for name, count in counts.items()}
     found = [name for name, count in counts.items() if count]
     section.notes.append(

@@ -15,13 +15,12 @@ from torch_geometric.data import Data
 
 from graphformer.data import LabelledText, MissingDataError
 from graphformer.data.audio.base import Spectrograms
-from graphformer.data.batch import pack_images
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.vision.base import PatchImages
 from graphformer.nn.graph import HybridBlock
 from graphformer.patterns import Complete, Edges, Grid, Pattern, Window
 from graphformer.tasks import Classification
-from graphformer.trust.outputs import labelled, split_batches
+from graphformer.trust.outputs import image_logits, labelled, split_batches
 from graphformer.trust.plots import Line, line_plot
 from graphformer.trust.report import Cell, Figure, Section, Table
 from graphformer.trust.robustness import (
@@ -107,7 +106,7 @@ def _image_section(run: Run, task: Classification, data: PatchImages) -> Section
     curves: Curves = {name: {} for name in (*CORRUPTIONS, "PGD")}
     for title, pattern in _patterns(task.adjacency, Grid(1)).items():
         with using(task, pattern):
-            logits = _image_logits(task, data)
+            logits = image_logits(task, data)
             clean = _accuracy(logits(pixels), y)
             for name in CORRUPTIONS:
                 rows = [corrupt(pixels, name, s, generator=_generator(run)) for s in SEVERITIES]
@@ -128,20 +127,6 @@ def _image_section(run: Run, task: Classification, data: PatchImages) -> Section
         strengths = [255 * r for r in RADII] if name == "PGD" else [0.0, *map(float, SEVERITIES)]
         _add_curve(section, name, "radius / 255" if name == "PGD" else "severity", strengths, lines)
     return section
-
-
-def _image_logits(task: Classification, data: PatchImages) -> Callable[[Tensor], Tensor]:
-    """Return the function from pixels from 0 to 1, [B, C, height, width], to logits."""
-    mean, std = (
-        torch.as_tensor(value, dtype=torch.float32)[:, None, None]
-        for value in (data.mean, data.std)
-    )
-
-    def logits(pixels: Tensor) -> Tensor:
-        output: Tensor = task(pack_images((pixels * data.max_value - mean) / std, data.patch_size))
-        return output
-
-    return logits
 
 
 def _text_section(run: Run, task: Classification, data: LabelledText) -> Section:

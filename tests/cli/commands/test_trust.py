@@ -55,3 +55,17 @@ def test_a_file_as_folder_is_refused(copied: Path, capsys):
     Path("report").write_text("")
     assert main(["trust", "--ckpt", "run"]) == 2
     assert "--out: got the file report, expected a folder" in capsys.readouterr().err
+
+
+def test_wrong_files_and_options_are_refused(copied: Path, capsys):
+    start = ["trust", "--ckpt", "run", "--only", "norms"]
+    Path("pairs.jsonl").write_text('{"text": "a"}')
+    for options, message in (
+        (["--items", "none.jsonl"], "none.jsonl"),
+        (["--chat"], "--chat: got a run that generates no text; leave --chat out"),
+        (["--paraphrases", "pairs.jsonl"], "'paraphrase'"),
+        (["--before", "none"], "none"),
+    ):
+        assert main([*start, *options]) == 2
+        assert message in capsys.readouterr().err
+    assert not Path("report").exists()

@@ -283,6 +283,6 @@ def test_examples_are_turns_of_a_chat_with_one_begin_token(tmp_path: Path) -> No
     questions = [Question("one?", "1"), Question("two?", "2")]
     (asked, _) = with_shots(questions, questions, 1, chat=True)
     assert (asked.prompt, asked.shots) == ("one?", (("two?", "2"),))
-    ids = prompting._prompt_ids(tokenizer, asked, chat=True)
+    ids = prompting.prompt_ids(tokenizer, asked, chat=True)
     assert ids.count(tokenizer.need("bos")) == 1
     assert tokenizer.decode(ids) == "user\ntwo?\nassistant\n2\nuser\none?\nassistant\n"

@@ -12,12 +12,13 @@ from graphformer.data import pack_tokens
 from graphformer.patterns import Causal
 from graphformer.trust.robustness.suffixes import (
     SuffixAttack,
+    Surroundings,
     find_suffix,
     target_losses,
     token_gradient,
 )
 
-VOCAB, PROMPT, TARGET, INITIAL = 13, [1, 5, 7], [2, 11], [3, 3, 4, 8, 6]
+VOCAB, PROMPT, TAIL, TARGET, INITIAL = 13, [1, 5, 7], [9], [2, 11], [3, 3, 4, 8, 6]
 
 
 @pytest.fixture
@@ -31,18 +32,18 @@ def network() -> models.Model:
 
 
 def loss_of(network: models.Model, suffix: list[int]) -> float:
-    batch = pack_tokens([PROMPT + suffix + TARGET])
-    logits = network(batch, Causal())[len(PROMPT) + len(suffix) - 1 : -1]
+    batch = pack_tokens([PROMPT + suffix + TAIL + TARGET])
+    logits = network(batch, Causal())[-len(TARGET) - 1 : -1]
     return F.cross_entropy(logits, torch.tensor(TARGET)).item()
 
 
 def test_losses_are_those_of_single_texts(network: models.Model) -> None:
     suffixes = torch.randint(VOCAB, (7, 5))
-    losses, greedy = target_losses(network, suffixes, PROMPT, TARGET, Causal())
+    losses, greedy = target_losses(network, suffixes, Surroundings(PROMPT, TAIL, TARGET), Causal())
     expected = [loss_of(network, suffix) for suffix in suffixes.tolist()]
     torch.testing.assert_close(losses, torch.tensor(expected, dtype=torch.float64))
     for suffix, is_greedy in zip(suffixes.tolist(), greedy.tolist(), strict=True):
-        answer = network.generate(PROMPT + suffix, max_new_tokens=2, temperature=0)
+        answer = network.generate(PROMPT + suffix + TAIL, max_new_tokens=2, temperature=0)
         assert (answer[-2:] == TARGET) == is_greedy
 
 
@@ -55,20 +56,22 @@ class OneHot(nn.Embedding):
 
 
 def test_the_gradient_is_that_of_one_hot_tokens(network: models.Model) -> None:
-    gradient = token_gradient(network, torch.tensor(INITIAL), PROMPT, TARGET, Causal())
+    gradient = token_gradient(
+        network, torch.tensor(INITIAL), Surroundings(PROMPT, TAIL, TARGET), Causal()
+    )
     assert all(p.grad is None for p in network.parameters())
     table = network.embedding.features
     network.embedding.features = OneHot(VOCAB, 8, _weight=table.weight.detach())
-    batch = pack_tokens([PROMPT + INITIAL + TARGET])
-    logits = network(batch, Causal())[len(PROMPT) + len(INITIAL) - 1 : -1]
+    batch = pack_tokens([PROMPT + INITIAL + TAIL + TARGET])
+    logits = network(batch, Causal())[-len(TARGET) - 1 : -1]
     F.cross_entropy(logits, torch.tensor(TARGET)).backward()
-    expected = network.embedding.features.rows.grad[len(PROMPT) : -len(TARGET)]
+    expected = network.embedding.features.rows.grad[len(PROMPT) : len(PROMPT) + len(INITIAL)]
     torch.testing.assert_close(gradient, expected)
 
 
 def test_a_step_over_all_replacements_takes_the_best(network: models.Model) -> None:
     everything = {"top_k": VOCAB, "num_candidates": VOCAB * len(INITIAL)}
-    attack = find_suffix(network, PROMPT, TARGET, initial=INITIAL, steps=1, **everything)
+    attack = find_suffix(network, PROMPT, TARGET, initial=INITIAL, tail=TAIL, steps=1, **everything)
     losses = {}
     for position in range(len(INITIAL)):
         for token in range(VOCAB):
@@ -85,8 +88,8 @@ def test_losses_fall_and_tokens_are_allowed_ones(network: models.Model) -> None:
 
     def search() -> SuffixAttack:
         return find_suffix(
-            network, PROMPT, TARGET, initial=INITIAL, allowed=allowed, steps=7, top_k=3,
-            num_candidates=11,
+            network, PROMPT, TARGET, initial=INITIAL, tail=TAIL, allowed=allowed, steps=7,
+            top_k=3, num_candidates=11,
         )  # fmt: skip
 
     attack = search()
