@@ -15,11 +15,11 @@ from graphformer.data.vision.augment import flip
 from graphformer.data.vision.base import PatchImages
 from graphformer.patterns import lengths
 from graphformer.tasks import Classification, Task
-from graphformer.trust.invariance import IMAGE_CHANGES, MIRROR, TEXT_CHANGES, renumbered
 from graphformer.trust.outputs import image_logits
 from graphformer.trust.proportions import proportion
 from graphformer.trust.report import Cell, Section, Table
 from graphformer.trust.robustness import read_synonyms, replace_synonyms
+from graphformer.trust.robustness.invariance import IMAGE_CHANGES, MIRROR, TEXT_CHANGES, renumbered
 from graphformer.trust.run import Run, is_classification
 
 SAMPLES = 300
@@ -81,9 +81,17 @@ def _text_pairs(
     for name, change in changes.items():
         pairs = [(text, other) for text in texts if (other := change(text)) != text]
         if pairs:
-            yield name, *map(outputs, zip(*pairs, strict=True))
+            yield name, *_both(outputs, pairs)
     if run.paraphrases:
-        yield "paraphrases of the file", *map(outputs, zip(*run.paraphrases, strict=True))
+        yield "paraphrases of the file", *_both(outputs, run.paraphrases)
+
+
+def _both(
+    outputs: Callable[[Sequence[str]], Tensor], pairs: Sequence[tuple[str, str]]
+) -> tuple[Tensor, Tensor]:
+    """Return the outputs of the first texts of pairs, and of the second ones."""
+    first, second = zip(*pairs, strict=True)
+    return outputs(first), outputs(second)
 
 
 def _text_outputs(task: Classification, data: LabelledText, texts: Sequence[str]) -> Tensor:

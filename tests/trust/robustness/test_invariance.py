@@ -8,7 +8,13 @@ from torch_geometric.data import Data
 
 from graphformer import models
 from graphformer.patterns import Edges
-from graphformer.trust.invariance import renumbered, respaced, rotated, shifted, written_out
+from graphformer.trust.robustness.invariance import (
+    renumbered,
+    respaced,
+    rotated,
+    shifted,
+    written_out,
+)
 
 
 @pytest.mark.parametrize(
