@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from graphformer.batch_type import IGNORE_INDEX, BatchLike
+from graphformer.data.audio.base import Spectrograms
 from graphformer.data.base import DataModule
 from graphformer.data.batch import pack_images
 from graphformer.data.vision.base import PatchImages
@@ -70,6 +71,12 @@ def labelled(output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     if y.is_floating_point():
         return output, y
     return output[y != IGNORE_INDEX], y[y != IGNORE_INDEX]
+
+
+def has_one_size(data: PatchImages) -> bool:
+    """Whether the data are images of one size, not videos or spectrograms."""
+    images = data.splits["test"][0]
+    return isinstance(images, Tensor) and images.ndim == 4 and not isinstance(data, Spectrograms)
 
 
 def image_logits(task: Classification, data: PatchImages) -> Callable[[Tensor], Tensor]:

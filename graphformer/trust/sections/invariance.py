@@ -15,7 +15,7 @@ from graphformer.data.vision.augment import flip
 from graphformer.data.vision.base import PatchImages
 from graphformer.patterns import lengths
 from graphformer.tasks import Classification, Task
-from graphformer.trust.outputs import image_logits
+from graphformer.trust.outputs import has_one_size, image_logits
 from graphformer.trust.proportions import proportion
 from graphformer.trust.report import Cell, Section, Table
 from graphformer.trust.robustness import read_synonyms, replace_synonyms
@@ -100,9 +100,10 @@ def _text_outputs(task: Classification, data: LabelledText, texts: Sequence[str]
 
 
 def _image_pairs(task: Classification, data: PatchImages) -> Iterator[Pair]:
-    images = data.splits["test"][0]
-    if not isinstance(images, Tensor):  # of several sizes
+    if not has_one_size(data):
         return
+    images = data.splits["test"][0]
+    assert isinstance(images, Tensor)
     changes: dict[str, Callable[[Tensor], Tensor]] = dict(IMAGE_CHANGES)
     if data.augmentation is not None and flip in data.augmentation.transforms:
         changes[MIRROR] = partial(torch.flip, dims=(3,))

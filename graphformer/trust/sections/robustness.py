@@ -14,13 +14,12 @@ from torch.nn import functional as F
 from torch_geometric.data import Data
 
 from graphformer.data import LabelledText, MissingDataError
-from graphformer.data.audio.base import Spectrograms
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.vision.base import PatchImages
 from graphformer.nn.graph import HybridBlock
 from graphformer.patterns import Complete, Edges, Grid, Pattern, Window
 from graphformer.tasks import Classification
-from graphformer.trust.outputs import image_logits, labelled, split_batches
+from graphformer.trust.outputs import has_one_size, image_logits, labelled, split_batches
 from graphformer.trust.plots import Line, line_plot
 from graphformer.trust.report import Cell, Figure, Section, Table
 from graphformer.trust.robustness import (
@@ -56,7 +55,7 @@ def robustness_section(run: Run) -> Section:
     """Return accuracy under perturbations of edges, pixels or words of a classification."""
     if not is_classification(run.task):
         return not_applicable(NAME, TITLE, run, "measures the accuracy of a classification")
-    if isinstance(run.data, PatchImages) and _has_one_size(run.data):
+    if isinstance(run.data, PatchImages) and has_one_size(run.data):
         return _image_section(run, run.task, run.data)
     if isinstance(run.data, LabelledText):
         return _text_section(run, run.task, run.data)
@@ -69,12 +68,6 @@ def robustness_section(run: Run) -> Section:
         f"{type(run.data).__name__} and {run.task.adjacency}."
     )
     return section
-
-
-def _has_one_size(data: PatchImages) -> bool:
-    """Whether the data are images of one size, not videos or spectrograms."""
-    images = data.splits["test"][0]
-    return isinstance(images, Tensor) and images.ndim == 4 and not isinstance(data, Spectrograms)
 
 
 def _reads_edges(task: Classification) -> bool:
