@@ -81,17 +81,18 @@ def _text_pairs(
     for name, change in changes.items():
         pairs = [(text, other) for text in texts if (other := change(text)) != text]
         if pairs:
-            yield name, *_both(outputs, pairs)
+            yield _pair(name, outputs, pairs)
     if run.paraphrases:
-        yield "paraphrases of the file", *_both(outputs, run.paraphrases)
+        yield _pair("paraphrases of the file", outputs, run.paraphrases)
 
 
-def _both(
-    outputs: Callable[[Sequence[str]], Tensor], pairs: Sequence[tuple[str, str]]
-) -> tuple[Tensor, Tensor]:
+def _pair(
+    name: str,
+    outputs: Callable[[Sequence[str]], Tensor],
+    texts: Sequence[tuple[str, str]],
+) -> Pair:
     """Return the outputs of the first texts of pairs, and of the second ones."""
-    first, second = zip(*pairs, strict=True)
-    return outputs(first), outputs(second)
+    return name, outputs([first for first, _ in texts]), outputs([second for _, second in texts])
 
 
 def _text_outputs(task: Classification, data: LabelledText, texts: Sequence[str]) -> Tensor:
