@@ -126,6 +126,9 @@ class EdgeClassification(Classification):
         num_classes: K.
         metrics: as in `Classification`.
         options: of `Classification`.
+
+    Raises:
+        ValueError: when the embeddings have another width.
     """
 
     @checked_options
@@ -142,11 +145,17 @@ class EdgeClassification(Classification):
         super().__init__(
             network, adjacency, num_classes=num_classes, level="edge", metrics=metrics, **options
         )
+        self.dim = dim
         self.head = nn.Sequential(nn.Linear(2 * dim, dim), nn.ReLU(), nn.Linear(dim, num_classes))
 
     def forward(self, batch: BatchLike) -> Tensor:
         """Return the logits of the edges, [P, K]."""
         x = super().forward(batch)
+        if x.shape[1] != self.dim:
+            raise ValueError(
+                f"network: got embeddings of width {x.shape[1]}, expected dim={self.dim}; set the "
+                "network's num_classes to it"
+            )
         source, target = batch.edge_label_index
         logits: Tensor = self.head(torch.cat([x[source], x[target]], dim=1))
         return logits

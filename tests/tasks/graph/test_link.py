@@ -176,6 +176,9 @@ def test_edges_are_classified_by_their_two_ends() -> None:
     assert logits.shape == (97, 2)
     assert result["test/accuracy"] == pytest.approx(right)
     assert right > 0.75
+    wrong = EdgeClassification(Spy(5), SelfLoops(), dim=7, num_classes=2)
+    with pytest.raises(ValueError, match="embeddings of width 5, expected dim=7; set"):
+        wrong(batch)
 
 
 def test_options_are_checked_by_name() -> None:
