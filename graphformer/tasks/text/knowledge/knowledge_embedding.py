@@ -40,7 +40,8 @@ class KnowledgeEmbedding(Task):
     descriptions. Validation and test report `hits@K` and `mrr` of tails among all entities by
     distance, other true tails left out, and the `perplexity` of masked words.
 
-    Batches are those of `data.EntityDescriptions`.
+    On several processes the wrong tails are those of each process's own batch, so that training
+    depends on the number of processes. Batches are those of `data.EntityDescriptions`.
 
     Args:
         network: a `Model` that computes logits over the vocabulary, [N, K].
@@ -102,12 +103,14 @@ class KnowledgeEmbedding(Task):
     def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
         """Return the loss of the facts plus that of the masked words of a batch, []."""
         words, count = self._masked_words(batch, training=True)
-        loss = words / count.clamp(min=1)
+        number = count.new_tensor(len(batch.triples))
+        # Of all ranks, whose batches may have other numbers of words for a fact.
+        all_words, all_facts = self.sum_over_ranks(torch.stack([count, number]))
+        total = words * all_facts / all_words.clamp(min=1)
         if self.knowledge_weight:
             facts = transe_loss(self._distances(batch), batch, self.margin)
-            loss = loss + self.knowledge_weight * facts
-        number = count.new_tensor(len(batch.triples))
-        return self.training_loss(loss * number, number, rows=len(batch.triples))
+            total = total + self.knowledge_weight * facts * number
+        return self.training_loss(total, number, rows=len(batch.triples))
 
     def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
         """Return the sums of the facts' losses, of hits and ranks, and of losses of words."""

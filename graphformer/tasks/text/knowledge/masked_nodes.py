@@ -102,7 +102,11 @@ class MaskedNodeModeling(Task):
         if self.distractor_weight:
             row = is_masked.cumsum(0)[batch.target_index] - 1
             ranking = distractor_loss(_entity_logits(logits[row], batch), batch, self.margin)
-            total = total + self.distractor_weight * ranking * count
+            queries = count.new_tensor(len(row))
+            # Of all ranks, whose batches may have other numbers of masked nodes for a query.
+            all_masked, all_queries = self.sum_over_ranks(torch.stack([count, queries]))
+            share = queries * all_masked / all_queries.clamp(min=1)
+            total = total + self.distractor_weight * ranking * share
         return self.training_loss(total, count, rows=len(batch.x))
 
     def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
