@@ -176,10 +176,22 @@ def encoder_decoder(
     # Blocks with cross-attention have one layout. It is named here, so that the command line does
     # not take it for an option.
     encoder_parts = text_trunk(
-        vocab_size, dim, depth, bidirectional=True, layout="sequential", **options
+        vocab_size,
+        dim,
+        depth,
+        bidirectional=True,
+        layout="sequential",
+        gated_cross_attention=False,
+        **options,
     )
     decoder_parts = text_trunk(
-        vocab_size, dim, decoder_depth, source_dim=dim, layout="sequential", **options
+        vocab_size,
+        dim,
+        decoder_depth,
+        source_dim=dim,
+        layout="sequential",
+        gated_cross_attention=False,
+        **options,
     )
     if tied:
         encoder_parts[0].features = decoder_parts[0].features

@@ -133,7 +133,7 @@ def test_a_word_keeps_its_type_where_nothing_is_converted():
 
 REQUIRED = {
     "vocab_size": 11, "num_features": 3, "num_classes": 2, "channels": 1, "patch_size": 2,
-    "num_node_types": 2, "num_edge_types": 3, "num_words": 13,
+    "patch_frames": 2, "num_node_types": 2, "num_edge_types": 3, "num_words": 13,
 }  # fmt: skip
 SMALL = {"dim": 8, "depth": 1, "num_heads": 2}
 BUILDERS = [

@@ -38,7 +38,7 @@ def test_typed_options_are_the_arguments():
     own = {"positions", "norm", "norm_eps", "gated", "bias"}
     assert set(LlamaOptions.__annotations__) == ALL - own
     assert set(WordOptions.__annotations__) == ALL - {"dim"}
-    sides = {"dim", "depth", "bidirectional", "source_dim", "layout"}
+    sides = {"dim", "depth", "bidirectional", "source_dim", "layout", "gated_cross_attention"}
     assert set(Seq2SeqOptions.__annotations__) == ALL - sides
     assert set(CommonOptions.__annotations__) < ALL
 
