@@ -1,11 +1,7 @@
 """Attention functions over adjacencies with one interface for all backends, and fast dropout."""
 
-from graphformer.ops.dispatch import (
-    additive_attention,
-    attention,
-    edge_feature_attention,
-    gatv2_attention,
-)
+from graphformer.ops.additive import additive_attention, gatv2_attention
+from graphformer.ops.dispatch import attention, edge_feature_attention
 from graphformer.ops.dropout import dropout
 from graphformer.ops.offset_bias import OffsetBias
 

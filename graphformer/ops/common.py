@@ -14,6 +14,9 @@ from graphformer.adjacency import CSR, Adjacency
 Result = tuple[Tensor, Tensor | None]
 """The output [M, H, Dv], and the weights [E, H] in edge order if they are returned."""
 
+Output = Tensor | tuple[Tensor, Tensor]
+"""What a public function returns: the output, or with `return_weights` also the weights."""
+
 
 class AttentionOptions(TypedDict):
     """Options of every attention function that the dispatch has checked."""
@@ -114,6 +117,12 @@ def finite_nodes(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     invalid = ~x.isfinite().flatten(1).all(1)
     return x.masked_fill(invalid[:, None, None], 0), invalid
+
+
+def public_output(result: Result) -> Output:
+    """Return the result of a backend as that of a public function."""
+    out, weights = result
+    return out if weights is None else (out, weights)
 
 
 def keep_scale(dropout: float) -> float:

@@ -243,3 +243,9 @@ def auto_backend_on_cuda(
             filled = flex.fill(adjacency.num_edges, *flex.rules_of(adjacency))
             return "flex" if filled >= ON_CUDA["fill"] else fused
     return "sdpa" if dense and adjacency.block_density > DENSE["cuda"] else fused
+
+
+def mask_heads(run: Backend, adjacency: Adjacency, q: Tensor, options: AttentionOptions) -> None:
+    """Give a backend that shares edges between heads a bias of minus infinity on absent ones."""
+    if isinstance(adjacency, HeadEdges) and not run.SUPPORTS_HEAD_EDGES:
+        options["bias"] = adjacency.head_bias(options["bias"], q.shape[1], q.dtype)

@@ -15,8 +15,8 @@ from typing_extensions import Unpack
 from graphformer.adjacency import Adjacency, HeadEdges
 from graphformer.ops.common import AttentionOptions, Result
 from graphformer.ops.cpu.by_head import attention_by_head, of_union, walks_heads
-from graphformer.ops.custom_op import call, call_with_features, make_operator
-from graphformer.ops.operands import ADDITIVE, DOT, GATV2, Driver
+from graphformer.ops.fused.custom_op import call, call_with_features, make_operator
+from graphformer.ops.fused.operands import ADDITIVE, DOT, GATV2, Driver
 
 __all__ = [
     "APPLIES_OFFSET_BIAS",

@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency, HeadEdges
 from graphformer.ops.common import AttentionOptions, Result, per_head
-from graphformer.ops.operands import Inputs, Outputs, Settings
+from graphformer.ops.fused.operands import Inputs, Outputs, Settings
 
 
 def walks_heads(options: AttentionOptions) -> bool:

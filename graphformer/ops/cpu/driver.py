@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from graphformer.ops.common import keep_scale
-from graphformer.ops.cpu import argument_table as at
-from graphformer.ops.cpu.argument_table import CHUNK
 from graphformer.ops.cpu.kernel_cache import kernel, shape_constants, step
+from graphformer.ops.cpu.kernels import argument_table as at
+from graphformer.ops.cpu.kernels.argument_table import CHUNK
+from graphformer.ops.cpu.kernels.optional_steps import SPAN
 from graphformer.ops.cpu.launch import Table, Value, WorkItems, run, work_items
-from graphformer.ops.cpu.optional_steps import SPAN
-from graphformer.ops.operands import (
+from graphformer.ops.fused.operands import (
     ADDITIVE,
     DOT,
     GATV2,

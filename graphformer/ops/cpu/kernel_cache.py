@@ -2,8 +2,8 @@
 
 numba names a cache file after the function and considers it valid while that function's source file
 is unchanged. Kernels here depend on many files and on widths. So a kernel's name includes a hash of
-all sources, the compiler, the processor and the widths: an edit of any file in this folder never
-loads outdated code, and processes that compile at the same time never share a file.
+all sources, the compiler, the processor and the widths: an edit of any file in this folder or below
+never loads outdated code, and processes that compile at the same time never share a file.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -26,16 +26,16 @@ from numba.core.caching import FunctionCache
 from numba.core.registry import cpu_target
 
 from graphformer.ops.common import notice
-from graphformer.ops.cpu import backward, forward, optional_steps
+from graphformer.ops.cpu.kernels import by_source, by_target, forward, optional_steps, split_rows
 
 _log = logging.getLogger("graphformer")
 _MAKERS: dict[str, Callable[..., Any]] = {
     "forward": forward.make_forward,
     "forward_join": forward.make_forward_join,
     "weights": forward.make_weights,
-    "by_target": backward.make_by_target,
-    "by_source": backward.make_by_source,
-    "sum_join": backward.make_sum_join,
+    "by_target": by_target.make_by_target,
+    "by_source": by_source.make_by_source,
+    "sum_join": split_rows.make_sum_join,
     "dropout": optional_steps.make_dropout,
 }
 _FOLDER = Path(__file__).parent
@@ -46,12 +46,12 @@ _reported: list[str] = []
 
 @cache
 def fingerprint(folder: Path) -> str:
-    """12 hexadecimal digits of a hash of all Python sources in a folder that are compiled."""
+    """12 hexadecimal digits of a hash of all Python sources below a folder that are compiled."""
     digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.py")):
+    for file in sorted(folder.rglob("*.py")):
         if file.name in _NOT_COMPILED:
             continue
-        digest.update(f"{file.name}\n".encode() + file.read_bytes())
+        digest.update(f"{file.relative_to(folder)}\n".encode() + file.read_bytes())
     return digest.hexdigest()[:12]
 
 
@@ -120,8 +120,15 @@ def _remove_cached(function: Any) -> bool:
     return False
 
 
+def remove_outdated_kernels() -> None:
+    """Delete the files of other versions of these sources from numba's folders for them."""
+    for function in (compile_cached, forward.make_forward):  # in this folder, and in `kernels`
+        with suppress(OSError, RuntimeError):  # no folder can be written
+            remove_outdated(Path(FunctionCache(function).cache_path))
+
+
 def remove_outdated(folder: Path) -> None:
-    """Delete the files of other versions of these sources from numba's folder for the package."""
+    """Delete the files of other versions of these sources from a folder of numba's."""
     current = fingerprint(_FOLDER)
     for file in folder.glob("*.nb[ic]"):
         if current not in file.name:
@@ -146,7 +153,7 @@ def kernel(name: str, double: bool, *constants: int) -> int:
 
 @cache
 def step(name: str, double: bool) -> int:
-    """The address of one of `graphformer.ops.cpu.optional_steps`."""
+    """The address of one of `graphformer.ops.cpu.kernels.optional_steps`."""
     integers, i64 = types.CPointer(types.int64), types.int64
     number = types.CPointer(types.float64 if double else types.float32)
     signature = types.void(integers, number, i64, i64, integers, i64)

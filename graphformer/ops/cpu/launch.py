@@ -13,7 +13,6 @@ import threading
 from array import array
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 
 import numba
 import numpy as np
@@ -21,10 +20,10 @@ import torch
 from numba import njit, prange
 from torch import Tensor
 
-from graphformer.ops.cpu.argument_table import CAPACITY, CHUNK, FIELDS, ITEM_FIELDS
-from graphformer.ops.cpu.indirect_calls import call_kernel, take_next
-from graphformer.ops.cpu.kernel_cache import compile_cached, remove_outdated
-from graphformer.ops.cpu.simd import read_index
+from graphformer.ops.cpu.kernel_cache import compile_cached, remove_outdated_kernels
+from graphformer.ops.cpu.kernels.argument_table import CAPACITY, CHUNK, FIELDS, ITEM_FIELDS
+from graphformer.ops.cpu.kernels.indirect_calls import call_kernel, take_next
+from graphformer.ops.cpu.kernels.simd import read_index
 
 _lock = threading.Lock()  # numba's default thread pool admits one calling thread at a time
 _forked = False
@@ -74,8 +73,7 @@ def fill_items(indptr, wide, rows, items, hubs, counts):
 _fill_items = compile_cached(
     njit, "int64(int64, int64, int64, int64[:, ::1], int64[:, ::1], int64[::1])", fill_items
 )
-if _fill_items.stats.cache_path:
-    remove_outdated(Path(_fill_items.stats.cache_path))
+remove_outdated_kernels()
 
 
 class WorkItems:

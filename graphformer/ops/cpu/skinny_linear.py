@@ -22,8 +22,8 @@ from torch.nn import functional as F
 
 from graphformer.ops.cpu import launch
 from graphformer.ops.cpu.kernel_cache import compile_cached
-from graphformer.ops.cpu.simd import I32, load, prefetch, shift, vector_pointer, zeros
-from graphformer.ops.cpu.vector_math import sum_lanes
+from graphformer.ops.cpu.kernels.simd import I32, load, prefetch, shift, vector_pointer, zeros
+from graphformer.ops.cpu.kernels.vector_math import sum_lanes
 
 ROWS, LANES, CHUNK = 8, 16, 16
 MAX_ROWS = 2 * ROWS

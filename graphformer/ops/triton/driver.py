@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from graphformer.ops.common import keep_scale
-from graphformer.ops.operands import (
+from graphformer.ops.fused.operands import (
     DOT,
     Cotangents,
     EdgeGradients,

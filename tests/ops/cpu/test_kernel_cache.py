@@ -46,12 +46,15 @@ def test_an_edit_of_any_compiled_source_changes_the_fingerprint(tmp_path: Path) 
     from graphformer.ops.cpu.kernel_cache import fingerprint
 
     seen = {fingerprint(FOLDER)}
-    sources = set(FOLDER.glob("*.py")) - {FOLDER / "__init__.py", FOLDER / "driver.py"}
-    for source in sorted(sources):
+    sources = [
+        file for file in FOLDER.rglob("*.py") if file.name not in ("__init__.py", "driver.py")
+    ]
+    assert {file.parent for file in sources} == {FOLDER, FOLDER / "kernels"}
+    for source in sources:
         copy = tmp_path / source.stem
         shutil.copytree(FOLDER, copy, ignore=shutil.ignore_patterns("__pycache__"))
         assert fingerprint(copy) in seen
-        with (copy / source.name).open("a") as file:
+        with (copy / source.relative_to(FOLDER)).open("a") as file:
             file.write("# edited\n")
         fingerprint.cache_clear()
         seen.add(fingerprint(copy))
@@ -82,6 +85,27 @@ def test_code_of_other_sources_is_removed(tmp_path: Path) -> None:
         file.touch()
     remove_outdated(tmp_path)
     assert set(tmp_path.iterdir()) == {current, other}
+
+
+def test_code_of_other_sources_is_removed_from_both_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from numba.core import config
+    from numba.core.caching import FunctionCache
+
+    from graphformer.ops.cpu import kernel_cache
+    from graphformer.ops.cpu.kernels import by_target
+
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    folders = [
+        Path(FunctionCache(function).cache_path)
+        for function in (kernel_cache.kernel.__wrapped__, by_target.make_by_target)
+    ]
+    assert folders[0] != folders[1]
+    for folder in folders:
+        (folder / "by_target_0_0123456789ab_0-1.py311.nbi").touch()
+    kernel_cache.remove_outdated_kernels()
+    assert not any(any(folder.iterdir()) for folder in folders)
 
 
 def test_without_a_folder_to_write_kernels_are_compiled_anyway(

@@ -22,7 +22,7 @@ from helpers.cpu_cases import (
 )
 
 from graphformer.ops import cpu
-from graphformer.ops.cpu.argument_table import CHUNK
+from graphformer.ops.cpu.kernels.argument_table import CHUNK
 from graphformer.ops.cpu.launch import WorkItems
 
 ATTEND = """
@@ -30,7 +30,7 @@ import sys
 import torch
 import graphformer as gf
 from graphformer.ops import cpu
-from graphformer.ops.cpu.argument_table import CHUNK
+from graphformer.ops.cpu.kernels.argument_table import CHUNK
 from graphformer.ops.cpu.launch import WorkItems
 
 adjacency = gf.window([3_001], 2).to_csr()

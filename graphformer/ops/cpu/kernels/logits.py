@@ -6,18 +6,18 @@
 # mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
 from __future__ import annotations
 
-from graphformer.ops.cpu import argument_table as at
-from graphformer.ops.cpu.argument_table import Rows, at_row, read_gatv2
-from graphformer.ops.cpu.indirect_calls import call_step
-from graphformer.ops.cpu.row_ops import (
+from graphformer.ops.cpu.kernels import argument_table as at
+from graphformer.ops.cpu.kernels.argument_table import Rows, at_row, read_gatv2
+from graphformer.ops.cpu.kernels.indirect_calls import call_step
+from graphformer.ops.cpu.kernels.row_ops import (
     add_edge_dot_products,
     dot_products,
     gatv2_scores,
     scale_row,
 )
-from graphformer.ops.cpu.simd import as_float, inlined, pointer, shift
-from graphformer.ops.cpu.tile_ops import add, additive_scores, apply_leaky_relu
-from graphformer.ops.operands import ADDITIVE, DOT, GATV2
+from graphformer.ops.cpu.kernels.simd import as_float, inlined, pointer, shift
+from graphformer.ops.cpu.kernels.tile_ops import add, additive_scores, apply_leaky_relu
+from graphformer.ops.fused.operands import ADDITIVE, DOT, GATV2
 
 
 @inlined

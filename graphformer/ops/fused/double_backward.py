@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from graphformer.adjacency import CSR
 from graphformer.ops.common import per_head, upcast
-from graphformer.ops.operands import ADDITIVE, DOT, Cotangents, Gradients, Inputs, Settings
+from graphformer.ops.fused.operands import ADDITIVE, DOT, Cotangents, Gradients, Inputs, Settings
 from graphformer.ops.reference import by_slot, weighted_sum
 
 

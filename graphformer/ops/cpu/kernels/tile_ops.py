@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 
-from graphformer.ops.cpu.row_ops import scale_row
-from graphformer.ops.cpu.simd import inlined, lanes_of, load, shift, splat, store
-from graphformer.ops.cpu.vector_math import (
+from graphformer.ops.cpu.kernels.row_ops import scale_row
+from graphformer.ops.cpu.kernels.simd import inlined, lanes_of, load, shift, splat, store
+from graphformer.ops.cpu.kernels.vector_math import (
     exponential,
     leaky_relu,
     leaky_relu_slope,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from graphformer.ops.cpu.simd import as_float, cast, inlined, pointer, read_index, shift
+from graphformer.ops.cpu.kernels.simd import as_float, cast, inlined, pointer, read_index, shift
 
 FIELDS = (  # noqa: SIM905 - read in groups
     # the edges by row: neighbours of each row, slots and ids of its edges, split into work items

@@ -12,7 +12,7 @@ from numba import cfunc, types
 
 from graphformer.ops.common import dropout_mask
 from graphformer.ops.cpu import vector_math as vm
-from graphformer.ops.cpu.simd import load, splat, store, zeros
+from graphformer.ops.cpu.kernels.simd import load, splat, store, zeros
 
 LANES = 8
 

@@ -11,7 +11,15 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from graphformer.ops.cpu.simd import FAST_MATH, I32, I64, align, splatted, suffix, vector_pointer
+from graphformer.ops.cpu.kernels.simd import (
+    FAST_MATH,
+    I32,
+    I64,
+    align,
+    splatted,
+    suffix,
+    vector_pointer,
+)
 
 # Sums and maxima --------------------------------------------------------------------------------
 

@@ -7,8 +7,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from graphformer.ops.cpu import argument_table as at
-from graphformer.ops.cpu.argument_table import (
+from graphformer.ops.cpu.kernels import argument_table as at
+from graphformer.ops.cpu.kernels.argument_table import (
     END_ROW,
     FIRST_ROW,
     PART,
@@ -21,18 +21,23 @@ from graphformer.ops.cpu.argument_table import (
     row_slots,
     work_item,
 )
-from graphformer.ops.cpu.indirect_calls import call_list_edges, call_step
-from graphformer.ops.cpu.logits import drop, logits_of_target, scale_queries, weight_and_bias
-from graphformer.ops.cpu.row_ops import (
+from graphformer.ops.cpu.kernels.indirect_calls import call_list_edges, call_step
+from graphformer.ops.cpu.kernels.logits import (
+    drop,
+    logits_of_target,
+    scale_queries,
+    weight_and_bias,
+)
+from graphformer.ops.cpu.kernels.row_ops import (
     add_weighted_rows,
     fill,
     prefetch_row,
     scale_row,
     whole_lines,
 )
-from graphformer.ops.cpu.simd import inlined, pointer, shift, zeros
-from graphformer.ops.cpu.tile_ops import finish_row, online_softmax, softmax_of_target
-from graphformer.ops.operands import DOT
+from graphformer.ops.cpu.kernels.simd import inlined, pointer, shift, zeros
+from graphformer.ops.cpu.kernels.tile_ops import finish_row, online_softmax, softmax_of_target
+from graphformer.ops.fused.operands import DOT
 
 PREFETCHED = 4096
 """Most numbers of a tile's values that are prefetched while its logits are computed: 16 KiB."""

@@ -7,7 +7,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from graphformer.ops.cpu.simd import I64
+from graphformer.ops.cpu.kernels.simd import I64
 
 
 @intrinsic
@@ -41,7 +41,7 @@ def call_kernel(context, address, item, table, scratch):
 
 @intrinsic
 def call_step(context, address, table, x, stride, count, edges, base):
-    """Call the optional step at an address: see `graphformer.ops.cpu.optional_steps`."""
+    """Call the optional step at an address: see `graphformer.ops.cpu.kernels.optional_steps`."""
 
     def build(context, builder, signature, args):
         _call_by_address(builder, args)
@@ -53,7 +53,7 @@ def call_step(context, address, table, x, stride, count, edges, base):
 
 @intrinsic
 def call_list_edges(context, address, table, begin, count, nodes):
-    """Call the compiled `graphformer.ops.cpu.optional_steps.list_edges` at an address."""
+    """Call the compiled `graphformer.ops.cpu.kernels.optional_steps.list_edges` at an address."""
 
     def build(context, builder, signature, args):
         _call_by_address(builder, args)

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import graphformer as gf
 from graphformer.adjacency import Adjacency, window
 from graphformer.ops import cpu, custom_op
-from graphformer.ops.operands import Cotangents, Gradients, Inputs, Settings
+from graphformer.ops.fused.operands import Cotangents, Gradients, Inputs, Settings
 
 
 @pytest.mark.parametrize("options", OPTIONS)

@@ -9,8 +9,8 @@ padded for that.
 # mypy: disable-error-code="misc,no-untyped-call,no-untyped-def"
 from __future__ import annotations
 
-from graphformer.ops.cpu.argument_table import AHEAD
-from graphformer.ops.cpu.simd import (
+from graphformer.ops.cpu.kernels.argument_table import AHEAD
+from graphformer.ops.cpu.kernels.simd import (
     inlined,
     lanes_of,
     load,
@@ -22,7 +22,7 @@ from graphformer.ops.cpu.simd import (
     store,
     store_first,
 )
-from graphformer.ops.cpu.vector_math import (
+from graphformer.ops.cpu.kernels.vector_math import (
     leaky_relu,
     leaky_relu_slope,
     store_lane_sums,

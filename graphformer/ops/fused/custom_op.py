@@ -21,8 +21,8 @@ from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency
 from graphformer.ops.common import AttentionOptions, Result
-from graphformer.ops.double_backward import double_backward
-from graphformer.ops.operands import (
+from graphformer.ops.fused.double_backward import double_backward
+from graphformer.ops.fused.operands import (
     DOT,
     Cotangents,
     Driver,

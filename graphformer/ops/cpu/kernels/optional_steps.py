@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from graphformer.ops.cpu import argument_table as at
-from graphformer.ops.cpu.argument_table import AHEAD, CAPACITY
-from graphformer.ops.cpu.simd import as_float, pointer, read_index, shift
-from graphformer.ops.cpu.vector_math import is_kept
+from graphformer.ops.cpu.kernels import argument_table as at
+from graphformer.ops.cpu.kernels.argument_table import AHEAD, CAPACITY
+from graphformer.ops.cpu.kernels.simd import as_float, pointer, read_index, shift
+from graphformer.ops.cpu.kernels.vector_math import is_kept
 
 
 def list_edges(table, begin, count, nodes):

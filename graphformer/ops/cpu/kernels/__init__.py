@@ -1,0 +1,1 @@
+"""Kernels that numba compiles, and the vector instructions and tables that they share."""

@@ -1,0 +1,1 @@
+"""The operators of the fused backends: registration, operands and second derivatives."""
