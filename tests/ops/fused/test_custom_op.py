@@ -21,7 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import graphformer as gf
 from graphformer.adjacency import Adjacency, window
-from graphformer.ops import cpu, custom_op
+from graphformer.ops import cpu
+from graphformer.ops.fused import custom_op
 from graphformer.ops.fused.operands import Cotangents, Gradients, Inputs, Settings
 
 

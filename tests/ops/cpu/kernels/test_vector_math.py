@@ -11,7 +11,7 @@ import torch
 from numba import cfunc, types
 
 from graphformer.ops.common import dropout_mask
-from graphformer.ops.cpu import vector_math as vm
+from graphformer.ops.cpu.kernels import vector_math as vm
 from graphformer.ops.cpu.kernels.simd import load, splat, store, zeros
 
 LANES = 8
