@@ -122,7 +122,7 @@ def _remove_cached(function: Any) -> bool:
 
 def remove_outdated_kernels() -> None:
     """Delete the files of other versions of these sources from numba's folders for them."""
-    for function in (compile_cached, forward.make_forward):  # in this folder, and in `kernels`
+    for function in (_report, forward.make_forward):  # in this folder, and in `kernels`
         with suppress(OSError, RuntimeError):  # no folder can be written
             remove_outdated(Path(FunctionCache(function).cache_path))
 
