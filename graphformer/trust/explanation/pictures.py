@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from graphformer.trust.plots import COLORS, TEXT, new_figure, to_svg
@@ -64,12 +65,15 @@ def image_picture(
     return to_svg(figure)
 
 
-def graph_picture(edge_index: Tensor, attributions: Mapping[str, Tensor]) -> str:
+def graph_picture(
+    edge_index: Tensor, attributions: Mapping[str, Tensor], *, marked: int | None = None
+) -> str:
     """Return SVG: the graph for each method, with nodes coloured by their attribution.
 
     Args:
         edge_index: [2, E] of at most some hundred nodes.
         attributions: method -> [N].
+        marked: a node with a thick outline.
     """
     import networkx
 
@@ -86,12 +90,39 @@ def graph_picture(edge_index: Tensor, attributions: Mapping[str, Tensor]) -> str
     for axes, (name, attribution) in zip(panels, attributions.items(), strict=False):
         values = scaled(attribution)
         networkx.draw_networkx_edges(graph, layout, ax=axes, edge_color=COLORS[-1], width=0.8)
-        style = {"cmap": "coolwarm", "vmin": -1, "vmax": 1, "node_size": 55, "linewidths": 0.4}
+        style = {"cmap": "coolwarm", "vmin": -1, "vmax": 1, "node_size": 55}
+        outlines = [2.0 if node == marked else 0.4 for node in range(count)]
         networkx.draw_networkx_nodes(
-            graph, layout, ax=axes, node_color=values, edgecolors=COLORS[-1], **style
+            graph,
+            layout,
+            ax=axes,
+            node_color=values,
+            edgecolors=COLORS[-1],
+            linewidths=outlines,
+            **style,
         )
         _title(axes, name)
     return to_svg(figure)
+
+
+def nodes_around(node: int, edge_index: Tensor, reached: Tensor) -> Tensor:
+    """Return a node, then those it can be reached from by their number of hops, int64.
+
+    Args:
+        node: the first one.
+        edge_index: [2, E].
+        reached: which nodes to return beside the first, bool [N].
+    """
+    source, target = edge_index
+    hops = torch.full((len(reached),), -1)
+    hops[node] = step = 0
+    while len(new := source[(hops[target] == step) & (hops[source] < 0)]):
+        step += 1
+        hops[new] = step
+    chosen = reached & (hops >= 0)
+    chosen[node] = True
+    nodes = chosen.nonzero()[:, 0]
+    return nodes[hops[nodes].argsort(stable=True)]
 
 
 def _title(axes: Axes, text: str) -> None:

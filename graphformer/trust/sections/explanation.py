@@ -22,7 +22,12 @@ from graphformer.trust.explanation import (
     overlap,
     top_nodes,
 )
-from graphformer.trust.explanation.pictures import graph_picture, image_picture, text_picture
+from graphformer.trust.explanation.pictures import (
+    graph_picture,
+    image_picture,
+    nodes_around,
+    text_picture,
+)
 from graphformer.trust.plots import Line, line_plot
 from graphformer.trust.report import Cell, Figure, Section, Table
 from graphformer.trust.run import Run, is_classification
@@ -147,19 +152,19 @@ def _add_picture(section: Section, run: Run, explained: Explained, found: Attrib
 
 
 def _graph_markup(batch: BatchLike, size: int, found: Attributions, node: int | None) -> str:
-    """Return a drawing of the first graph, or of the nodes that reach the explained one."""
+    """Return a drawing of the first graph, or of the nodes around the explained one."""
     nodes = torch.arange(size)
     if node is not None:
-        nodes = nodes[found["random"].isfinite()]
+        nodes = nodes_around(node, batch.edge_index, found["random"].isfinite())
     nodes = nodes[:DRAWN]
     new = torch.full((int(batch.num_nodes),), -1)
     new[nodes] = torch.arange(len(nodes))
     edges = new[batch.edge_index]
     inside = (edges >= 0).all(0)
-    return graph_picture(edges[:, inside], {name: v[nodes] for name, v in found.items()})
+    values = {name: v[nodes].clamp(min=v[v.isfinite()].min()) for name, v in found.items()}
+    return graph_picture(edges[:, inside], values, marked=None if node is None else 0)
 
 
-@torch.no_grad()
 def _add_ranks(section: Section, run: Run) -> None:
     """Add the mean rank of attention matrices by block, for samples of up to 512 nodes."""
     batch = next(run.batches("test"))

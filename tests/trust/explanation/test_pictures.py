@@ -8,6 +8,7 @@ import torch
 from graphformer.trust.explanation.pictures import (
     graph_picture,
     image_picture,
+    nodes_around,
     scaled,
     text_picture,
 )
@@ -34,3 +35,10 @@ def test_images_and_graphs_are_svg():
     for markup in (image, graph):
         assert markup.startswith("<svg")
         assert markup.rstrip().endswith("</svg>")
+
+
+def test_nodes_around_a_node_are_in_the_order_of_their_hops() -> None:
+    # 4 -> 1 -> 3 -> 0, 2 -> 0; 5 -> 2 is not among the nodes to draw, 6 has no path to 0.
+    edges = torch.tensor([[3, 1, 4, 2, 5, 0], [0, 3, 1, 0, 2, 6]])
+    reached = torch.tensor([False, True, True, True, True, False, True])
+    assert nodes_around(0, edges, reached).tolist() == [0, 2, 3, 1, 4]
