@@ -1,4 +1,4 @@
-"""How much of a passage a character model continues, by how often it stands in the training text.
+"""How much of a passage a character model continues, by how often the training text contains it.
 
     python experiments/trust_memorization.py --runs runs --out FOLDER
 
