@@ -33,10 +33,11 @@ class PermutedLanguageModeling(Task):
     over a graph with more nodes than tokens. Let o be the place of a token in the order, -1 for
     context; token i attends to token j if o_j <= o_i (content stream). Each predicted token has a
     query node at the same position, which attends to j if o_j < o_i, so that it depends on the
-    position but not on the token; its output predicts the token (query stream). With "mpnet" each predicted
-    token also has a mask node at its position: content attends to those of o_j > o_i, queries to
-    those of o_j >= o_i, context and mask nodes to all, so that each node attends to all positions
-    of the text. Of these edges those that `adjacency` has between the positions are kept.
+    position but not on the token; its output predicts the token (query stream). With "mpnet" each
+    predicted token also has a mask node at its position: content attends to those of o_j > o_i,
+    queries to those of o_j >= o_i, context and mask nodes to all, so that each node attends to all
+    positions of the text. Of these edges those that `adjacency` has between the positions are
+    kept.
 
     Metrics are loss, perplexity and accuracy over predicted tokens. Of a batch only x [N], pos and
     the sizes of the samples are used, so that data for language models can be used. Every training
