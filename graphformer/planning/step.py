@@ -93,7 +93,8 @@ def trace_step(
         flops = trace.flops.times(accumulate)
         return StepTrace(trace.events.timeline(heap_overhead), flops, edges, nodes)
     depth, period = len(stack.blocks), _period(stack)
-    depths = 4 * period, 8 * period
+    rest = depth % period  # as in the whole stack, of whose last blocks some are recomputed
+    depths = 4 * period + rest, 8 * period + rest
     with _truncated(stack, depths[0]):
         low = run()
     with _truncated(stack, depths[1]):

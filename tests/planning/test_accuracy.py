@@ -19,7 +19,11 @@ DATA = Path(os.environ.get("GRAPHFORMER_DATA", "../shared/data"))
 def test_predicted_peaks_are_within_15_percent(name: str) -> None:
     if not (DATA / "tinyshakespeare").exists():
         pytest.skip(f"no tinyshakespeare in {DATA}")
-    done = subprocess.run([sys.executable, str(SCRIPT), name], capture_output=True, text=True)
+    environment = {**os.environ, "GRAPHFORMER_DATA": str(DATA.resolve())}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), name],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     numbers = done.stdout.splitlines()[0].removeprefix(name).replace(",", "").split()
     predicted, measured, _, tensors, fixed, _ = (float(word.rstrip("%")) for word in numbers)

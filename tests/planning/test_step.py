@@ -152,7 +152,12 @@ def test_accumulation_keeps_the_gradients() -> None:
 
 
 @pytest.mark.parametrize(
-    ("recomputes", "depth"), [(True, 11), pytest.param(2, 19, marks=pytest.mark.slow)]
+    ("recomputes", "depth"),
+    [
+        (True, 11),
+        (2, 17),
+        *(pytest.param(k, d, marks=pytest.mark.slow) for k, d in ((2, 19), (3, 29))),
+    ],
 )
 def test_many_blocks_are_extrapolated(
     recomputes: bool | int, depth: int, monkeypatch: pytest.MonkeyPatch
