@@ -21,7 +21,7 @@ LINES = 3
 
 
 @dataclass(frozen=True)
-class Question:
+class SceneQuestion:
     """A question about one group of a scene.
 
     Attributes:
@@ -48,7 +48,7 @@ class Item:
             both in the order of `Combinations`; None if any.
     """
 
-    question: Question
+    question: SceneQuestion
     kind: int
     count: int | None = None
     colour: str | None = None
@@ -99,19 +99,19 @@ class Combinations:
         for kind, name in self.names.items():
             many = plural(name)
             for count, word in enumerate(NUMBERS, 1):
-                question = Question("count", f"how many {many} ?", word)
+                question = SceneQuestion("count", f"how many {many} ?", word)
                 items["count"].append(Item(question, kind, count=count))
             for colour in COLOURS:
-                question = Question("colour", f"which colour are the {many} ?", colour)
+                question = SceneQuestion("colour", f"which colour are the {many} ?", colour)
                 items["colour"].append(Item(question, kind, colour=colour))
-                question = Question("kind", f"what is {colour} ?", name)
+                question = SceneQuestion("kind", f"what is {colour} ?", name)
                 items["kind"].append(Item(question, kind, colour=colour))
             for axis, is_before in itertools.product(AXES, (True, False)):
                 relation = axis if is_before else OPPOSITE[axis]
                 for offset in self.offsets(split):
                     other = self.neighbour(kind, axis, -offset if is_before else offset)
                     text = f"what is directly {relation} the {many} ?"
-                    question = Question("relation", text, self.names[other])
+                    question = SceneQuestion("relation", text, self.names[other])
                     items["relation"].append(
                         Item(question, kind, neighbour=(axis, is_before, offset))
                     )

@@ -15,7 +15,7 @@ from graphformer.data.multimodal.questions import (
     LINES,
     QUESTION_TYPES,
     Combinations,
-    Question,
+    SceneQuestion,
     balanced_size,
 )
 from graphformer.data.ragged import Ragged
@@ -32,7 +32,7 @@ from graphformer.data.vision.scene_objects import (
     read_objects,
 )
 
-ImagesAndQuestions = tuple[Tensor, list[Question]]
+ImagesAndQuestions = tuple[Tensor, list[SceneQuestion]]
 """Images [B, 3, height, width], and a question about each."""
 
 
@@ -202,7 +202,7 @@ class SceneQuestions(TokenizedData, ScaledImages):
         sampler = BatchSampler(len(images), self.batch_size, shuffle=is_train, seed=self.seed)
         return BatchLoader(samples, sampler)
 
-    def _texts(self, questions: Sequence[Question]) -> Ragged:
+    def _texts(self, questions: Sequence[SceneQuestion]) -> Ragged:
         """Return <bos> and the token ids of each question, labelled by the answer at the end."""
         tokenizer = self.need_tokenizer()
         rows = tokenizer.encode_batch([question.text for question in questions])
