@@ -37,7 +37,7 @@ class Batch(Data):
         token_types: segment of each token (BERT), int64 [N].
         kind_starts: where kinds of nodes have ids of their own, the first id of each kind in
             token_types and the number of ids, ints.
-        query_mask: which nodes stand for a token to predict that they don't contain, bool [N].
+        query_mask: which nodes are queries of tokens to predict, without these, bool [N].
         virtual_mask: which nodes are virtual nodes, bool [N].
         laplacian_pe, random_walk_pe: node encodings, float [N, K].
         in_degree, out_degree: degrees of the nodes, int64 [N].

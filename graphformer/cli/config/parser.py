@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from argparse import HelpFormatter
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -76,12 +77,14 @@ class Parser(LightningArgumentParser):
             cfg_obj = upgrade(self._target, settings, vars(changed) if changed else None)
         return super().parse_object(cfg_obj, *args, **kwargs)
 
-    def format_help(self, *args: Any, **kwargs: Any) -> str:
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """Return the help, in which the classes of graphformer replace those of torch."""
         for action in self._actions:
             if hasattr(action, "extra_help"):
                 action.extra_help = partial(_known_names, action)
-        return super().format_help(*args, **kwargs)
+        if formatter is None:  # an argument of newer versions of jsonargparse
+            return super().format_help()
+        return super().format_help(formatter)
 
     def _with_optional_sizes(self, added: list[str]) -> list[str]:
         for action in self._actions:

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms: the power of a signal by time and by frequency as it is heard."""
+"""Log-mel spectrograms: the power of a signal by time and by frequency on the mel scale."""
 
 from __future__ import annotations
 

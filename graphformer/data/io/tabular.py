@@ -176,7 +176,7 @@ def read_records(
 
 
 def _rows_below_header(path: Path, encoding: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows of a table and its header, which tells what separates the columns."""
+    """Yield the rows of a table and its header; the separator is inferred from the header."""
     if ".csv" not in path.suffixes:
         return _tsv_rows(path, encoding)
     header = next((line for _, line in read_lines(path, encoding)), "")

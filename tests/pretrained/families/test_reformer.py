@@ -167,7 +167,7 @@ def test_chunks_of_a_sample() -> None:
     assert chunking.filled(2) == 2
     assert chunking.filled(5) == 8
     expected = [[8, 8, 0, 1], [8, 8, 0, 1], [0, 1, 2, 3], [0, 1, 2, 3], [2, 3, 4, 5]]
-    nothing = 5  # stands for the places 6 and 7 before the first, which are filled
+    nothing = 5  # for the places 6 and 7 of the filled sample, which precede the first chunk
     expected = [[min(place, nothing) for place in row] for row in expected]
     assert chunking.sources(5, torch.device("cpu")).tolist() == expected
 

@@ -49,13 +49,13 @@ def test_a_quarter_turn_of_an_oblong_image():
     assert any(torch.allclose(turned, image.rot90(k, (2, 3)), atol=1e-5) for k in (1, 3))
     oblong = torch.rand(1, 1, 5, 7, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(rotated(oblong, 180.0), oblong.rot90(2, (2, 3)))
-    # The pixel above the centre moves beside it, by as many pixels.
+    # A quarter turn moves the pixel above the centre to the left or right of it.
     point = torch.zeros(1, 1, 5, 7)
     point[0, 0, 1, 3] = 1.0
     assert (rotated(point, 90.0)[0, 0] > 0.99).nonzero().tolist() in ([[2, 2]], [[2, 4]])
 
 
-def test_a_network_does_not_see_the_numbers_of_the_nodes():
+def test_a_network_does_not_depend_on_the_numbers_of_the_nodes():
     generator = torch.Generator().manual_seed(0)
     graph = Data(
         x=torch.randn(11, 5, generator=generator),
