@@ -37,11 +37,9 @@ from graphformer.nn.patches import (
     patchify_videos,
     unpatchify,
 )
-from graphformer.nn.positions import Positions, sinusoidal
+from graphformer.nn.positions import ALiBi, Positions, RelativeBias, Rotary, rotate, sinusoidal
 from graphformer.nn.readout import AttentionPool, PairHead, SetPool
 from graphformer.nn.record import draw_attention, record_attention
-from graphformer.nn.relative import ALiBi, RelativeBias
-from graphformer.nn.rotary import Rotary, rotate
 from graphformer.nn.transformer import Transformer
 
 __all__ = [

@@ -19,7 +19,7 @@ from graphformer.nn.options import (
     Rotation,
     check_rotations,
 )
-from graphformer.nn.rotary import rotate
+from graphformer.nn.positions.rotary import rotate
 from graphformer.ops import OffsetBias, additive_attention, attention, gatv2_attention
 from graphformer.ops.backend import BackendName
 from graphformer.patterns import AdjacencyLike, resolve_single

@@ -105,6 +105,17 @@ class KVCache:
             outs.append(group.attend(q[rows], keys, values, bias, scale, softcap))
         return torch.cat(outs)
 
+    def reserve(self) -> tuple[Tensor, Tensor, int, int]:
+        """Make room for one node of a single sample, whose keys and values the caller writes.
+
+        Returns:
+            Keys [Hkv, capacity, D] and values [Hkv, capacity, Dv], contiguous; the first slot that
+            the node attends to, and the node's slot.
+        """
+        (group,) = self.groups
+        group.reserve(1)
+        return group.keys[0], group.values[0], group.first(1), group.end - 1
+
     def select(self, rows: Tensor) -> None:
         """Keep the samples `rows`, int64 [B'] on the keys' device, ascending; repeats copy one."""
         groups, first = [], 0
@@ -260,8 +271,8 @@ class _Group:
         if k is not None and v is not None:
             self._append(k, v)
             mask = self._mask(new, bias)
-        keys = self.keys[:, :, self._first(new) : self.end]
-        values = self.values[:, :, self._first(new) : self.end]
+        keys = self.keys[:, :, self.first(new) : self.end]
+        values = self.values[:, :, self.first(new) : self.end]
         # The query heads of one key head are passed as targets of that head: [b, Hkv, H / Hkv * n,
         # D]. So grouped keys and values are not repeated.
         heads, kv_heads = q.shape[1], keys.shape[1]
@@ -277,7 +288,7 @@ class _Group:
             out = (logits if mask is None else logits + mask).softmax(-1) @ values
         return out.view(self.count, heads, new, -1).transpose(1, 2).flatten(0, 1)
 
-    def _first(self, new: int) -> int:
+    def first(self, new: int) -> int:
         """Return the slot of the first node that the first of the new nodes attends to."""
         if self.window is None:
             return self.start
@@ -285,7 +296,7 @@ class _Group:
 
     def _mask(self, new: int, bias: OffsetBias | None) -> Tensor | None:
         """Return the bias of the new nodes' logits, [H or 1, new, length]; None for zeros."""
-        length = self.end - self._first(new)
+        length = self.end - self.first(new)
         logits = None
         if bias is not None:
             logits = bias.toeplitz(new, length, length - new).to(self.keys.dtype)
@@ -304,12 +315,16 @@ class _Group:
 
     def _append(self, k: Tensor, v: Tensor) -> None:
         new = k.shape[0] // self.count
-        if self.end + new > self.keys.shape[2]:
-            self._grow(new)
-        slots = slice(self.end, self.end + new)
+        self.reserve(new)
+        slots = slice(self.end - new, self.end)
         for buffer, added in ((self.keys, k), (self.values, v)):
             buffer[:, :, slots] = added.view(self.count, new, *added.shape[1:]).transpose(1, 2)
-        self.end = slots.stop
+
+    def reserve(self, new: int) -> None:
+        """Append slots of `new` nodes, which hold no keys and values yet."""
+        if self.end + new > self.keys.shape[2]:
+            self._grow(new)
+        self.end += new
 
     def _grow(self, new: int) -> None:
         """Move the stored nodes to the start of buffers of twice their number."""

@@ -15,7 +15,7 @@ from graphformer.nn.attention import check_nodes
 from graphformer.nn.kv_cache import KVCache
 from graphformer.nn.linear import weight_of
 from graphformer.nn.options import DotProductOptions, Rotation, check_rotations
-from graphformer.nn.rotary import rotate
+from graphformer.nn.positions.rotary import rotate
 from graphformer.ops import OffsetBias, attention
 from graphformer.ops.backend import BackendName
 

@@ -236,7 +236,7 @@ class Transformer(nn.Module):
         cache, lengths = (shared.pop(name, None) for name in ("cache", "lengths"))
         source, source_adjacency = (shared.pop(n, None) for n in ("source", "source_adjacency"))
         across = self._cross_inputs(source, source_adjacency)
-        encoded = self._encoded_positions(positions, per_block)
+        encoded = self.encoded_positions(positions, per_block)
         for each in encoded[:1]:
             self._check_not_given(each, shared)
         return [
@@ -250,7 +250,7 @@ class Transformer(nn.Module):
             )
         ]
 
-    def _encoded_positions(
+    def encoded_positions(
         self, positions: Tensor | None, per_block: Sequence[Adjacency]
     ) -> list[LayerOptions]:
         """Return the options that the position encoding of each block computes, each once."""

@@ -14,6 +14,7 @@ from graphformer.adjacency import Adjacency, causal, complete
 from graphformer.data.batch import Batch, pack_tokens
 from graphformer.models.base import Patterns
 from graphformer.models.generation.causal_patterns import self_attention_cache
+from graphformer.models.generation.compiled_step import CompiledStep
 from graphformer.models.generation.encoder_output import CrossAttention, EncoderOutput
 from graphformer.nn import KVCache
 from graphformer.nn.options import BlockCache
@@ -119,6 +120,7 @@ class CachedDecoder:
         texts: token ids of each prompt; consecutive texts of equal length share a buffer.
         pattern: one with a `self_attention_cache`, or one per block.
         encoder_output: nodes to attend to, for the decoder of an encoder-decoder.
+        compiled: computes the steps of one token of one text.
 
     Raises:
         ValueError: when a pattern cannot be decoded with a cache.
@@ -131,8 +133,10 @@ class CachedDecoder:
         pattern: Patterns,
         *,
         encoder_output: EncoderOutput | None = None,
+        compiled: CompiledStep | None = None,
     ) -> None:
         self.model, self.pattern, self.encoder_output = model, pattern, encoder_output
+        self.compiled = compiled
         self.device = next(model.parameters()).device
         lengths = tuple(map(len, texts))
         self.batch = pack_prompts(texts, lengths, self.device)
@@ -190,8 +194,12 @@ class CachedDecoder:
 
     def _nodes(self, adjacency: Adjacency | list[Adjacency] | None) -> Tensor:
         assert adjacency is not None
+        x, compiled = self.model.embedding(self.batch), self.compiled
+        if compiled is not None and len(x) == 1 and compiled.supports(self.self_caches):
+            assert isinstance(adjacency, Adjacency)
+            return compiled(x, self.batch.pos, adjacency, self.self_caches)
         return self.model.transformer(
-            self.model.embedding(self.batch),
+            x,
             adjacency,
             self.batch.pos,
             cache=self.caches,

@@ -15,6 +15,7 @@ from graphformer.deprecated import renamed_keywords
 from graphformer.models.base import Patterns
 from graphformer.models.generation.beam_search import beam_search
 from graphformer.models.generation.causal_patterns import per_block
+from graphformer.models.generation.compiled_step import CompiledStep, compiled_step
 from graphformer.models.generation.decoders import (
     CachedDecoder,
     Decoder,
@@ -180,8 +181,13 @@ def generate(
     decode = getattr(getattr(network, "tokenizer", None), "decode", None)
     stopping = StoppingCriteria(eos_token_id, stop, max_new_tokens, decode)
     fast = fast_linear(network, weight_dtype) if on_cpu else nullcontext()
+    compiled = None
+    if on_cpu and encoder_output is None and is_cached_model(network):
+        compiled = compiled_step(network, weight_dtype)
     with eval_mode(network), fast:
-        decoder = _decoder(network, texts, per_block(adjacency), context, encoder_output, cache)
+        decoder = _decoder(
+            network, texts, per_block(adjacency), context, encoder_output, cache, compiled
+        )
         if num_beams > 1:
             texts = beam_search(decoder, texts, num_beams, sampler, stopping, length_penalty)
         elif prompt_lookup and len(texts) == 1 and not isinstance(decoder, UncachedDecoder):
@@ -293,6 +299,7 @@ def _decoder(
     context: int | None,
     encoder_output: EncoderOutput | None,
     cache: bool,
+    compiled: CompiledStep | None,
 ) -> UncachedDecoder | CachedDecoder | WindowedDecoder:
     """Return a decoder of the texts.
 
@@ -313,7 +320,9 @@ def _decoder(
             f"network: got {type(network).__name__}, expected a graphformer Model for decoding "
             "with a cache; pass cache=False"
         )
-    cached = CachedDecoder(network, texts, pattern, encoder_output=encoder_output)
+    cached = CachedDecoder(
+        network, texts, pattern, encoder_output=encoder_output, compiled=compiled
+    )
     return cached if context is None else WindowedDecoder(cached, texts, context)
 
 

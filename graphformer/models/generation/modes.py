@@ -62,13 +62,13 @@ def _forward(module: nn.Module, rounded: bool) -> Callable[..., Tensor] | None:
 
     if type(module) is nn.Linear:
         if is_supported(module.weight):
-            weight = _rounded(module.weight) if rounded else module.weight
+            weight = rounded_weight(module.weight) if rounded else module.weight
             return partial(linear, weight=weight, bias=module.bias)
         if rounded:
-            weight = _rounded(module.weight).to(module.weight.dtype)
+            weight = rounded_weight(module.weight).to(module.weight.dtype)
             return partial(F.linear, weight=weight, bias=module.bias)
     if rounded and type(module) is nn.Embedding and module.max_norm is None:
-        return partial(_embed, weight=_rounded(module.weight), dtype=module.weight.dtype)
+        return partial(_embed, weight=rounded_weight(module.weight), dtype=module.weight.dtype)
     return None
 
 
@@ -79,7 +79,7 @@ def _embed(ids: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
 _copies = WeakTensorKeyDictionary()
 
 
-def _rounded(weight: Tensor) -> Tensor:
+def rounded_weight(weight: Tensor) -> Tensor:
     """The weight in bfloat16, [out, in]; kept until the weight changes or is freed."""
     version = -1 if weight.is_inference() else weight._version
     known = _copies.get(weight)

@@ -26,6 +26,7 @@ from numba.core.caching import FunctionCache
 from numba.core.registry import cpu_target
 
 from graphformer.ops.common import notice
+from graphformer.ops.cpu.decoding import parts
 from graphformer.ops.cpu.kernels import by_source, by_target, forward, optional_steps, split_rows
 
 _log = logging.getLogger("graphformer")
@@ -122,7 +123,8 @@ def _remove_cached(function: Any) -> bool:
 
 def remove_outdated_kernels() -> None:
     """Delete the files of other versions of these sources from numba's folders for them."""
-    for function in (_report, forward.make_forward):  # in this folder, and in `kernels`
+    # One function of this folder, of `kernels` and of `decoding`
+    for function in (report_compilation, forward.make_forward, parts.rotate.py_func):
         with suppress(OSError, RuntimeError):  # no folder can be written
             remove_outdated(Path(FunctionCache(function).cache_path))
 
@@ -146,7 +148,7 @@ def kernel(name: str, double: bool, *constants: int) -> int:
     start = time.perf_counter()
     compiled = compile_cached(cfunc, signature, function, int(double), *constants, **options)
     if not compiled.cache_hits:
-        _report(name, time.perf_counter() - start)
+        report_compilation(name, time.perf_counter() - start)
     address: int = compiled.address
     return address
 
@@ -165,7 +167,7 @@ def step(name: str, double: bool) -> int:
     return address
 
 
-def _report(name: str, seconds: float) -> None:
+def report_compilation(name: str, seconds: float) -> None:
     """Report the time of the first compilation to the user, of later ones to the log."""
     text = f"compiled the CPU kernel {name} in {seconds:.1f} s"
     if _reported:

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import numba
 import torch
-from llvmlite import ir
-from numba import njit, prange, types
-from numba.extending import intrinsic
+from numba import njit, prange
 from torch import Tensor
 from torch.nn import functional as F
 
 from graphformer.ops.cpu import launch
 from graphformer.ops.cpu.kernel_cache import compile_cached
-from graphformer.ops.cpu.kernels.simd import I32, load, prefetch, shift, vector_pointer, zeros
+from graphformer.ops.cpu.kernels.simd import inlined, load, prefetch, shift, zeros
 from graphformer.ops.cpu.kernels.vector_math import sum_lanes
+from graphformer.ops.cpu.kernels.weights import floats, halves, load_weights
 
 ROWS, LANES, CHUNK = 8, 16, 16
 MAX_ROWS = 2 * ROWS
@@ -65,154 +63,138 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _run(x: Tensor, weight: Tensor, out: Tensor) -> None:
     n, k = weight.shape
-    outputs, share = _kernels(weight.dtype is torch.bfloat16, len(x))
-    address = x.data_ptr(), weight.data_ptr(), out.data_ptr()
+    half = int(weight.dtype is torch.bfloat16)
+    arguments = x.data_ptr(), weight.data_ptr(), half, out.data_ptr(), n, k
     threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+    name = "one_row" if len(x) == 1 else "eight_rows"
     if threads == 1 or launch._forked:
-        outputs(*address, n, k, 0, n)
+        _kernel(name)(*arguments, 0, n)
         return
     with launch._lock:
         numba.set_num_threads(threads)
-        share(*address, n, k)
-
-
-# Weights ----------------------------------------------------------------------------------------
-
-
-@intrinsic
-def _floats(context, address):
-    """An integer address as a pointer to float32."""
-
-    def build(context, builder, signature, args):
-        return builder.inttoptr(args[0], ir.FloatType().as_pointer())
-
-    return types.CPointer(types.float32)(types.int64), build
-
-
-@intrinsic
-def _halves(context, address):
-    """An integer address as a pointer to the bits of bfloat16 numbers."""
-
-    def build(context, builder, signature, args):
-        return builder.inttoptr(args[0], ir.IntType(16).as_pointer())
-
-    return types.CPointer(types.uint16)(types.int64), build
-
-
-@intrinsic
-def _load_halves(context, base, index, like):
-    """The vector of the bfloat16 numbers at `base[index]`, as float32.
-
-    A bfloat16 is the upper half of a float32.
-    """
-
-    def build(context, builder, signature, args):
-        count = args[2].type.count
-        start = vector_pointer(builder, args[0], args[1], ir.VectorType(ir.IntType(16), count))
-        wide = ir.VectorType(I32, count)
-        bits = builder.zext(builder.load(start, align=2), wide)
-        bits = builder.shl(bits, ir.Constant(wide, [I32(16)] * count))
-        return builder.bitcast(bits, args[2].type)
-
-    return like(base, index, like), build
+        _kernel(f"share_{name}")(*arguments)
 
 
 # Kernels ----------------------------------------------------------------------------------------
+# They call one another by the names of this module: numba does not find functions in its cache that
+# hold others in closures.
 
 
-def _make_one_row(weights: Any, load_weights: Any) -> Callable[..., Any]:
-    def one_row(x_address, weight_address, out_address, n, k, begin, end):
-        """out[i] = x . weight[i] for outputs i from `begin` to `end`.
+@inlined
+def _one_row(x, weight, out, k, begin, end):
+    """out[i] = x . weight[i] for outputs i from `begin` to `end`.
 
-        One output after another, so that the weights are one stream of consecutive addresses, which
-        processors prefetch; several rows at a time read at half the speed. Four sums hide the
-        latency of the additions.
-        """
-        x, weight, out = _floats(x_address), weights(weight_address), _floats(out_address)
-        zero = zeros(x, LANES)
-        whole = k - k % (4 * LANES)
-        for i in range(begin, end):
-            row = shift(weight, i * k)
-            a = b = c = d = zero
-            for j in range(0, whole, 4 * LANES):
-                a = a + load(x, j, zero) * load_weights(row, j, zero)
-                j1, j2, j3 = j + LANES, j + 2 * LANES, j + 3 * LANES
-                b = b + load(x, j1, zero) * load_weights(row, j1, zero)
-                c = c + load(x, j2, zero) * load_weights(row, j2, zero)
-                d = d + load(x, j3, zero) * load_weights(row, j3, zero)
-            for j in range(whole, k, LANES):
-                a = a + load(x, j, zero) * load_weights(row, j, zero)
-            out[i] = sum_lanes((a + b) + (c + d))
-
-    return one_row
+    One output after another, so that the weights are one stream of consecutive addresses, which
+    processors prefetch; several rows at a time read at half the speed. Four sums hide the latency
+    of the additions.
+    """
+    zero = zeros(x, LANES)
+    whole = k - k % (4 * LANES)
+    for i in range(begin, end):
+        row = shift(weight, i * k)
+        a = b = c = d = zero
+        for j in range(0, whole, 4 * LANES):
+            a = a + load(x, j, zero) * load_weights(row, j, zero)
+            j1, j2, j3 = j + LANES, j + 2 * LANES, j + 3 * LANES
+            b = b + load(x, j1, zero) * load_weights(row, j1, zero)
+            c = c + load(x, j2, zero) * load_weights(row, j2, zero)
+            d = d + load(x, j3, zero) * load_weights(row, j3, zero)
+        for j in range(whole, k, LANES):
+            a = a + load(x, j, zero) * load_weights(row, j, zero)
+        out[i] = sum_lanes((a + b) + (c + d))
 
 
-def _make_eight_rows(weights: Any, load_weights: Any) -> Callable[..., Any]:
-    def eight_rows(x_address, weight_address, out_address, n, k, begin, end):
-        """out[m, i] = x[m] . weight[i] for 8 rows m and outputs i from `begin` to `end`.
+@inlined
+def _eight_rows(x, weight, out, n, k, begin, end):
+    """out[m, i] = x[m] . weight[i] for 8 rows m and outputs i from `begin` to `end`.
 
-        Two outputs at a time: the 16 sums stay in registers; the variables are written out because
-        numba has no arrays of vectors. a0 to a7 are sums of output i, b0 to b7 of output i + 1.
-        """
-        x, weight, out = _floats(x_address), weights(weight_address), _floats(out_address)
-        zero = zeros(x, LANES)
-        x1, x2, x3, x4 = shift(x, k), shift(x, 2 * k), shift(x, 3 * k), shift(x, 4 * k)
-        x5, x6, x7 = shift(x, 5 * k), shift(x, 6 * k), shift(x, 7 * k)
-        for pair in range(begin, end, 2):
-            i = min(pair, n - 2)  # an odd last output is computed together with the one before
-            first, second = shift(weight, i * k), shift(weight, (i + 1) * k)
-            a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = zero
-            b0 = b1 = b2 = b3 = b4 = b5 = b6 = b7 = zero
-            for j in range(0, k, LANES):
-                prefetch(first, j + 2 * k)
-                prefetch(second, j + 2 * k)
-                u, v = load_weights(first, j, zero), load_weights(second, j, zero)
-                p = load(x, j, zero)
-                a0, b0 = a0 + u * p, b0 + v * p
-                p = load(x1, j, zero)
-                a1, b1 = a1 + u * p, b1 + v * p
-                p = load(x2, j, zero)
-                a2, b2 = a2 + u * p, b2 + v * p
-                p = load(x3, j, zero)
-                a3, b3 = a3 + u * p, b3 + v * p
-                p = load(x4, j, zero)
-                a4, b4 = a4 + u * p, b4 + v * p
-                p = load(x5, j, zero)
-                a5, b5 = a5 + u * p, b5 + v * p
-                p = load(x6, j, zero)
-                a6, b6 = a6 + u * p, b6 + v * p
-                p = load(x7, j, zero)
-                a7, b7 = a7 + u * p, b7 + v * p
-            out[i], out[i + 1] = sum_lanes(a0), sum_lanes(b0)
-            out[n + i], out[n + i + 1] = sum_lanes(a1), sum_lanes(b1)
-            out[2 * n + i], out[2 * n + i + 1] = sum_lanes(a2), sum_lanes(b2)
-            out[3 * n + i], out[3 * n + i + 1] = sum_lanes(a3), sum_lanes(b3)
-            out[4 * n + i], out[4 * n + i + 1] = sum_lanes(a4), sum_lanes(b4)
-            out[5 * n + i], out[5 * n + i + 1] = sum_lanes(a5), sum_lanes(b5)
-            out[6 * n + i], out[6 * n + i + 1] = sum_lanes(a6), sum_lanes(b6)
-            out[7 * n + i], out[7 * n + i + 1] = sum_lanes(a7), sum_lanes(b7)
-
-    return eight_rows
+    Two outputs at a time: the 16 sums stay in registers; the variables are written out because
+    numba has no arrays of vectors. a0 to a7 are sums of output i, b0 to b7 of output i + 1.
+    """
+    zero = zeros(x, LANES)
+    x1, x2, x3, x4 = shift(x, k), shift(x, 2 * k), shift(x, 3 * k), shift(x, 4 * k)
+    x5, x6, x7 = shift(x, 5 * k), shift(x, 6 * k), shift(x, 7 * k)
+    for pair in range(begin, end, 2):
+        i = min(pair, n - 2)  # an odd last output is computed together with the one before
+        first, second = shift(weight, i * k), shift(weight, (i + 1) * k)
+        a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = zero
+        b0 = b1 = b2 = b3 = b4 = b5 = b6 = b7 = zero
+        for j in range(0, k, LANES):
+            prefetch(first, j + 2 * k)
+            prefetch(second, j + 2 * k)
+            u, v = load_weights(first, j, zero), load_weights(second, j, zero)
+            p = load(x, j, zero)
+            a0, b0 = a0 + u * p, b0 + v * p
+            p = load(x1, j, zero)
+            a1, b1 = a1 + u * p, b1 + v * p
+            p = load(x2, j, zero)
+            a2, b2 = a2 + u * p, b2 + v * p
+            p = load(x3, j, zero)
+            a3, b3 = a3 + u * p, b3 + v * p
+            p = load(x4, j, zero)
+            a4, b4 = a4 + u * p, b4 + v * p
+            p = load(x5, j, zero)
+            a5, b5 = a5 + u * p, b5 + v * p
+            p = load(x6, j, zero)
+            a6, b6 = a6 + u * p, b6 + v * p
+            p = load(x7, j, zero)
+            a7, b7 = a7 + u * p, b7 + v * p
+        out[i], out[i + 1] = sum_lanes(a0), sum_lanes(b0)
+        out[n + i], out[n + i + 1] = sum_lanes(a1), sum_lanes(b1)
+        out[2 * n + i], out[2 * n + i + 1] = sum_lanes(a2), sum_lanes(b2)
+        out[3 * n + i], out[3 * n + i + 1] = sum_lanes(a3), sum_lanes(b3)
+        out[4 * n + i], out[4 * n + i + 1] = sum_lanes(a4), sum_lanes(b4)
+        out[5 * n + i], out[5 * n + i + 1] = sum_lanes(a5), sum_lanes(b5)
+        out[6 * n + i], out[6 * n + i + 1] = sum_lanes(a6), sum_lanes(b6)
+        out[7 * n + i], out[7 * n + i + 1] = sum_lanes(a7), sum_lanes(b7)
 
 
-_FAST = {"fastmath": {"contract", "reassoc", "nsz"}, "nogil": True}
+@inlined
+def one_row(x, weight, half, out, n, k, begin, end):
+    """`_one_row` of addresses; `half` is whether weights are bfloat16."""
+    if half:
+        _one_row(floats(x), halves(weight), floats(out), k, begin, end)
+    else:
+        _one_row(floats(x), floats(weight), floats(out), k, begin, end)
+
+
+@inlined
+def eight_rows(x, weight, half, out, n, k, begin, end):
+    """`_eight_rows` of addresses; `half` is whether weights are bfloat16."""
+    if half:
+        _eight_rows(floats(x), halves(weight), floats(out), n, k, begin, end)
+    else:
+        _eight_rows(floats(x), floats(weight), floats(out), n, k, begin, end)
+
+
+def _share_one_row(x, weight, half, out, n, k):
+    """All outputs of one row, divided among the threads."""
+    for part in prange((n + CHUNK - 1) // CHUNK):
+        one_row(x, weight, half, out, n, k, part * CHUNK, min(part * CHUNK + CHUNK, n))
+
+
+def _share_eight_rows(x, weight, half, out, n, k):
+    """All outputs of eight rows, divided among the threads."""
+    for part in prange((n + CHUNK - 1) // CHUNK):
+        eight_rows(x, weight, half, out, n, k, part * CHUNK, min(part * CHUNK + CHUNK, n))
+
+
+FAST = {"fastmath": {"contract", "reassoc", "nsz"}, "nogil": True}
+"""Options of the compiler."""
+_FUNCTIONS: dict[str, Callable[..., None]] = {
+    "one_row": one_row.py_func,
+    "eight_rows": eight_rows.py_func,
+    "share_one_row": _share_one_row,
+    "share_eight_rows": _share_eight_rows,
+}
 
 
 @cache
-def _kernels(half: bool, rows: int) -> tuple[Callable[..., None], Callable[..., None]]:
-    """The kernel of 1 or 8 rows for a range of outputs, and the loop that shares all outputs.
-
-    `half` is whether weights are bfloat16.
-    """
-    make = _make_one_row if rows == 1 else _make_eight_rows
-    function = make(*((_halves, _load_halves) if half else (_floats, load)))
-    integers = ", ".join(["int64"] * 7)
-    outputs = compile_cached(njit, f"void({integers})", function, int(half), **_FAST)
-
-    def share(x_address, weight_address, out_address, n, k):
-        for part in prange((n + CHUNK - 1) // CHUNK):
-            begin, end = part * CHUNK, min(part * CHUNK + CHUNK, n)
-            outputs(x_address, weight_address, out_address, n, k, begin, end)
-
-    signature = "void(int64, int64, int64, int64, int64)"
-    return outputs, compile_cached(njit, signature, share, int(half), rows, parallel=True, **_FAST)
+def _kernel(name: str) -> Callable[..., None]:
+    """A function of this module, compiled for addresses."""
+    is_shared = name.startswith("share")
+    signature = f"void({', '.join(['int64'] * (6 if is_shared else 8))})"
+    kernel: Callable[..., None] = compile_cached(
+        njit, signature, _FUNCTIONS[name], parallel=is_shared, **FAST
+    )
+    return kernel

@@ -49,7 +49,9 @@ def test_an_edit_of_any_compiled_source_changes_the_fingerprint(tmp_path: Path) 
     sources = [
         file for file in FOLDER.rglob("*.py") if file.name not in ("__init__.py", "driver.py")
     ]
-    assert {file.parent for file in sources} == {FOLDER, FOLDER / "kernels"}
+    assert {file.parent for file in sources} == {
+        FOLDER, FOLDER / "kernels", FOLDER / "decoding",
+    }  # fmt: skip
     for source in sources:
         copy = tmp_path / source.stem
         shutil.copytree(FOLDER, copy, ignore=shutil.ignore_patterns("__pycache__"))
@@ -87,21 +89,24 @@ def test_code_of_other_sources_is_removed(tmp_path: Path) -> None:
     assert set(tmp_path.iterdir()) == {current, other}
 
 
-def test_code_of_other_sources_is_removed_from_both_folders(
+def test_code_of_other_sources_is_removed_from_all_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from numba.core import config
     from numba.core.caching import FunctionCache
 
     from graphformer.ops.cpu import kernel_cache
+    from graphformer.ops.cpu.decoding import parts
     from graphformer.ops.cpu.kernels import by_target
 
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
     folders = [
         Path(FunctionCache(function).cache_path)
-        for function in (kernel_cache.kernel.__wrapped__, by_target.make_by_target)
-    ]
-    assert folders[0] != folders[1]
+        for function in (
+            kernel_cache.kernel.__wrapped__, by_target.make_by_target, parts.rotate.py_func,
+        )
+    ]  # fmt: skip
+    assert len(set(folders)) == 3
     for folder in folders:
         (folder / "by_target_0_0123456789ab_0-1.py311.nbi").touch()
     kernel_cache.remove_outdated_kernels()

@@ -16,12 +16,12 @@ from graphformer.nn import (
     MixtureOfExperts,
     Transformer,
 )
+from graphformer.nn.norm import RMSNorm
 from graphformer.patterns import Causal
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families.decoders.gpt2 import decoder_head
 from graphformer.pretrained.families.decoders.llama import (
     HEADS,
-    RMSNorm,
     expert_keys,
     merge_experts,
     mscale,

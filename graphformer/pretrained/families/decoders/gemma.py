@@ -17,10 +17,11 @@ from graphformer.nn import (
     Rotary,
     Transformer,
 )
+from graphformer.nn.norm import RMSNorm
 from graphformer.patterns import Causal, Pattern, Window
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families.decoders.gpt2 import decoder_head
-from graphformer.pretrained.families.decoders.llama import HEADS, RMSNorm, rotary
+from graphformer.pretrained.families.decoders.llama import HEADS, rotary
 from graphformer.pretrained.families.decoders.llama import TRUNK as LLAMA_TRUNK
 from graphformer.pretrained.families.family import Family, Kind
 

@@ -21,6 +21,7 @@ from graphformer.nn import (
     Rotary,
     Transformer,
 )
+from graphformer.nn.norm import RMSNorm
 from graphformer.patterns import Causal, Pattern, Window
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families.decoders.gpt2 import decoder_head
@@ -68,17 +69,6 @@ NAMES = {
     "classification": "ForSequenceClassification",
     "tagging": "ForTokenClassification",
 }
-
-
-class RMSNorm(nn.RMSNorm):
-    """Llama's RMS normalization: in float32, rounded to the input's dtype before the weights."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalize x [..., C]; [..., C]."""
-        wide = x.float()
-        assert self.eps is not None
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * wide.to(x.dtype)
 
 
 def build(

@@ -18,9 +18,9 @@ from graphformer.nn import (
     RelativeBias,
     Transformer,
 )
+from graphformer.nn.norm import RMSNorm
 from graphformer.patterns import Causal, Complete
 from graphformer.pretrained.config import ACTIVATIONS, Config
-from graphformer.pretrained.families.decoders.llama import RMSNorm
 from graphformer.pretrained.families.family import Family, Kind
 
 

@@ -1,0 +1,1 @@
+"""One token through all blocks of a decoder, in one compiled call."""
