@@ -29,7 +29,8 @@ Settings, each as in the YAML files (later ones win):
   --seed_everything N     the random seed
 
 `graphformer list` lists tasks, networks, patterns and data modules with descriptions,
-`graphformer {command} --model.help NAME` or `--data.help NAME` the settings of one, and
+`graphformer {command} --model.help NAME` the settings of a task, `--model.network.help NAME`,
+`--adjacency.help NAME` and `--data.help NAME` those of a network, pattern or data module, and
 `graphformer {command} --help all` every option.
 """
 

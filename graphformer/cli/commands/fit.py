@@ -37,6 +37,7 @@ from graphformer.cli.config.parser import Parser
 from graphformer.cli.config.pretrained import fill_pretrained
 from graphformer.cli.config.ranges import check_ranges
 from graphformer.cli.config.renamed import report_renamed
+from graphformer.cli.config.setting_help import setting_help
 from graphformer.cli.config.sizes import fill_sizes
 from graphformer.cli.errors import UsageError, argument_errors, lost_process, plain_errors
 from graphformer.cli.layerwise import LayerwiseOutputs, StreamPredictions, choose_layerwise
@@ -332,6 +333,9 @@ def run(argv: list[str]) -> int:
     Raises:
         UsageError: when the settings, the checkpoint or the data are wrong.
     """
+    if (text := setting_help(argv)) is not None:
+        print(text, end="")
+        return 0
     command = read_command(argv)
     ckpt = None if command.ckpt is None else find_checkpoint(command.ckpt, command.name)
     previous, parent = signal.getsignal(signal.SIGINT), os.getppid()

@@ -78,7 +78,11 @@ class Parser(LightningArgumentParser):
         return super().parse_object(cfg_obj, *args, **kwargs)
 
     def format_help(self, formatter: HelpFormatter | None = None) -> str:
-        """Return the help, in which the classes of graphformer replace those of torch."""
+        """Return the help, in which the classes of graphformer replace those of torch.
+
+        The settings of Lightning's Trainer come after all others.
+        """
+        self._action_groups.sort(key=_is_of_trainer)
         for action in self._actions:
             if hasattr(action, "extra_help"):
                 action.extra_help = partial(_known_names, action)
@@ -91,6 +95,10 @@ class Parser(LightningArgumentParser):
             if action.dest in (*SIZES, "settings"):
                 action.required = False
         return added
+
+
+def _is_of_trainer(group: Any) -> bool:
+    return any(action.dest.startswith("trainer.") for action in group._group_actions)
 
 
 def _known_names(action: Any) -> str:
