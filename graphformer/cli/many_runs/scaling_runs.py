@@ -7,7 +7,7 @@ import io
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +75,9 @@ def run_sizes(
 ) -> int:
     """Train all sizes on all budgets, and write a table of the finished runs after each.
 
-    The width is `width` x depth. The schedule of a run ends with its own last step, finished runs
-    are not repeated, and budgets of more than one epoch are left out.
+    The width is `width` x depth. The schedule of a run ends with its own last step, and budgets of
+    more than one epoch are left out. Finished runs are not repeated, nor are those whose folder is
+    on another machine but which are in the table; its other rows stay.
 
     Args:
         words: options of `fit`.
@@ -86,12 +87,14 @@ def run_sizes(
         out: the CSV file.
 
     Raises:
-        UsageError: when a setting is wrong, or no budget fits into an epoch.
+        UsageError: when a setting is wrong, the table is of other settings, or no budget fits into
+            an epoch.
     """
     command = read_command(["fit", *words])
-    key = settings_key([*inlined(command.arguments), width])
-    folder = runs_root(words) / f"{command.experiment or 'scaling'}-{key}"
-    rows: list[Row] = []
+    settings = settings_key([*inlined(command.arguments), width])
+    folder = runs_root(words) / f"{command.experiment or 'scaling'}-{settings}"
+    earlier = _read(out, folder.name)
+    rows = dict(earlier)
     for depth in depths:
         arguments = [*command.arguments, *_sized(depth, width)]
         size = _measure(arguments, folder / f"depth{depth}")
@@ -101,11 +104,15 @@ def run_sizes(
             if steps > size.steps:
                 print(f"{run}: left out, {steps} steps are more than one epoch of {size.steps}")
                 continue
+            key = depth, ratio
+            if key in earlier and not (folder / run).exists():
+                print(f"{run}: loss {earlier[key].loss:.4f}, from {out}")
+                continue
             loss = _train(Job([*arguments, *_horizon(steps)], None, None, folder / run))
             tokens, flops = steps * size.tokens, size.flops(steps)
-            rows.append(Row(depth, ratio, size.parameters, tokens, flops, loss, str(folder / run)))
+            rows[key] = Row(depth, ratio, size.parameters, tokens, flops, loss, str(folder / run))
             print(f"{run}: N {size.parameters:,}, D {tokens:,}, C {flops:.3g}, loss {loss:.4f}")
-            _write(out, rows)
+            _write(out, [rows[key] for key in sorted(rows)])
     if not rows:
         raise UsageError("--ratios: got budgets of more than one epoch only; use a longer text")
     print(f"wrote {len(rows)} runs to {out}; next: graphformer scaling fit {out}")
@@ -179,6 +186,44 @@ def _matmul_parameters(network: Model) -> int:
     """Return the number of weights of linear maps; the head counts also if tied."""
     linear = [each for each in network.modules() if isinstance(each, nn.Linear)]
     return sum(each.weight.numel() for each in linear)
+
+
+def _read(path: Path, folder: str) -> dict[tuple[int, float], Row]:
+    """Return the rows of a table by depth and tokens per parameter, none if there is no table.
+
+    Raises:
+        UsageError: when the table has other columns, or runs of another folder than `folder`, which
+            is named by the settings.
+    """
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        table = csv.DictReader(file)
+        lines, names = list(table), table.fieldnames
+    if names != [field.name for field in fields(Row)]:
+        raise UsageError(
+            f"--out: {path} has the columns {names}, expected a table of `scaling run`; choose "
+            "another file"
+        )
+    others = {Path(line["run"]).parent.name for line in lines} - {folder}
+    if others:
+        raise UsageError(
+            f"--out: {path} has runs of other settings, of the folder {sorted(others)[0]}, "
+            f"expected those of {folder}; choose another file"
+        )
+    rows = [
+        Row(
+            depth=int(line["depth"]),
+            tokens_per_parameter=float(line["tokens_per_parameter"]),
+            N=int(line["N"]),
+            D=int(line["D"]),
+            C=float(line["C"]),
+            loss=float(line["loss"]),
+            run=line["run"],
+        )
+        for line in lines
+    ]
+    return {(row.depth, row.tokens_per_parameter): row for row in rows}
 
 
 def _write(path: Path, rows: Sequence[Row]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,14 @@ def test_sizes_and_budgets(text_folder: Path, capsys: pytest.CaptureFixture[str]
     assert main(line) == 0
     assert rows("runs.csv") == [small, large]
 
+    # The table alone, as on another machine, and further sizes: rows stay, nothing is repeated.
+    shutil.rmtree(Path(small["run"]))
+    capsys.readouterr()
+    assert main([*line, "--depths", "1"]) == 0
+    assert "depth1-ratio0.2: loss" in capsys.readouterr().out
+    assert rows("runs.csv") == [small, large]
+    assert not Path(small["run"]).exists()
+
     # A window has fewer edges: the same tokens cost less by exactly these.
     window = ["--adjacency", "Window", "--adjacency.radius", "3", "--adjacency.causal", "true"]
     assert main([*line[:-1], "window.csv", *window]) == 0
@@ -74,3 +83,19 @@ def test_sizes_and_budgets(text_folder: Path, capsys: pytest.CaptureFixture[str]
         steps = int(full["D"]) // tokens
         saved = float(full["C"]) - float(sparse["C"])
         assert saved == pytest.approx(steps * 12 * fewer * 8 * depth * depth)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [("N,D,loss\n1,2,3\n", "has the columns ['N', 'D', 'loss']"),
+     ("depth,tokens_per_parameter,N,D,C,loss,run\n1,5.0,9,9,9.0,2.0,runs/lm-0123/depth1-ratio5\n",
+      "has runs of other settings, of the folder lm-0123")],
+)  # fmt: skip
+def test_a_table_of_something_else_is_not_overwritten(
+    text_folder: Path, capsys: pytest.CaptureFixture[str], text: str, part: str
+) -> None:
+    Path("lm.yaml").write_text(yaml.safe_dump(SETTINGS))
+    Path("runs.csv").write_text(text)
+    assert main([*LINE, "--out", "runs.csv"]) == 2
+    assert part in capsys.readouterr().err
+    assert Path("runs.csv").read_text() == text
