@@ -58,7 +58,7 @@ def restore_data(
     Raises:
         UsageError: when the file has no data, or the data has no `label_fraction`.
     """
-    parser, parsed = _parse_data(_data_settings(ckpt, config))
+    parser, parsed = _parse_data(_data_settings(ckpt, config), ckpt)
     if label_fraction is not None:
         if "label_fraction" not in parsed.data.init_args:
             name = parsed.data.class_path.rpartition(".")[2]
@@ -80,7 +80,7 @@ def restore_unread_data(ckpt: Path) -> Any:
     settings = _data_settings(ckpt, None)
     if settings is None:
         raise UsageError(f"{ckpt}: got no settings of data; pass data as it was in training")
-    parser, parsed = _parse_data(settings)
+    parser, parsed = _parse_data(settings, ckpt)
     module = parser.instantiate_classes(parsed).data
     checkpoint = torch.load(ckpt, map_location="cpu", weights_only=True, mmap=True)
     state = checkpoint.get(type(module).__qualname__)
@@ -89,14 +89,21 @@ def restore_unread_data(ckpt: Path) -> Any:
     return module
 
 
-def _parse_data(settings: Any) -> tuple[Parser, Any]:
-    """Return a parser of data modules, and what it makes of settings."""
+def _parse_data(settings: Any, ckpt: Path) -> tuple[Parser, Any]:
+    """Return a parser of data modules, and what it makes of settings.
+
+    A seed of None is that of the run: data that was split by it in training is split so again.
+    """
     parser = Parser()
     parser.add_subclass_arguments(pl.LightningDataModule, "data", fail_untyped=False)
     try:
-        return parser, parser.parse_object({"data": settings})
+        parsed = parser.parse_object({"data": settings})
     except argparse.ArgumentError as error:
         raise UsageError(describe_error(str(error), [])) from error
+    arguments = parsed.data.get("init_args") or {}
+    if "seed" in arguments and arguments["seed"] is None:
+        arguments["seed"] = yaml.safe_load(stored_config(ckpt, whole=False))["seed_everything"]
+    return parser, parsed
 
 
 def _restore_state(module: Any, ckpt: Path, *, statistics_only: bool) -> None:

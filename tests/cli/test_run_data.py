@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers.images import patch_batch, random_captions, random_images
 from torch import nn
+from torch_geometric.data import Data
 
 from graphformer import models, patterns
 from graphformer.cli.errors import UsageError
@@ -77,12 +78,14 @@ def _no_deprecations_of_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # as the command does
 
 
-def checkpoint(path: Path, **state: object) -> Path:
-    """A file with the settings of a run on digits, and the state of its data."""
+DIGITS = "{class_path: Digits, init_args: {patch_size: 2}}"
+
+
+def checkpoint(path: Path, data: str = DIGITS, **state: object) -> Path:
+    """A file with the settings of a run of seed 5, by default on digits, and their state."""
     from graphformer.cli.callbacks import CONFIG_KEY
 
-    data = "{class_path: Digits, init_args: {patch_size: 2}}"
-    settings = f"seed_everything: 0\nmodel: {{}}\ndata: {data}\n"
+    settings = f"seed_everything: 5\nmodel: {{}}\ndata: {data}\n"
     content = {CONFIG_KEY: settings, "Digits": state, "state_dict": {}}
     torch.save(content, path / "run.ckpt")
     return path / "run.ckpt"
@@ -96,6 +99,25 @@ def test_data_of_a_run_is_scaled_as_in_training(tmp_path: Path) -> None:
         assert (data.patch_size, data.label_fraction) == (patch_size, 0.1)
         assert (data.mean.tolist(), data.std.tolist()) == ([3.0], [7.0])
     assert restore_data(checkpoint(tmp_path)).mean != [3.0]
+
+
+@pytest.mark.parametrize("kind", ["LinkFile", "NodeFile"])
+def test_data_is_split_by_the_seed_of_the_run_as_in_training(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = torch.arange(31)
+    edge_index = torch.stack([nodes, (nodes + 1) % 31])
+    edge_index = torch.cat([edge_index, edge_index.flip(0)], dim=1)
+    torch.save(Data(x=torch.eye(31), y=nodes % 2, edge_index=edge_index), tmp_path / "own.pt")
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)  # as in a new process
+    given = f"{{class_path: {kind}, init_args: {{path: {tmp_path}/own.pt, seed: SEED}}}}"
+    run, five, zero = (
+        restore_data(checkpoint(tmp_path, given.replace("SEED", seed))).graph
+        for seed in ("null", "5", "0")
+    )
+    field = "test_mask" if kind == "NodeFile" else "test_edge_label_index"
+    assert torch.equal(run[field], five[field])
+    assert not torch.equal(run[field], zero[field])
 
 
 @pytest.mark.parametrize(
