@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
 from graphformer.batch_type import BatchLike
 from graphformer.data.base import DataModule
 from graphformer.data.text.base import TokenizedData
+from graphformer.models.generation import decoding_options
+from graphformer.models.protocols import pools_nodes
 from graphformer.tasks import Classification, Regression, Task
 from graphformer.tasks.text.few_shot import TextModel
 from graphformer.tasks.text.safety import Toxicity
@@ -31,6 +33,8 @@ class Run:
         toxicity: of its answers; None leaves it out.
         norms: choice items for the section on norms.
         paraphrases: pairs of texts of one meaning, for the section on consistency.
+        others: further runs of the same setting by name, of other seeds, for consistency; they
+            did not train on the test samples of `data`.
         before: a language model from before tuning, to compare with; None without.
         chat: whether prompts are messages in the chat template of the model.
         suffix_steps: steps of the search for adversarial suffixes of prompts; 0 leaves it out.
@@ -46,6 +50,7 @@ class Run:
     toxicity: Toxicity | None = None
     norms: Sequence[Norm] = ()
     paraphrases: Sequence[tuple[str, str]] = ()
+    others: Mapping[str, Task] = field(default_factory=dict)
     before: TextModel | None = None
     chat: bool = False
     suffix_steps: int = 0
@@ -82,9 +87,22 @@ def is_classification(task: Task) -> TypeGuard[Classification]:
 
 def language_model(run: Run) -> TextModel | None:
     """Return a run's network, adjacency and tokenizer if it generates text."""
-    if not hasattr(run.task.network, "generate") or not isinstance(run.data, TokenizedData):
+    if not isinstance(run.data, TokenizedData) or isinstance(run.task, Classification | Regression):
         return None
-    return TextModel(run.task.network, run.task.adjacency, run.data.need_tokenizer())
+    model = TextModel(run.task.network, run.task.adjacency, run.data.need_tokenizer())
+    return model if generates_text(model) else None
+
+
+def generates_text(model: TextModel) -> bool:
+    """Whether a network has a token as output at each place, and reads earlier ones only."""
+    network, adjacency, _ = model
+    if not hasattr(network, "generate") or pools_nodes(network):
+        return False
+    try:
+        decoding_options(network, adjacency)
+    except ValueError:  # tokens attend to later ones
+        return False
+    return True
 
 
 def not_applicable(name: str, title: str, run: Run, needs: str) -> Section:

@@ -12,10 +12,11 @@ from torch import nn
 
 from graphformer import models
 from graphformer.data import Bytes, TextFile
-from graphformer.patterns import Causal
+from graphformer.patterns import Causal, Complete, Pattern
 from graphformer.tasks import LanguageModeling
 from graphformer.tasks.text.few_shot import TextModel
 from graphformer.trust import Norm, Run, read_norms, score_norms
+from graphformer.trust.run import generates_text
 from graphformer.trust.sections import norms_section
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "norms.jsonl"
@@ -108,3 +109,16 @@ def test_the_section_names_what_is_missing(tmp_path: Path):
     assert len(section.tables[0].rows) == 1
     run.data = object()
     assert "needs a model that generates text" in norms_section(run).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("network", "adjacency", "expected"),
+    [
+        (models.language_model(256, dim=8, depth=1, num_heads=2), Causal(), True),
+        (models.language_model(256, dim=8, depth=1, num_heads=2), Complete(), False),
+        (models.text_classifier(256, 2, dim=8, depth=1, num_heads=2), Causal(), False),
+        (nn.Linear(2, 2), Causal(), False),
+    ],
+)
+def test_what_generates_text(network: nn.Module, adjacency: Pattern, expected: bool):
+    assert generates_text(TextModel(network, adjacency, Bytes())) is expected

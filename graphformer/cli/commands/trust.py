@@ -12,6 +12,7 @@ from graphformer.cli.config.command_parser import CommandParser, whole_number
 from graphformer.cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from graphformer.tasks import Task
     from graphformer.trust import Report, Run
 
 SECTION_NAMES = (
@@ -51,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
             suffix_target=arguments.suffix_target, chat=arguments.chat,
         )  # fmt: skip
         _add_texts(run, arguments)
+        run.others = _other_runs(ckpt, arguments.runs)
         report = _report(run, ckpt, arguments.only)
         _write(report, Path(arguments.out))
         for section in report.sections:
@@ -71,7 +73,7 @@ def _add_texts(run: Run, arguments: argparse.Namespace) -> None:
     from graphformer.data.io.tabular import find_records
     from graphformer.tasks.text.safety import Lexicon
     from graphformer.trust import read_norms
-    from graphformer.trust.run import language_model
+    from graphformer.trust.run import generates_text, language_model
 
     if arguments.prompts is not None:
         run.prompts = read_prompt_list(arguments.prompts, "prompt", None)
@@ -83,12 +85,62 @@ def _add_texts(run: Run, arguments: argparse.Namespace) -> None:
         run.paraphrases = _read_pairs(find_records(arguments.paraphrases, None))
     if arguments.before is not None:
         run.before = load_text_model(arguments.before, "trust")
+        if not generates_text(run.before):
+            raise UsageError(
+                f"trust: --before: got {arguments.before}, which generates no text, expected a "
+                "language model; choose another run"
+            )
     if arguments.chat:
         models = [model for model in (language_model(run), run.before) if model is not None]
         if not models:
             raise UsageError("trust: --chat: got a run that generates no text; leave --chat out")
         for model in models:
             chat_encoder(model.tokenizer)
+
+
+def _other_runs(ckpt: Path, names: Sequence[str]) -> dict[str, Task]:
+    """Return the tasks of further runs, or of all runs in a folder, by name; not the own one.
+
+    Raises:
+        UsageError: when a run has other settings than the own one, or its data is split by its
+            seed, so that it may have trained on the test samples.
+    """
+    from graphformer.cli.checkpoints import restore_task
+    from graphformer.cli.config.arguments import find_checkpoint
+
+    found: dict[str, Task] = {}
+    for name in names:
+        inner = sorted(path.parent for path in Path(name).glob("*/checkpoints"))
+        for folder in inner or [Path(name)]:
+            other = find_checkpoint(str(folder), "trust")
+            if other.resolve().parent != ckpt.resolve().parent:
+                _check_one_setting(ckpt, other)
+                found[str(folder)] = restore_task(other)
+    if names and not found:
+        raise UsageError(f"trust: --runs: got {names[0]}, expected runs beside that of --ckpt")
+    return found
+
+
+def _check_one_setting(ckpt: Path, other: Path) -> None:
+    """Refuse a run whose model or data has other settings, or whose split depends on its seed."""
+    import yaml
+
+    from graphformer.cli.checkpoints import stored_config
+
+    own, its = (yaml.safe_load(stored_config(path, whole=False)) for path in (ckpt, other))
+    for part in ("model", "data"):
+        if own[part] != its[part]:
+            raise UsageError(
+                f"trust: --runs: got {other}, whose settings of {part} are others, expected runs "
+                "of one setting; leave it out"
+            )
+    arguments = its["data"].get("init_args") or {}
+    seeds = its["seed_everything"], own["seed_everything"]
+    if arguments.get("seed", 0) is None and seeds[0] != seeds[1]:
+        raise UsageError(
+            f"trust: --runs: got {other}, whose data is split by its own seed, expected one split; "
+            "train with a number as --data.seed"
+        )
 
 
 def _read_pairs(path: Path) -> list[tuple[str, str]]:
@@ -150,6 +202,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--suffix-target", default="Sure, here is", help="safety: beginning of the wanted answer")
     add("--paraphrases", help="consistency: a table or JSON lines with text and paraphrase")
     add("--items", help="norms: JSON lines with prompt, options, answer, category")
+    add("--runs", nargs="+", default=[], help="consistency: runs of other seeds, or their folder")
     add("--before", help="safety, norms: the run or model from before tuning, to compare with")
     add("--chat", action="store_true", help="safety, norms: ask by the model's chat template")
     add("--seed", type=int, default=0, help="of all random draws")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
@@ -13,7 +15,12 @@ from graphformer.trust.abstention import (
     prediction_sets,
     risk_coverage,
 )
-from graphformer.trust.calibration import brier_score, fit_temperature, reliability
+from graphformer.trust.calibration import (
+    LOG_TEMPERATURE,
+    brier_score,
+    fit_temperature,
+    reliability,
+)
 from graphformer.trust.outputs import Outputs
 from graphformer.trust.plots import Line, line_plot
 from graphformer.trust.proportions import proportion
@@ -65,6 +72,11 @@ def _add_temperature(section: Section, val: Outputs, test: Outputs) -> None:
         f"temperature {temperature:.4g} is fitted to the {len(val.y)} samples of the validation "
         f"split; all figures are of the {len(test.y)} samples of the test split."
     )
+    if math.log(temperature) > 0.99 * LOG_TEMPERATURE:
+        section.notes.append(
+            "The temperature is at the end of its range: the logits tell nothing of the classes of "
+            "the validation split, and equal probabilities fit them best."
+        )
     section.metrics |= {
         "accuracy": before["accuracy"],
         "ECE": before["ECE"],
@@ -103,6 +115,7 @@ def add_conformal_sets(section: Section, val: Outputs, test: Outputs, seed: int)
         f"temperature, the other {len(calibrate)} the threshold. They contain it for {coverage} "
         "of the test samples (95 % interval)."
     )
+    _note_few(section, threshold, len(calibrate))
     section.metrics |= {
         "conformal coverage": coverage.value,
         "mean size of conformal sets": float(sizes.double().mean()),
@@ -116,6 +129,15 @@ def add_conformal_sets(section: Section, val: Outputs, test: Outputs, seed: int)
     section.tables.append(
         Table("Conformal sets by size", ["classes in the set", "samples", "covered"], rows)
     )
+
+
+def _note_few(section: Section, threshold: float, count: int) -> None:
+    """Say that sets or intervals contain everything, if too few samples fitted them."""
+    if math.isinf(threshold):
+        section.notes.append(
+            f"{count} samples are too few for a threshold: every set or interval contains all "
+            "classes or numbers. Validate on more samples."
+        )
 
 
 def _add_risk(section: Section, test: Outputs) -> None:
@@ -150,6 +172,8 @@ def _interval_section(val: Outputs, test: Outputs) -> Section:
     for target in range(errors.shape[1]):
         calibration = (val.output[:, target] - val.y[:, target]).abs()
         half_width = conformal_threshold(calibration, ALPHA)
+        if not target:
+            _note_few(section, half_width, len(calibration))
         hits = int((errors[:, target] <= half_width).sum())
         coverage = proportion(hits, len(errors))
         rows.append([target, half_width, coverage.value, coverage.low, coverage.high])

@@ -1,4 +1,4 @@
-"""The section on consistency: repeated calls, batches, threads, changes that keep the meaning."""
+"""The section on consistency: repeated calls, batches, threads, changed inputs, other seeds."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from graphformer.data.loader import BatchDataset
 from graphformer.trust.report import Cell, Section, Table
 from graphformer.trust.run import Run, is_classification, not_applicable
 from graphformer.trust.sections.invariance import add_invariance
+from graphformer.trust.sections.several_runs import add_several_runs
 
 NAME, TITLE = "consistency", "Consistency"
 BATCHES = 5
@@ -58,6 +59,7 @@ def consistency_section(run: Run) -> Section:
             "or the batches have one sample."
         )
     add_invariance(section, run)
+    add_several_runs(section, run)
     return section
 
 
@@ -105,8 +107,9 @@ def num_threads(threads: int | None) -> Iterator[None]:
 
 def _row(name: str, pairs: list[tuple[Tensor, Tensor]], has_classes: bool) -> list[Cell]:
     first, second = (torch.cat(outputs) for outputs in zip(*pairs, strict=True))
-    changed = first.flatten(1).argmax(1) != second.flatten(1).argmax(1)
-    answers = f"{int(changed.sum())} changed" if has_classes else "numbers"
+    answers = "numbers"
+    if has_classes:
+        answers = f"{int((first.argmax(1) != second.argmax(1)).sum())} changed"
     equal = "yes" if torch.equal(first, second) else "no"
     difference = float((first - second).abs().max())
     return [name, len(first), difference, equal, answers]

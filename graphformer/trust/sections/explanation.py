@@ -39,6 +39,8 @@ NODES = 5
 SHARE = 0.2
 """Share of the nodes of a sample that an explanation consists of, for table and agreement."""
 SHARES = (0.1, 0.2, 0.4, 0.6)
+LARGEST = 512
+"""Nodes of a sample whose attention is decomposed at most."""
 DRAWN = 60
 """Nodes of a drawn graph at most."""
 
@@ -83,7 +85,9 @@ def _add_fidelity(section: Section, run: Run, task: Classification) -> None:
             value = overlap(chosen[one][at], chosen[other][at])
             shared.setdefault((one, other), []).append(value)
     curves = {name: [fmean(column) for column in zip(*v, strict=True)] for name, v in plus.items()}
-    what = "its receptive field" if task.level == "node" else "a sample's nodes"
+    what = (
+        "the nodes that a node's class depends on" if task.level == "node" else "a sample's nodes"
+    )
     section.notes.append(
         f"An explanation is the {SHARE:.0%} of {what} (tokens, patches, atoms) with the highest "
         "attribution to the probability of the predicted class: its sparsity is "
@@ -147,8 +151,10 @@ def _add_picture(section: Section, run: Run, explained: Explained, found: Attrib
         markup = text_picture(tokens, first)
     elif batch.get("edge_index") is not None:
         markup = _graph_markup(batch, size, first, explained.node)
-    if markup is not None:
-        section.figures.append(Figure(title, markup))
+    if markup is None:
+        section.notes.append("No picture was drawn: the samples are no images, texts or graphs.")
+        return
+    section.figures.append(Figure(title, markup))
 
 
 def _graph_markup(batch: BatchLike, size: int, found: Attributions, node: int | None) -> str:
@@ -166,13 +172,23 @@ def _graph_markup(batch: BatchLike, size: int, found: Attributions, node: int | 
 
 
 def _add_ranks(section: Section, run: Run) -> None:
-    """Add the mean rank of attention matrices by block, for samples of up to 512 nodes."""
+    """Add the mean rank of attention matrices by block, for samples of up to `LARGEST` nodes."""
     batch = next(run.batches("test"))
     sizes = list(lengths(batch))
     with record_attention(run.task.network) as records:
         run.task(batch)
     same = [r for r in records if r.adjacency.shape == (sum(sizes), sum(sizes))]
-    if not same or max(sizes) > 512:
+    if not same:
+        section.notes.append(
+            "The rank of attention was left out: the network records no attention among the nodes "
+            "of a sample."
+        )
+        return
+    if max(sizes) > LARGEST:
+        section.notes.append(
+            f"The rank of attention was left out: a sample has {max(sizes)} nodes, and matrices of "
+            f"up to {LARGEST} are decomposed."
+        )
         return
     means = [attention_ranks(record, sizes[:20]).mean(0) for record in same]
     rows: list[list[Cell]] = [

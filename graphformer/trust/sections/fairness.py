@@ -101,6 +101,7 @@ def _add_groups(
     classes = run.data.labels if isinstance(run.data, LabelledData) else []
     for title, values, members in _compared(right, predicted, y, classes):
         if len(np.unique(groups[members])) < 2:
+            section.notes.append(f"The gap in {title} was left out: one group alone has the class.")
             continue
         pair = values[members], groups[members]
         gap = bootstrap_gap(*pair, seed=run.seed)

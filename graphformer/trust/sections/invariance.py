@@ -46,6 +46,11 @@ def add_invariance(section: Section, run: Run) -> None:
         rows.append([name, len(first), *share, difference])
         section.metrics[f"same answers, {name}"] = share.value
     if not rows:
+        section.notes.append(
+            "Changes that keep the meaning of an input were left out: they are defined for texts "
+            "with a class, for images of one size with a class, and for graphs with an output that "
+            "is one tensor."
+        )
         return
     section.notes.append(
         "Changes that keep the meaning of an input should keep the answer; rows: those that the "

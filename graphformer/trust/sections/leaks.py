@@ -93,6 +93,9 @@ def _add_near_duplicates(section: Section, data: DataModule) -> None:
     )
     found = nearest(train, test) if train and test else None
     if found is None:
+        section.notes.append(
+            "Near-duplicates were not searched: the samples have features and different sizes."
+        )
         return
     similarity, index = found
     count = int((similarity >= NEAR).sum())

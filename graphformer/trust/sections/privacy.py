@@ -51,6 +51,10 @@ def privacy_section(run: Run) -> Section:
     )
     if is_classification(run.task) and run.task.level != "edge":
         _add_label_only(section, run, run.task)
+    else:
+        section.notes.append(
+            "The attack by labels only was left out: it reads classes of samples or of nodes."
+        )
     rows: list[list[Cell]] = [
         [name, len(values), float(values.mean()), float(values.median())]
         for name, values in (("train", train), ("test", test))

@@ -11,13 +11,12 @@ from functools import partial
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch_geometric.data import Data
 
 from graphformer.data import LabelledText, MissingDataError
+from graphformer.data.graph.datasets import GraphBatches
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.vision.base import PatchImages
-from graphformer.nn.graph import HybridBlock
-from graphformer.patterns import Complete, Edges, Grid, Pattern, Window
+from graphformer.patterns import Complete, Grid, Pattern, Window
 from graphformer.tasks import Classification
 from graphformer.trust.outputs import has_one_size, image_logits, labelled, split_batches
 from graphformer.trust.plots import Line, line_plot
@@ -25,26 +24,21 @@ from graphformer.trust.report import Cell, Figure, Section, Table
 from graphformer.trust.robustness import (
     CORRUPTIONS,
     SEVERITIES,
-    EdgeWeights,
     corrupt,
-    perturb_edges,
     pgd,
-    prbcd,
     read_synonyms,
     replace_synonyms,
     swap_words,
     typos,
 )
-from graphformer.trust.robustness.edges import with_edges
 from graphformer.trust.run import Run, is_classification, not_applicable
+from graphformer.trust.sections.graph_robustness import add_features, graph_section
 
 NAME, TITLE = "robustness", "Robustness"
 SAMPLES = 300
 """Images or texts that are perturbed: the first of the test split."""
-BUDGETS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5)
 RATES = (0.0, 0.05, 0.1, 0.2, 0.4)
 RADII = (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
-DRAWS = 3
 
 Curves = dict[str, dict[str, list[float]]]
 """Accuracy at each strength, by perturbation and adjacency."""
@@ -59,21 +53,19 @@ def robustness_section(run: Run) -> Section:
         return _image_section(run, run.task, run.data)
     if isinstance(run.data, LabelledText):
         return _text_section(run, run.task, run.data)
-    if isinstance(run.data, FullGraph) and _reads_edges(run.task):
-        return _graph_section(run, run.task, run.data)
+    if isinstance(run.data, FullGraph) and run.task.level == "node":
+        return graph_section(Section(NAME, TITLE), run, run.task, run.data)
     section = Section(NAME, TITLE)
+    if isinstance(run.data, GraphBatches) and run.task.level != "edge":
+        section.notes.append("Edges were not changed: this is done for nodes of one graph.")
+        add_features(section, run, run.task)
+        return section
     section.notes.append(
         "Not applicable: perturbations are defined for images of one size (PatchImages), for texts "
-        "(LabelledText) and for one graph whose edges the network reads; this run has "
-        f"{type(run.data).__name__} and {run.task.adjacency}."
+        "(LabelledText) and for classes of graphs or nodes; this run has "
+        f"{type(run.data).__name__}."
     )
     return section
-
-
-def _reads_edges(task: Classification) -> bool:
-    """Whether attention is along the graph's edges, or messages are."""
-    blocks = any(isinstance(module, HybridBlock) for module in task.network.modules())
-    return isinstance(task.adjacency, Edges) or blocks
 
 
 @contextmanager
@@ -166,79 +158,6 @@ def _text_accuracy(
             logits, y = labelled(*task.labelled_outputs(batch, "test"))
             right, count = right + int((logits.argmax(1) == y).sum()), count + len(y)
     return right / count
-
-
-def _graph_section(run: Run, task: Classification, data: FullGraph) -> Section:
-    graph = next(iter(data.batches("test")))
-    undirected = graph.is_undirected()
-    section = Section(NAME, TITLE)
-    if not undirected:
-        section.notes.append("Not applicable: edges are perturbed in undirected graphs only.")
-        return section
-    count = int((graph.edge_index[0] <= graph.edge_index[1]).sum())
-    lines: dict[str, Line] = {}
-    for name, removes in (("random removal", True), ("random addition", False)):
-        draws = [[_random(run, task, graph, round(b * count), removes, d) for b in BUDGETS]
-                 for d in range(DRAWS)]  # fmt: skip
-        columns = list(zip(*draws, strict=True))
-        mean = [sum(column) / DRAWS for column in columns]
-        lines[name] = Line(BUDGETS, mean, list(map(min, columns)), list(map(max, columns)))
-    try:
-        model = EdgeWeights(task, graph)
-        attacked = [_attacked(run, model, graph, round(b * count)) for b in BUDGETS]
-        lines["PRBCD"] = Line(BUDGETS, attacked)
-    except ValueError as refusal:
-        section.notes.append(f"PRBCD was left out: {refusal}.")
-    section.notes.append(
-        f"Accuracy of the test nodes after a share of the {count} undirected edges is removed or "
-        f"added at random (mean of {DRAWS} draws; the band is their range), or flipped by the "
-        "attack PRBCD of PyG, whose gradients reach the attention through a bias, the logarithm of "
-        "the weight of an edge. The trained weights do not change (evasion)."
-    )
-    rows: list[list[Cell]] = [
-        [budget, *(line.y[i] for line in lines.values())] for i, budget in enumerate(BUDGETS)
-    ]
-    section.tables.append(Table("Accuracy by budget", ["share of edges", *lines], rows))
-    plot = line_plot(lines, x_label="share of edges", y_label="accuracy")
-    section.figures.append(Figure("Accuracy by budget", plot))
-    for name, line in lines.items():
-        section.metrics[f"accuracy, {name} of {BUDGETS[-1]:.0%}"] = line.y[-1]
-    return section
-
-
-def _random(
-    run: Run, task: Classification, graph: Data, number: int, removes: bool, draw: int
-) -> float:
-    generator = torch.Generator().manual_seed(run.seed + draw)
-    edges = perturb_edges(
-        graph.edge_index,
-        int(graph.num_nodes or 0),
-        removed=number if removes else 0,
-        added=0 if removes else number,
-        generator=generator,
-    )
-    return _node_accuracy(task, with_edges(graph, edges))
-
-
-def _attacked(run: Run, model: EdgeWeights, graph: Data, budget: int) -> float:
-    if not budget:
-        return _node_accuracy(model.task, graph)
-    edges = prbcd(
-        model,
-        graph.x,
-        graph.edge_index,
-        graph.y,
-        budget=budget,
-        nodes=graph.test_mask,
-        seed=run.seed,
-    )
-    return _node_accuracy(model.task, with_edges(graph, edges))
-
-
-@torch.no_grad()
-def _node_accuracy(task: Classification, graph: Data) -> float:
-    logits, y = labelled(*task.labelled_outputs(graph, "test"))
-    return float((logits.argmax(1) == y).double().mean())
 
 
 @torch.no_grad()

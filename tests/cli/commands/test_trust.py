@@ -13,6 +13,7 @@ from helpers.runs import Run
 from graphformer.cli import main
 from graphformer.cli.checkpoints import restore_task
 from graphformer.cli.commands.trust import SECTION_NAMES
+from graphformer.tasks.stored_settings import CONFIG_KEY
 from graphformer.trust.sections import SECTIONS
 
 
@@ -65,7 +66,39 @@ def test_wrong_files_and_options_are_refused(copied: Path, capsys):
         (["--chat"], "--chat: got a run that generates no text; leave --chat out"),
         (["--paraphrases", "pairs.jsonl"], "'paraphrase'"),
         (["--before", "none"], "none"),
+        (["--before", "run"], "contains no tokenizer"),
+        (["--runs", "run"], "--runs: got run, expected runs beside that of --ckpt"),
     ):
         assert main([*start, *options]) == 2
         assert message in capsys.readouterr().err
     assert not Path("report").exists()
+
+
+def changed(folder: Path, old: str, new: str) -> None:
+    """Change the settings in the best checkpoint of a run."""
+    path = folder / "checkpoints" / "best.ckpt"
+    content = torch.load(path)
+    assert old in content[CONFIG_KEY]
+    content[CONFIG_KEY] = content[CONFIG_KEY].replace(old, new)
+    torch.save(content, path)
+
+
+def test_runs_of_other_seeds_are_compared(copied: Path, capsys):
+    start = ["trust", "--ckpt", "run", "--only", "consistency", "--max-batches", "1"]
+    for name in ("seeds/seed0", "seeds/seed1"):
+        shutil.copytree("run", name)
+    assert main([*start, "--runs", "seeds"]) == 0
+    section = json.loads(Path("report/report.json").read_text())["sections"]["consistency"]
+    assert section["metrics"]["same answer of all runs"] == 1
+    rows = next(t["rows"] for t in section["tables"] if t["title"] == "Runs of one setting")
+    assert [row[0] for row in rows] == ["this run", "seeds/seed0", "seeds/seed1"]
+    changed(Path("seeds/seed1"), "dim: 12", "dim: 16")
+    assert main([*start, "--runs", "seeds/seed0", "seeds/seed1"]) == 2
+    assert "whose settings of model are others" in capsys.readouterr().err
+
+
+def test_a_classifier_has_no_norms(copied: Path):
+    Path("items.jsonl").write_text('{"prompt": "p", "options": ["a", "b"], "answer": "a"}')
+    assert main(["trust", "--ckpt", "run", "--only", "norms", "--items", "items.jsonl"]) == 0
+    section = json.loads(Path("report/report.json").read_text())["sections"]["norms"]
+    assert "needs a model that generates text" in section["notes"][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from helpers.trust import given_run
@@ -108,6 +109,24 @@ def small_vit(tokens: int = 0) -> Run:
     pool = {"pool": "cls", "tokens": tokens} if tokens else {}
     network = models.vit(10, 8, 1, 2, channels=1, patch_size=2, **pool)
     return Run(Classification(network, Complete(), num_classes=10).eval(), data, max_batches=2)
+
+
+def test_integrated_gradients_of_a_packed_batch_are_those_of_each_sample_alone():
+    pytest.importorskip("captum", reason='needs the extra "trust"')
+    run = small_vit()
+    explained = Explained(run.task, next(run.batches("test")))
+    found = integrated_gradients(explained.score, explained.x, steps=5)
+    points, weights = np.polynomial.legendre.leggauss(5)  # of an integral from -1 to 1
+    total = torch.zeros_like(explained.x)
+    for point, weight in zip(points.tolist(), weights.tolist(), strict=True):
+        x = ((point + 1) / 2 * explained.x).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(explained.score(x)[3], x)
+        total += weight / 2 * gradient
+    start = sum(explained.sizes[:3])
+    own = slice(start, start + explained.sizes[3])
+    expected = (total * explained.x).sum(1)
+    torch.testing.assert_close(found[own], expected[own], rtol=1e-4, atol=1e-7)
+    assert not expected[:start].any()  # no influence between samples
 
 
 def test_rollout_of_uniform_attention_is_uniform():

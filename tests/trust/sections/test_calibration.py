@@ -55,3 +55,14 @@ def test_other_tasks_are_named():
     section = calibration_section(Run(task, run.data))
     assert section.notes[0].startswith("Not applicable: this run is a LanguageModeling")
     assert not section.metrics
+
+
+def test_too_few_samples_and_a_temperature_at_its_end_are_said():
+    y = torch.tensor([0, 1, 2, 0, 1, 2, 0])
+    wrong = torch.eye(3)[(y + 1) % 3], y
+    notes = calibration_section(given_run({"val": wrong, "test": wrong})).notes
+    assert any("temperature is at the end of its range" in note for note in notes)
+    assert any(note.startswith("4 samples are too few for a threshold") for note in notes)
+    numbers = torch.ones(7, 2), torch.zeros(7, 2)
+    notes = calibration_section(given_run({"val": numbers, "test": numbers})).notes
+    assert [note.startswith("7 samples are too few") for note in notes] == [False, True]

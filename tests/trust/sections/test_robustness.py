@@ -10,12 +10,12 @@ from helpers.trust import given_run, random_split
 from torch_geometric.data import Data
 
 from graphformer import models
-from graphformer.data import LabelledText
+from graphformer.data import GraphBatches, LabelledText
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.patterns import Complete, Edges
 from graphformer.tasks import Classification
 from graphformer.trust import Run
-from graphformer.trust.sections import robustness, robustness_section
+from graphformer.trust.sections import graph_robustness, robustness, robustness_section
 
 
 class Ring(FullGraph):
@@ -35,8 +35,8 @@ class Ring(FullGraph):
         )
 
 
-def test_a_graph_under_random_and_adversarial_edges(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(robustness, "BUDGETS", (0.0, 0.5))
+def test_a_graph_under_random_and_adversarial_changes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(graph_robustness, "BUDGETS", (0.0, 0.5))
     data = Ring()
     data.setup()
     network = models.gat(5, 2, dim=3, num_heads=2, depth=1)
@@ -48,6 +48,59 @@ def test_a_graph_under_random_and_adversarial_edges(monkeypatch: pytest.MonkeyPa
     assert clean[1] == clean[2] == clean[3]
     assert half[3] <= clean[3]
     assert section.metrics["accuracy, PRBCD of 50%"] == half[3]
+    features = section.tables[1]
+    assert features.columns == ["share of the mean norm", "random features", "attacked features"]
+    assert features.rows[0][1] == features.rows[0][2] == clean[1]
+    assert features.rows[1][2] == section.metrics["accuracy, attacked features of 50%"] < clean[1]
+
+
+def test_features_are_attacked_where_edges_are_not_read(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(graph_robustness, "BUDGETS", (0.0, 0.5))
+    data = Ring()
+    data.setup()
+    network = models.graph_transformer(5, 2, dim=8, num_heads=2, depth=1)
+    task = Classification(network, Complete(), num_classes=2, level="node").eval()
+    section = robustness_section(Run(task, data))
+    assert "Edges were not changed: the network reads none" in section.notes[0]
+    assert [table.title for table in section.tables] == ["Accuracy by change of features"]
+    data.graph.edge_index = data.graph.edge_index[:, :23]
+    task.adjacency = Edges()
+    assert "in undirected graphs only" in robustness_section(Run(task, data)).notes[0]
+
+
+class Chains(GraphBatches):
+    """Chains of 2 to 6 nodes; the class is the sign of the first feature of all nodes."""
+
+    def read(self) -> list[Data]:
+        graphs = []
+        for n in range(60):
+            nodes = torch.arange(1 + n % 5)
+            edges = torch.stack([nodes, nodes + 1])
+            x = torch.full((len(nodes) + 1, 3), 1.0 if n % 2 else -1.0)
+            y = torch.tensor([n % 2])
+            graphs.append(Data(x=x, y=y, edge_index=torch.cat([edges, edges.flip(0)], dim=1)))
+        return graphs
+
+
+class FirstFeature(torch.nn.Module):
+    """Logits 0 and the mean over the nodes of the first feature."""
+
+    def forward(self, batch, adjacency):
+        means = torch.stack(
+            [part.mean() for part in batch.x[:, 0].split(batch.ptr.diff().tolist())]
+        )
+        return torch.stack([torch.zeros_like(means), means], dim=1)
+
+
+def test_features_of_a_set_of_graphs(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(graph_robustness, "BUDGETS", (0.0, 0.5, 0.7))
+    data = Chains(batch_size=7)
+    data.setup()
+    task = Classification(FirstFeature(), Edges(), num_classes=2, level="graph").eval()
+    section = robustness_section(Run(task, data))
+    # All features are 1 or -1, of norm sqrt(3): the sign changes beyond 1 / sqrt(3) = 0.577 of it.
+    assert [row[2] for row in section.tables[0].rows] == [1, 1, 0]
+    assert "Edges were not changed" in section.notes[0]
 
 
 def test_texts_over_two_adjacencies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
