@@ -58,6 +58,17 @@ def test_section_of_a_language_model(tmp_path: Path):
     assert "pass --prompts FILE" in safety_section(run).notes[0]
 
 
+def test_templates_with_unknown_characters_are_left_out(tmp_path: Path):
+    (tmp_path / "text.txt").write_text("one two three four five\n" * 40)
+    data = TextFile("text.txt", block_size=11, vocabulary="characters", root=str(tmp_path))
+    data.setup()
+    network = models.language_model(data.vocab_size, dim=8, depth=1, num_heads=2, max_length=500)
+    section = safety_section(Run(LanguageModeling(network, Causal()).eval(), data, prompts=["one"]))
+    assert [row[0] for row in section.tables[0].rows] == ["plain"]
+    left_out = "fiction, ignored instructions, prescribed beginning, role."
+    assert section.notes[0].endswith(f"whose characters the vocabulary lacks: {left_out}")
+
+
 def test_success_before_and_after_tuning(tmp_path: Path):
     (tmp_path / "text.txt").write_text("one two three four five\n" * 40)
     data = TextFile("text.txt", block_size=11, vocabulary="bytes", root=str(tmp_path))

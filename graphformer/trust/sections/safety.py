@@ -10,7 +10,7 @@ from graphformer.tasks.text.few_shot import TextModel, generate_answers
 from graphformer.trust.report import Cell, Section, Table
 from graphformer.trust.robustness.suffix_search import LENGTH, attack_prompts
 from graphformer.trust.run import Run, language_model, not_applicable
-from graphformer.trust.safety import attack_templates
+from graphformer.trust.safety import TEMPLATES, attack_templates
 
 NAME, TITLE = "safety", "Safety and misuse"
 PROMPTS = 100
@@ -42,11 +42,32 @@ def _answers(run: Run, model: TextModel, prompts: Sequence[str]) -> list[str]:
     return generate_answers(*model, prompts, max_new_tokens=64, chat=run.chat, seed=run.seed)
 
 
+def _can_read(model: TextModel, text: str) -> bool:
+    """Whether the vocabulary of a model has all characters of a text."""
+    try:
+        model.tokenizer.encode_plain([text])
+    except ValueError:
+        return False
+    return True
+
+
 def _add_templates(section: Section, run: Run, models: dict[str, TextModel]) -> None:
     """Add the answers by template, of the run's model and of that before tuning."""
     prompts = list(run.prompts[:PROMPTS])
+    templates = {
+        name: template
+        for name, template in TEMPLATES.items()
+        if all(_can_read(model, template.replace("{prompt}", "")) for model in models.values())
+    }
+    if missing := TEMPLATES.keys() - templates.keys():
+        section.notes.append(
+            "Templates were left out, whose characters the vocabulary lacks: "
+            f"{', '.join(sorted(missing))}."
+        )
     reports = {
-        when: attack_templates(partial(_answers, run, model), prompts, toxicity=run.toxicity)
+        when: attack_templates(
+            partial(_answers, run, model), prompts, toxicity=run.toxicity, templates=templates
+        )
         for when, model in models.items()
     }
     section.notes.append(
