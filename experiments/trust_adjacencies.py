@@ -11,8 +11,8 @@ fidelity of explanations beside a random one (integrated gradients need the extr
 
 Figures are those of the sections "robustness" and "explanation" of `graphformer trust`, which also
 apply the other adjacency to the same weights. An interrupted training is resumed; finished runs,
-and figures of models that are in the result, are read. Words behind `--` are further settings of
-both trainings.
+and figures of models that are in the result, are read. Words behind `--fit` are further settings
+of both trainings.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def main() -> None:
         if name in results:
             continue
         folder = arguments.runs / f"trust-{arguments.what}-{name}"
-        ckpt = trained(folder, [*settings(arguments.what), *adjacency, *arguments.settings])
+        ckpt = trained(folder, [*settings(arguments.what), *adjacency, *arguments.fit])
         results[name] = measured(ckpt, PARTS[arguments.what])
         file.write_text(json.dumps(results, indent=1) + "\n")
         for section in results[name].values():
@@ -131,7 +131,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("what", choices=tuple(ADJACENCIES))
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of trained models")
     parser.add_argument("--out", type=Path, default=FOLDER / "results" / "trust")
-    parser.add_argument("settings", nargs="*", help="further settings of both trainings, behind --")
+    parser.add_argument(
+        "--fit", nargs=argparse.REMAINDER, default=[], help="further settings of both trainings"
+    )
     return parser.parse_args()
 
 

@@ -65,6 +65,11 @@ def _add_duplicates(section: Section, data: DataModule) -> None:
         rows.append([first, second, len(shared), count, len(shared) / count])
         examples += [[first, i, second, j, *_text(data, second, j)] for i, j in shared[:EXAMPLES]]
         section.metrics[f"samples of {second} that {first} contains"] = float(len(shared))
+        if len(shared) == count == len(hashes[first]):
+            section.notes.append(
+                f"The splits {first} and {second} have the same samples: a model chosen by "
+                f"figures of {first} has too good figures of {second}."
+            )
     section.notes.append(
         "Two samples are duplicates if their nodes, edges and edge features are equal; labels, "
         f"positions and encodings are not compared; of each split the first {HASHED:,} are read. "

@@ -43,3 +43,10 @@ def test_nodes_of_one_graph():
     assert metrics["test nodes with the features of a training node"] == 1
     assert metrics["nodes of val and test"] == 1
     assert metrics["nodes of train and test"] == 0
+
+
+def test_splits_of_the_same_samples_are_named():
+    train, other = random_split(7, 3, 0), random_split(5, 3, 1)
+    notes = leaks_section(given_run({"train": train, "val": other, "test": other})).notes
+    assert notes[0].startswith("The splits val and test have the same samples")
+    assert not any(note.startswith("The splits train") for note in notes)
