@@ -53,8 +53,20 @@ def run(page: Path) -> str:
     return done.stdout
 
 
-if __name__ == "__main__":
-    for chosen in [Path(name) for name in sys.argv[1:]] or pages():
+def main(names: list[str]) -> int:
+    """Run pages, all by default; return the number of those that failed."""
+    failed = 0
+    for page in [Path(name) for name in names] or pages():
         start = time.perf_counter()
-        run(chosen)
-        print(f"ran {chosen} in {time.perf_counter() - start:.0f} s", flush=True)
+        try:
+            run(page)
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            failed += 1
+            print(error, file=sys.stderr, flush=True)
+        else:
+            print(f"ran {page} in {time.perf_counter() - start:.0f} s", flush=True)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(min(main(sys.argv[1:]), 1))
