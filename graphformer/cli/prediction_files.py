@@ -24,6 +24,7 @@ from graphformer.cli.run_dir import atomic_file, save_tensors
 from graphformer.data.base import DataModule
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.graph.out_of_core.npy import NpyWriter, memory_map
+from graphformer.data.graph.own.tables import NodeNameList
 from graphformer.data.text.base import TokenizedData
 from graphformer.tasks import (
     Classification,
@@ -100,7 +101,7 @@ def open_predictions(
             table = _table_writer(path, file, stack)
 
             def write(nodes: Tensor, output: Tensor) -> None:
-                table({"node": _node_names(data, nodes), **_values(task, data, output)})
+                table({**_node_columns(data, nodes), **_values(task, data, output)})
 
         def append(nodes: Tensor, output: Tensor) -> None:
             nonlocal count
@@ -142,12 +143,12 @@ def _names(task: Task, data: pl.LightningDataModule, rows: Sequence[Rows]) -> Ta
     if getattr(task, "level", None) == "edge":
         return {"edge": list(range(sum(len(part.output) for part in rows)))}
     if len(rows) == 1 and rows[0].nodes is None and isinstance(data, FullGraph):  # all nodes
-        return {"node": _node_names(data, torch.arange(len(rows[0].output)))}
+        return _node_columns(data, torch.arange(len(rows[0].output)))
     if len(rows) == 1 or all(len(part.output) == 1 for part in rows):
         # One graph, or nodes with their sampled neighbourhoods.
         nodes = [part.nodes for part in rows if part.nodes is not None]
         if len(nodes) == len(rows):
-            return {"node": _node_names(data, torch.cat(nodes))}
+            return _node_columns(data, torch.cat(nodes))
     split = getattr(data, "predict_split", "test")
     names = data.sample_names(split) if isinstance(data, DataModule) else []
     numbers = data.sample_numbers(split) if isinstance(data, DataModule) else []
@@ -160,6 +161,14 @@ def _names(task: Task, data: pl.LightningDataModule, rows: Sequence[Rows]) -> Ta
     samples = [number for number, part in zip(numbers, rows, strict=False) for _ in part.output]
     own = [node for part in rows for node in _node_numbers(part)]
     return {"sample": samples, "node": own}
+
+
+def _node_columns(data: pl.LightningDataModule, nodes: Tensor) -> Table:
+    """Return the names of the nodes of one graph, and those of their types if there are some."""
+    names = getattr(data, "node_names", None)
+    types = names.read_types(nodes) if isinstance(names, NodeNameList) else None
+    columns: Table = {"node": _node_names(data, nodes)}
+    return columns if types is None else {"type": types, **columns}
 
 
 def _node_names(data: pl.LightningDataModule, nodes: Tensor) -> list[Any]:

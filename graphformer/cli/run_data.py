@@ -82,11 +82,19 @@ def restore_unread_data(ckpt: Path) -> Any:
         raise UsageError(f"{ckpt}: got no settings of data; pass data as it was in training")
     parser, parsed = _parse_data(settings, ckpt)
     module = parser.instantiate_classes(parsed).data
+    restore_names(module, ckpt)
+    return module
+
+
+def restore_names(module: pl.LightningDataModule, ckpt: Path) -> None:
+    """Restore the state of a data module before `setup`, if a checkpoint has that of its class.
+
+    Lightning restores it after `setup`, when new files have been read by other names.
+    """
     checkpoint = torch.load(ckpt, map_location="cpu", weights_only=True, mmap=True)
     state = checkpoint.get(type(module).__qualname__)
     if state is not None:
         module.load_state_dict(state)
-    return module
 
 
 def _parse_data(settings: Any, ckpt: Path) -> tuple[Parser, Any]:

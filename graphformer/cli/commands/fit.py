@@ -44,6 +44,7 @@ from graphformer.cli.layerwise import LayerwiseOutputs, StreamPredictions, choos
 from graphformer.cli.plots.tensorboard import LogFigures
 from graphformer.cli.prediction_files import check_format, open_predictions, write_predictions
 from graphformer.cli.predictions import GatherPredictions
+from graphformer.cli.run_data import restore_names
 from graphformer.cli.run_dir import (
     AtomicCheckpointIO,
     is_first_process,
@@ -54,6 +55,7 @@ from graphformer.data.base import DataModule
 from graphformer.data.graph.datasets import GraphBatches
 from graphformer.data.graph.neighbor_loader import NeighborNodes
 from graphformer.data.graph.node_datasets import FullGraph
+from graphformer.data.graph.own.nodes import OwnGraph
 from graphformer.data.text.classification import LabelledText
 from graphformer.data.vision.base import PatchImages, ScaledImages
 from graphformer.distributed import PartitionedGraph
@@ -173,6 +175,9 @@ class CLI(LightningCLI):
             data = fill_sizes(config.model, config.data)
             super().instantiate_classes()
         self.datamodule = data or self.datamodule
+        if self.ckpt is not None and isinstance(self.datamodule, OwnGraph):
+            with argument_errors():
+                restore_names(self.datamodule, self.ckpt)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer, and create the folder of a training run."""
@@ -247,6 +252,8 @@ class CLI(LightningCLI):
         ):
             self._predict_layerwise(model, datamodule, path, split)
             return
+        if isinstance(datamodule, OwnGraph):
+            datamodule.setup()
         _choose_split(model, datamodule, split)
         # The process that predicts writes the file, because `ddp_spawn` predicts in others.
         write = GatherPredictions(partial(write_predictions, model, datamodule, path), split)
@@ -370,6 +377,12 @@ def _choose_split(model: Task, data: pl.LightningDataModule, split: str) -> None
         raise UsageError(
             f"--split: got all with {type(data).__name__}, expected train, val or test; all is for "
             "the nodes of one graph"
+        )
+    graph = data.graph if isinstance(data, FullGraph) else None
+    if graph is not None and f"{split}_mask" in graph and not graph[f"{split}_mask"].any():
+        raise UsageError(
+            f"--split: got {split}, in which {type(data).__name__} has no nodes with labels, "
+            "expected another split; all is for all nodes"
         )
     if isinstance(model, LinkPrediction):
         if split == "all":

@@ -64,7 +64,11 @@ class FullGraph(DataModule):
         self.graph.lengths = (self.graph.num_nodes,)
         self.num_features = self.graph.num_node_features
         if "y" in self.graph:
-            self.num_classes = count_classes(type(self).__name__, self.graph.y)
+            self.num_classes = self.count_classes(self.graph.y)
+
+    def count_classes(self, y: Tensor) -> int:
+        """Return the number of classes of labels [N]; 0 for real values, K for [N, K]."""
+        return count_classes(type(self).__name__, y)
 
     @renamed_keywords(part="split")
     def batches(self, split: str) -> BatchLoader:

@@ -112,7 +112,7 @@ class EventLinks(DataModule):
                 "of which one is drawn for each event"
             )
         order = np.argsort(time, kind="stable")
-        attr = features(table, self.features, (), self.path, other=()) if self.features else None
+        attr = features(table, self.features, {}, self.path, other=()) if self.features else None
         source, target = numbered.reshape(2, -1)[:, order]
         events = Events(source, target, time[order], None if attr is None else attr[order])
         self.num_edge_features = 0 if attr is None else attr.shape[1]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data, HeteroData
 
 from graphformer.batch_type import IGNORE_INDEX
+from graphformer.data.graph.own.tables import NodeNameList
 
 _MASKS = ("train_mask", "val_mask", "test_mask")
 
@@ -49,6 +54,36 @@ def from_hetero(graph: HeteroData, node_type: str | None = None) -> Data:
         if target.get(name) is not None:
             result[name] = _placed(target[name], sum(counts), start)
     return result
+
+
+def hetero_names(graph: HeteroData, id: str = "id") -> NodeNameList:
+    """Return the names of the nodes and types of `from_hetero`'s graph.
+
+    Args:
+        graph: the graph.
+        id: field of a type with the names of its nodes; without it they are numbered within a type.
+
+    Raises:
+        ValueError: when a type has another number of names than nodes.
+    """
+    names: list[Any] = []
+    types: list[str] = []
+    for name in graph.node_types:
+        count, given = int(graph[name].num_nodes or 0), graph[name].get(id)
+        own = list(range(count)) if given is None else as_list(given)
+        if len(own) != count:
+            raise ValueError(
+                f"{name}: got {len(own)} names {id!r} for {count} nodes, expected one for each; "
+                "correct them, or name another field by id"
+            )
+        names += own
+        types += [name] * count
+    return NodeNameList(names, types)
+
+
+def as_list(values: Tensor | np.ndarray | Sequence[Any]) -> list[Any]:
+    """Return the values of a field of `Data`, a tensor or a list, as a list."""
+    return values.tolist() if isinstance(values, Tensor | np.ndarray) else list(values)
 
 
 def _starts(counts: list[int]) -> list[int]:

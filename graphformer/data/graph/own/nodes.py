@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from graphformer.data.graph.own.tables import (
     NodeNameList,
     column,
     features,
+    find_categories,
     numbers,
     read_columns,
 )
@@ -41,6 +44,9 @@ class OwnGraph(FullGraph):
 
     Attributes:
         class_names: name of each class, where labels are text; part of checkpoints.
+        category_names: the categories of each column that is encoded; part of checkpoints.
+        restored_classes: number of classes of a restored checkpoint, with which the labels may be
+            missing; else None.
         node_names: names of the nodes, for predictions; None where they have none.
     """
 
@@ -62,6 +68,8 @@ class OwnGraph(FullGraph):
         self.fractions, self.undirected = (val_fraction, test_fraction), undirected
         self.seed, self.encodings = seed, encodings
         self.class_names: list[str] = []
+        self.category_names: dict[str, list[str]] = {}
+        self.restored_classes: int | None = None
         self.node_names: NodeNameList | None = None
 
     @abstractmethod
@@ -78,14 +86,27 @@ class OwnGraph(FullGraph):
         return graph
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the class names, for a checkpoint."""
-        state = super().state_dict()
-        return {**state, "class_names": list(self.class_names)} if self.class_names else state
+        """Return the number of classes, and names of classes and categories, for a checkpoint."""
+        names = {"class_names": self.class_names, "category_names": self.category_names}
+        stored = {key: copy(found) for key, found in names.items() if found}
+        counts = {"num_classes": self.num_classes} if self.graph is not None else {}
+        return {**super().state_dict(), **counts, **stored}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the class names of a checkpoint."""
+        """Restore what `state_dict` returns; a graph that was read by other names is read again."""
         super().load_state_dict(state_dict)
+        names = self.class_names, self.category_names
         self.class_names = list(state_dict.get("class_names", self.class_names))
+        self.category_names = dict(state_dict.get("category_names", self.category_names))
+        self.restored_classes = state_dict.get("num_classes", len(self.class_names) or None)
+        if self.graph is not None and names != (self.class_names, self.category_names):
+            self.graph = None
+            self.setup()
+
+    def count_classes(self, y: Tensor) -> int:
+        """Return the number of classes, of a restored checkpoint if there is one."""
+        restored = self.restored_classes
+        return super().count_classes(y) if restored is None else restored
 
     def _draw_masks(self, y: Tensor) -> dict[str, Tensor]:
         labelled = torch.ones(len(y), dtype=torch.bool)
@@ -110,7 +131,8 @@ class NodeTables(OwnGraph):
             MultiLabelClassification; y is then [N, K].
         source, target: columns of the edges.
         features: columns of numbers; None for all columns of numbers that are not named otherwise.
-        categories: columns of text or numbers that are encoded one-hot.
+        categories: columns of text or numbers that are encoded one-hot, with the categories of
+            training; another one in another file is an error.
         edge_features: columns of the edges that become `edge_attr`.
         split: column with train, val or test; None for random splits of the labelled nodes.
         regression: whether labels are real values.
@@ -164,15 +186,27 @@ class NodeTables(OwnGraph):
         nodes = read_columns(self.nodes, self.root, self.encoding)
         num_nodes = len(next(iter(nodes.values())))
         other = [name for name in (self.id, self.label, self.split) if name is not None]
-        x = features(nodes, self.features, self.categories, self.nodes, other=other)
+        self.category_names = find_categories(
+            nodes, self.categories, self.category_names, self.nodes
+        )
+        x = features(nodes, self.features, self.category_names, self.nodes, other=other)
         x = torch.ones(num_nodes, 1) if x is None else x
-        graph = Data(x=x, y=self._labels(column(nodes, self.label, self.nodes)))
+        labels = self._label_column(nodes, num_nodes)
+        graph = Data(x=x, y=self._labels(labels))
         graph.update(self._edges(nodes, num_nodes))
         if self.split is not None:
             graph.update(self._masks(column(nodes, self.split, self.nodes)))
         return graph
 
+    def _label_column(self, nodes: Columns, num_nodes: int) -> list[Any]:
+        """Return the labels; of new nodes, which a trained model predicts, they may be missing."""
+        if self.restored_classes is not None and self.label not in nodes:
+            return [None] * num_nodes
+        return column(nodes, self.label, self.nodes)
+
     def _labels(self, values: list[Any]) -> Tensor:
+        if self.regression and set(values) == {None}:
+            return torch.zeros(len(values))
         if self.regression:
             return numbers(values, self.label, self.nodes)
         texts = ["" if value is None else str(value) for value in values]
@@ -190,7 +224,11 @@ class NodeTables(OwnGraph):
         names = range(num_nodes) if self.id is None else column(nodes, self.id, self.nodes)
         index = {str(name): number for number, name in enumerate(names)}
         if len(index) != num_nodes:
-            raise ValueError(f"{self.nodes}: got a repeated {self.id}, expected one for each node")
+            repeated = Counter(map(str, names)).most_common(1)[0][0]
+            raise ValueError(
+                f"{self.nodes}: got a repeated {self.id}, {repeated!r}, expected another for each "
+                "node; remove one of its rows, or rename it"
+            )
         self.node_names = None if self.id is None else NodeNameList(list(index))
         edges = read_columns(self.edges, self.root, self.encoding)
         ends = []
@@ -204,7 +242,7 @@ class NodeTables(OwnGraph):
                 )
             ends.append([index[value] for value in values])
         found = {"edge_index": torch.tensor(ends)}
-        attributes = features(edges, list(self.edge_features), (), self.edges, other=())
+        attributes = features(edges, list(self.edge_features), {}, self.edges, other=())
         return found if attributes is None else {**found, "edge_attr": attributes}
 
     def _masks(self, values: list[Any]) -> dict[str, Tensor]:
@@ -220,6 +258,11 @@ class NodeFile(OwnGraph):
     Args:
         path: the file, as it is or under the data root.
         label: name of the labels: an array, a field of `Data`, or an attribute of the nodes.
+        id: array or field with the names of the nodes, of each type of a `HeteroData`, if there is
+            one; the nodes of .graphml and .gml have names.
+        categories: attributes (or arrays, or fields) of text or numbers that are encoded one-hot
+            after the other features, with the categories of training; another one in another file
+            is an error.
         node_type: of a `HeteroData`, the type of the nodes to classify. Its types of nodes and
             edges are `node_type` and `edge_type` of the batch, which networks with num_node_types
             and num_edge_types embed.
@@ -236,6 +279,8 @@ class NodeFile(OwnGraph):
         path: str,
         *,
         label: str = "y",
+        id: str = "id",
+        categories: Sequence[str] = (),
         node_type: str | None = None,
         undirected: bool = False,
         val_fraction: float = 0.1,
@@ -252,18 +297,29 @@ class NodeFile(OwnGraph):
             encodings=encodings,
         )
         self.path, self.label, self.node_type, self.root = path, label, node_type, root
+        self.id, self.categories = id, categories
         self.save_hyperparameters(logger=False)
 
     def read_own(self) -> Data:
         """Return the graph of the file."""
         file = find_file(self.path, self.root)
-        graph, classes, names = read_graph(file, label=self.label, node_type=self.node_type)
+        content = read_graph(
+            file,
+            label=self.label,
+            id=self.id,
+            node_type=self.node_type,
+            classes=self.class_names,
+            categories=self.categories,
+            known=self.category_names,
+        )
+        graph, self.class_names = content.graph, content.classes
+        self.category_names, self.node_names = content.categories, content.nodes
+        if graph.get("y") is None and self.restored_classes is not None:
+            graph.y = torch.full((len(graph.x),), IGNORE_INDEX)
         if graph.get("y") is None:
             raise ValueError(
                 f"{self.path}: got no labels {self.label!r}, expected them; name others by label"
             )
-        self.class_names = classes
-        self.node_names = None if names is None else NodeNameList(names)
         return graph
 
 

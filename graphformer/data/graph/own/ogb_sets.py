@@ -19,8 +19,9 @@ from graphformer.data.base import SPLITS
 from graphformer.data.graph.datasets import GraphBatches, GraphBatchesOptions
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.graph.own.graph_files import PYG_CLASSES
-from graphformer.data.graph.own.hetero import from_hetero
+from graphformer.data.graph.own.hetero import from_hetero, hetero_names
 from graphformer.data.graph.own.sets import labelled
+from graphformer.data.graph.own.tables import NodeNameList
 from graphformer.data.io.cache import MissingDataError, data_root
 from graphformer.options import checked_options
 
@@ -115,6 +116,7 @@ class OGBNodes(FullGraph):
         super().__init__()
         self.dataset, self.undirected = _checked_name(name, "ogbn"), undirected
         self.root, self.encodings = root, encodings
+        self.node_names: NodeNameList | None = None
         self.save_hyperparameters(logger=False)
 
     def read(self) -> Data:
@@ -150,6 +152,7 @@ class OGBNodes(FullGraph):
         types[name].y = _node_labels(y)
         for split, nodes in indices.items():
             types[name][f"{split}_mask"] = _mask(nodes[name], len(y))
+        self.node_names = hetero_names(types)
         return from_hetero(types, name)
 
 

@@ -93,8 +93,8 @@ class LinkFile(FullGraph):
 
     def read(self) -> Data:
         """Return the graph with the training edges and the pairs to predict."""
-        graph, _, names = read_graph(find_file(self.path, self.root), label="y")
-        self.node_names = None if names is None else NodeNameList(names)
+        content = read_graph(find_file(self.path, self.root), label="y")
+        graph, self.node_names = content.graph, content.nodes
         split = split_links(
             graph.edge_index,
             graph.num_nodes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,23 @@ _MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-"))
 
 @dataclass(frozen=True)
 class NodeNameList:
-    """The names of the nodes of a graph, in memory."""
+    """The names of the nodes of a graph, in memory.
 
-    names: list[str]
+    Attributes:
+        names: name of each node, or its number within its type.
+        types: name of the type of each node; None for a graph with one type.
+    """
 
-    def read(self, nodes: Tensor) -> list[str]:
+    names: Sequence[str] | Sequence[int]
+    types: Sequence[str] | None = None
+
+    def read(self, nodes: Tensor) -> list[str] | list[int]:
         """Return the names of some nodes [n]."""
         return [self.names[node] for node in nodes.tolist()]
+
+    def read_types(self, nodes: Tensor) -> list[str] | None:
+        """Return the names of the types of some nodes [n]; None for a graph with one type."""
+        return None if self.types is None else [self.types[node] for node in nodes.tolist()]
 
 
 def read_columns(
@@ -95,16 +105,43 @@ def is_numeric(values: Sequence[Any]) -> bool:
     return bool(given)
 
 
-def one_hot(values: Sequence[Any]) -> Tensor:
-    """Return the values of a column as float32 [n, kinds], kinds sorted as text."""
-    kinds = sorted({str(value) for value in values})
-    index = torch.tensor([kinds.index(str(value)) for value in values])
+def find_categories(
+    columns: Columns, names: Sequence[str], known: Mapping[str, list[str]], file: str
+) -> dict[str, list[str]]:
+    """Return the categories of columns, sorted as text; for a known column those that are known.
+
+    Raises:
+        ValueError: when there is no such column.
+    """
+    texts = {name: {_category(v) for v in column(columns, name, file)} for name in names}
+    return {name: list(known.get(name) or sorted(found)) for name, found in texts.items()}
+
+
+def one_hot(values: Sequence[Any], kinds: Sequence[str], name: str, file: str) -> Tensor:
+    """Return the values of a column as float32 [n, kinds].
+
+    Raises:
+        ValueError: when one is not among the kinds; the message names its row.
+    """
+    numbers = {kind: number for number, kind in enumerate(kinds)}
+    for row, value in enumerate(values):
+        if _category(value) not in numbers:
+            raise ValueError(
+                f"{file}: got {_category(value)!r} in row {row + 1} of the column {name!r}, "
+                f"expected one of the categories of training, {list(kinds)}; correct it, or train "
+                "with it"
+            )
+    index = torch.tensor([numbers[_category(value)] for value in values])
     return torch.nn.functional.one_hot(index, len(kinds)).float()
 
 
+def _category(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
 def features(
-    columns: Columns, names: Sequence[str] | None, categories: Sequence[str], file: str,
-    *, other: Sequence[str],
+    columns: Columns, names: Sequence[str] | None, categories: Mapping[str, Sequence[str]],
+    file: str, *, other: Sequence[str],
 ) -> Tensor | None:  # fmt: skip
     """Return columns as features [n, F]: numbers, then categories, one-hot; None without any.
 
@@ -112,12 +149,12 @@ def features(
         columns: of the table.
         names: of the columns of numbers; None for all that are numbers. What is left out then is
             reported.
-        categories: names of the columns that are encoded.
+        categories: of each column that is encoded, see `find_categories`.
         file: name of the table, for messages.
         other: columns that are no features.
 
     Raises:
-        ValueError: when there is no such column, or a cell of one is no number.
+        ValueError: when there is no such column, or a cell of one is no number or category.
     """
     if names is None:
         rest = [name for name in columns if name not in {*other, *categories}]
@@ -129,7 +166,10 @@ def features(
                 "them as categories to use them"
             )
     parts = [_feature(column(columns, name, file), name, file) for name in names]
-    parts += [one_hot(column(columns, name, file)) for name in categories]
+    parts += [
+        one_hot(column(columns, name, file), kinds, name, file)
+        for name, kinds in categories.items()
+    ]
     return torch.cat(parts, dim=1) if parts else None
 
 

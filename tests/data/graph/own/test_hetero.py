@@ -9,6 +9,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from graphformer import models, patterns
+from graphformer.cli import main
 from graphformer.data import NodeFile
 from graphformer.data.graph.own.hetero import from_hetero
 
@@ -72,3 +73,34 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     torch.save(library(), tmp_path / "a.pt")
     with pytest.raises(ValueError, match="undirected: got True for a graph with types of edges"):
         NodeFile(str(tmp_path / "a.pt"), undirected=True).setup()
+
+
+def test_predictions_have_types_and_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    graph = library()
+    graph["paper"].id = [f"p{n}" for n in range(7)]
+    torch.save(graph, "library.pt")
+    settings = [
+        "--data=NodeFile", "--data.path=library.pt", "--model=Classification",
+        "--model.network=graph_transformer", "--model.network.dim=4", "--model.network.depth=1",
+        "--model.network.num_heads=2", "--model.network.num_node_types=3",
+        "--model.network.num_edge_types=2", "--model.level=node", "--adjacency=Edges",
+        "--trainer.max_epochs=1", "--trainer.accelerator=cpu",
+    ]  # fmt: skip
+    assert main(["fit", *settings]) == 0
+    (run,) = Path("runs/classification").iterdir()
+    assert main(["predict", "--ckpt", str(run), "--split", "all"]) == 0
+    header, *rows = Path("predictions.csv").read_text().splitlines()
+    assert header.startswith("type,node,class,probability_0")
+    named = [row.split(",")[:2] for row in rows]
+    papers = [["paper", f"p{n}"] for n in range(7)]
+    others = [["venue", "0"], ["venue", "1"]]
+    assert named == [["author", str(n)] for n in range(5)] + papers + others
+    assert main(["predict", "--ckpt", str(run)]) == 0
+    assert all(
+        row.startswith("paper,p") for row in Path("predictions.csv").read_text().splitlines()[1:]
+    )
+    graph["author"].id = ["a"]
+    torch.save(graph, "library.pt")
+    with pytest.raises(ValueError, match="author: got 1 names 'id' for 5 nodes"):
+        NodeFile("library.pt").setup()

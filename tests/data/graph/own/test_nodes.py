@@ -59,7 +59,7 @@ def test_tables_become_a_graph(tables: Path) -> None:
         (("n5,0.5", "n5,NA"), "got 'NA' in row 6 of the column 'age', expected a number"),
         (("n5,0.5", "n5,nan"), "got 'nan' in row 6 of the column 'age', expected a finite number"),
         (("n5,0.5", "n5,inf"), "got 'inf' in row 6 of the column 'age', expected a finite number"),
-        (("n5,0.5", "n4,0.5"), "got a repeated id"),
+        (("n5,0.5", "n4,0.5"), "got a repeated id, 'n4', expected another for each node"),
     ],
 )
 @pytest.mark.parametrize("features", [["age"], None])
@@ -173,6 +173,71 @@ def test_missing_values_of_networkx(tables: Path, suffix: str) -> None:
         NodeFile(f"a.{suffix}", label="kind").setup()
 
 
+COLOURS = ["red", "blue", "red"]
+
+
+def resumed(module: NodeFile, other: NodeFile) -> NodeFile:
+    """Return the other module with the state of one."""
+    other.load_state_dict(module.state_dict())
+    return other
+
+
+def write_colours(suffix: str, colours: list[str]) -> None:
+    """Write a cycle of nodes with x = 2, names, labels "a" and "b", and colours."""
+    n = len(colours)
+    kinds, names = ["ab"[i % 2] for i in range(n)], [f"town {i}" for i in range(n)]
+    edges = np.array([range(n), [(i + 1) % n for i in range(n)]])
+    if suffix == "npz":
+        np.savez("a.npz", x=np.full((n, 1), 2.0), edge_index=edges, kind=kinds, colour=colours,
+                 id=names)  # fmt: skip
+    elif suffix == "pt":
+        graph = Data(x=torch.full((n, 1), 2.0), edge_index=torch.from_numpy(edges), colour=colours)
+        graph.kind, graph.id = kinds, names
+        torch.save(graph, "a.pt")
+    else:
+        network = networkx.relabel_nodes(networkx.cycle_graph(n), dict(enumerate(names)))
+        for i, values in enumerate(network.nodes.values()):
+            values.update({"size": 2, "kind": kinds[i], "colour": colours[i]})
+        getattr(networkx, f"write_{suffix}")(network, f"a.{suffix}")
+
+
+@pytest.mark.parametrize("suffix", ["npz", "pt", "graphml", "gml"])
+def test_columns_of_text_are_encoded_by_the_categories_of_training(
+    tables: Path, suffix: str
+) -> None:
+    write_colours(suffix, 5 * COLOURS)
+    options = {"label": "kind", "categories": ["colour"]}
+    module = NodeFile(f"a.{suffix}", **options)  # type: ignore[arg-type]
+    graph = ready(module)
+    assert graph.x[:3].tolist() == [[2, 0, 1], [2, 1, 0], [2, 0, 1]]
+    assert module.node_names is not None
+    assert module.node_names.read(torch.tensor([7, 2])) == ["town 7", "town 2"]
+    assert module.class_names == ["a", "b"]
+    other = resumed(module, NodeFile(f"a.{suffix}", **options))  # type: ignore[arg-type]
+    write_colours(suffix, ["red"] * 11)
+    assert ready(other).x[0].tolist() == [2, 0, 1]
+    write_colours(suffix, ["red"] * 10 + ["green"])
+    with pytest.raises(ValueError, match="got 'green' in row 11 of the column 'colour', expected"):
+        resumed(module, NodeFile(f"a.{suffix}", **options)).setup()  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="got no column 'age'"):
+        NodeFile(f"a.{suffix}", label="kind", categories=["age"]).setup()
+
+
+def test_tables_keep_the_categories_of_training(
+    tables: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, other = NodeTables(categories=["colour"]), NodeTables(categories=["colour"])
+    ready(module)
+    other.load_state_dict(module.state_dict())
+    (tables / "nodes.csv").write_text(NODES.replace("blue", "red"))
+    assert ready(other).x[0].tolist() == [0, 0, 1]
+    late = NodeTables(categories=["colour"])
+    assert ready(late).x[0].tolist() == [0, 1]
+    late.load_state_dict(module.state_dict())  # as Lightning does, after `setup`
+    assert ready(late).x[0].tolist() == [0, 0, 1]
+    capsys.readouterr()
+
+
 @pytest.mark.parametrize("suffix", ["npz", "graphml", "gml"])
 def test_damaged_files_are_named(tables: Path, suffix: str) -> None:
     (tables / f"a.{suffix}").write_bytes(b"graph [ node [ id 0")
@@ -229,6 +294,14 @@ def test_own_tables_by_command(tables: Path) -> None:
     assert [row["node"] for row in rows] == [f"n{node}" for node in range(23)]
     model = gf.load(run)
     assert model.classes == ["cat", "dog"]
+    new_nodes = NODES.replace("label", "other").replace("n0,0.0", "n0,0.1")
+    (tables / "new.csv").write_text(new_nodes)
+    options = ["--ckpt", str(run), "--data.nodes", "new.csv", "--output", "new.csv.csv"]
+    assert main(["predict", *options]) == 2  # no node has a label, and none is in a split
+    assert main(["predict", *options, "--split", "all"]) == 0
+    header, *lines_of_new = (tables / "new.csv.csv").read_text().splitlines()
+    assert header == "node,class,probability_cat,probability_dog"
+    assert len(lines_of_new) == 23
     graph = module.graph
     assert graph is not None
     new = Data(x=graph.x, edge_index=graph.edge_index)
