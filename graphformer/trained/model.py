@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 from typing_extensions import Unpack
 
 from graphformer.batch_type import BatchLike
@@ -21,7 +21,7 @@ from graphformer.models.text.recurrent import RecurrentModel
 from graphformer.nn.head import Head, pool
 from graphformer.patterns import Pattern
 from graphformer.patterns import lengths as sample_lengths
-from graphformer.tasks import Classification, MultiLabelClassification, Task
+from graphformer.tasks import Classification, MultiLabelClassification, Regression, Task
 from graphformer.tasks.text.few_shot import first_token
 from graphformer.trained.prediction import Prediction, of_classes, of_labels
 
@@ -31,8 +31,8 @@ class TrainedModel:
     """A trained network with its adjacency, tokenizer, class names and preparation of inputs.
 
     Inputs are texts, images (paths, images of Pillow, or arrays [C, height, width]), or graphs
-    (PyG's `Data`), one or a list; they are prepared as the data of training were. A batch, such as
-    one of the data module, is taken as it is.
+    (PyG's `Data`, for a run on typed graphs `HeteroData`), one or a list; they are prepared as the
+    data of training were. A batch, such as one of the data module, is taken as it is.
 
     Attributes:
         network: the network, in evaluation mode.
@@ -111,6 +111,11 @@ class TrainedModel:
             TypeError: when the model does not generate text.
         """
         network, tokenizer = self.network, self.tokenizer
+        if isinstance(self.task, Classification | MultiLabelClassification | Regression):
+            raise TypeError(
+                f"network: got one of the task {type(self.task).__name__}, expected a language "
+                "model or an encoder-decoder; call predict"
+            )
         if tokenizer is None or not isinstance(network, EncoderDecoder | Model | RecurrentModel):
             raise TypeError(
                 f"network: got {type(network).__name__}, expected a language model or an "
@@ -183,6 +188,6 @@ def _read_by(head: nn.Module, nodes: Tensor, batch: Any) -> Tensor:
 
 
 def _as_list(inputs: Any) -> list[Any]:
-    single = isinstance(inputs, str | os.PathLike | Data) or hasattr(inputs, "convert")
+    single = isinstance(inputs, str | os.PathLike | Data | HeteroData) or hasattr(inputs, "convert")
     is_array = getattr(inputs, "ndim", 4) <= 3  # one image
     return [inputs] if single or is_array else list(inputs)

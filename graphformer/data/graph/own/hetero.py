@@ -39,11 +39,10 @@ def from_hetero(graph: HeteroData, node_type: str | None = None) -> Data:
             f"node_type: got {node_type!r}, expected one of the types with labels, "
             f"{', '.join(labelled) or 'of which there are none'}"
         )
-    counts = [int(graph[name].num_nodes or 0) for name in graph.node_types]
-    first = dict(zip(graph.node_types, _starts(counts), strict=True))
-    result = Data(x=_block_features(graph, counts), node_type=_repeat_index(counts))
-    result.edge_index, result.edge_type = _edges(graph, first)
-    start, target = first[node_type], graph[node_type]
+    counts = _counts(graph)
+    result = join_types(graph)
+    start = dict(zip(graph.node_types, _starts(counts), strict=True))[node_type]
+    target = graph[node_type]
     if target.y.is_floating_point() and target.get("train_mask") is None:
         raise ValueError(
             f"{node_type}: got real-valued labels without masks, expected train_mask, val_mask and "
@@ -54,6 +53,23 @@ def from_hetero(graph: HeteroData, node_type: str | None = None) -> Data:
         if target.get(name) is not None:
             result[name] = _placed(target[name], sum(counts), start)
     return result
+
+
+def join_types(graph: HeteroData) -> Data:
+    """Return `from_hetero`'s graph without labels and masks.
+
+    Raises:
+        ValueError: when there are no edges.
+    """
+    counts = _counts(graph)
+    first = dict(zip(graph.node_types, _starts(counts), strict=True))
+    result = Data(x=_block_features(graph, counts), node_type=_repeat_index(counts))
+    result.edge_index, result.edge_type = _edges(graph, first)
+    return result
+
+
+def _counts(graph: HeteroData) -> list[int]:
+    return [int(graph[name].num_nodes or 0) for name in graph.node_types]
 
 
 def hetero_names(graph: HeteroData, id: str = "id") -> NodeNameList:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 from torch_geometric.utils import to_undirected
 
 from graphformer.batch_type import IGNORE_INDEX
 from graphformer.data.base import run_seed
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.graph.own.graph_files import read_graph
+from graphformer.data.graph.own.hetero import join_types
 from graphformer.data.graph.own.tables import (
     Columns,
     NodeNameList,
@@ -84,6 +85,11 @@ class OwnGraph(FullGraph):
         if graph.get("train_mask") is None:
             graph.update(self._draw_masks(graph.y))
         return graph
+
+    def pack(self, inputs: Sequence[Data | HeteroData]) -> Data:
+        """Return graphs as one batch; a `HeteroData` is joined as `NodeFile` does."""
+        joined = [join_types(graph) if isinstance(graph, HeteroData) else graph for graph in inputs]
+        return super().pack(joined)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of classes, and names of classes and categories, for a checkpoint."""

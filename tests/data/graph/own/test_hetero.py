@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
+import graphformer as gf
 from graphformer import models, patterns
 from graphformer.cli import main
 from graphformer.data import NodeFile
@@ -100,6 +101,13 @@ def test_predictions_have_types_and_names(tmp_path: Path, monkeypatch: pytest.Mo
     assert all(
         row.startswith("paper,p") for row in Path("predictions.csv").read_text().splitlines()[1:]
     )
+    model = gf.load(run)
+    predicted = model.predict(graph)
+    assert len(predicted) == 14
+    (saved,) = [row.split(",")[2] for row in rows if row.startswith("paper,p3,")]
+    assert str(predicted.classes[5 + 3]) == saved  # type: ignore[index]
+    with pytest.raises(TypeError, match="got one of the task Classification, expected a language"):
+        model.generate("a")
     graph["author"].id = ["a"]
     torch.save(graph, "library.pt")
     with pytest.raises(ValueError, match="author: got 1 names 'id' for 5 nodes"):
