@@ -33,6 +33,8 @@ class Explained:
         task: in evaluation mode.
         batch: of samples, or of one graph.
         node: the node whose class is explained; None for the classes of all samples.
+        sizes: number of nodes of each sample.
+        groups: number of nodes among which each explanation is chosen.
     """
 
     task: Classification
@@ -47,6 +49,8 @@ class Explained:
             self.x = features.to_dense().float()
             self.predicted = self.logits(self.x).argmax(1)
         self.sizes: Sequence[int] = lengths(self.batch)
+        # One node's class is explained by nodes of the whole batch, of which few can influence it.
+        self.groups = self.sizes if self.node is None else (sum(self.sizes),)
 
     def logits(self, x: Tensor) -> Tensor:
         """Return the logits [B, K] of nodes [N, C], [1, K] of one explained node."""
@@ -87,6 +91,15 @@ class Explained:
             found = {name: v.masked_fill(beyond, -torch.inf) for name, v in found.items()}
         return found, missing
 
+    def sample(self) -> slice:
+        """Return the nodes of the first sample, or of that with the explained node."""
+        start = 0
+        for size in self.sizes:
+            if self.node is None or self.node < start + size:
+                return slice(start, start + size)
+            start += size
+        raise ValueError(f"node: got {self.node}, expected a number below {start}")
+
     def candidates(self) -> float:
         """Return the share of the nodes that can influence the prediction."""
         return 1.0 if self.node is None else float(self._reached().double().mean())
@@ -120,13 +133,15 @@ class Explained:
         Args:
             tokens: number of learned tokens before the nodes of each sample; the first is pooled.
         """
-        parts, is_node = [], []
+        parts, is_node, start = [], [], 0
         for size in self.sizes:
-            share = torch.full((tokens + size,), 1 / max(size, 1))
-            if tokens:
-                share = torch.eye(1, tokens + size)[0]
-            elif self.node is not None:
-                share = torch.eye(size)[self.node]
-            parts.append(share)
+            share = torch.full((size,), 1 / max(size, 1))
+            if self.node is not None:
+                share = (torch.arange(start, start + size) == self.node).float()
+            first = torch.zeros(tokens)
+            if tokens and self.node is None:
+                share, first[0] = torch.zeros(size), 1.0
+            parts += [first, share]
             is_node.append(torch.arange(tokens + size) >= tokens)
+            start += size
         return torch.cat(parts), torch.cat(is_node)

@@ -73,7 +73,7 @@ def _add_fidelity(section: Section, run: Run, task: Classification) -> None:
         if not number:
             _add_picture(section, run, explained, found)
         chosen = {
-            name: [top_nodes(v, explained.sizes, explained.candidates() * s) for s in SHARES]
+            name: [top_nodes(v, explained.groups, explained.candidates() * s) for s in SHARES]
             for name, v in found.items()
         }
         at = SHARES.index(SHARE)
@@ -137,29 +137,29 @@ def _add_agreement(
 
 def _add_picture(section: Section, run: Run, explained: Explained, found: Attributions) -> None:
     """Add a picture of the attributions of the first sample, if there is one for its kind."""
-    size, batch = explained.sizes[0], explained.batch
-    first = {name: values[:size] for name, values in found.items()}
+    own, batch = explained.sample(), explained.batch
+    first = {name: values[own] for name, values in found.items()}
     title, markup = "Attributions of the first sample", None
     if isinstance(run.data, PatchImages) and len(batch.get("shapes", [()])[0]) == 2:
-        pixels = run.data.pixels(batch.x[:size]).clamp(0, 1)
+        pixels = run.data.pixels(batch.x[own]).clamp(0, 1)
         grid = pixels.unflatten(0, tuple(batch.shapes[0]))[None]
         image = unpatchify(grid, run.data.patch_size)[0][:3].permute(1, 2, 0).numpy()
         markup = image_picture(image, tuple(batch.shapes[0]), first)
     elif isinstance(run.data, TokenizedData) and not batch.x.is_floating_point():
         tokenizer = run.data.need_tokenizer()
-        tokens = [tokenizer.backend.id_to_token(i) or "?" for i in batch.x[:size].tolist()]
+        tokens = [tokenizer.backend.id_to_token(i) or "?" for i in batch.x[own].tolist()]
         markup = text_picture(tokens, first)
     elif batch.get("edge_index") is not None:
-        markup = _graph_markup(batch, size, first, explained.node)
+        markup = _graph_markup(batch, own, found, explained.node)
     if markup is None:
         section.notes.append("No picture was drawn: the samples are no images, texts or graphs.")
         return
     section.figures.append(Figure(title, markup))
 
 
-def _graph_markup(batch: BatchLike, size: int, found: Attributions, node: int | None) -> str:
-    """Return a drawing of the first graph, or of the nodes around the explained one."""
-    nodes = torch.arange(size)
+def _graph_markup(batch: BatchLike, own: slice, found: Attributions, node: int | None) -> str:
+    """Return a drawing of the nodes `own`, or of those around the explained one."""
+    nodes = torch.arange(own.start, own.stop)
     if node is not None:
         nodes = nodes_around(node, batch.edge_index, found["random"].isfinite())
     nodes = nodes[:DRAWN]

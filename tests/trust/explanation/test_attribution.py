@@ -12,6 +12,7 @@ from torch_geometric.data import Data
 from graphformer import models
 from graphformer.adjacency import from_edge_index
 from graphformer.data import Digits
+from graphformer.data.batch import pack_nodes
 from graphformer.nn.record import AttentionRecord
 from graphformer.patterns import Complete, Edges
 from graphformer.tasks import Classification
@@ -165,3 +166,32 @@ def test_nodes_of_a_graph_are_explained_by_their_receptive_field():
 def test_tasks_without_classes_are_named():
     run = given_run({"test": (torch.ones(3, 2), torch.ones(3, 2))})
     assert explanation_section(run).notes[0].startswith("Attributions explain classes")
+
+
+class ThirdBefore(nn.Module):
+    """The class of a node is the sign of the first feature of the node two places before it."""
+
+    def forward(self, batch, adjacency):
+        values = batch.x[:, 0].roll(2)
+        return torch.stack([torch.zeros_like(values), values], dim=1)
+
+
+def test_a_node_of_a_later_sample_is_explained():
+    batch = pack_nodes(nodes().repeat(3, 1), [4, 5, 6])
+    task = Classification(ThirdBefore(), Complete(), num_classes=2, level="node").eval()
+    explained = Explained(task, batch, node=8)
+    assert explained.sample() == slice(4, 9)
+    found, _ = explained.attributions(seed=0)
+    for values in found.values():
+        assert values.isfinite().nonzero().flatten().tolist() == [6]  # all that it depends on
+    chosen = top_nodes(found["random"], explained.groups, explained.candidates())
+    assert chosen.nonzero().flatten().tolist() == [6]
+
+
+def test_attention_of_a_node_of_a_later_sample():
+    x = torch.randn(9, 3)
+    network = models.graph_transformer(3, 2, dim=8, num_heads=2, depth=1)
+    task = Classification(network, Complete(), num_classes=2, level="node").eval()
+    for values in Explained(task, pack_nodes(x, [4, 5]), node=6)._by_attention().values():
+        assert not values[:4].any()
+        assert values[4:].sum() == pytest.approx(1)
