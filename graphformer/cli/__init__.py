@@ -26,8 +26,9 @@ USAGE = """usage: graphformer COMMAND ...
   tokenize   train a tokenizer: graphformer tokenize --kind bpe --out vocabulary.json FILES
   generate   continue a text:   graphformer generate --ckpt PATH --prompt "Once upon"
   evaluate   zero- and few-shot questions: graphformer evaluate --ckpt PATH --tasks FILE ...
+             refusals, toxicity, leaks, win rates: graphformer evaluate --ckpt PATH --prompts FILE
   sample     the best of several answers by a reward: graphformer sample --ckpt PATH ...
-  safety     refusals, toxicity, leaks and rewards: graphformer safety --ckpt PATH --prompts FILE
+  safety     the same as evaluate --prompts
   probe      classify images by frozen features: graphformer probe --ckpt PATH --method knn
   draw       plot attention, reconstructions, words, retrieval or training curves as PNG
   trust      calibration and other checks as one HTML page: graphformer trust --ckpt PATH

@@ -49,7 +49,8 @@ def policy_settings(**options: Any) -> PolicySettings:
     """Settings of RLOO, unless the options say otherwise."""
     defaults: dict[str, Any] = {
         "method": "rloo", "group_size": 2, "minibatches": 1, "epochs": 1, "max_new_tokens": 4,
-        "temperature": 1.0, "clip": 0.2, "kl_place": None, "kl_estimator": "k3", "kl_target": None,
+        "temperature": 1.0, "clip": 0.2, "kl_weight": 0.05, "kl_place": None,
+        "kl_estimator": "k3", "kl_target": None,
         "kl_horizon": 10.0, "kl_stop": None, "missing_end_penalty": 0.0, "whiten": None,
         "gamma": 1.0, "lam": 0.95, "value_weight": 0.1, "value_clip": 0.2, "seed": 0,
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""`graphformer evaluate`: zero- and few-shot evaluation of a trained language model."""
+"""`graphformer evaluate`: questions of --tasks with right answers, or --prompts without."""
 
 from __future__ import annotations
 
@@ -17,9 +17,15 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str]) -> int:
     """Answer the questions of a file and print the scores; return 0.
 
+    With `--prompts` it is `commands.safety`, whose answers need no reference.
+
     Raises:
         UsageError: when the arguments, the file or the checkpoint are wrong.
     """
+    if any(argument.partition("=")[0] == "--prompts" for argument in argv):
+        from graphformer.cli.commands import safety
+
+        return safety.main(argv, command="evaluate")
     arguments = _parse(argv)
     from graphformer.cli.console import print_metrics
     from graphformer.cli.errors import plain_errors
@@ -104,7 +110,10 @@ def _scores(questions: list[Question], arguments: argparse.Namespace) -> dict[st
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = CommandParser(
-        "evaluate", "Evaluate a language model on the questions of a JSON-lines, .tsv or .csv file."
+        "evaluate",
+        "Evaluate a language model on the questions of a JSON-lines, .tsv or .csv file. Or, with "
+        "--prompts FILE instead of --tasks, report refusals, toxicity and leaks of its answers, "
+        "and rewards and win rates of two models: graphformer evaluate --prompts FILE --help.",
     )
     add = parser.add_argument
     add("--ckpt", required=True, help="a checkpoint, a run's or a Hugging Face folder")

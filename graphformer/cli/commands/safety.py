@@ -1,4 +1,7 @@
-"""`graphformer safety`: refusals, toxicity, leaks and rewards of answers, of one or two models."""
+"""`graphformer evaluate --prompts` and `graphformer safety`: answers without a reference.
+
+Refusals, toxicity, leaks and rewards of the answers of one model, or of two beside each other.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,17 @@ if TYPE_CHECKING:
     from graphformer.tasks.post_training.rewards import Completion
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], *, command: str = "safety") -> int:
     """Print a report on the answers to a file of prompts; return 0.
+
+    Args:
+        argv: the options.
+        command: under which they were given, for messages.
 
     Raises:
         UsageError: when the arguments, the files or the checkpoints are wrong.
     """
-    arguments = _parse(argv)
+    arguments = _parse(argv, command)
     from graphformer.cli.console import print_metrics
     from graphformer.cli.errors import plain_errors
 
@@ -56,7 +63,7 @@ def read_prompt_list(name: str, field: str, root: str | None) -> list[str]:
     else:
         prompts = [get_text(record, field, path, n) for n, record in read_records(path)]
     if not prompts:
-        raise UsageError(f"safety: --prompts: got {path}, which has none, expected one a line")
+        raise UsageError(f"--prompts: got {path}, which has none, expected one a line")
     return prompts
 
 
@@ -67,7 +74,7 @@ def _complete(ckpt: str, prompts: list[str], arguments: argparse.Namespace) -> l
     from graphformer.tasks.post_training.sampling import text_completion
     from graphformer.tasks.text.few_shot import generate_answers
 
-    network, adjacency, tokenizer = load_text_model(ckpt, "safety")
+    network, adjacency, tokenizer = load_text_model(ckpt, arguments.command)
     if arguments.chat:
         chat_encoder(tokenizer)
     answers = generate_answers(
@@ -107,7 +114,7 @@ def _with_rewards(
 ) -> list[dict[str, float]]:
     """Return the reports with mean rewards, and the win rate of each of two models."""
     from graphformer.cli.commands.sample import load_reward
-    from graphformer.tasks.post_training.rewards import compute_rewards
+    from graphformer.tasks.post_training.reward_values import compute_rewards
 
     reward = load_reward(spec)
     rewards = [compute_rewards(reward, each) for each in completions]
@@ -120,10 +127,13 @@ def _with_rewards(
     return reports
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def _parse(argv: Sequence[str], command: str) -> argparse.Namespace:
     parser = CommandParser(
-        "safety", "Report refusals, toxicity, leaks and rewards of answers, of one or two models."
+        command,
+        "Report refusals, toxicity, leaks and rewards of answers, of one or two models. "
+        "`graphformer safety` and `graphformer evaluate --prompts` are the same.",
     )
+    parser.set_defaults(command=command)
     add = parser.add_argument
     add("--ckpt", required=True, help="a checkpoint, a run's or a Hugging Face folder")
     add("--against", help="a second model, such as that before tuning")

@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parse(argv)
     from graphformer.cli.console import print_metrics
     from graphformer.cli.errors import plain_errors
-    from graphformer.tasks.post_training.rewards import compute_rewards
+    from graphformer.tasks.post_training.reward_values import compute_rewards
     from graphformer.tasks.post_training.sampling import select_best
 
     with plain_errors():

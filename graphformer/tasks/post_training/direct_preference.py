@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,8 @@ from graphformer.tasks.post_training.log_probs import (
     mean_by_sample,
     sum_by_sample,
 )
-from graphformer.tasks.post_training.losses import preference as losses
+from graphformer.tasks.post_training.losses.by_name import TARGET_MARGIN, LossName, PreferenceLoss
+from graphformer.tasks.post_training.losses.preference import kto_kl
 from graphformer.tasks.post_training.mismatched import rotate_answers
 from graphformer.tasks.post_training.reference import (
     CachedReference,
@@ -31,10 +32,6 @@ from graphformer.tasks.post_training.reference import (
     cache_key,
 )
 
-Loss = Literal["sigmoid", "hinge", "ipo", "length_normalized", "simpo", "orpo", "kto"]
-REFERENCE_FREE = ("simpo", "orpo")
-PER_TOKEN = ("ipo", "length_normalized", "simpo", "orpo")
-"""Losses of means over the tokens of an answer, not of sums."""
 METRICS = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies",
            "logps/chosen", "logps/rejected")  # fmt: skip
 
@@ -59,7 +56,8 @@ class DirectPreference(Task):
         options: those of `Task`.
 
     Raises:
-        ValueError: when the loss is unknown, or beta is not positive.
+        ValueError: when the loss is unknown, a setting is out of its range or of another loss, or
+            `reference_cache` is set for a loss that cannot use it.
     """
 
     @checked_options
@@ -68,25 +66,24 @@ class DirectPreference(Task):
         network: nn.Module,
         adjacency: Pattern = Causal(),
         *,
-        loss: Loss = "sigmoid",
+        loss: LossName = "sigmoid",
         beta: float = 0.1,
         label_smoothing: float = 0.0,
-        target_margin: float = 0.5,
+        target_margin: float = TARGET_MARGIN,
         reference_cache: str | None = None,
         **options: Unpack[TaskOptions],
     ) -> None:
         super().__init__(network, adjacency, **options)
-        if loss not in get_args(Loss):
-            raise ValueError(f"loss: got {loss!r}, expected one of {', '.join(get_args(Loss))}")
-        if not beta > 0:
-            raise ValueError(f"beta: got {beta}, expected a number above 0")
-        if loss == "kto" and reference_cache is not None:
-            raise ValueError(
-                "reference_cache: got a folder for loss 'kto', expected None; the mismatched "
-                "answers of KTO differ from batch to batch"
+        self.loss = PreferenceLoss(loss, beta, label_smoothing, target_margin)
+        if reference_cache is not None and (loss == "kto" or not self.loss.needs_reference):
+            reason = (
+                "the mismatched answers of KTO differ from batch to batch"
+                if loss == "kto"
+                else "the loss has no reference"
             )
-        self.loss, self.beta = loss, beta
-        self.label_smoothing, self.target_margin = label_smoothing, target_margin
+            raise ValueError(
+                f"reference_cache: got a folder for loss {loss!r}, expected None; {reason}"
+            )
         self.reference_cache = reference_cache
         self.reference: Reference | None = None
         self._cache_key: str | None = None
@@ -95,13 +92,13 @@ class DirectPreference(Task):
     def configure_model(self) -> None:
         """Add adapters, if any, and keep the reference, before the weights of a checkpoint."""
         super().configure_model()
-        needs_copy = self.loss not in REFERENCE_FREE and self.reference_cache is None
+        needs_copy = self.loss.needs_reference and self.reference_cache is None
         if needs_copy and self.reference is None:
             self.reference = FrozenReference(self.network)
 
     def on_fit_start(self) -> None:
         """Compute the cached log-probabilities of the reference, if asked for."""
-        if self.reference_cache is None or self.loss in REFERENCE_FREE:
+        if self.reference_cache is None:
             return
         if self._cache_key is None:  # a resumed run has other weights
             self._cache_key = cache_key(self.network, self.adjacency)
@@ -142,10 +139,10 @@ class DirectPreference(Task):
         log_p = answer_log_probs(self.network, batch, self.adjacency)
         policy = self._by_answer(log_p, batch)
         reference = torch.zeros_like(policy)
-        if self.loss not in REFERENCE_FREE:
+        if self.loss.needs_reference:
             reference = self._by_answer(self._reference_log_probs(batch), batch)
         ratios = policy - reference
-        chosen, rejected = (self.beta * ratios.detach()).unbind(1)
+        chosen, rejected = (self.loss.beta * ratios.detach()).unbind(1)
         metrics = {
             "rewards/chosen": chosen,
             "rewards/rejected": rejected,
@@ -154,33 +151,12 @@ class DirectPreference(Task):
             "logps/chosen": policy.detach()[:, 0],
             "logps/rejected": policy.detach()[:, 1],
         }
-        return self._losses(policy, ratios, batch), metrics
-
-    def _losses(self, policy: Tensor, ratios: Tensor, batch: BatchLike) -> Tensor:
-        """Return the loss of each pair, [P], for "kto" of each answer, [2 P].
-
-        Args:
-            policy: log pi of chosen and rejected answers, [P, 2].
-            ratios: log pi - log pi0, [P, 2].
-            batch: of the answers.
-        """
-        margin, beta = ratios[:, 0] - ratios[:, 1], self.beta
-        if self.loss == "hinge":
-            return losses.hinge_loss(margin, beta=beta)
-        if self.loss == "ipo":
-            return losses.ipo_loss(margin, beta=beta)
-        if self.loss == "simpo":
-            return losses.simpo_loss(*policy.T, beta=beta, target_margin=self.target_margin)
-        if self.loss == "orpo":
-            return losses.orpo_loss(*policy.T, beta=beta)
-        if self.loss == "kto":
-            desirable = torch.tensor([True, False], device=ratios.device).repeat(len(ratios))
-            return losses.kto_loss(ratios.flatten(), desirable, self._kto_kl(batch), beta=beta)
-        return losses.dpo_loss(margin, beta=beta, label_smoothing=self.label_smoothing)
+        kl = self._kto_kl(batch) if self.loss.name == "kto" else None
+        return self.loss(policy, ratios, kl), metrics
 
     def _by_answer(self, log_p: Tensor, batch: BatchLike) -> Tensor:
         """Return sums, or means, of chosen and rejected answers, [P, 2], from tokens [T]."""
-        reduce = mean_by_sample if self.loss in PER_TOKEN else sum_by_sample
+        reduce = mean_by_sample if self.loss.is_per_token else sum_by_sample
         return reduce(log_p, answer_samples(batch), len(lengths(batch))).view(-1, 2)
 
     def _reference_log_probs(self, batch: BatchLike) -> Tensor:
@@ -199,4 +175,4 @@ class DirectPreference(Task):
         other = rotate_answers(batch)
         log_p = answer_log_probs(self.network, other, self.adjacency)
         ratios = self._by_answer(log_p - self._reference_log_probs(other), other)
-        return losses.kto_kl(ratios.flatten())
+        return kto_kl(ratios.flatten())

@@ -19,7 +19,8 @@ from graphformer.tasks.metrics import Mean
 from graphformer.tasks.options import TaskOptions
 from graphformer.tasks.post_training.kl import Estimator
 from graphformer.tasks.post_training.log_probs import entropy, log_probs
-from graphformer.tasks.post_training.policy.critic import Critic
+from graphformer.tasks.post_training.policy.collect import evaluate_answers, split_answers
+from graphformer.tasks.post_training.policy.critic import Critic, policy_and_values
 from graphformer.tasks.post_training.policy.methods import (
     mean_over_ranks,
     prepare_updates,
@@ -30,13 +31,8 @@ from graphformer.tasks.post_training.policy.metrics import answer_metrics, updat
 from graphformer.tasks.post_training.policy.settings import KLPlace, Method, PolicySettings
 from graphformer.tasks.post_training.policy.state import PolicyState
 from graphformer.tasks.post_training.reference import FrozenReference
-from graphformer.tasks.post_training.rewards import Completion, Reward, weighted_rewards
-from graphformer.tasks.post_training.rollouts import (
-    Rollouts,
-    new_rollouts,
-    pack_answers,
-    split_evenly,
-)
+from graphformer.tasks.post_training.reward_values import WeightedRewards
+from graphformer.tasks.post_training.rewards import Completion, Reward
 from graphformer.tasks.post_training.sampling import sample_completions
 
 
@@ -124,34 +120,20 @@ class PolicyOptimization(Task):
         **options: Unpack[TaskOptions],
     ) -> None:
         super().__init__(network, adjacency, **options)
-        self.rewards = reward if isinstance(reward, list) else [reward]
-        self.reward_weights = reward_weights or [1.0] * len(self.rewards)
-        if len(self.rewards) != len(self.reward_weights):
-            raise ValueError(
-                f"reward_weights: got {len(self.reward_weights)} for {len(self.rewards)} rewards, "
-                "expected one for each"
-            )
+        self.reward = WeightedRewards(reward, reward_weights)
         self.settings = PolicySettings(
-            method=method,
-            group_size=group_size,
-            minibatches=minibatches,
-            epochs=epochs,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            clip=clip,
-            kl_place=kl_place,
-            kl_estimator=kl_estimator,
-            kl_target=kl_target,
-            kl_horizon=kl_horizon,
-            kl_stop=kl_stop,
-            missing_end_penalty=missing_end_penalty,
-            whiten=whiten,
-            gamma=gamma,
-            lam=lam,
-            value_weight=value_weight,
-            value_clip=value_clip,
-            seed=seed,
-        )
+            method=method, group_size=group_size, minibatches=minibatches, epochs=epochs,
+            max_new_tokens=max_new_tokens, temperature=temperature, clip=clip,
+            kl_weight=kl_weight, kl_place=kl_place, kl_estimator=kl_estimator,
+            kl_target=kl_target, kl_horizon=kl_horizon, kl_stop=kl_stop,
+            missing_end_penalty=missing_end_penalty, whiten=whiten, gamma=gamma, lam=lam,
+            value_weight=value_weight, value_clip=value_clip, seed=seed,
+        )  # fmt: skip
+        if value_network is not None and method != "ppo":
+            raise ValueError(
+                f"value_network: got a network for {method!r}, expected None; only 'ppo' has a "
+                "critic"
+            )
         self.critic = Critic(network, value_network) if method == "ppo" else None
         self.reference: FrozenReference | None = None
         self.state = PolicyState(kl_weight)
@@ -182,7 +164,9 @@ class PolicyOptimization(Task):
         self._is_padding = state.is_padding  # of the answers, which may be those to another batch
         rollouts = state.next_minibatch(seed=settings.seed, epochs=settings.epochs)
         with eval_mode(self.network):
-            logits, values = self._forward(rollouts.batch)
+            logits, values = policy_and_values(
+                self.network, self.critic, rollouts.batch, self.adjacency
+            )
         labels = rollouts.batch.y
         log_p = log_probs(logits, labels, temperature=settings.temperature)
         losses = token_losses(log_p, values, rollouts, settings, kl_weight=state.kl_weight)
@@ -198,7 +182,7 @@ class PolicyOptimization(Task):
     def evaluate(self, batch: BatchLike, batch_idx: int, stage: Stage) -> tuple[Updates, int]:
         """Return the sums of rewards and lengths of greedy answers, and the number of prompts."""
         completions = self._complete(batch, group_size=1, temperature=0.0)
-        rewards = weighted_rewards(self.rewards, self.reward_weights, completions)
+        rewards = self.reward(completions)
         count = torch.tensor(len(completions))
         size = torch.tensor(sum(len(c.ids) - c.prompt_length for c in completions))
         updates = {"loss": -rewards.sum(), "reward": rewards.sum(), "length": size}
@@ -208,18 +192,22 @@ class PolicyOptimization(Task):
         """Sample answers and set what the updates need, all with the same policy."""
         settings, state, ranks = self.settings, self.state, data_parallel(self)
         completions = self._complete(batch, settings.group_size, settings.temperature)
-        rewards = weighted_rewards(self.rewards, self.reward_weights, completions)
+        rewards = self.reward(completions)
         self._log_all(answer_metrics(completions, rewards, settings.group_size), len(completions))
         ended = torch.tensor([completion.ended for completion in completions])
         rewards = rewards - settings.missing_end_penalty * (~ended).float()
-        # As many minibatches on all ranks, which else would sample at different steps.
-        number = min(settings.minibatches, *ranks.gather_objects(len(lengths(batch))))
-        sizes = [settings.group_size * size for size in split_evenly(len(lengths(batch)), number)]
-        # Packed as in the updates, so that all ratios of the first one are exactly 1.
-        starts = [sum(sizes[:i]) for i in range(number)]
+        assert self.reference is not None  # set by configure_model
         state.rollouts = [
-            self._evaluate_policy(completions[start : start + size], rewards[start : start + size])
-            for start, size in zip(starts, sizes, strict=True)
+            evaluate_answers(
+                completions[part],
+                rewards[part],
+                network=self.network,
+                critic=self.critic,
+                reference=self.reference,
+                adjacency=self.adjacency,
+                temperature=settings.temperature,
+            )
+            for part in split_answers(len(lengths(batch)), settings, ranks)
         ]
         state.is_padding = self._is_padding
         self.log("train/kl_weight", state.kl_weight, batch_size=len(completions))
@@ -238,28 +226,6 @@ class PolicyOptimization(Task):
             temperature=temperature,
             seed=(self.settings.seed, self.state.count),
         )
-
-    @torch.no_grad()
-    def _evaluate_policy(self, completions: list[Completion], rewards: Tensor) -> Rollouts:
-        """Return a minibatch with log-probabilities of policy and reference, and values."""
-        rows = [completion.ids for completion in completions]
-        batch = pack_answers(rows, [c.prompt_length for c in completions]).to(self.device)
-        temperature = self.settings.temperature
-        with eval_mode(self.network):
-            logits, values = self._forward(batch)
-        log_p = log_probs(logits, batch.y, temperature=temperature)
-        assert self.reference is not None  # set by configure_model
-        reference = self.reference.log_probs(
-            self.network, batch, self.adjacency, temperature=temperature
-        )
-        return new_rollouts(batch, rewards.to(self.device), log_p, reference, values)
-
-    def _forward(self, batch: BatchLike) -> tuple[Tensor, Tensor | None]:
-        """Return the policy's logits, [N, K], and the critic's values, [T], if it has one."""
-        if self.critic is None:
-            return self(batch), None
-        logits, values = self.critic(self.network, batch, self.adjacency)
-        return logits, values if values.dtype == torch.float64 else values.float()
 
     def _is_too_far(self, approx_kl: Tensor) -> bool:
         """Whether the policy of all ranks is too far from the one that sampled."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from graphformer.data.batch import pack_tokens
 from graphformer.models.generation import eval_mode
@@ -34,60 +33,19 @@ Reward: TypeAlias = Callable[[Sequence[Completion]], Sequence[float]]
 """Returns one finite number for each answer."""
 
 
-def compute_rewards(reward: Reward, completions: Sequence[Completion]) -> Tensor:
-    """Return the rewards of answers, [B].
-
-    Raises:
-        ValueError: when the reward raises, returns another number of values, or values that are
-            not finite.
-    """
-    name = getattr(reward, "__name__", type(reward).__name__)
-    try:
-        values = [float(value) for value in reward(completions)]
-    except Exception as error:  # of the user's code
-        raise ValueError(
-            f"reward: {name} raised {type(error).__name__}: {error}, expected a number for each of "
-            f"{len(completions)} answers; correct it"
-        ) from error
-    if len(values) != len(completions):
-        raise ValueError(
-            f"reward: got {len(values)} values of {name} for {len(completions)} answers, expected "
-            "one for each; correct it"
-        )
-    for value, completion in zip(values, completions, strict=True):
-        if not math.isfinite(value):
-            raise ValueError(
-                f"reward: got {value} of {name} for the answer {completion.answer!r}, expected a "
-                "finite number; correct it"
-            )
-    return torch.tensor(values)
-
-
-def weighted_rewards(
-    rewards: Sequence[Reward], weights: Sequence[float], completions: Sequence[Completion]
-) -> Tensor:
-    """Return the sum of several rewards by their weights, [B].
-
-    Args:
-        rewards, weights: as many.
-        completions: the answers.
-
-    Raises:
-        ValueError: see `compute_rewards`.
-    """
-    pairs = zip(rewards, weights, strict=True)
-    return torch.stack([w * compute_rewards(r, completions) for r, w in pairs]).sum(0)
-
-
 class ExactAnswer:
     """Reward 1 if an answer, or what a pattern extracts from it, equals the reference, else 0.
 
     Args:
         extract: regular expression whose last match is compared, its first group if it has one;
             None compares whole texts.
+
+    Raises:
+        ValueError: when it is not one; when called, if an answer has no reference.
     """
 
     def __init__(self, extract: str | None = None) -> None:
+        extract_answer("", extract)  # raises here rather than after sampling
         self.extract = extract
 
     def __call__(self, completions: Sequence[Completion]) -> list[float]:
@@ -95,6 +53,8 @@ class ExactAnswer:
         return [self._one(c.answer, c.reference) for c in completions]
 
     def _one(self, answer: str, reference: str) -> float:
+        if not reference:
+            raise ValueError("reference: got an empty text, expected an answer; name its field")
         found, expected = (extract_answer(text, self.extract) for text in (answer, reference))
         return 0.0 if found is None else exact_match(found, expected or reference)
 

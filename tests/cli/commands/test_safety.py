@@ -1,4 +1,4 @@
-"""`graphformer safety`: a report of one or two models, and refused arguments."""
+"""`graphformer safety` and `evaluate --prompts`: reports of one or two models, wrong options."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ def test_reports_of_two_models(text_folder: Path, capsys: pytest.CaptureFixture[
     assert "--chat: got a model without a chat template" in capsys.readouterr().err
     assert main([*command, "--toxicity", "no.such.thing"]) == 2
     assert "--toxicity: got 'no.such.thing'" in capsys.readouterr().err
+    assert main([*command, "--toxicity", "math.fsum"]) == 2
+    assert "toxicity: fsum raised TypeError" in capsys.readouterr().err
+    assert main(["evaluate", *command[1:]]) == 0
+    assert "2 prompts of prompts.txt" in capsys.readouterr().out
+    assert main(["evaluate", *command[1:], "--shots", "1"]) == 2
+    assert "evaluate: unrecognized arguments: --shots 1" in capsys.readouterr().err
 
 
 def test_a_reward_model_reads_the_token_ids(text_folder: Path, capsys, monkeypatch) -> None:

@@ -127,3 +127,5 @@ def test_errors() -> None:
         DirectPreference(policy(), beta=0)
     with pytest.raises(ValueError, match="reference_cache: got a folder for loss 'kto'"):
         DirectPreference(policy(), loss="kto", reference_cache="a")
+    with pytest.raises(ValueError, match="for loss 'orpo', expected None; the loss has no refer"):
+        DirectPreference(policy(), loss="orpo", reference_cache="a")

@@ -167,6 +167,8 @@ def test_errors() -> None:
         task("grpo", group_size=1)
     with pytest.raises(ValueError, match="temperature: got 0, expected a number above 0"):
         task(temperature=0)
+    with pytest.raises(ValueError, match="value_network: got a network for 'rloo'"):
+        task(value_network=policy())
     with pytest.raises(ValueError, match="reward_weights: got 1 for 2 rewards"):
         task(reward=[share_of_c, share_of_c], reward_weights=[1.0])
     with pytest.raises(ValueError, match="reward: got nan of <lambda>"):

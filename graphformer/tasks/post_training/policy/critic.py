@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from graphformer.batch_type import IGNORE_INDEX, BatchLike
 from graphformer.patterns import Pattern
+from graphformer.tasks.labels import at_least_float32
 
 
 class Critic(nn.Module):
@@ -40,6 +41,8 @@ class Critic(nn.Module):
     def forward(self, network: Any, batch: BatchLike, adjacency: Pattern) -> tuple[Tensor, Tensor]:
         """Return the policy's logits, [N, K], and the value before each answer token, [T].
 
+        Values are float32 or wider.
+
         Args:
             network: the policy.
             batch: with labels y [N].
@@ -53,4 +56,20 @@ class Critic(nn.Module):
             resolved = network.resolve_adjacency(batch, edges)
             nodes = network.transformer(network.embedding(batch), resolved, batch.pos)
             logits, values = network.head(nodes, batch), self.head(nodes)
-        return logits, values[batch.y != IGNORE_INDEX].squeeze(1)
+        return logits, at_least_float32(values[batch.y != IGNORE_INDEX].squeeze(1))
+
+
+def policy_and_values(
+    network: Any, critic: Critic | None, batch: BatchLike, adjacency: Pattern
+) -> tuple[Tensor, Tensor | None]:
+    """Return the policy's logits, [N, K], and the critic's values, [T], if there is one.
+
+    Args:
+        network: the policy.
+        critic: of the policy, for methods that have one.
+        batch, adjacency: of `Critic.forward`.
+    """
+    if critic is None:
+        return network(batch, adjacency(batch)), None
+    found: tuple[Tensor, Tensor] = critic(network, batch, adjacency)
+    return found

@@ -13,11 +13,28 @@ KLPlace: TypeAlias = Literal["sample", "token", "loss"]
 KL_PLACE: dict[str, KLPlace] = {"grpo": "loss", "dr_grpo": "loss", "ppo": "token"}
 """Where the KL penalty is by default, for methods other than "sample"."""
 _WITH_GROUPS = ("rloo", "grpo", "dr_grpo")
+_SMALLEST = math.ulp(0.0)  # the smallest number above 0
+_RANGES: dict[str, tuple[float, float, str]] = {
+    **dict.fromkeys(
+        ("group_size", "minibatches", "epochs", "max_new_tokens"), (1, math.inf, "1 or more")
+    ),
+    **dict.fromkeys(("kl_weight", "value_weight", "seed"), (0, math.inf, "0 or more")),
+    **dict.fromkeys(
+        ("temperature", "clip", "value_clip", "kl_horizon"),
+        (_SMALLEST, math.inf, "a number above 0"),
+    ),
+    **dict.fromkeys(("gamma", "lam"), (0, 1, "a number from 0 to 1")),
+    "kl_target": (_SMALLEST, math.inf, "None or a number above 0"),
+    "kl_stop": (0, math.inf, "None, 0 or more"),
+}
+"""The smallest and largest value of each number, and what an error says is expected."""
 
 
 @dataclass(frozen=True)
 class PolicySettings:
     """The arguments of `PolicyOptimization` that describe the method, checked.
+
+    `kl_weight` is that of the start, which changes if there is a `kl_target`.
 
     Raises:
         ValueError: when one is out of its range.
@@ -30,6 +47,7 @@ class PolicySettings:
     max_new_tokens: int
     temperature: float
     clip: float
+    kl_weight: float
     kl_place: KLPlace | None
     kl_estimator: Estimator
     kl_target: float | None
@@ -55,19 +73,19 @@ class PolicySettings:
                 f"kl_place: got {self.kl_place!r}, expected None or one of "
                 f"{', '.join(get_args(KLPlace))}"
             )
-        for name in ("group_size", "minibatches", "epochs", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected 1 or more")
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError(f"{field.name}: got {value}, expected a finite number")
-        if not self.temperature > 0:
+        for name, (smallest, largest, expected) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not smallest <= value <= largest:
+                raise ValueError(f"{name}: got {value}, expected {expected}")
+        if self.place == "loss" and self.kl_estimator == "k1":
             raise ValueError(
-                f"temperature: got {self.temperature}, expected a number above 0 to sample"
+                "kl_estimator: got 'k1' for a KL in the loss, expected 'k2' or 'k3'; the mean of "
+                "its gradient is zero"
             )
-        if self.kl_target is not None and not self.kl_target > 0:
-            raise ValueError(f"kl_target: got {self.kl_target}, expected None or a number above 0")
         if self.method in _WITH_GROUPS and self.group_size < 2:
             raise ValueError(
                 f"group_size: got {self.group_size}, expected 2 or more for {self.method!r}, which "

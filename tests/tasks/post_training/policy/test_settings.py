@@ -26,6 +26,12 @@ def test_what_depends_on_the_method() -> None:
         ({"temperature": 0.0}, "temperature: got 0.0, expected a number above 0"),
         ({"temperature": float("nan")}, "temperature: got nan, expected a finite number"),
         ({"kl_target": 0.0}, "kl_target: got 0.0, expected None or a number above 0"),
+        ({"kl_weight": -0.1}, "kl_weight: got -0.1, expected 0 or more"),
+        ({"kl_stop": -1.0}, "kl_stop: got -1.0, expected None, 0 or more"),
+        ({"kl_horizon": 0.0}, "kl_horizon: got 0.0, expected a number above 0"),
+        ({"clip": 0.0}, "clip: got 0.0, expected a number above 0"),
+        ({"lam": 1.1}, "lam: got 1.1, expected a number from 0 to 1"),
+        ({"method": "grpo", "kl_estimator": "k1"}, "kl_estimator: got 'k1' for a KL in the loss"),
         ({"method": "grpo", "group_size": 1}, "group_size: got 1, expected 2 or more for 'grpo'"),
     ],
 )
