@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import Unpack
 
 from graphformer.batch_type import BatchLike
+from graphformer.distributed.mesh import data_parallel
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
 from graphformer.tasks.base import Stage, Task, Updates
@@ -103,7 +104,9 @@ class DirectPreference(Task):
         if self._cache_key is None:  # a resumed run has other weights
             self._cache_key = cache_key(self.network, self.adjacency)
             cache = CachedReference(self.reference_cache, self._cache_key)
-            cache.fill(self.network, self._all_batches(), self.adjacency)
+            ranks = data_parallel(self)
+            cache.fill(self.network, self._all_batches(), self.adjacency, ranks=ranks)
+            self.reference = cache
 
     def _all_batches(self) -> Iterator[BatchLike]:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]

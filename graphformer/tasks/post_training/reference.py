@@ -13,9 +13,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from graphformer.batch_type import BatchLike
+from graphformer.distributed.mesh import DataParallel
 from graphformer.models.generation import eval_mode
 from graphformer.patterns import Pattern, lengths
 from graphformer.tasks.post_training.log_probs import answer_samples, log_probs
+
+_ALONE = DataParallel()
 
 
 def answer_log_probs(
@@ -93,13 +96,16 @@ class CachedReference:
         adjacency: Pattern,
         *,
         temperature: float = 1.0,
+        ranks: DataParallel = _ALONE,
     ) -> None:
         """Compute the log-probabilities of batches that are not stored yet, and write the file.
 
         Args:
             network: the policy before training.
-            batches: all that training and validation use.
+            batches: all that training and validation use, by this rank.
             adjacency, temperature: of `answer_log_probs`.
+            ranks: that train together; each gets what all of them have computed, because samples
+                change places between ranks from epoch to epoch, and the first writes the file.
         """
         device, size = next(network.parameters()).device, len(self.stored)
         for batch in batches:
@@ -111,7 +117,9 @@ class CachedReference:
                 values = answer_log_probs(network, on_device, adjacency, temperature=temperature)
             parts = [part.clone() for part in values.cpu().split(counts)]
             self.stored |= zip(keys, parts, strict=True)
-        if len(self.stored) > size:
+        for others in ranks.gather_objects(self.stored):
+            self.stored |= others
+        if len(self.stored) > size and ranks.rank == 0:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             temporary = self.path.with_suffix(f".{os.getpid()}")
             torch.save(self.stored, temporary)

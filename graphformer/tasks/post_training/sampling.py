@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -107,7 +108,8 @@ def select_best(
 ) -> list[int]:
     """Return the numbers of the best answers, ascending: rejection sampling.
 
-    Equal answers to a prompt count once, the first of them.
+    Equal answers to a prompt count once, the first of them. Of equal rewards those come first that
+    are the best to their prompt, then the second best, so that a share is not of the first prompts.
 
     Args:
         completions: those to a prompt in a row.
@@ -118,10 +120,14 @@ def select_best(
     first: dict[tuple[int, ...], int] = {}
     for i, completion in enumerate(completions):
         first.setdefault((i // group_size, *completion.ids), i)
-    order = sorted(first.values(), key=lambda i: -float(rewards[i]))
-    if share is not None:
-        return sorted(order[: max(1, round(share * len(order)))])
-    best: dict[int, int] = {}
+    values = rewards.tolist()
+    order = sorted(first.values(), key=lambda i: -values[i])
+    rank: dict[int, int] = {}  # of an answer among those to its prompt
+    seen: Counter[int] = Counter()
     for i in order:
-        best.setdefault(i // group_size, i)
-    return sorted(best.values())
+        rank[i] = seen[i // group_size]
+        seen[i // group_size] += 1
+    if share is None:
+        return sorted(i for i in order if rank[i] == 0)
+    order.sort(key=lambda i: (-values[i], rank[i]))
+    return sorted(order[: max(1, round(share * len(order)))])

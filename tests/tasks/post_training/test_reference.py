@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from helpers.preferences import PAIRS, pair_batch, policy
+from torch import Tensor
 
 from graphformer import models
+from graphformer.distributed.mesh import DataParallel
 from graphformer.patterns import Causal, Window
 from graphformer.tasks.finetuning import add_lora
 from graphformer.tasks.post_training.reference import (
@@ -76,6 +79,29 @@ def test_cached_log_probabilities(tmp_path: Path) -> None:
     assert key != cache_key(network, Causal(), temperature=0.5)
     assert key != cache_key(policy(2).double(), Causal())
     assert key == cache_key(policy().double(), Causal())
+
+
+class SecondOfTwo(DataParallel):
+    """The second of two ranks; the first has computed the samples of `others`."""
+
+    others: ClassVar[dict[str, Tensor]] = {}
+
+    def gather_objects(self, item: Any) -> list[Any]:
+        return [self.others, item]
+
+
+def test_a_rank_gets_what_the_others_have_computed_and_the_first_writes(tmp_path: Path) -> None:
+    network, key = policy(), "a"
+    both = [pair_batch(PAIRS[:2]), pair_batch(PAIRS[2:])]
+    first = CachedReference(tmp_path / "first", key)
+    first.fill(network, both[:1], Causal())
+    second, ranks = CachedReference(tmp_path / "second", key), SecondOfTwo(1, 2)
+    ranks.others.update(first.stored)
+    second.fill(network, both[1:], Causal(), ranks=ranks)
+    expected = answer_log_probs(network, both[0], Causal())
+    assert torch.equal(second.log_probs(network, both[0], Causal()), expected)
+    assert first.path.exists()
+    assert not second.path.exists()
 
 
 def test_settings_that_no_weight_depends_on_have_files_of_their_own() -> None:

@@ -9,6 +9,7 @@ from helpers.rollouts import EOS, TOKENIZER, Prompts
 from graphformer.data import train_tokenizer
 from graphformer.data.text.post_training.chat_template import SHIPPED
 from graphformer.patterns import Causal
+from graphformer.tasks.post_training.rewards import Completion
 from graphformer.tasks.post_training.rollouts import pack_answers
 from graphformer.tasks.post_training.sampling import (
     end_token_ids,
@@ -77,6 +78,14 @@ def test_the_best_answers() -> None:
     assert select_best(found, rewards, 4, share=0.25) == [8, 9, 10]
     same = [found[0]] * 4 + found[4:]  # equal answers count once
     assert select_best(same, rewards, 4)[0] == 0
+
+
+def test_a_share_of_equal_rewards_is_of_all_prompts() -> None:
+    answers = [Completion("", "", "", [i], 0, True) for i in range(12)]  # 3 prompts, 4 answers each
+    rewards = torch.tensor([1, 1, 1, 1, 0, 1, 0, 1, 0, 0, 1, 0.0])
+    assert select_best(answers, rewards, 4, share=0.25) == [0, 5, 10]
+    assert select_best(answers, rewards, 4, share=0.4) == [0, 1, 5, 7, 10]
+    assert select_best(answers, rewards, 4) == [0, 5, 10]
 
 
 def test_texts_as_completions() -> None:
