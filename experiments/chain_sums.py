@@ -5,9 +5,10 @@
 
 Sums of seven terms of one digit from the package reasoning-gym, none of them twice: 500 to test,
 6,000 with the right number only, and 12,000 with answers to imitate. Of these 60 % are the number
-at once ("5-3+6" is followed by "=8"), 40 % are the running sums (":2,8"). Both kinds end with the
-right number, but a model of this size is rarely right at once. Imitation keeps the shares of the
-two kinds, so that its accuracy stops improving; that is the start to improve on.
+at once ("5-3+6" is followed by "=+08"), 40 % are the running sums (":+02,+08"). Both kinds end with
+the right number, but a model of this size is rarely right at once. Imitation keeps the shares of
+the two kinds, so that its accuracy stops improving; that is the start to improve on. Numbers in
+answers have a sign and two digits, so that each stands at a position of its own.
 
 For each seed: instruction tuning until the validation loss has stopped improving
 (chain_sums_sft.yaml); from its best checkpoint policy optimisation on the 6,000
@@ -59,7 +60,7 @@ def write_data(folder: Path) -> None:
         max_digits=1,
     )  # fmt: skip
     answers = {item["metadata"]["expression"].replace(" ", ""): item["answer"] for item in found}
-    sums = list(answers.items())
+    sums = [(text, f"{int(answer):+03}") for text, answer in answers.items()]
     test, prompts, imitated = sums[:TEST], sums[TEST:][:PROMPTS], sums[TEST + PROMPTS :][:IMITATED]
     is_direct = random.Random(0).choices([True, False], [DIRECT, 1 - DIRECT], k=len(imitated))
     mixed = [
@@ -78,9 +79,9 @@ def write_data(folder: Path) -> None:
 
 
 def running_sums(text: str) -> str:
-    """What follows "5-3+6" in a worked answer: ":2,8"."""
+    """What follows "5-3+6" in a worked answer: ":+02,+08"."""
     terms = map(int, re.findall(r"[+-]?\d+", text))
-    return ":" + ",".join(map(str, list(itertools.accumulate(terms))[1:]))
+    return ":" + ",".join(f"{total:+03}" for total in list(itertools.accumulate(terms))[1:])
 
 
 def measure(checkpoint: Path, data: Path) -> Row:
@@ -98,7 +99,7 @@ def measure(checkpoint: Path, data: Path) -> Row:
         )
         for temperature in (0.0, 1.0)
     )  # fmt: skip
-    reward = ExactAnswer(r"-?\d+")
+    reward = ExactAnswer(r"[+-]\d\d")
     return {
         "greedy": statistics.fmean(reward(greedy)),
         "sampled": statistics.fmean(reward(sampled)),

@@ -92,16 +92,3 @@ def generalised_advantages(
         later[rows] = delta[tokens] + gamma * lam * later[rows]
         advantages[tokens] = later[rows]
     return advantages, advantages + values
-
-
-def whiten(values: Tensor, *, eps: float = 1e-8) -> Tensor:
-    """Return values of mean 0 and variance 1 (divisor T - 1), [T]; zeros for less than two.
-
-    Args:
-        values: of answer tokens only, [T]; there is nothing to mask.
-        eps: added to the variance.
-    """
-    if len(values) < 2:
-        return torch.zeros_like(values)
-    deviation = values - values.mean()
-    return deviation * (deviation.square().sum() / (len(values) - 1) + eps).rsqrt()

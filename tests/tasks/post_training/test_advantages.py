@@ -11,7 +11,6 @@ from graphformer.tasks.post_training.advantages import (
     generalised_advantages,
     leave_one_out,
     normalise,
-    whiten,
 )
 
 REWARDS = tensor([1.0, 0.0, 0.0, 0.0])
@@ -51,11 +50,3 @@ def test_answers_do_not_influence_one_another() -> None:
     first, _ = generalised_advantages(rewards[:3], values[:3], (3,))
     second, _ = generalised_advantages(rewards[3:], values[3:], (4,))
     assert torch.equal(both, torch.cat([first, second]))
-
-
-def test_whiten() -> None:
-    white = whiten(torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0]))
-    assert white.mean().item() == pytest.approx(0, abs=1e-6)
-    assert white.var().item() == pytest.approx(1, abs=1e-6)
-    assert whiten(torch.tensor([3.0])).tolist() == [0.0]
-    assert whiten(torch.full((3,), 3.0)).tolist() == [0.0] * 3

@@ -45,5 +45,5 @@ def test_a_cache_of_two_processes_has_the_samples_of_both(tmp_path: Path) -> Non
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, records)))
     for copied, cached in run_ranks(fit_both, 2, tmp_path):
         torch.testing.assert_close(cached, copied)
-    (file,) = (tmp_path / "cache").glob("*")
+    (file,) = (tmp_path / "cache").glob("*.pt")
     assert len(torch.load(file, weights_only=True)) == 2 * NUM_PAIRS

@@ -76,6 +76,9 @@ def test_whitening_is_over_all_minibatches() -> None:
     both = torch.cat([part.advantages for part in parts])
     assert both.mean().item() == pytest.approx(0, abs=1e-6)
     assert both.var().item() == pytest.approx(1, abs=1e-5)
+    parts[0].advantages = torch.full((4,), 3.0)
+    whiten_all(parts[:1], DataParallel())
+    assert parts[0].advantages.tolist() == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
