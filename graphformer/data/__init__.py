@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from graphformer.data.graph.out_of_core.tables import convert_tables
     from graphformer.data.graph.out_of_core.writer import RandomSplit, write_graph
     from graphformer.data.graph.own.events import EventLinks
+    from graphformer.data.graph.own.links import LinkFile, LinkTables
     from graphformer.data.graph.own.nodes import NodeFile, NodeTables
     from graphformer.data.graph.own.ogb_sets import OGBGraphs, OGBLinks, OGBNodes
     from graphformer.data.graph.own.pyg_sets import PyGGraphs, PyGNodes
-    from graphformer.data.graph.own.sets import GraphFile, LinkFile
+    from graphformer.data.graph.own.sets import GraphFile
     from graphformer.data.graph.sparse_features import SparseFeatures
     from graphformer.data.graph.synthetic import RingTransfer
     from graphformer.data.io.cache import MissingDataError
@@ -92,7 +93,8 @@ _EXPORTS = {
     "graph.own.nodes": ("NodeFile", "NodeTables"),
     "graph.own.ogb_sets": ("OGBGraphs", "OGBLinks", "OGBNodes"),
     "graph.own.pyg_sets": ("PyGGraphs", "PyGNodes"),
-    "graph.own.sets": ("GraphFile", "LinkFile"),
+    "graph.own.links": ("LinkFile", "LinkTables"),
+    "graph.own.sets": ("GraphFile",),
     "graph.sparse_features": ("SparseFeatures",),
     "graph.synthetic": ("RingTransfer",),
     "io.cache": ("MissingDataError",),
@@ -155,6 +157,7 @@ __all__ = [
     "ImageTable",
     "LabelledText",
     "LinkFile",
+    "LinkTables",
     "ListOps",
     "MemoryMappedGraph",
     "MissingDataError",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Sequence
 from copy import copy
 from typing import Any
@@ -23,8 +22,10 @@ from graphformer.data.graph.own.tables import (
     Columns,
     NodeNameList,
     column,
+    edge_ends,
     features,
     find_categories,
+    node_numbers,
     numbers,
     read_columns,
 )
@@ -199,7 +200,7 @@ class NodeTables(OwnGraph):
         x = torch.ones(num_nodes, 1) if x is None else x
         labels = self._label_column(nodes, num_nodes)
         graph = Data(x=x, y=self._labels(labels))
-        graph.update(self._edges(nodes, num_nodes))
+        graph.update(self._edges(nodes))
         if self.split is not None:
             graph.update(self._masks(column(nodes, self.split, self.nodes)))
         return graph
@@ -226,28 +227,11 @@ class NodeTables(OwnGraph):
         y[labelled] = classes
         return y
 
-    def _edges(self, nodes: Columns, num_nodes: int) -> dict[str, Tensor]:
-        names = range(num_nodes) if self.id is None else column(nodes, self.id, self.nodes)
-        index = {str(name): number for number, name in enumerate(names)}
-        if len(index) != num_nodes:
-            repeated = Counter(map(str, names)).most_common(1)[0][0]
-            raise ValueError(
-                f"{self.nodes}: got a repeated {self.id}, {repeated!r}, expected another for each "
-                "node; remove one of its rows, or rename it"
-            )
-        self.node_names = None if self.id is None else NodeNameList(list(index))
+    def _edges(self, nodes: Columns) -> dict[str, Tensor]:
+        names = node_numbers(nodes, self.id, self.nodes)
+        self.node_names = None if self.id is None else NodeNameList(list(names))
         edges = read_columns(self.edges, self.root, self.encoding)
-        ends = []
-        for name in (self.source, self.target):
-            values = [str(value) for value in column(edges, name, self.edges)]
-            missing = next((value for value in values if value not in index), None)
-            if missing is not None:
-                raise ValueError(
-                    f"{self.edges}: got the node {missing!r} in the column {name!r}, expected one "
-                    f"of {self.nodes}; add it there, or remove the edge"
-                )
-            ends.append([index[value] for value in values])
-        found = {"edge_index": torch.tensor(ends)}
+        found = {"edge_index": edge_ends(edges, self.source, self.target, names, self.edges)}
         attributes = features(edges, list(self.edge_features), {}, self.edges, other=())
         return found if attributes is None else {**found, "edge_attr": attributes}
 

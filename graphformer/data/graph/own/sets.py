@@ -10,12 +10,8 @@ from torch_geometric.data import Data
 from typing_extensions import Unpack
 
 from graphformer.batch_type import IGNORE_INDEX
-from graphformer.data.base import run_seed
 from graphformer.data.graph.datasets import GraphBatches, GraphBatchesOptions
-from graphformer.data.graph.link_splits import split_links
-from graphformer.data.graph.node_datasets import FullGraph
-from graphformer.data.graph.own.graph_files import load_tensors, read_graph
-from graphformer.data.graph.own.tables import NodeNameList
+from graphformer.data.graph.own.graph_files import load_tensors
 from graphformer.data.io.tabular import find_file
 from graphformer.options import checked_options
 
@@ -58,51 +54,6 @@ class GraphFile(GraphBatches):
         return [
             labelled(graph, f"{self.path}, graph {n}", self.level) for n, graph in enumerate(graphs)
         ]
-
-
-class LinkFile(FullGraph):
-    """Links of an own graph to predict: `NodeFile`'s formats, with hidden edges as labels.
-
-    The batch has the fields of `PlanetoidLinks`.
-
-    Args:
-        path: .npz, .pt, .graphml or .gml, as it is or under the data root.
-        val_fraction, test_fraction: fractions of the edges that are hidden for each split.
-        root: the data root.
-        seed: random seed of the split; None for the seed of the run.
-
-    Raises:
-        MissingDataError: when the file is missing.
-        ValueError: when it has no graph, or too few edges.
-    """
-
-    def __init__(
-        self,
-        path: str,
-        *,
-        val_fraction: float = 0.05,
-        test_fraction: float = 0.1,
-        root: str | None = None,
-        seed: int | None = 0,
-    ) -> None:
-        super().__init__()
-        self.path, self.root, self.seed = path, root, seed
-        self.val_fraction, self.test_fraction = val_fraction, test_fraction
-        self.node_names: NodeNameList | None = None
-        self.save_hyperparameters(logger=False)
-
-    def read(self) -> Data:
-        """Return the graph with the training edges and the pairs to predict."""
-        content = read_graph(find_file(self.path, self.root), label="y")
-        graph, self.node_names = content.graph, content.nodes
-        split = split_links(
-            graph.edge_index,
-            graph.num_nodes,
-            val_fraction=self.val_fraction,
-            test_fraction=self.test_fraction,
-            seed=run_seed() if self.seed is None else self.seed,
-        )
-        return Data(x=graph.x, **split)
 
 
 def labelled(graph: Data, name: str, level: str = "graph") -> Data:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,45 @@ def column(columns: Columns, name: str, file: str) -> list[Any]:
             f"{file}: got no column {name!r}, expected one of {', '.join(columns)}; name another"
         )
     return columns[name]
+
+
+def node_numbers(nodes: Columns, id: str | None, file: str) -> dict[str, int]:
+    """Return the number of each node by its name in the column `id`, or by its row number.
+
+    Raises:
+        ValueError: when there is no such column, or a name is repeated.
+    """
+    count = len(next(iter(nodes.values())))
+    names = list(map(str, range(count) if id is None else column(nodes, id, file)))
+    index = {name: number for number, name in enumerate(names)}
+    if len(index) != count:
+        repeated = Counter(names).most_common(1)[0][0]
+        raise ValueError(
+            f"{file}: got a repeated {id}, {repeated!r}, expected another for each node; remove "
+            "one of its rows, or rename it"
+        )
+    return index
+
+
+def edge_ends(
+    edges: Columns, source: str, target: str, nodes: Mapping[str, int], file: str
+) -> Tensor:
+    """Return `edge_index` [2, E] of the columns with the names of the edges' nodes.
+
+    Raises:
+        ValueError: when there is no such column, or a name of no node.
+    """
+    ends = []
+    for name in (source, target):
+        values = list(map(str, column(edges, name, file)))
+        missing = next((value for value in values if value not in nodes), None)
+        if missing is not None:
+            raise ValueError(
+                f"{file}: got the node {missing!r} in the column {name!r}, expected one of the "
+                "table of nodes; add it there, or remove the edge"
+            )
+        ends.append([nodes[value] for value in values])
+    return torch.tensor(ends)
 
 
 def numbers(
