@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from graphformer.data.graph.synthetic import RingTransfer
     from graphformer.data.io.cache import MissingDataError
     from graphformer.data.loader import BatchLoader
+    from graphformer.data.multimodal.image_codes import append_codes
     from graphformer.data.multimodal.image_text import attach_images, prepend_images
     from graphformer.data.multimodal.scene_questions import SceneQuestions
     from graphformer.data.ragged import Ragged, RaggedPairs
@@ -99,6 +100,7 @@ _EXPORTS = {
     "graph.synthetic": ("RingTransfer",),
     "io.cache": ("MissingDataError",),
     "loader": ("BatchLoader",),
+    "multimodal.image_codes": ("append_codes",),
     "multimodal.image_text": ("attach_images", "prepend_images"),
     "multimodal.scene_questions": ("SceneQuestions",),
     "ragged": ("Ragged", "RaggedPairs"),
@@ -201,6 +203,7 @@ __all__ = [
     "Tokenizer",
     "Tones",
     "WordKnowledgeGraphs",
+    "append_codes",
     "attach_images",
     "convert_arrays",
     "convert_ogb",

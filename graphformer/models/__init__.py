@@ -12,6 +12,7 @@ from graphformer.models.graph.transformers import graph_transformer, graphormer
 from graphformer.models.model import Model
 from graphformer.models.multimodal.builders import flamingo, llava
 from graphformer.models.multimodal.image_tokens import ImageTokens, VisionLanguageModel
+from graphformer.models.multimodal.text_to_image import CodeTokens, TextToImageModel, dalle
 from graphformer.models.text.builders import (
     bert,
     language_model,
@@ -38,6 +39,7 @@ __all__ = [
     "GCN",
     "HGT",
     "CLIP",
+    "CodeTokens",
     "EncoderDecoder",
     "GraphModel",
     "ImageTokens",
@@ -47,6 +49,7 @@ __all__ = [
     "TypedAttention",
     "VQAutoencoder",
     "VectorQuantizer",
+    "TextToImageModel",
     "ViT",
     "VisionLanguageModel",
     "bert",
@@ -54,6 +57,7 @@ __all__ = [
     "captioner",
     "clip",
     "cnn",
+    "dalle",
     "encoder_decoder",
     "exphormer",
     "flamingo",

@@ -5,6 +5,7 @@ from graphformer.tasks.classification import Classification
 from graphformer.tasks.graph.link import EdgeClassification, LinkPrediction
 from graphformer.tasks.multi_label import MultiLabelClassification
 from graphformer.tasks.multimodal.question_answering import QuestionAnswering
+from graphformer.tasks.multimodal.text_to_image import TextToImage
 from graphformer.tasks.options import TaskOptions
 from graphformer.tasks.post_training.direct_preference import DirectPreference
 from graphformer.tasks.post_training.policy_optimization import PolicyOptimization
@@ -52,5 +53,6 @@ __all__ = [
     "SupervisedFineTuning",
     "Task",
     "TaskOptions",
+    "TextToImage",
     "VectorQuantization",
 ]
