@@ -171,9 +171,16 @@ def _report(run: Run, ckpt: Path, names: Sequence[str]) -> Report:
         "checkpoint": str(ckpt),
         "graphformer": __version__,
     }
-    folder = ckpt.resolve().parent.parent  # runs/<experiment>/<run>/checkpoints/best.ckpt
-    title = f"{folder.parent.name}, run {folder.name}"
-    return Report(title, facts, [SECTIONS[name](run) for name in names])
+    return Report(
+        _title(ckpt.resolve().parent.parent), facts, [SECTIONS[name](run) for name in names]
+    )
+
+
+def _title(folder: Path) -> str:
+    """Return the name of a run: of runs/<experiment>/<run>, or one of `fit --seeds` below that."""
+    if (folder / "result.json").is_file():
+        return f"{folder.parent.parent.name}, run {folder.parent.name}/{folder.name}"
+    return f"{folder.parent.name}, run {folder.name}"
 
 
 def _write(report: Report, folder: Path) -> None:

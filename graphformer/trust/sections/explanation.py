@@ -139,7 +139,8 @@ def _add_picture(section: Section, run: Run, explained: Explained, found: Attrib
     """Add a picture of the attributions of the first sample, if there is one for its kind."""
     own, batch = explained.sample(), explained.batch
     first = {name: values[own] for name, values in found.items()}
-    title, markup = "Attributions of the first sample", None
+    what = "the first sample" if explained.node is None else "the class of one node"
+    title, markup = f"Attributions of {what}", None
     if isinstance(run.data, PatchImages) and len(batch.get("shapes", [()])[0]) == 2:
         pixels = run.data.pixels(batch.x[own]).clamp(0, 1)
         grid = pixels.unflatten(0, tuple(batch.shapes[0]))[None]

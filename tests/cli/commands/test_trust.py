@@ -92,6 +92,10 @@ def test_runs_of_other_seeds_are_compared(copied: Path, capsys):
     assert section["metrics"]["same answer of all runs"] == 1
     rows = next(t["rows"] for t in section["tables"] if t["title"] == "Runs of one setting")
     assert [row[0] for row in rows] == ["this run", "seeds/seed0", "seeds/seed1"]
+    Path("seeds/seed0/result.json").write_text("{}")  # of `fit --seeds`
+    assert main(["trust", "--ckpt", "seeds/seed0", "--only", "safety"]) == 0
+    title = json.loads(Path("report/report.json").read_text())["title"]
+    assert title == f"{Path.cwd().name}, run seeds/seed0"
     changed(Path("seeds/seed1"), "dim: 12", "dim: 16")
     assert main([*start, "--runs", "seeds/seed0", "seeds/seed1"]) == 2
     assert "whose settings of model are others" in capsys.readouterr().err
