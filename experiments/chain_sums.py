@@ -1,21 +1,20 @@
-"""Chain sums: instruction tuning on mixed answers, then policy optimisation by exact answers.
+"""Chain sums: instruction tuning on answers with a mistake, then policy optimisation by reward.
 
     pip install reasoning-gym
     python experiments/chain_sums.py --work FOLDER --out experiments/results/post_training
 
 Sums of seven terms of one digit from the package reasoning-gym, none of them twice: 500 to test,
-6,000 with the right number only, and 12,000 with answers to imitate. Of these 60 % are the number
-at once ("5-3+6" is followed by "=+08"), 40 % are the running sums (":+02,+08"). Both kinds end with
-the right number, but a model of this size is rarely right at once. Imitation keeps the shares of
-the two kinds, so that its accuracy stops improving; that is the start to improve on. Numbers in
-answers have a sign and two digits, so that each stands at a position of its own.
+6,000 with the right number, and 12,000 with answers to imitate, as of a careful and a careless
+writer: 45 % are right, 55 % leave the last term out. Imitation learns both, so that its accuracy
+stops improving below that of the careful writer; that is the start to improve on. A number in an
+answer has a sign and two digits: "5-3+6=" is followed by "+08" or "+02".
 
 For each seed: instruction tuning until the validation loss has stopped improving
-(chain_sums_sft.yaml); from its best checkpoint policy optimisation on the 6,000
-(chain_sums_policy.yaml), and for comparison as many further steps of instruction tuning, on the
-same answers to imitate and on the numbers of the 6,000. Measured on the sums to test: the share of
-right last numbers of greedy answers and of answers drawn at temperature 1, and the share of greedy
-answers that have running sums.
+(chain_sums_sft.yaml); from its best checkpoint policy optimisation on the 6,000, whose numbers only
+the reward sees (chain_sums_policy.yaml); and for comparison as many further steps of instruction
+tuning, on the same answers to imitate, and on the right numbers of the 6,000, which policy
+optimisation never imitates. Measured on the sums to test: the shares of right numbers and of those
+without the last term among greedy answers, and of right ones among answers drawn at temperature 1.
 
 A stage that has ended is in FOLDER and is not repeated when the command is given again.
 """
@@ -23,7 +22,6 @@ A stage that has ended is in FOLDER and is not repeated when the command is give
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import random
 import re
@@ -40,10 +38,10 @@ from graphformer.tasks.post_training.sampling import sample_completions
 
 TEST, PROMPTS, IMITATED = 500, 6000, 12000
 TERMS = 7
-DIRECT = 0.6  # share of the answers to imitate that are the number alone
+CARELESS = 0.55  # share of the answers to imitate that leave the last term out
 FURTHER = ["--model.lr", "3e-4", "--model.schedule", "constant", "--model.warmup_steps", "0",
            "--trainer.callbacks", "[]", "--trainer.val_check_interval", "50"]  # fmt: skip
-FIGURES = ("greedy", "sampled", "worked")
+FIGURES = ("greedy", "careless", "sampled")
 Row = dict[str, Any]
 
 
@@ -59,33 +57,32 @@ def write_data(folder: Path) -> None:
         "chain_sum", size=20000, seed=0, min_terms=TERMS, max_terms=TERMS, min_digits=1,
         max_digits=1,
     )  # fmt: skip
-    answers = {item["metadata"]["expression"].replace(" ", ""): item["answer"] for item in found}
-    sums = [(text, f"{int(answer):+03}") for text, answer in answers.items()]
+    texts = dict.fromkeys(item["metadata"]["expression"].replace(" ", "") for item in found)
+    sums = [(text, total(text)) for text in texts]
     test, prompts, imitated = sums[:TEST], sums[TEST:][:PROMPTS], sums[TEST + PROMPTS :][:IMITATED]
-    is_direct = random.Random(0).choices([True, False], [DIRECT, 1 - DIRECT], k=len(imitated))
+    careless = random.Random(0).choices([True, False], [CARELESS, 1 - CARELESS], k=len(imitated))
     mixed = [
-        (text, f"={number}" if direct else running_sums(text))
-        for (text, number), direct in zip(imitated, is_direct, strict=True)
+        (text, total(text[:-2]) if is_careless else number)
+        for (text, number), is_careless in zip(imitated, careless, strict=True)
     ]
     folder.mkdir(parents=True, exist_ok=True)
     for name, field, rows in (
         ("mixed", "completion", mixed),
-        ("numbers", "completion", [(text, f"={number}") for text, number in prompts]),
+        ("numbers", "completion", prompts),
         ("prompts", "answer", prompts),
         ("test", "answer", test),
     ):
-        lines = [json.dumps({"prompt": text, field: answer}) for text, answer in rows]
+        lines = [json.dumps({"prompt": text + "=", field: answer}) for text, answer in rows]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
 
 
-def running_sums(text: str) -> str:
-    """What follows "5-3+6" in a worked answer: ":+02,+08"."""
-    terms = map(int, re.findall(r"[+-]?\d+", text))
-    return ":" + ",".join(f"{total:+03}" for total in list(itertools.accumulate(terms))[1:])
+def total(text: str) -> str:
+    """The sum of "5-3+6": "+08"."""
+    return f"{sum(map(int, re.findall(r'[+-]?[0-9]', text))):+03}"
 
 
 def measure(checkpoint: Path, data: Path) -> Row:
-    """The shares of right answers, greedy and sampled, and of greedy ones with running sums."""
+    """The shares of right answers, greedy and sampled, and of greedy ones less the last term."""
     task = restore_task(checkpoint)
     module = PromptFile(str(data / "test.jsonl"), str(data / "test.jsonl"), reference="answer",
                         vocabulary="characters", template="plain", batch_size=TEST)  # fmt: skip
@@ -95,15 +92,16 @@ def measure(checkpoint: Path, data: Path) -> Row:
     greedy, sampled = (
         sample_completions(
             task.network, task.adjacency, module.need_tokenizer(), batch,
-            group_size=1, max_new_tokens=32, temperature=temperature, seed=(0,),
+            group_size=1, max_new_tokens=6, temperature=temperature, seed=(0,),
         )
         for temperature in (0.0, 1.0)
     )  # fmt: skip
-    reward = ExactAnswer(r"[+-]\d\d")
+    wrong = [c._replace(reference=total(c.prompt[:-3])) for c in greedy]  # less "+6="
+    right_greedy, right_sampled, careless = map(ExactAnswer(), (greedy, sampled, wrong))
     return {
-        "greedy": statistics.fmean(reward(greedy)),
-        "sampled": statistics.fmean(reward(sampled)),
-        "worked": statistics.fmean(c.answer.startswith(":") for c in greedy),
+        "greedy": statistics.fmean(right_greedy),
+        "careless": statistics.fmean(careless),
+        "sampled": statistics.fmean(right_sampled),
     }
 
 

@@ -11,7 +11,7 @@ from graphformer.tasks.post_training.kl import Estimator
 Method: TypeAlias = Literal["reinforce", "rloo", "grpo", "dr_grpo", "ppo"]
 KLPlace: TypeAlias = Literal["sample", "token", "loss"]
 KL_PLACE: dict[str, KLPlace] = {"grpo": "loss", "dr_grpo": "loss", "ppo": "token"}
-"""Where the KL penalty is by default, for methods other than "sample"."""
+"""Where the KL penalty is by default; "sample" for the methods that are not listed."""
 _WITH_GROUPS = ("rloo", "grpo", "dr_grpo")
 _SMALLEST = math.ulp(0.0)  # the smallest number above 0
 _RANGES: dict[str, tuple[float, float, str]] = {
