@@ -42,6 +42,7 @@ from graphformer.cli.config.sizes import fill_sizes
 from graphformer.cli.errors import UsageError, argument_errors, lost_process, plain_errors
 from graphformer.cli.layerwise import LayerwiseOutputs, StreamPredictions, choose_layerwise
 from graphformer.cli.plots.tensorboard import LogFigures
+from graphformer.cli.predicted_split import check_labelled, choose_split
 from graphformer.cli.prediction_files import check_format, open_predictions, write_predictions
 from graphformer.cli.predictions import GatherPredictions
 from graphformer.cli.run_data import restore_names
@@ -51,21 +52,16 @@ from graphformer.cli.run_dir import (
     make_run_folder,
     removed_if_unused,
 )
-from graphformer.data.base import DataModule
-from graphformer.data.graph.datasets import GraphBatches
 from graphformer.data.graph.neighbor_loader import NeighborNodes
-from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.graph.own.nodes import OwnGraph
-from graphformer.data.text.classification import LabelledText
-from graphformer.data.vision.base import PatchImages, ScaledImages
-from graphformer.distributed import PartitionedGraph
-from graphformer.tasks import LinkPrediction, Task
+from graphformer.tasks import Task
 
 DEFAULT_SEED = 42
 _SHORT_FORMS = (
     "also: --adjacency NAME and --adjacency.SETTING, short for --model.adjacency; --trust MODULE; "
     "fit --folds N --seeds N --jobs N, for many runs"
 )
+_LABELLED_SPLITS = {"fit": "train", "validate": "val", "test": "test"}
 _NOT_STORED = ("config", "ckpt", "layerwise", "output", "reset", "split")
 
 
@@ -178,6 +174,9 @@ class CLI(LightningCLI):
         if self.ckpt is not None and isinstance(self.datamodule, OwnGraph):
             with argument_errors():
                 restore_names(self.datamodule, self.ckpt)
+                self.datamodule.setup()
+            if self.command.name in _LABELLED_SPLITS:
+                check_labelled(self.datamodule, _LABELLED_SPLITS[self.command.name])
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer, and create the folder of a training run."""
@@ -252,9 +251,7 @@ class CLI(LightningCLI):
         ):
             self._predict_layerwise(model, datamodule, path, split)
             return
-        if isinstance(datamodule, OwnGraph):
-            datamodule.setup()
-        _choose_split(model, datamodule, split)
+        choose_split(model, datamodule, split)
         # The process that predicts writes the file, because `ddp_spawn` predicts in others.
         write = GatherPredictions(partial(write_predictions, model, datamodule, path), split)
         self._predict(model, datamodule, write)
@@ -365,35 +362,6 @@ def run(argv: list[str]) -> int:
     finally:
         signal.signal(signal.SIGINT, previous)
     return 0
-
-
-def _choose_split(model: Task, data: pl.LightningDataModule, split: str) -> None:
-    """Set the split to predict; batches of one graph contain the nodes of all splits.
-
-    Raises:
-        UsageError: for all samples of data whose splits are other samples, and for all links.
-    """
-    if split == "all" and not isinstance(data, FullGraph | PartitionedGraph):
-        raise UsageError(
-            f"--split: got all with {type(data).__name__}, expected train, val or test; all is for "
-            "the nodes of one graph"
-        )
-    graph = data.graph if isinstance(data, FullGraph) else None
-    if graph is not None and f"{split}_mask" in graph and not graph[f"{split}_mask"].any():
-        raise UsageError(
-            f"--split: got {split}, in which {type(data).__name__} has no nodes with labels, "
-            "expected another split; all is for all nodes"
-        )
-    if isinstance(model, LinkPrediction):
-        if split == "all":
-            raise UsageError("--split: got all with links, expected train, val or test")
-        model.predict_split = split
-    elif isinstance(data, DataModule) and split not in ("all", "test"):
-        data.predict_split = split
-    if isinstance(data, ScaledImages):
-        data.augmentation = None  # of training images
-    if isinstance(data, PatchImages | LabelledText | GraphBatches):
-        data.balanced = False  # each training sample once
 
 
 def _flat(config: Any) -> dict[str, Any]:

@@ -279,7 +279,7 @@ def test_a_list_of_graphs_is_read(tables: Path) -> None:
         PyGGraphs("os.system").setup()
 
 
-def test_own_tables_by_command(tables: Path) -> None:
+def test_own_tables_by_command(tables: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--data", "NodeTables", "--trainer.max_epochs", "2", "--trainer.callbacks", "null"]
     assert main(["fit", "-c", "gcn_cora", *options]) == 0
     (run,) = (tables / "runs" / "gcn_cora").iterdir()
@@ -298,6 +298,8 @@ def test_own_tables_by_command(tables: Path) -> None:
     (tables / "new.csv").write_text(new_nodes)
     options = ["--ckpt", str(run), "--data.nodes", "new.csv", "--output", "new.csv.csv"]
     assert main(["predict", *options]) == 2  # no node has a label, and none is in a split
+    assert "no labelled nodes in the split test" in capsys.readouterr().err
+    assert main(["test", *options[:4]]) == 2
     assert main(["predict", *options, "--split", "all"]) == 0
     header, *lines_of_new = (tables / "new.csv.csv").read_text().splitlines()
     assert header == "node,class,probability_cat,probability_dog"
