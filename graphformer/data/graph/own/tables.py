@@ -203,7 +203,7 @@ def features(
         if unused:
             notice(
                 f"{file}: no features, because they are no numbers: {', '.join(unused)}; encode "
-                "them as categories to use them"
+                "them to use them, by `categories` where the data has that setting"
             )
     parts = [_feature(column(columns, name, file), name, file) for name in names]
     parts += [
