@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from graphformer.cli.config.arguments import split_options
 
 _CONFIG = ("-c", "--config")
@@ -26,12 +28,13 @@ def config_names(words: Sequence[str]) -> list[str]:
 def inlined(words: Sequence[str]) -> list[str]:
     """Return options with the content of configuration files, and without the folder of runs.
 
-    They mean the same on another machine, and after the folder was moved.
+    They mean the same on another machine, in another folder, and with other comments.
     """
     result: list[str] = []
     for option, value in split_options(list(words)):
         if option in _CONFIG and value is not None:
-            value = Path(value).read_text(encoding="utf-8")
+            content = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
+            value = json.dumps(content, sort_keys=True, default=str)
         if option != _ROOT:
             result += [option] if value is None else [option, value]
     return result
