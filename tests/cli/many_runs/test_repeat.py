@@ -169,7 +169,10 @@ def test_plan_names_runs_and_keeps_settings_apart(workplace: Path) -> None:
     assert plan("--seeds", "2").folder != plan("--seeds", "2", "--model.lr", "1").folder
     before = plan("--seeds", "2").folder
     with (workplace / "tiny.yaml").open("a") as file:
-        file.write("# changed\n")
+        file.write("# a comment\n")
+    assert plan("--seeds", "2").folder == before
+    with (workplace / "tiny.yaml").open("a") as file:
+        file.write("ckpt_path: null\n")
     assert plan("--seeds", "2").folder != before
     moved = plan("--trainer.default_root_dir", "there").folder
     assert moved == Path("there/tiny") / plan().folder.name  # of the same settings
