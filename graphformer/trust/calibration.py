@@ -50,7 +50,17 @@ def reliability(probabilities: Tensor, y: Tensor, *, bins: int = 15) -> Reliabil
         bins: number of bins from 0 to 1; empty ones are left out.
     """
     confidence, predicted = probabilities.double().max(1)
-    right = (predicted == y).double()
+    return binned(confidence, (predicted == y).double(), bins=bins)
+
+
+def binned(confidence: Tensor, right: Tensor, *, bins: int = 15) -> Reliability:
+    """Return the means of both by bins of the confidence, of equal width from 0 to 1.
+
+    Args:
+        confidence: probabilities of an event, float64 [B].
+        right: 1 where it is so and 0 elsewhere, float64 [B].
+        bins: number of bins; empty ones are left out.
+    """
     index = (confidence * bins).long().clamp(max=bins - 1)
     count = index.bincount(minlength=bins)
     filled = count > 0

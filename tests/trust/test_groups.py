@@ -28,6 +28,27 @@ def test_the_gap_of_predicted_rates_is_that_of_torchmetrics():
     assert found == pytest.approx(max(positive) - min(positive))
 
 
+def test_gaps_are_those_of_fairlearn():
+    metrics = pytest.importorskip("fairlearn.metrics")
+    generator = np.random.default_rng(0)
+    y, groups = generator.integers(2, size=307), generator.integers(4, size=307)
+    predicted = np.where(generator.random(307) < 0.2 * groups, 1 - y, y)
+    right = (predicted == y).astype(float)
+    frame = metrics.MetricFrame(
+        metrics={"accuracy": lambda a, b: np.mean(a == b), "recall": metrics.true_positive_rate},
+        y_true=y, y_pred=predicted, sensitive_features=groups,
+    )  # fmt: skip
+    gaps = frame.difference(method="between_groups")
+    assert mean_gap(right, groups) == pytest.approx(gaps["accuracy"])
+    positive = y == 1
+    assert mean_gap(right[positive], groups[positive]) == pytest.approx(gaps["recall"])
+    parity = metrics.demographic_parity_difference(y, predicted, sensitive_features=groups)
+    assert mean_gap(predicted.astype(float), groups) == pytest.approx(parity)
+    odds = metrics.equalized_odds_difference(y, predicted, sensitive_features=groups)
+    by_class = [mean_gap(right[y == c], groups[y == c]) for c in (0, 1)]
+    assert max(by_class) == pytest.approx(odds)
+
+
 def test_a_real_gap_is_significant_and_a_random_one_is_not():
     generator = np.random.default_rng(0)
     groups = np.repeat([0, 1], 151)

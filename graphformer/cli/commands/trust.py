@@ -159,8 +159,10 @@ def _read_pairs(path: Path) -> list[tuple[str, str]]:
 def _report(run: Run, ckpt: Path, names: Sequence[str]) -> Report:
     from graphformer import __version__
     from graphformer.trust import Report
+    from graphformer.trust.inputs import check_inputs
     from graphformer.trust.sections import SECTIONS
 
+    check_inputs(run, names)
     network = run.task.network
     facts = {
         "task": type(run.task).__name__,

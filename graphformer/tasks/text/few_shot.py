@@ -167,14 +167,7 @@ def score_options(
     Raises:
         ValueError: when the prompt or an option has no tokens, or there is no chat template.
     """
-    prompt = np.array(prompt_ids(tokenizer, question, chat=chat), np.int64)
-    texts = [option if chat else f" {option}" for option in question.options]
-    options = [ids.numpy() for ids in tokenizer.encode_plain(texts)]
-    if not len(prompt) or not all(map(len, options)):
-        raise ValueError(
-            f"question: got a prompt or an option without tokens, {question.prompt!r} with options "
-            f"{list(question.options)}; fill them in, or remove the question"
-        )
+    prompt, options = question_ids(tokenizer, question, chat=chat)
     limit = max_length or num_positions(network) or 1 << 62
     rows = [np.concatenate([prompt, option])[-limit - 1 :] for option in options]
     device = next(network.parameters()).device
@@ -184,6 +177,31 @@ def score_options(
     by_token = log_p.gather(1, labels.unsqueeze(1)).squeeze(1).split([len(r) - 1 for r in rows])
     scores = [row[-len(option) :].sum() for row, option in zip(by_token, options, strict=True)]
     return torch.stack(scores).cpu()
+
+
+def question_ids(
+    tokenizer: Tokenizer, question: Question, *, chat: bool = False
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the token ids of a prompt and of each of its options, int64.
+
+    Args:
+        tokenizer: of the network.
+        question: with options.
+        chat: whether the prompt is a user's message in the chat template of the tokenizer.
+
+    Raises:
+        ValueError: when the prompt or an option has no tokens or an unknown character, or there is
+            no chat template.
+    """
+    prompt = np.array(prompt_ids(tokenizer, question, chat=chat), np.int64)
+    texts = [option if chat else f" {option}" for option in question.options]
+    options = [ids.numpy() for ids in tokenizer.encode_plain(texts)]
+    if not len(prompt) or not all(map(len, options)):
+        raise ValueError(
+            f"question: got a prompt or an option without tokens, {question.prompt!r} with options "
+            f"{list(question.options)}; fill them in, or remove the question"
+        )
+    return prompt, options
 
 
 def evaluate_options(

@@ -58,7 +58,7 @@ def attack_prompts(
             f"model: got {type(network).__name__}, expected a decoder, Model; choose another run"
         )
     allowed = printable_tokens(tokenizer)
-    goal = tokenizer.encode_plain([target if chat else f" {target}"])[0].tolist()
+    goal = target_ids(tokenizer, target, chat=chat)
     for prompt in prompts:
         head, tail = _around_suffix(tokenizer, prompt, chat)
         limit = max_length(network)
@@ -71,6 +71,16 @@ def attack_prompts(
         text = tokenizer.decode(found.suffix)
         is_text = tokenizer.encode_plain([text])[0].tolist() == found.suffix
         yield PromptAttack(prompt, text, found, is_text)
+
+
+def target_ids(tokenizer: Tokenizer, target: str, *, chat: bool = False) -> list[int]:
+    """Return the token ids of the beginning of an answer, behind a prompt or a chat's message.
+
+    Raises:
+        ValueError: when it has an unknown character.
+    """
+    ids: list[int] = tokenizer.encode_plain([target if chat else f" {target}"])[0].tolist()
+    return ids
 
 
 def printable_tokens(tokenizer: Tokenizer) -> list[int]:

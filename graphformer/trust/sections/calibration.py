@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from graphformer.tasks import Regression
+from graphformer.tasks import LinkPrediction, Regression
 from graphformer.trust.abstention import (
     class_scores,
     conformal_threshold,
@@ -26,6 +26,7 @@ from graphformer.trust.plots import Line, line_plot
 from graphformer.trust.proportions import proportion
 from graphformer.trust.report import Cell, Figure, Section, Table
 from graphformer.trust.run import Run, is_classification, not_applicable
+from graphformer.trust.sections.links import add_edge_probabilities, pair_outputs
 
 NAME, TITLE = "calibration", "Calibration and abstention"
 ALPHA = 0.1
@@ -35,15 +36,27 @@ BINS = 15
 def calibration_section(run: Run) -> Section:
     """Return calibration error, temperature, conformal sets and risk by coverage of a run.
 
-    For a regression, conformal intervals. The temperature is `section.metrics["temperature"]`.
+    For a regression, conformal intervals; for links, figures of the probability of an edge.
+    The temperature is `section.metrics["temperature"]`.
     """
     if isinstance(run.task, Regression):
         return _interval_section(run.outputs("val"), run.outputs("test"))
+    if isinstance(run.task, LinkPrediction):
+        return _link_section(run, run.task)
     if not is_classification(run.task):
         return not_applicable(NAME, TITLE, run, "needs one class or number for each sample")
     val, test = run.outputs("val"), run.outputs("test")
     section = Section(NAME, TITLE)
     _add_temperature(section, val, test)
+    add_conformal_sets(section, val, test, run.seed)
+    _add_risk(section, test)
+    return section
+
+
+def _link_section(run: Run, task: LinkPrediction) -> Section:
+    val, test = (pair_outputs(run, task, split) for split in ("val", "test"))
+    section = Section(NAME, TITLE)
+    add_edge_probabilities(section, val, test, bins=BINS)
     add_conformal_sets(section, val, test, run.seed)
     _add_risk(section, test)
     return section

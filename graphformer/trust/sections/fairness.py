@@ -39,18 +39,27 @@ def fairness_section(run: Run) -> Section:
             "(LabelledText), or of a field of its batches. The table has the recall of each class."
         )
         return section
-    names, groups = _labelled_groups(run, run.group, len(y))
-    if len(names) < 2 or len(names) > MOST_GROUPS:
-        raise ValueError(
-            f"group: got {run.group!r} with {len(names)} values, expected 2 to {MOST_GROUPS}; "
-            "choose another column"
-        )
+    names, groups = groups_of_outputs(run, run.group)
     _add_groups(section, names, groups.numpy(), predicted.numpy(), y.numpy(), run)
     return section
 
 
+def groups_of_outputs(run: Run, name: str) -> tuple[list[str], Tensor]:
+    """Return the names of the groups, and the group of each row of `run.outputs("test")`, [B].
+
+    Raises:
+        ValueError: when the data has no such group, or it has more than 20 values or only one.
+    """
+    names, groups = _labelled_groups(run, name, len(run.outputs("test").y))
+    if len(names) < 2 or len(names) > MOST_GROUPS:
+        raise ValueError(
+            f"group: got {name!r} with {len(names)} values, expected 2 to {MOST_GROUPS}; "
+            "choose another column"
+        )
+    return names, groups
+
+
 def _labelled_groups(run: Run, name: str, rows: int) -> tuple[list[str], Tensor]:
-    """Return the groups of the rows of `run.outputs("test")`."""
     names, groups = group_of_samples(run.data, name, max_batches=run.max_batches)
     if len(groups) == rows:
         return names, groups

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from graphformer.data.text.language_modeling import TextBlocks
 from graphformer.models import Model
-from graphformer.tasks import Classification, Regression
+from graphformer.tasks import Classification, LinkPrediction, Regression
 from graphformer.tasks.text.language import LanguageModeling
 from graphformer.trust.outputs import Outputs
 from graphformer.trust.privacy import (
@@ -22,6 +22,7 @@ from graphformer.trust.privacy import (
 )
 from graphformer.trust.report import Cell, Section, Table
 from graphformer.trust.run import Run, is_classification, not_applicable
+from graphformer.trust.sections.links import edge_losses
 
 NAME, TITLE = "privacy", "Privacy"
 BATCHES = 10
@@ -35,6 +36,8 @@ def privacy_section(run: Run) -> Section:
     """Return how well losses tell training samples from test samples, or memorised text."""
     if isinstance(run.task, LanguageModeling) and isinstance(run.data, TextBlocks):
         return _memorization_section(run, run.task.network, run.data)
+    if isinstance(run.task, LinkPrediction):
+        return _link_section(run, run.task)
     if not is_classification(run.task) and not isinstance(run.task, Regression):
         return not_applicable(NAME, TITLE, run, "needs one loss for each sample, or a text model")
     train, test = losses(run.outputs("train")), losses(run.outputs("test"))
@@ -55,12 +58,35 @@ def privacy_section(run: Run) -> Section:
         section.notes.append(
             "The attack by labels only was left out: it reads classes of samples or of nodes."
         )
+    _add_losses(section, "samples", train, test)
+    return section
+
+
+def _link_section(run: Run, task: LinkPrediction) -> Section:
+    train, test = edge_losses(run, task)
+    found = membership_inference(train, test)
+    section = Section(NAME, TITLE)
+    section.metrics = {
+        "AUC of membership inference": found.auc,
+        "training edges found at 1 % false alarms": found.hits_at_low_rate,
+    }
+    section.notes.append(
+        "Membership inference of edges: pairs of high score are taken for training edges, beside "
+        "the edges of the test split, which training did not see. The network reads the training "
+        "edges when it scores pairs, so the figure is of what it reads and of what it learned. An "
+        "area under the ROC curve of 0.5 is chance; the attack is a simple one, so that a value "
+        "near 0.5 is no proof of privacy."
+    )
+    _add_losses(section, "edges", train, test)
+    return section
+
+
+def _add_losses(section: Section, what: str, train: Tensor, test: Tensor) -> None:
     rows: list[list[Cell]] = [
         [name, len(values), float(values.mean()), float(values.median())]
         for name, values in (("train", train), ("test", test))
     ]
-    section.tables.append(Table("Losses", ["split", "samples", "mean", "median"], rows))
-    return section
+    section.tables.append(Table("Losses", ["split", what, "mean", "median"], rows))
 
 
 def _add_label_only(section: Section, run: Run, task: Classification) -> None:

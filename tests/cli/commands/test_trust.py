@@ -101,6 +101,13 @@ def test_runs_of_other_seeds_are_compared(copied: Path, capsys):
     assert "whose settings of model are others" in capsys.readouterr().err
 
 
+def test_the_group_is_read_before_a_section_is_computed(copied: Path, capsys, monkeypatch):
+    monkeypatch.setitem(SECTIONS, "calibration", lambda run: pytest.fail("was computed"))
+    start = ["trust", "--ckpt", "run", "--only", "calibration", "fairness"]
+    assert main([*start, "--group", "region"]) == 2
+    assert "group: got 'region', expected a field of the batches" in capsys.readouterr().err
+
+
 def test_a_classifier_has_no_norms(copied: Path):
     Path("items.jsonl").write_text('{"prompt": "p", "options": ["a", "b"], "answer": "a"}')
     assert main(["trust", "--ckpt", "run", "--only", "norms", "--items", "items.jsonl"]) == 0
