@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,18 +56,34 @@ class Exportable:
             ModuleNotFoundError: when the package `huggingface_hub` is not installed.
             ValueError: when the model is not from a checkpoint, or the name is malformed.
         """
-        if HUB_NAME.fullmatch(name) is None:
-            raise ValueError(f"name: got {name!r}, expected 'organisation/name'")
-        try:
-            import huggingface_hub
-        except ModuleNotFoundError:
-            raise ModuleNotFoundError(
-                "push_to_hub: needs the package huggingface_hub; install it by pip install "
-                '"graphformer[hf]"'
-            ) from None
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary) / "model"
-            self.save_pretrained(folder)
-            api = huggingface_hub.HfApi()
-            api.create_repo(name, private=private, exist_ok=True)
-            api.upload_folder(repo_id=name, folder_path=folder, commit_message=message)
+        upload(self.save_pretrained, name, private=private, message=message)
+
+
+def upload(save: Callable[[Path], None], name: str, *, private: bool, message: str) -> None:
+    """Upload the folder that a function writes to a repository of the Hugging Face Hub.
+
+    Args:
+        save: writes the folder.
+        name: "organisation/name"; it is created if it does not exist.
+        private: whether a new repository is private.
+        message: of the commit.
+
+    Raises:
+        ModuleNotFoundError: when the package `huggingface_hub` is not installed.
+        ValueError: when the name is malformed.
+    """
+    if HUB_NAME.fullmatch(name) is None:
+        raise ValueError(f"name: got {name!r}, expected 'organisation/name'")
+    try:
+        import huggingface_hub
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "push_to_hub: needs the package huggingface_hub; install it by pip install "
+            '"graphformer[hf]"'
+        ) from None
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        save(folder)
+        api = huggingface_hub.HfApi()
+        api.create_repo(name, private=private, exist_ok=True)
+        api.upload_folder(repo_id=name, folder_path=folder, commit_message=message)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from graphformer.models.exportable import HUB_NAME
 
 FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
 """The files that are downloaded: no pickles, no other formats of the weights."""
+OWN_FILES = ["model.ckpt", "config.yaml", "README.md"]
+"""The files of a model that was trained here; the checkpoint is read without unpickling objects."""
 
 
 def is_hub_name(source: str) -> bool:
@@ -15,12 +18,13 @@ def is_hub_name(source: str) -> bool:
     return HUB_NAME.fullmatch(source) is not None and not Path(source).exists()
 
 
-def download(name: str, revision: str | None = None) -> Path:
+def download(name: str, revision: str | None = None, *, further_files: Sequence[str] = ()) -> Path:
     """Download a model of the Hub, once, and return its folder.
 
     Args:
         name: "organisation/name".
         revision: a branch, tag or commit; the main branch by default.
+        further_files: files that are downloaded beside `FILES`.
 
     Raises:
         FileNotFoundError: when there is no such model, or the Hub cannot be reached.
@@ -34,7 +38,9 @@ def download(name: str, revision: str | None = None) -> Path:
             'huggingface_hub; install it by pip install "graphformer[hf]"'
         ) from None
     try:
-        folder = huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=FILES)
+        folder = huggingface_hub.snapshot_download(
+            name, revision=revision, allow_patterns=[*FILES, *further_files]
+        )
     except Exception as error:  # noqa: BLE001 - errors of several HTTP libraries
         reason = " ".join(str(error).split())[:200]
         raise FileNotFoundError(

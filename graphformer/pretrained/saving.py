@@ -8,6 +8,8 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +43,22 @@ def save_pretrained(model: Model | CLIP, path: str | os.PathLike[str]) -> None:
             "model: got one without a config, expected one from gf.from_pretrained; use "
             "torch.save(model.state_dict(), path) for other models"
         )
+    with complete_folder(path) as folder:
+        _write(model, folder)
+
+
+@contextmanager
+def complete_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary folder, which becomes the folder `path` when the body has written it.
+
+    In an existing folder, files are replaced one by one, each when it is complete.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as temporary:
         folder = Path(temporary) / target.name
         folder.mkdir()
-        _write(model, folder)
+        yield folder
         if target.is_dir() and any(target.iterdir()):
             _replace_files(folder, target)
         else:

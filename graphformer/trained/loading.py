@@ -20,6 +20,7 @@ from graphformer.cli.run_data import restore_unread_data
 from graphformer.data import Tokenizer
 from graphformer.data.base import DataModule
 from graphformer.pretrained import from_pretrained
+from graphformer.pretrained.hub import OWN_FILES, download, is_hub_name
 from graphformer.tasks import Task
 from graphformer.tasks.stored_settings import CONFIG_KEY
 from graphformer.tasks.warm_start import is_hf_folder
@@ -32,21 +33,32 @@ def load(
     network: nn.Module | None = None,
     data: DataModule | None = None,
     trust: Sequence[str] = (),
+    revision: str | None = None,
 ) -> TrainedModel:
     """Return the trained model of a run, in evaluation mode and on the CPU.
 
     Args:
         run: the folder of a run, whose best checkpoint is read, or else the last; a checkpoint,
-            also one of a task made in Python; or a Hugging Face folder.
+            also one of a task made in Python; a folder of `TrainedModel.save`; a Hugging Face
+            folder; or "organisation/name" of the Hub with one of these two.
         network: for a checkpoint whose network was made by own code, a network of that form.
         data: a data module that prepares inputs; by default that of the checkpoint.
         trust: modules, beside graphformer's, that the settings of the checkpoint may import.
+        revision: of a name of the Hub: a branch, tag or commit.
 
     Raises:
+        FileNotFoundError: when a name of the Hub cannot be downloaded.
         ValueError: when there is no checkpoint, or it has no task, another network, or settings
             that import other modules.
     """
     name = os.fspath(run)
+    # Another name below a folder, such as runs/, is a misspelt path.
+    if is_hub_name(name) and not Path(name).parent.is_dir():
+        name = str(download(name, revision, further_files=OWN_FILES))
+    elif revision is not None:
+        raise ValueError(
+            f"revision: got one for {name!r}, expected a name of the Hub; leave it out"
+        )
     if is_hf_folder(name):
         model = from_pretrained(name)
         assert model.adjacency is not None  # every family has one
@@ -60,7 +72,7 @@ def load(
         raise ValueError(f"run: {error}") from error
     tokenizer, classes = getattr(data, "tokenizer", None), class_names(data)
     assert tokenizer is None or isinstance(tokenizer, Tokenizer)
-    return TrainedModel(task.network, task.adjacency, task, tokenizer, classes, data)
+    return TrainedModel(task.network, task.adjacency, task, tokenizer, classes, data, path)
 
 
 def _with_network(path: Path, network: nn.Module) -> Task:

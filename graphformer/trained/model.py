@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from graphformer.batch_type import BatchLike
 from graphformer.data import Tokenizer
 from graphformer.data.base import DataModule
 from graphformer.models import EncoderDecoder, Model, encode, generate
+from graphformer.models.exportable import upload
 from graphformer.models.generation import GenerateOptions, decoding_options, eval_mode
 from graphformer.models.text.recurrent import RecurrentModel
 from graphformer.nn.head import Head, pool
@@ -23,7 +25,9 @@ from graphformer.patterns import Pattern
 from graphformer.patterns import lengths as sample_lengths
 from graphformer.tasks import Classification, MultiLabelClassification, Regression, Task
 from graphformer.tasks.text.few_shot import first_token
+from graphformer.trained.card import Facts
 from graphformer.trained.prediction import Prediction, of_classes, of_labels
+from graphformer.trained.saving import save_run, save_without_run
 
 
 @dataclass
@@ -41,6 +45,7 @@ class TrainedModel:
         tokenizer: of the texts; None for other data.
         classes: names of the classes; None where they have numbers only.
         data: the data module of the run, before `setup`; None where it is not known.
+        checkpoint: the file that the model was loaded from; None for a Hugging Face folder.
     """
 
     network: nn.Module
@@ -49,6 +54,56 @@ class TrainedModel:
     tokenizer: Tokenizer | None = None
     classes: list[str] | None = None
     data: DataModule | None = None
+    checkpoint: Path | None = None
+
+    def save(self, folder: str | os.PathLike[str], *, licence: str | None = None) -> None:
+        """Write a folder that `gf.load` and `--ckpt` read: model.ckpt, config.yaml and README.md.
+
+        The weights and the adjacency are the present ones. README.md is a model card with the
+        settings and figures of the run. A model of a Hugging Face folder is written by
+        `save_pretrained`, without a card.
+
+        Args:
+            folder: a new or empty folder, or one that `save` has written.
+            licence: of the model, as the Hub names it, such as "mit".
+
+        Raises:
+            ValueError: when the folder has another model or run, or the adjacency is not stored.
+        """
+        self._save(folder, Path(folder).name, licence)
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        private: bool = False,
+        message: str = "Upload model",
+        licence: str | None = None,
+    ) -> None:
+        """Upload what `save` writes to the Hugging Face Hub; `gf.load(name)` reads it.
+
+        The account is that of `hf auth login` or of the variable HF_TOKEN.
+
+        Args:
+            name: "organisation/name"; it is created if it does not exist.
+            private: whether a new repository is private.
+            message: of the commit.
+            licence: of the model, as the Hub names it, such as "mit".
+
+        Raises:
+            ModuleNotFoundError: when the package `huggingface_hub` is not installed.
+            ValueError: when the name is malformed, or `save` refuses the model.
+        """
+        upload(
+            lambda folder: self._save(folder, name, licence), name, private=private, message=message
+        )
+
+    def _save(self, folder: str | os.PathLike[str], title: str, licence: str | None) -> None:
+        if self.task is None or self.checkpoint is None:
+            save_without_run(self.network, self.adjacency, folder, licence)
+            return
+        facts = Facts(self.task, self.adjacency, self.checkpoint, self.classes, self.data)
+        save_run(facts, folder, title=title, licence=licence)
 
     def pack(self, inputs: Any) -> BatchLike:
         """Return inputs as one batch, as `predict` reads them.

@@ -10,17 +10,25 @@ from graphformer.trust.html import format_cell
 from graphformer.trust.report import Report, Section
 
 
-def model_card(report: Report) -> str:
+def model_card(report: Report, *, usage: str = "", licence: str | None = None) -> str:
     """Return the text of a model card: YAML metadata with the figures, then the sections.
 
     The layout is that of https://huggingface.co/docs/hub/model-cards; what only a person can say,
     such as the intended use, is marked as to be filled in.
+
+    Args:
+        report: facts and figures.
+        usage: Python code that loads the model.
+        licence: of the model, as the Hub names it, such as "mit".
     """
     facts = [f"- **{name}:** {value}" for name, value in report.facts.items()]
+    metadata = ({} if licence is None else {"license": licence}) | _metadata(report)
+    start = ["## How to Get Started with the Model", "", "```python", usage, "```", ""]
     lines = [
-        "---", yaml.safe_dump(_metadata(report), sort_keys=False).rstrip(), "---", "",
+        "---", yaml.safe_dump(metadata, sort_keys=False).rstrip(), "---", "",
         f"# Model Card for {report.title}", "",
         "## Model Details", "", *facts, "",
+        *(start if usage else []),
         "## Uses", "", "[More Information Needed]", "",
         "## Bias, Risks, and Limitations", "",
         "The figures below are measured on the data of the run and say nothing about other data.",

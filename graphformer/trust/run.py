@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
+from graphformer import __version__
 from graphformer.batch_type import BatchLike
 from graphformer.data.base import DataModule
 from graphformer.data.text.base import TokenizedData
@@ -78,6 +79,18 @@ class Run:
     def batches(self, split: str) -> Iterator[BatchLike]:
         """Yield the batches of a split that the report reads, without augmentation."""
         return split_batches(self.data, split, max_batches=self.max_batches)
+
+
+def model_facts(task: Task, data: DataModule | None) -> dict[str, str]:
+    """Return what a trained model is, by name: task, network, size, adjacency, data, version."""
+    facts = {
+        "task": type(task).__name__,
+        "network": type(task.network).__name__,
+        "parameters": f"{sum(p.numel() for p in task.network.parameters()):,}",
+        "adjacency": str(task.adjacency),
+    }
+    of_data = {} if data is None else {"data": type(data).__name__}
+    return {**facts, **of_data, "graphformer": __version__}
 
 
 def is_classification(task: Task) -> TypeGuard[Classification]:

@@ -157,22 +157,13 @@ def _read_pairs(path: Path) -> list[tuple[str, str]]:
 
 
 def _report(run: Run, ckpt: Path, names: Sequence[str]) -> Report:
-    from graphformer import __version__
     from graphformer.trust import Report
     from graphformer.trust.inputs import check_inputs
+    from graphformer.trust.run import model_facts
     from graphformer.trust.sections import SECTIONS
 
     check_inputs(run, names)
-    network = run.task.network
-    facts = {
-        "task": type(run.task).__name__,
-        "network": type(network).__name__,
-        "parameters": f"{sum(p.numel() for p in network.parameters()):,}",
-        "adjacency": str(run.task.adjacency),
-        "data": type(run.data).__name__,
-        "checkpoint": str(ckpt),
-        "graphformer": __version__,
-    }
+    facts = {**model_facts(run.task, run.data), "checkpoint": str(ckpt)}
     return Report(
         _title(ckpt.resolve().parent.parent), facts, [SECTIONS[name](run) for name in names]
     )

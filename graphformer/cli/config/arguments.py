@@ -105,15 +105,16 @@ def find_checkpoint(name: str, command: str) -> Path:
     """Return the file that `--ckpt NAME` means: the file itself, or a checkpoint of a run's folder.
 
     In a folder of a run, `fit` continues from the last checkpoint, and the other commands read the
-    best one, or the last one if there is no best. A sharded checkpoint, which is a folder too, is
-    written to a file in the same folder.
+    best one, or the last one if there is no best; they also read the folder of a saved model. A
+    sharded checkpoint, which is a folder too, is written to a file in the same folder.
 
     Raises:
         UsageError: when there is no such checkpoint, or it cannot be read.
     """
     path = Path(name)
     kinds = ("last.ckpt",) if command == "fit" else ("best.ckpt", "last.ckpt")
-    for candidate in (path, *(path / "checkpoints" / kind for kind in kinds)):
+    saved = () if command == "fit" else (path / "model.ckpt",)
+    for candidate in (path, *(path / "checkpoints" / kind for kind in kinds), *saved):
         if candidate.is_file():
             return candidate
         if candidate.is_dir() and (candidate / ".metadata").is_file():
