@@ -27,6 +27,8 @@ SIZES = (
     "num_classes",
     "vocab_size",
     "num_relations",
+    "num_node_types",
+    "num_edge_types",
     "channels",
     "patch_size",
     "patch_frames",

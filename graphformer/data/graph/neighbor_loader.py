@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 from graphformer.adjacency import CSR, from_edge_index
 from graphformer.batch_type import Batch
 from graphformer.data.base import DataModule
-from graphformer.data.graph.node_datasets import FullGraph
+from graphformer.data.graph.node_datasets import FullGraph, count_types
 from graphformer.data.graph.out_of_core.folder import GraphFolder
 from graphformer.data.graph.out_of_core.names import NodeNames
 from graphformer.data.graph.out_of_core.stores import StoredGraph, stored_adjacency
@@ -95,6 +95,9 @@ class NeighborNodes(DataModule):
         self.source.setup(stage)
         graph = self._graph()
         self.num_features, self.num_classes = self.source.num_features, self.source.num_classes
+        if isinstance(graph, Data):
+            for name, count in count_types(graph).items():
+                setattr(self, name, count)
         names = getattr(self.source if isinstance(graph, Data) else graph, "class_names", [])
         self._set_class_names(names)
         if isinstance(graph, Data):

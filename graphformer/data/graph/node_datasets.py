@@ -63,6 +63,8 @@ class FullGraph(DataModule):
         (self.graph,) = add_encodings([graph], self.encodings)
         self.graph.lengths = (self.graph.num_nodes,)
         self.num_features = self.graph.num_node_features
+        for name, count in count_types(self.graph).items():
+            setattr(self, name, count)
         if "y" in self.graph:
             self.num_classes = self.count_classes(self.graph.y)
 
@@ -80,6 +82,15 @@ class FullGraph(DataModule):
         if self.graph is None:
             raise RuntimeError(f"{type(self).__name__} has no graph yet; call setup() first")
         return BatchLoader(_SingleGraph(self.graph), BatchSampler(1, 1))
+
+
+def count_types(graph: Data) -> dict[str, int]:
+    """Return num_node_types and num_edge_types of a graph, up to the highest type that occurs.
+
+    A graph without types of nodes, or of edges, has no number of them.
+    """
+    fields = {"num_node_types": graph.get("node_type"), "num_edge_types": graph.get("edge_type")}
+    return {name: int(t.max()) + 1 for name, t in fields.items() if t is not None and len(t)}
 
 
 class _SingleGraph:

@@ -259,8 +259,8 @@ def hgt(
         num_features: width of the node features.
         num_classes: K.
         dim, depth, num_heads: width, number of layers and heads.
-        num_node_types: number of types in `batch.node_type`.
-        num_edge_types: number of types in `batch.edge_type`.
+        num_node_types, num_edge_types: number of types in `batch.node_type` and `batch.edge_type`;
+            at the command line, those of the data.
         pool: how the nodes of a sample are pooled; None for logits by node.
         pairs: logits for node pairs, as in `PairHead`.
         dropout: probability of dropping a unit of each layer's input.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -57,6 +58,23 @@ def test_a_file_is_trained_with_types(tmp_path: Path) -> None:
     gradients = {name: p.grad for name, p in network.named_parameters() if "table" in name}
     assert gradients
     assert all(gradient is not None for gradient in gradients.values())
+
+
+def test_hgt_takes_the_numbers_of_types_from_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(library(), "library.pt")
+    words = [
+        "fit", "--data", "NodeFile", "--data.path", "library.pt", "--data.node_type", "paper",
+        "--model", "Classification", "--model.level", "node", "--model.network", "hgt",
+        "--model.network.dim", "4", "--model.network.num_heads", "2", "--adjacency", "Edges",
+        "--trainer.max_steps", "1", "--trainer.accelerator", "cpu",
+    ]  # fmt: skip
+    assert main(words) == 0
+    network: Any = gf.load(max((tmp_path / "runs").rglob("last.ckpt"))).network
+    assert network.num_edge_types == 2
+    assert network.embedding.weight.shape[0] == 3
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
