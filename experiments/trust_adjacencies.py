@@ -13,7 +13,7 @@ extra `trust`).
 Figures are those of the sections "robustness" and "explanation" of `graphformer trust`, which also
 apply the other adjacency to the same weights. An interrupted training is resumed; finished runs,
 and figures of models that are in the result, are read. Words behind `--fit` are further settings
-of both trainings.
+of both trainings; `--samples` and `--batches` shorten the measurement.
 """
 
 from __future__ import annotations
@@ -29,8 +29,12 @@ from graphformer.cli import main as graphformer
 from graphformer.cli.checkpoints import restore_task
 from graphformer.cli.config.arguments import find_checkpoint
 from graphformer.cli.run_data import restore_data
+from graphformer.data import LabelledText
+from graphformer.data.vision.base import PatchImages
 from graphformer.trust import Report, Run
+from graphformer.trust.proportions import proportion
 from graphformer.trust.sections import SECTIONS
+from graphformer.trust.sections.robustness import SAMPLES
 
 FOLDER = Path(__file__).parent
 QUIET = ["--trainer.enable_progress_bar", "false"]
@@ -77,17 +81,27 @@ def trained(folder: Path, arguments: Sequence[str]) -> Path:
     return find_checkpoint(str(newest.parent.parent), "trust")
 
 
-def measured(ckpt: Path, names: Sequence[str]) -> Content:
-    """Return the sections of a report on a checkpoint, as JSON."""
-    run = Run(restore_task(ckpt).eval(), restore_data(ckpt))
+def measured(
+    ckpt: Path, names: Sequence[str], *, samples: int | None, batches: int | None
+) -> Content:
+    """Return the sections of a report on a checkpoint, as JSON, on the first test samples."""
+    data = restore_data(ckpt)
+    assert isinstance(data, PatchImages | LabelledText)
+    test = data.splits["test"]
+    parts = isinstance(test, tuple)  # pixels and labels; otherwise pairs of a text and a label
+    data.splits["test"] = tuple(part[:samples] for part in test) if parts else test[:samples]
+    run = Run(restore_task(ckpt).eval(), data, max_batches=batches)
     content = Report("", {}, [SECTIONS[name](run) for name in names]).to_json()
     sections = content["sections"]
     assert isinstance(sections, dict)
     return sections
 
 
-def draw(results: Mapping[str, Content], file: Path) -> None:
-    """Plot the accuracy under each perturbation, one line for each trained model."""
+def draw(results: Mapping[str, Content], file: Path, *, samples: int) -> None:
+    """Plot the accuracy under each perturbation, one line for each trained model.
+
+    Bands are 95 % intervals of shares of `samples` test samples.
+    """
     from matplotlib.figure import Figure
 
     tables = {
@@ -101,6 +115,9 @@ def draw(results: Mapping[str, Content], file: Path) -> None:
         for name, own in tables.items():
             strengths, accuracies = zip(*(row[:2] for row in own[i]["rows"]), strict=True)
             axes.plot(strengths, accuracies, marker="o", markersize=3.5, label=name)
+            shares = [proportion(round(share * samples), samples) for share in accuracies]
+            low, high = zip(*((share.low, share.high) for share in shares), strict=True)
+            axes.fill_between(strengths, low, high, alpha=0.15)
             axes.set_title(own[i]["title"].removeprefix(MARK))
             axes.set_xlabel(own[i]["columns"][0])
         axes.set_ylabel("accuracy")
@@ -121,11 +138,14 @@ def main() -> None:
             continue
         folder = arguments.runs / f"trust-{arguments.what}-{name}"
         ckpt = trained(folder, [*settings(arguments.what), *adjacency, *arguments.fit])
-        results[name] = measured(ckpt, PARTS[arguments.what])
+        results[name] = measured(
+            ckpt, PARTS[arguments.what], samples=arguments.samples, batches=arguments.batches
+        )
         file.write_text(json.dumps(results, indent=1) + "\n")
         for section in results[name].values():
             print(name, section["metrics"], flush=True)
-    draw(results, file.with_suffix(".png"))
+    count = SAMPLES if arguments.samples is None else min(SAMPLES, arguments.samples)
+    draw(results, file.with_suffix(".png"), samples=count)
 
 
 def _parse() -> argparse.Namespace:
@@ -133,6 +153,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("what", choices=tuple(ADJACENCIES))
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="folder of trained models")
     parser.add_argument("--out", type=Path, default=FOLDER / "results" / "trust")
+    parser.add_argument("--samples", type=int, help="number of test samples; at most 300 are read")
+    parser.add_argument("--batches", type=int, help="batches that are explained; at most 2 are")
     parser.add_argument(
         "--fit", nargs=argparse.REMAINDER, default=[], help="further settings of both trainings"
     )

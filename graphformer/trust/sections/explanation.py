@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 from statistics import fmean
@@ -41,6 +42,8 @@ SHARE = 0.2
 SHARES = (0.1, 0.2, 0.4, 0.6)
 LARGEST = 512
 """Nodes of a sample whose attention is decomposed at most."""
+RANDOM = "random"
+"""Name of the random attribution."""
 DRAWN = 60
 """Nodes of a drawn graph at most."""
 
@@ -63,10 +66,11 @@ def explanation_section(run: Run) -> Section:
 
 def _add_fidelity(section: Section, run: Run, task: Classification) -> None:
     """Add the table of fidelity at `SHARE`, its curve, the agreement, and pictures."""
-    plus: dict[str, list[list[float]]] = {}
-    minus: dict[str, list[float]] = {}
+    plus: dict[str, list[Tensor]] = {}
+    minus: dict[str, list[Tensor]] = {}
     shared: dict[tuple[str, str], list[float]] = {}
     notes: dict[str, None] = {}
+    at = SHARES.index(SHARE)
     for number, explained in enumerate(_explained(run, task)):
         found, missing = explained.attributions(run.seed + number)
         notes.update(dict.fromkeys(missing))
@@ -76,15 +80,15 @@ def _add_fidelity(section: Section, run: Run, task: Classification) -> None:
             name: [top_nodes(v, explained.groups, explained.candidates() * s) for s in SHARES]
             for name, v in found.items()
         }
-        at = SHARES.index(SHARE)
         for name, sets in chosen.items():
             falls = [fidelity(explained.score, explained.x, each) for each in sets]
-            plus.setdefault(name, []).append([float(fall.mean()) for fall, _ in falls])
-            minus.setdefault(name, []).append(float(falls[at][1].mean()))
+            plus.setdefault(name, []).append(torch.stack([fall for fall, _ in falls]))
+            minus.setdefault(name, []).append(falls[at][1])
         for one, other in combinations(chosen, 2):
             value = overlap(chosen[one][at], chosen[other][at])
             shared.setdefault((one, other), []).append(value)
-    curves = {name: [fmean(column) for column in zip(*v, strict=True)] for name, v in plus.items()}
+    falls_without = {name: torch.cat(parts, dim=1).double() for name, parts in plus.items()}
+    curves: dict[str, list[float]] = {n: v.mean(1).tolist() for n, v in falls_without.items()}
     what = (
         "the nodes that a node's class depends on" if task.level == "node" else "a sample's nodes"
     )
@@ -93,19 +97,34 @@ def _add_fidelity(section: Section, run: Run, task: Classification) -> None:
         "attribution to the probability of the predicted class: its sparsity is "
         f"{1 - SHARE:.0%}. Fidelity plus: the fall of this probability without them, the larger "
         "the better; fidelity minus: its fall with them only, the smaller the better. A method is "
-        "of use if it beats the random choice."
+        "of use if it beats the random choice; the standard error is that of the difference of "
+        f"both over {falls_without[RANDOM].shape[1]} samples."
     )
     section.notes += list(notes)
     rows: list[list[Cell]] = [
-        [name, curve[SHARES.index(SHARE)], fmean(minus[name])] for name, curve in curves.items()
+        [
+            name,
+            values[at].mean().item(),
+            *_above(values[at], falls_without[RANDOM][at]),
+            torch.cat(minus[name]).double().mean().item(),
+        ]
+        for name, values in falls_without.items()
     ]
-    columns = ["method", "fidelity plus", "fidelity minus"]
+    columns = ["method", "fidelity plus", "above random", "standard error", "fidelity minus"]
     section.tables.append(Table("Fidelity on the first test samples", columns, rows))
     section.metrics |= {f"fidelity plus, {row[0]}": float(row[1]) for row in rows}
     lines = {name: Line(SHARES, curve) for name, curve in curves.items()}
     plot = line_plot(lines, x_label="share of nodes removed", y_label="fall of probability")
     section.figures.append(Figure("Fidelity plus", plot))
     _add_agreement(section, list(curves), shared)
+
+
+def _above(values: Tensor, others: Tensor) -> tuple[float, Cell]:
+    """Return the mean difference of paired values [B], and its standard error for two or more."""
+    difference = values - others
+    if len(difference) < 2:
+        return difference.mean().item(), ""
+    return difference.mean().item(), difference.std().item() / math.sqrt(len(difference))
 
 
 def _explained(run: Run, task: Classification) -> Iterator[Explained]:

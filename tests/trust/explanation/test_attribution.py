@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.trust import given_run
+from scipy.stats import sem
 from torch import nn
 from torch_geometric.data import Data
 
@@ -141,10 +142,24 @@ def test_rollout_of_uniform_attention_is_uniform():
 
 
 def test_the_section_compares_with_a_random_choice():
-    section = explanation_section(small_vit())
+    run = small_vit()
+    section = explanation_section(run)
     names = [row[0] for row in section.tables[0].rows]
     assert names[:3] == ["attention of the last block", "attention rollout", "gradient times input"]
     assert names[-1] == "random"
+    _, plus, above, error, _ = section.tables[0].rows[2]
+    gradients, chance = [], []
+    for number, batch in enumerate(run.batches("test")):
+        explained = Explained(run.task, batch)
+        found, _ = explained.attributions(number)
+        for values, name in ((gradients, names[2]), (chance, "random")):
+            chosen = top_nodes(found[name], explained.sizes, 0.2)
+            values += fidelity(explained.score, explained.x, chosen)[0].tolist()
+    difference = np.array(gradients) - np.array(chance)
+    assert len(difference) == 22  # two batches
+    assert plus == pytest.approx(np.mean(gradients), abs=1e-6)
+    assert above == pytest.approx(difference.mean(), abs=1e-6)
+    assert error == pytest.approx(sem(difference), abs=1e-6)
     agreement = torch.tensor([row[1:] for row in section.tables[1].rows])
     assert torch.equal(agreement, agreement.T)
     assert section.tables[2].title == "Rank of attention matrices"
