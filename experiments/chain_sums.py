@@ -161,8 +161,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=150, help="after instruction tuning")
-    parser.add_argument("--sft-steps", type=int, default=3000, help="of instruction tuning")
+    parser.add_argument("--steps", type=int, default=400, help="after instruction tuning")
+    parser.add_argument("--sft-steps", type=int, default=8000, help="of instruction tuning")
     parser.add_argument("--work", type=Path, help="folder of data, runs and stages that have ended")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--data", type=Path, help="write the data into this folder only")
