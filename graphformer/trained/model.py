@@ -23,9 +23,17 @@ from graphformer.models.text.recurrent import RecurrentModel
 from graphformer.nn.head import Head, pool
 from graphformer.patterns import Pattern
 from graphformer.patterns import lengths as sample_lengths
-from graphformer.tasks import Classification, MultiLabelClassification, Regression, Task
+from graphformer.tasks import (
+    Classification,
+    LinkPrediction,
+    MultiLabelClassification,
+    Regression,
+    Task,
+)
+from graphformer.tasks.labels import at_least_float32
 from graphformer.tasks.text.few_shot import first_token
 from graphformer.trained.card import Facts
+from graphformer.trained.links import Pairs, known_edges, pair_index
 from graphformer.trained.prediction import Prediction, of_classes, of_labels
 from graphformer.trained.saving import save_run, save_without_run
 
@@ -121,17 +129,56 @@ class TrainedModel:
             )
         return self.data.pack(listed)
 
-    @torch.no_grad()
-    def predict(self, inputs: Any, *, batch_size: int = 32) -> Prediction:
-        """Return classes and probabilities, or the values of a regression.
+    def predict(
+        self, inputs: Any, *, batch_size: int = 32, pairs: Pairs | None = None
+    ) -> Prediction:
+        """Return classes and probabilities, the values of a regression, or the scores of links.
 
         Args:
             inputs: see the class; a row of the result belongs to an input, or to a node if the
                 model predicts nodes.
             batch_size: number of inputs that are computed at once.
+            pairs: after `LinkPrediction`, (source, target) by the numbers of nodes, a list or a
+                tensor [2, P]; the inputs are then one graph with the known edges, and a row of the
+                result belongs to a pair.
 
         Raises:
-            TypeError: when the data of the run do not prepare new inputs.
+            TypeError: when the data of the run do not prepare new inputs, or pairs are missing or
+                given for another task.
+            ValueError: when there are no inputs, or there are no such nodes.
+        """
+        if isinstance(self.task, LinkPrediction):
+            return self._predict_links(inputs, pairs)
+        if pairs is not None:
+            raise TypeError(
+                f"pairs: got some for the task {type(self.task).__name__}, "
+                "expected LinkPrediction; leave them out"
+            )
+        output = self._outputs(inputs, batch_size)
+        if isinstance(self.task, Classification):
+            return of_classes(output / self.task.temperature, self.classes)
+        if isinstance(self.task, MultiLabelClassification):
+            return of_labels(output, self.classes, self.task.threshold)
+        return Prediction(output)
+
+    def _predict_links(self, graph: Any, pairs: Pairs | None) -> Prediction:
+        """Return logits and probabilities of links, [P]."""
+        if pairs is None or not isinstance(graph, Data):
+            raise TypeError(
+                f"pairs: got {'none' if pairs is None else 'some'} with {type(graph).__name__}, "
+                "expected pairs of nodes and a Data; call predict(graph, pairs=[(0, 1)]), or "
+                "encode(graph) for the vectors of nodes"
+            )
+        index = pair_index(pairs, int(graph.num_nodes or 0))
+        nodes = at_least_float32(self._outputs(known_edges(graph), 1))
+        logits = (nodes[index[0]] * nodes[index[1]]).sum(1)
+        return Prediction(logits, logits.sigmoid())
+
+    @torch.no_grad()
+    def _outputs(self, inputs: Any, batch_size: int) -> Tensor:
+        """Return the output of the network, [rows, K].
+
+        Raises:
             ValueError: when there are no inputs.
         """
         with eval_mode(self.network):
@@ -141,12 +188,7 @@ class TrainedModel:
             ]
         if not outputs:
             raise ValueError("inputs: got none, expected one or more; pass a list with some")
-        output = torch.cat(outputs)
-        if isinstance(self.task, Classification):
-            return of_classes(output / self.task.temperature, self.classes)
-        if isinstance(self.task, MultiLabelClassification):
-            return of_labels(output, self.classes, self.task.threshold)
-        return Prediction(output)
+        return torch.cat(outputs)
 
     def generate(
         self,
@@ -199,6 +241,8 @@ class TrainedModel:
     def encode(self, inputs: Any, *, batch_size: int = 32) -> Tensor:
         """Return a vector for each input, [inputs, C], or for each node: what the head reads.
 
+        After `LinkPrediction` these are the vectors of nodes whose products score a pair.
+
         Args:
             inputs: see the class.
             batch_size: number of inputs that are computed at once.
@@ -209,6 +253,8 @@ class TrainedModel:
         network, head = self.network, getattr(self.network, "head", None)
         if isinstance(network, Model) and network.tokenizer is not None and self.data is None:
             return encode(network, inputs)
+        if isinstance(self.task, LinkPrediction):
+            return self._outputs(known_edges(inputs), batch_size)
         if not isinstance(head, nn.Module):
             raise TypeError(
                 f"network: got {type(network).__name__}, expected one with a head, which reads "
@@ -219,7 +265,7 @@ class TrainedModel:
             lambda module, arguments: found.append(_read_by(module, *arguments))
         )
         try:
-            self.predict(inputs, batch_size=batch_size)
+            self._outputs(inputs, batch_size)
         finally:
             hook.remove()
         return torch.cat(found)

@@ -15,8 +15,8 @@ class Prediction:
 
     Attributes:
         output: of the network, [rows, K]: logits (divided by the temperature of `graphformer
-            trust`, if one was fitted), or the values of a regression.
-        probabilities: of each class, [rows, K]; None without classes.
+            trust`, if one was fitted), or the values of a regression; of links the logits [P].
+        probabilities: of each class, [rows, K]; of links that there is an edge, [P]; else None.
         classes: the most probable class of each row, by name if classes have names, else its
             number; after `MultiLabelClassification` a list of labels; None without classes.
     """

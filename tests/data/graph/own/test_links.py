@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch_geometric.data import Data
 
+import graphformer as gf
 from graphformer.cli import main
 from graphformer.data import LinkTables
 
@@ -60,3 +62,34 @@ def test_links_by_command(tables: Path) -> None:
     header, first, *_ = Path("predictions.csv").read_text().splitlines()
     assert header == "source,target,probability"
     assert first.startswith("n")
+
+
+def test_a_loaded_run_scores_pairs(tables: Path) -> None:
+    words = [
+        "fit", "--data", "LinkTables", "--model", "LinkPrediction", "--model.network", "gcn",
+        "--model.network.num_classes", "3", "--model.network.dim", "4", "--adjacency", "Edges",
+        "--trainer.max_steps", "1", "--trainer.accelerator", "cpu",
+    ]  # fmt: skip
+    assert main(words) == 0
+    model = gf.load(max(Path("runs").rglob("last.ckpt")))
+    data = LinkTables()
+    data.setup()
+    assert data.graph is not None
+    assert model.task is not None
+    edges = data.graph.edge_index
+    pairs = [(0, 7), (3, 5), (2, 2)]
+    with torch.no_grad():
+        expected = model.task.scores(data.graph, torch.tensor(pairs).T)  # type: ignore[operator]
+    one_direction = Data(x=data.graph.x, edge_index=edges[:, edges[0] < edges[1]])
+    for given in (pairs, torch.tensor(pairs).T):
+        found = model.predict(one_direction, pairs=given)
+        torch.testing.assert_close(found.output, expected)
+        torch.testing.assert_close(found.probabilities, expected.sigmoid())
+    x = model.encode(one_direction)
+    torch.testing.assert_close((x[0] * x[7]).sum(), expected[0])
+    with pytest.raises(ValueError, match="pairs: got the node 23, expected numbers from 0 to 22"):
+        model.predict(one_direction, pairs=[(0, 23)])
+    with pytest.raises(ValueError, match=r"pairs: got \[3, 2\] of torch.int64, expected numbers"):
+        model.predict(one_direction, pairs=torch.tensor(pairs))
+    with pytest.raises(TypeError, match="pairs: got none with Data, expected pairs of nodes"):
+        model.predict(one_direction)
