@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 from graphformer.cli.errors import UsageError
 from graphformer.data.base import DataModule
 from graphformer.data.graph.datasets import GraphBatches
+from graphformer.data.graph.neighbor_loader import NeighborNodes
 from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.graph.own.nodes import OwnGraph
 from graphformer.data.text.classification import LabelledText
@@ -26,8 +27,9 @@ def choose_split(model: Task, data: pl.LightningDataModule, split: str) -> None:
             f"--split: got all with {type(data).__name__}, expected train, val or test; all is for "
             "the nodes of one graph"
         )
-    if isinstance(data, OwnGraph) and split != "all":
-        check_labelled(data, split, "predict all nodes by --split all")
+    graph = own_graph(data)
+    if graph is not None and split != "all":
+        check_labelled(graph, split, "predict all nodes by --split all")
     if isinstance(model, LinkPrediction):
         if split == "all":
             raise UsageError("--split: got all with links, expected train, val or test")
@@ -38,6 +40,12 @@ def choose_split(model: Task, data: pl.LightningDataModule, split: str) -> None:
         data.augmentation = None  # of training images
     if isinstance(data, PatchImages | LabelledText | GraphBatches):
         data.balanced = False  # each training sample once
+
+
+def own_graph(data: pl.LightningDataModule | None) -> OwnGraph | None:
+    """Return the own graph that is the data, or that the data divides or samples; else None."""
+    graph = data.source if isinstance(data, NeighborNodes | PartitionedGraph) else data
+    return graph if isinstance(graph, OwnGraph) else None
 
 
 def check_labelled(data: OwnGraph, split: str, remedy: str = "add labels") -> None:

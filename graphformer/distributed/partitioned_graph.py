@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from torch_geometric.data import Data
 
 from graphformer.batch_type import Batch
 from graphformer.data.base import DataModule
-from graphformer.data.graph.node_datasets import FullGraph
+from graphformer.data.graph.node_datasets import FullGraph, graph_state, restore_graph
 from graphformer.data.graph.out_of_core.folder import GraphFolder
 from graphformer.data.graph.out_of_core.names import NodeNames
 from graphformer.data.graph.own.tables import NodeNameList
@@ -49,6 +51,16 @@ class PartitionedGraph(DataModule):
         """The names of the nodes, where the graph has some."""
         source = self.source if hasattr(self.source, "node_names") else self.source.graph
         return getattr(source, "node_names", None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the data set."""
+        return {**super().state_dict(), **graph_state(self.source)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state of the data set, which may read it again."""
+        super().load_state_dict(state_dict)
+        if restore_graph(self.source, state_dict):
+            self.setup()
 
     def prepare_data(self) -> None:
         """Download missing files and compute encodings, in one process of a distributed run."""

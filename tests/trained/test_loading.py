@@ -143,6 +143,8 @@ def test_images_are_prepared_as_in_training(tmp_path: Path) -> None:
         model.predict(torch.zeros(3, 8, 8))
     with pytest.raises(ValueError, match="inputs: got none, expected one or more"):
         model.predict([])
+    with pytest.raises(ValueError, match=r"nowhere.png: got a missing file, expected an image"):
+        model.predict("nowhere.png")
 
 
 def test_a_run_of_the_command_generates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

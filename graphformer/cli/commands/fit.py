@@ -42,7 +42,7 @@ from graphformer.cli.config.sizes import fill_sizes
 from graphformer.cli.errors import UsageError, argument_errors, lost_process, plain_errors
 from graphformer.cli.layerwise import LayerwiseOutputs, StreamPredictions, choose_layerwise
 from graphformer.cli.plots.tensorboard import LogFigures
-from graphformer.cli.predicted_split import check_labelled, choose_split
+from graphformer.cli.predicted_split import check_labelled, choose_split, own_graph
 from graphformer.cli.prediction_files import check_format, open_predictions, write_predictions
 from graphformer.cli.predictions import GatherPredictions
 from graphformer.cli.run_data import restore_names
@@ -53,7 +53,6 @@ from graphformer.cli.run_dir import (
     removed_if_unused,
 )
 from graphformer.data.graph.neighbor_loader import NeighborNodes
-from graphformer.data.graph.own.nodes import OwnGraph
 from graphformer.tasks import Task
 
 DEFAULT_SEED = 42
@@ -171,12 +170,13 @@ class CLI(LightningCLI):
             data = fill_sizes(config.model, config.data)
             super().instantiate_classes()
         self.datamodule = data or self.datamodule
-        if self.ckpt is not None and isinstance(self.datamodule, OwnGraph):
+        graph = own_graph(self.datamodule)
+        if self.ckpt is not None and graph is not None:
             with argument_errors():
                 restore_names(self.datamodule, self.ckpt)
                 self.datamodule.setup()
             if self.command.name in _LABELLED_SPLITS:
-                check_labelled(self.datamodule, _LABELLED_SPLITS[self.command.name])
+                check_labelled(graph, _LABELLED_SPLITS[self.command.name])
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Build the trainer, and create the folder of a training run."""

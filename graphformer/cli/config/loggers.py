@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -90,5 +91,17 @@ def make_logger(name: str, folder: Path) -> Logger:
         logger.experiment  # noqa: B018 - connects now, not at the first step
     except Exception as error:  # services raise errors of many classes
         line = " ".join(str(error).split())[:200].rstrip(".")
-        raise UsageError(f"--trainer.logger {name}: {line}; {_HINTS[name]}") from error
+        hint = _HINTS[name]
+        if isinstance(error, ImportError):
+            line, hint = _import_problem(name) or line, f"pip install --force-reinstall {name}"
+        raise UsageError(f"--trainer.logger {name}: {line}; {hint}") from error
     return logger
+
+
+def _import_problem(name: str) -> str | None:
+    """Return why an installed package cannot be imported, which Lightning's message leaves out."""
+    try:
+        import_module(name)
+    except ImportError as error:
+        return f"the package {name} cannot be imported ({error})"
+    return None

@@ -12,7 +12,12 @@ from torch_geometric.data import Data
 from graphformer.adjacency import CSR, from_edge_index
 from graphformer.batch_type import Batch
 from graphformer.data.base import DataModule
-from graphformer.data.graph.node_datasets import FullGraph, count_types
+from graphformer.data.graph.node_datasets import (
+    FullGraph,
+    count_types,
+    graph_state,
+    restore_graph,
+)
 from graphformer.data.graph.out_of_core.folder import GraphFolder
 from graphformer.data.graph.out_of_core.names import NodeNames
 from graphformer.data.graph.out_of_core.stores import StoredGraph, stored_adjacency
@@ -140,17 +145,21 @@ class NeighborNodes(DataModule):
         return getattr(source, "node_names", None)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the names of the classes."""
-        state = super().state_dict()
+        """Return the names of the classes, and the state of the data set."""
+        state = {**super().state_dict(), **graph_state(self.source)}
         return {**state, "class_names": list(self.class_names)} if self.class_names else state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the names of the classes.
+        """Restore the state of the data set, which may read it again, and the names of the classes.
 
         Raises:
             ValueError: when those of the graph are others.
         """
         super().load_state_dict(state_dict)
+        if restore_graph(self.source, state_dict):
+            self.adjacency = None
+            self.class_names = list(state_dict.get("class_names", []))
+            self.setup()
         self._set_class_names(list(state_dict.get("class_names", [])))
 
     def _set_class_names(self, names: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from copy import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,6 +92,21 @@ def count_types(graph: Data) -> dict[str, int]:
     """
     fields = {"num_node_types": graph.get("node_type"), "num_edge_types": graph.get("edge_type")}
     return {name: int(t.max()) + 1 for name, t in fields.items() if t is not None and len(t)}
+
+
+def graph_state(source: object) -> dict[str, Any]:
+    """Return the state of the data set that a data module divides or samples, for its own state."""
+    state = source.state_dict() if isinstance(source, FullGraph) else {}
+    return {"graph": state} if state else {}
+
+
+def restore_graph(source: object, state: dict[str, Any]) -> bool:
+    """Restore a data set from what `graph_state` added to a state; whether it was read again."""
+    if not isinstance(source, FullGraph) or "graph" not in state:
+        return False
+    before = source.graph
+    source.load_state_dict(state["graph"])
+    return before is not None and source.graph is not before
 
 
 class _SingleGraph:

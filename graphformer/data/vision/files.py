@@ -192,6 +192,8 @@ def read_image(file: Any, channels: int, size: tuple[int, int] | None = None) ->
     image_module = _pillow()
     from PIL import ImageOps
 
+    if isinstance(file, str | os.PathLike) and not Path(file).exists():
+        raise ValueError(f"{file}: got a missing file, expected an image; correct the path")
     try:
         source = BytesIO(file.content) if isinstance(file, EncodedImage) else file
         opened = nullcontext(file) if hasattr(file, "convert") else image_module.open(source)

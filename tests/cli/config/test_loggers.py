@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,19 @@ def test_what_a_service_refuses_is_said(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(loggers, "find_spec", lambda name: True)
     with pytest.raises(UsageError, match="wandb: no key; run `wandb login`"):
         make_logger("wandb", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_what_an_installed_package_lacks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("import no_such_dependency\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    message = f"{name}: the package {name} cannot be imported .*no_such_dependency.*pip install"
+    with pytest.raises(UsageError, match=message):
+        make_logger(name, tmp_path / "a" / "b")
 
 
 def kinds(setting: object, folder: Path) -> list[type[Logger]]:

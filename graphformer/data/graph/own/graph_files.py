@@ -17,7 +17,7 @@ from torch_geometric.data.data import DataEdgeAttr, DataTensorAttr
 from torch_geometric.data.storage import BaseStorage, EdgeStorage, GlobalStorage, NodeStorage
 
 from graphformer.batch_type import IGNORE_INDEX
-from graphformer.data.graph.own.hetero import as_list, from_hetero, hetero_names
+from graphformer.data.graph.own.hetero import as_list, from_hetero, hetero_names, join_types
 from graphformer.data.graph.own.tables import (
     Columns,
     NodeNameList,
@@ -64,6 +64,7 @@ class _Settings(NamedTuple):
     node_type: str | None
     classes: list[str]
     categories: Sequence[str]
+    labelled: bool
 
 
 class _Content(NamedTuple):
@@ -84,6 +85,7 @@ def read_graph(
     classes: Sequence[str] = (),
     categories: Sequence[str] = (),
     known: Mapping[str, list[str]] | None = None,
+    labelled: bool = True,
 ) -> GraphContent:
     """Return the graph of a file with its names.
 
@@ -101,11 +103,12 @@ def read_graph(
         classes: names of the classes, where they are known; else those of the labels.
         categories: arrays, fields or attributes that are encoded one-hot, after the other features.
         known: their categories, where they are known.
+        labelled: whether a `HeteroData` is read with the labels of one type, which it then needs.
 
     Raises:
         ValueError: when the format is unknown, or the file has another content.
     """
-    settings = _Settings(label, id, node_type, list(classes), categories)
+    settings = _Settings(label, id, node_type, list(classes), categories, labelled)
     readers: dict[str, Callable[[Path, _Settings], _Content]] = {
         ".npz": _read_npz,
         ".pt": _read_pt,
@@ -182,7 +185,7 @@ def _read_pt(file: Path, settings: _Settings) -> _Content:
                 f"categories: got {list(settings.categories)} with a HeteroData, expected none; "
                 "encode them in x"
             )
-        types = from_hetero(graph, settings.node_type)
+        types = from_hetero(graph, settings.node_type) if settings.labelled else join_types(graph)
         return _Content(types, [], hetero_names(graph, settings.id), {})
     if not isinstance(graph, Data):
         raise ValueError(f"{file}: got {type(graph).__name__}, expected a Data of PyG")

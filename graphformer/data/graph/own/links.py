@@ -128,7 +128,8 @@ class LinkFile(OwnLinks):
     The batch has the fields of `PlanetoidLinks`.
 
     Args:
-        path: .npz, .pt, .graphml or .gml, as it is or under the data root.
+        path: .npz, .pt, .graphml or .gml, as it is or under the data root; of a `HeteroData`, all
+            types of edges are predicted.
         val_fraction, test_fraction: fractions of the edges that are hidden for each split.
         root: the data root.
         seed: random seed of the split; None for the seed of the run.
@@ -155,6 +156,6 @@ class LinkFile(OwnLinks):
 
     def read_own(self) -> Data:
         """Return the graph of the file."""
-        content = read_graph(find_file(self.path, self.root), label="y")
+        content = read_graph(find_file(self.path, self.root), label="y", labelled=False)
         self.node_names = content.nodes
         return content.graph

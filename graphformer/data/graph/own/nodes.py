@@ -96,7 +96,9 @@ class OwnGraph(FullGraph):
         """Return the number of classes, and names of classes and categories, for a checkpoint."""
         names = {"class_names": self.class_names, "category_names": self.category_names}
         stored = {key: copy(found) for key, found in names.items() if found}
-        counts = {"num_classes": self.num_classes} if self.graph is not None else {}
+        # The graph is not in memory after `PartitionedGraph` has divided it.
+        is_set_up = hasattr(self, "num_classes")
+        counts = {"num_classes": self.num_classes} if is_set_up else {}
         return {**super().state_dict(), **counts, **stored}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

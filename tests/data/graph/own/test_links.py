@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch_geometric.data import Data
+from torch_geometric.data import Data, HeteroData
 
 import graphformer as gf
 from graphformer.cli import main
-from graphformer.data import LinkTables
+from graphformer.data import LinkFile, LinkTables
 
 EDGES = "source,target\n" + "".join(f"n{i},n{(i + 2) % 23}\n" for i in range(23))
 NODES = "id,age,name\n" + "".join(f"n{i},{i},a\n" for i in reversed(range(23)))
@@ -62,6 +62,20 @@ def test_links_by_command(tables: Path) -> None:
     header, first, *_ = Path("predictions.csv").read_text().splitlines()
     assert header == "source,target,probability"
     assert first.startswith("n")
+
+
+def test_a_typed_graph_needs_no_labels(tmp_path: Path) -> None:
+    graph = HeteroData()
+    graph["a"].x, graph["b"].x = torch.randn(11, 2), torch.randn(13, 3)
+    ends = torch.stack([torch.arange(11), torch.arange(11) + 2])
+    graph["a", "to", "b"].edge_index = ends
+    torch.save(graph, tmp_path / "a.pt")
+    data = LinkFile(str(tmp_path / "a.pt"), val_fraction=0.1)
+    data.setup()
+    assert data.graph is not None
+    assert data.graph.x.shape == (24, 5)
+    found = {tuple(pair) for pair in data.graph.train_edge_label_index.T.tolist()}
+    assert found <= {(i, i + 13) for i in range(11)}
 
 
 def test_a_loaded_run_scores_pairs(tables: Path) -> None:
