@@ -32,6 +32,7 @@ from graphformer.cli.run_data import restore_data
 from graphformer.data import LabelledText
 from graphformer.data.vision.base import PatchImages
 from graphformer.trust import Report, Run
+from graphformer.trust.outputs import drawn_samples
 from graphformer.trust.proportions import proportion
 from graphformer.trust.sections import SECTIONS
 from graphformer.trust.sections.robustness import SAMPLES
@@ -84,12 +85,15 @@ def trained(folder: Path, arguments: Sequence[str]) -> Path:
 def measured(
     ckpt: Path, names: Sequence[str], *, samples: int | None, batches: int | None
 ) -> Content:
-    """Return the sections of a report on a checkpoint, as JSON, on the first test samples."""
+    """Return the sections of a report on a checkpoint, as JSON, on drawn test samples."""
     data = restore_data(ckpt)
     assert isinstance(data, PatchImages | LabelledText)
     test = data.splits["test"]
-    parts = isinstance(test, tuple)  # pixels and labels; otherwise pairs of a text and a label
-    data.splits["test"] = tuple(part[:samples] for part in test) if parts else test[:samples]
+    if samples is not None:
+        pairs = isinstance(data, LabelledText)  # of a text and a label; otherwise two tensors
+        chosen = drawn_samples(len(test if pairs else test[1]), samples, seed=0)
+        cut = [test[i] for i in chosen] if pairs else tuple(part[chosen] for part in test)
+        data.splits["test"] = cut
     run = Run(restore_task(ckpt).eval(), data, max_batches=batches)
     content = Report("", {}, [SECTIONS[name](run) for name in names]).to_json()
     sections = content["sections"]

@@ -36,6 +36,16 @@ def split_batches(
     yield from islice(loader, max_batches)
 
 
+def drawn_samples(count: int, most: int, *, seed: int) -> list[int]:
+    """Return the numbers of up to `most` of `count` samples, drawn at random, ascending.
+
+    The first samples of a split may all be of one class, as in files with one class after another.
+    """
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    numbers: list[int] = order[:most].sort().values.tolist()
+    return numbers
+
+
 @torch.no_grad()
 def collect_outputs(
     task: Classification | Regression,

@@ -7,6 +7,7 @@ import torch
 from helpers.trust import given_run, random_split
 
 from graphformer.trust import collect_outputs
+from graphformer.trust.outputs import drawn_samples
 
 
 def test_rows_without_a_label_are_left_out():
@@ -26,3 +27,11 @@ def test_a_split_without_labels_is_refused():
     logits, y = random_split(5, 3, 0)
     with pytest.raises(ValueError, match="split: got 'test'"):
         given_run({"test": (logits, torch.full_like(y, -100))}).outputs("test")
+
+
+def test_drawn_samples_are_from_all_of_a_split():
+    drawn = drawn_samples(1000, 300, seed=0)
+    assert drawn == sorted(set(drawn)) != drawn_samples(1000, 300, seed=1)
+    assert len(drawn) == 300
+    assert 100 < sum(number >= 500 for number in drawn) < 200
+    assert drawn_samples(7, 300, seed=0) == list(range(7))

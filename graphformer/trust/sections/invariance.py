@@ -15,7 +15,7 @@ from graphformer.data.vision.augment import flip
 from graphformer.data.vision.base import PatchImages
 from graphformer.patterns import lengths
 from graphformer.tasks import Classification, Task
-from graphformer.trust.outputs import has_one_size, image_logits
+from graphformer.trust.outputs import drawn_samples, has_one_size, image_logits
 from graphformer.trust.proportions import proportion
 from graphformer.trust.report import Cell, Section, Table
 from graphformer.trust.robustness import read_synonyms, replace_synonyms
@@ -23,7 +23,7 @@ from graphformer.trust.robustness.invariance import IMAGE_CHANGES, MIRROR, TEXT_
 from graphformer.trust.run import Run, is_classification
 
 SAMPLES = 300
-"""Texts or images that are changed: the first of the test split."""
+"""Texts or images that are changed at most, drawn from the test split."""
 SYNONYM_RATE = 0.1
 _CHUNK = 50
 
@@ -65,7 +65,7 @@ def _pairs(section: Section, run: Run) -> Iterator[Pair]:
     if isinstance(run.data, LabelledText) and is_classification(run.task):
         yield from _text_pairs(section, run, run.task, run.data)
     elif isinstance(run.data, PatchImages) and is_classification(run.task):
-        yield from _image_pairs(run.task, run.data)
+        yield from _image_pairs(run, run.task, run.data)
     else:
         yield from _graph_pairs(run)
 
@@ -82,7 +82,8 @@ def _text_pairs(
     except MissingDataError as missing:
         section.notes.append(f"Synonyms of WordNet were left out: {missing}.")
     outputs = partial(_text_outputs, task, data)
-    texts = [text for text, _ in data.splits["test"][:SAMPLES]]
+    test = data.splits["test"]
+    texts = [test[i][0] for i in drawn_samples(len(test), SAMPLES, seed=run.seed)]
     for name, change in changes.items():
         pairs = [(text, other) for text in texts if (other := change(text)) != text]
         if pairs:
@@ -105,7 +106,7 @@ def _text_outputs(task: Classification, data: LabelledText, texts: Sequence[str]
     return torch.cat([task(data.pack(chunk)) for chunk in chunks])
 
 
-def _image_pairs(task: Classification, data: PatchImages) -> Iterator[Pair]:
+def _image_pairs(run: Run, task: Classification, data: PatchImages) -> Iterator[Pair]:
     if not has_one_size(data):
         return
     images = data.splits["test"][0]
@@ -114,7 +115,8 @@ def _image_pairs(task: Classification, data: PatchImages) -> Iterator[Pair]:
     if data.augmentation is not None and flip in data.augmentation.transforms:
         changes[MIRROR] = partial(torch.flip, dims=(3,))
     logits = image_logits(task, data)
-    pixels = images[:SAMPLES].float() / data.max_value
+    chosen = drawn_samples(len(images), SAMPLES, seed=run.seed)
+    pixels = images[chosen].float() / data.max_value
     first = logits(pixels)
     for name, change in changes.items():
         yield name, first, logits(change(pixels))

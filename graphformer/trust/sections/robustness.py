@@ -18,7 +18,13 @@ from graphformer.data.graph.node_datasets import FullGraph
 from graphformer.data.vision.base import PatchImages
 from graphformer.patterns import Complete, Grid, Pattern, Window
 from graphformer.tasks import Classification
-from graphformer.trust.outputs import has_one_size, image_logits, labelled, split_batches
+from graphformer.trust.outputs import (
+    drawn_samples,
+    has_one_size,
+    image_logits,
+    labelled,
+    split_batches,
+)
 from graphformer.trust.plots import Line, line_plot
 from graphformer.trust.report import Cell, Figure, Section, Table
 from graphformer.trust.robustness import (
@@ -36,7 +42,7 @@ from graphformer.trust.sections.graph_robustness import add_features, graph_sect
 
 NAME, TITLE = "robustness", "Robustness"
 SAMPLES = 300
-"""Images or texts that are perturbed: the first of the test split."""
+"""Images or texts that are perturbed at most, drawn from the test split."""
 RATES = (0.0, 0.05, 0.1, 0.2, 0.4)
 RADII = (0.0, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
 
@@ -85,8 +91,10 @@ def _patterns(own: Pattern, sparse: Pattern) -> dict[str, Pattern]:
 
 
 def _image_section(run: Run, task: Classification, data: PatchImages) -> Section:
-    images, y = (part[:SAMPLES] for part in data.splits["test"])
-    assert isinstance(images, Tensor)
+    whole, classes = data.splits["test"]
+    chosen = drawn_samples(len(classes), SAMPLES, seed=run.seed)
+    assert isinstance(whole, Tensor)
+    images, y = whole[chosen], classes[chosen]
     pixels = images.float() / data.max_value
     curves: Curves = {name: {} for name in (*CORRUPTIONS, "PGD")}
     for title, pattern in _patterns(task.adjacency, Grid(1)).items():
@@ -104,7 +112,8 @@ def _image_section(run: Run, task: Classification, data: PatchImages) -> Section
             curves["PGD"][title] = [clean, *(_accuracy(logits(x), y) for x in attacked)]
     section = Section(NAME, TITLE)
     section.notes.append(
-        f"The first {len(y)} test images under corruptions of five severities, and under an attack "
+        f"{len(y)} test images, drawn at random, under corruptions of five severities, and under "
+        "an attack "
         "by the gradient (PGD, ten steps) that changes no pixel by more than its radius. The other "
         "adjacency has the same weights, which were not trained for it."
     )
@@ -129,8 +138,8 @@ def _text_section(run: Run, task: Classification, data: LabelledText) -> Section
                     _text_accuracy(task, data, change, rate, run.seed) for rate in RATES
                 ]
     section.notes.append(
-        f"The first {min(SAMPLES, len(data.splits['test']))} test texts, in which each word has a "
-        "typing error with the given probability, changes places with its neighbour, or is "
+        f"{min(SAMPLES, len(data.splits['test']))} test texts, drawn at random, in which each word "
+        "has a typing error with the given probability, changes places with its neighbour, or is "
         "replaced by a synonym of any of its senses, if it has one. The other adjacency has the "
         "same weights, which were not trained for it."
     )
@@ -147,9 +156,9 @@ def _text_accuracy(
     seed: int,
 ) -> float:
     generator = random.Random(seed)
-    changed = [
-        (change(text, rate, generator), label) for text, label in data.splits["test"][:SAMPLES]
-    ]
+    test = data.splits["test"]
+    samples = [test[i] for i in drawn_samples(len(test), SAMPLES, seed=seed)]
+    changed = [(change(text, rate, generator), label) for text, label in samples]
     other = copy.copy(data)
     other.splits = {**data.splits, "test": changed}
     right = count = 0

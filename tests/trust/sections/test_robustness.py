@@ -124,6 +124,27 @@ def test_texts_over_two_adjacencies(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert task.adjacency == Complete()
 
 
+class AlwaysFirst(torch.nn.Module):
+    """The first class for every text."""
+
+    def forward(self, batch, adjacency):
+        return torch.tensor([[1.0, 0.0]]).expand(len(batch.lengths), 2)
+
+
+def test_texts_of_all_classes_are_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(robustness, "RATES", (0.0,))
+    monkeypatch.setattr(robustness, "SAMPLES", 40)
+    monkeypatch.setenv("GRAPHFORMER_DATA", str(tmp_path))  # without WordNet
+    path = tmp_path / "texts.tsv"
+    rows = [f"a b{i} cd\t{int(i >= 150)}\n" for i in range(300)]  # one class after the other
+    path.write_text("text\tlabel\n" + "".join(rows))
+    data = LabelledText(str(path), vocabulary="characters", test_fraction=0.5)
+    data.setup()
+    task = Classification(AlwaysFirst(), Complete(), num_classes=2).eval()
+    (row,) = robustness_section(Run(task, data)).tables[0].rows
+    assert 0.2 < row[1] < 0.8
+
+
 def test_other_data_is_named():
     section = robustness_section(given_run({"test": random_split(5, 3, 0)}))
     assert "this run has GivenData" in section.notes[0]
