@@ -132,7 +132,7 @@ def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> Ten
 def dalle(
     vocab_size: int,
     *,
-    num_codes: int,
+    num_codes: int = 128,
     max_side: int = 32,
     dim: int = 96,
     depth: int = 4,

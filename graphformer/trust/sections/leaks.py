@@ -9,7 +9,8 @@ from torch_geometric.data import Data
 
 from graphformer.data import LabelledText
 from graphformer.data.base import SPLITS, DataModule
-from graphformer.trust.leaks import (
+from graphformer.trust.leaks.near_duplicates import nearest, sample_inputs
+from graphformer.trust.leaks.shared import (
     encodings_differ,
     input_hash,
     leaking_edges,
@@ -17,7 +18,6 @@ from graphformer.trust.leaks import (
     sample_hashes,
     shared_samples,
 )
-from graphformer.trust.near_duplicates import nearest, sample_inputs
 from graphformer.trust.report import Cell, Section, Table
 from graphformer.trust.run import Run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from graphformer.trust.near_duplicates import nearest
+from graphformer.trust.leaks.near_duplicates import nearest
 
 
 def test_texts_by_shared_shingles():

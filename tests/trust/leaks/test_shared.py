@@ -15,7 +15,7 @@ from graphformer.data.graph.encodings import (
     ShortestPaths,
 )
 from graphformer.data.graph.link_splits import split_links
-from graphformer.trust.leaks import (
+from graphformer.trust.leaks.shared import (
     encodings_differ,
     leaking_edges,
     overlapping_masks,

@@ -1,0 +1,1 @@
+"""Leaks of a data set between its splits."""
