@@ -81,12 +81,11 @@ def make_logger(name: str, folder: Path) -> Logger:
         raise UsageError(f"--trainer.logger {name}: needs the package {name}; pip install {name}")
     if name == "tensorboard":
         return TensorBoardLogger(root, experiment, run, default_hp_metric=False)
-    uri = os.environ.get("MLFLOW_TRACKING_URI", (folder / "mlruns").absolute().as_uri())
     try:
         logger = (
             WandbLogger(name=run, save_dir=folder, project=experiment)
             if name == "wandb"
-            else MLFlowLogger(experiment, run_name=run, tracking_uri=uri)
+            else _mlflow_logger(experiment, run, folder.absolute())
         )
         logger.experiment  # noqa: B018 - connects now, not at the first step
     except Exception as error:  # services raise errors of many classes
@@ -96,6 +95,18 @@ def make_logger(name: str, folder: Path) -> Logger:
             line, hint = _import_problem(name) or line, f"pip install --force-reinstall {name}"
         raise UsageError(f"--trainer.logger {name}: {line}; {hint}") from error
     return logger
+
+
+def _mlflow_logger(experiment: str, run: str, folder: Path) -> MLFlowLogger:
+    """Return MLflow's logger; MLflow (3.17) refuses folders of files, so the default is SQLite."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if uri is not None:
+        return MLFlowLogger(experiment, run_name=run, tracking_uri=uri)
+    database = f"sqlite:///{(folder / 'mlflow.db').as_posix()}"
+    artifacts = (folder / "mlruns").as_uri()  # MLflow's default is in the working folder
+    return MLFlowLogger(
+        experiment, run_name=run, tracking_uri=database, artifact_location=artifacts
+    )
 
 
 def _import_problem(name: str) -> str | None:

@@ -56,6 +56,28 @@ def test_what_a_service_refuses_is_said(tmp_path: Path, monkeypatch: pytest.Monk
         make_logger("wandb", tmp_path)
 
 
+def test_mlflow_has_a_database_in_the_folder_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[dict[str, str]] = []
+
+    class Stand(CSVLogger):
+        def __init__(self, experiment: str, **options: str) -> None:
+            asked.append({"experiment": experiment, **options})
+            super().__init__(tmp_path)
+
+    monkeypatch.setattr(loggers, "MLFlowLogger", Stand)
+    monkeypatch.setattr(loggers, "find_spec", lambda name: True)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = tmp_path / "a" / "b"
+    make_logger("mlflow", folder)
+    assert asked[0]["tracking_uri"] == f"sqlite:///{folder.as_posix()}/mlflow.db"
+    assert asked[0]["artifact_location"] == (folder / "mlruns").as_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://service")
+    make_logger("mlflow", folder)
+    assert asked[1] == {"experiment": "a", "run_name": "b", "tracking_uri": "http://service"}
+
+
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
 def test_what_an_installed_package_lacks_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
