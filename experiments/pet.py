@@ -156,6 +156,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     out = arguments.out / "pet.json"
     rows: list[Row] = json.loads(out.read_text())["seeds"] if out.exists() else []
     samples = read_sentences()

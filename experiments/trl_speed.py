@@ -236,6 +236,7 @@ def main() -> None:
     if arguments.out is not None:
         content = {"clock": arguments.clock, "rounds": arguments.rounds, "trl": trl.__version__,
                    "threads": torch.get_num_threads(), "results": results}  # fmt: skip
+        arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / "trl_speed.json").write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -80,6 +80,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--codes", help="the folder of a run of vq_scenes.yaml")
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     draw_videos().savefig(arguments.out / "video.png", dpi=90)
     draw_spectrograms().savefig(arguments.out / "spectrograms.png", dpi=70)
     if arguments.codes:

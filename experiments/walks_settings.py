@@ -47,7 +47,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True)
-    path = parser.parse_args().out / "walks_settings.json"
+    folder = parser.parse_args().out
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "walks_settings.json"
     rows: list[Row] = json.loads(path.read_text()) if path.exists() else []
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder)
