@@ -87,8 +87,8 @@ def _add_temperature(section: Section, val: Outputs, test: Outputs) -> None:
     )
     if math.log(temperature) > 0.99 * LOG_TEMPERATURE:
         section.notes.append(
-            "The temperature is at the end of its range: the logits tell nothing of the classes of "
-            "the validation split, and equal probabilities fit them best."
+            "The temperature is at the end of its range: equal probabilities fit the "
+            "classes of the validation split better than the logits do."
         )
     section.metrics |= {
         "accuracy": before["accuracy"],
