@@ -220,7 +220,16 @@ class Convolutions(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(before, dim, 1))
 
     def forward(self, x: Tensor, shapes: Sequence[Shape]) -> Tensor:
-        """Return [N, C] of patches x [N, num_features] of images of these shapes."""
+        """Return [N, C] of patches x [N, num_features] of images of these shapes.
+
+        Raises:
+            ValueError: when the patches have another width.
+        """
+        if x.shape[1] != self.in_features:
+            raise ValueError(
+                f"x: got patches of {x.shape[1]} numbers, expected {self.in_features}, for sides "
+                f"of {self.patch_size} pixels; use the patch_size and channels of the network"
+            )
         return by_shape(x, shapes, self._run)[0]
 
     def _run(self, patches: Tensor) -> Tensor:

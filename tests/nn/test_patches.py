@@ -163,3 +163,9 @@ def test_video_patches_of_several_frames_by_hand():
     assert torch.equal(patches[0, 2, 0, 1], videos[0, :, 4:6, 0:3, 3:6].flatten())
     with pytest.raises(ValueError, match="patch_frames: got 4, expected a divisor of the 6 frames"):
         patchify_videos(videos, 3, 4)
+
+
+def test_patches_of_another_size_are_named():
+    module = Convolutions(3 * 16, 13, 4)
+    with pytest.raises(ValueError, match="x: got patches of 192 numbers, expected 48, for"):
+        module(torch.zeros(6, 192), [(2, 3)])
