@@ -107,7 +107,7 @@ def _addresses(*tensors: Tensor) -> list[int]:
 
 
 def _entry(value: Value) -> int:
-    """The number that stands for a value in the table."""
+    """Return the table's int64 for a value: an address, the bits of a float64, or an integer."""
     if value is None:
         return 0
     if isinstance(value, Tensor):

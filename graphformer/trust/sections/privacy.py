@@ -16,6 +16,7 @@ from graphformer.tasks import Classification, LinkPrediction, Regression
 from graphformer.tasks.text.language import LanguageModeling
 from graphformer.trust.outputs import Outputs
 from graphformer.trust.privacy import (
+    Membership,
     label_robustness,
     membership_inference,
     memorized_tokens,
@@ -42,11 +43,7 @@ def privacy_section(run: Run) -> Section:
         return not_applicable(NAME, TITLE, run, "needs one loss for each sample, or a text model")
     train, test = losses(run.outputs("train")), losses(run.outputs("test"))
     found = membership_inference(train, test)
-    section = Section(NAME, TITLE)
-    section.metrics = {
-        "AUC of membership inference": found.auc,
-        "training samples found at 1 % false alarms": found.hits_at_low_rate,
-    }
+    section = _with_metrics(found, "samples")
     section.notes.append(
         "Membership inference: samples of low loss are taken for training samples. An area under "
         "the ROC curve of 0.5 is chance; the attack is a simple one, so that a value near 0.5 is "
@@ -62,14 +59,20 @@ def privacy_section(run: Run) -> Section:
     return section
 
 
-def _link_section(run: Run, task: LinkPrediction) -> Section:
-    train, test = edge_losses(run, task)
-    found = membership_inference(train, test)
+def _with_metrics(found: Membership, what: str) -> Section:
+    """Return a section with the success of membership inference, of "samples" or "edges"."""
     section = Section(NAME, TITLE)
     section.metrics = {
         "AUC of membership inference": found.auc,
-        "training edges found at 1 % false alarms": found.hits_at_low_rate,
+        f"training {what} found at 1 % false alarms": found.hits_at_low_rate,
     }
+    return section
+
+
+def _link_section(run: Run, task: LinkPrediction) -> Section:
+    train, test = edge_losses(run, task)
+    found = membership_inference(train, test)
+    section = _with_metrics(found, "edges")
     section.notes.append(
         "Membership inference of edges: pairs of high score are taken for training edges, beside "
         "the edges of the test split, which training did not see. The network reads the training "
