@@ -6,6 +6,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from graphformer.patterns import lengths
@@ -45,6 +46,7 @@ def sample_generators(
     """
     if x.ndim > 1:
         x = x[:, x.shape[1] // 2]  # less to move from a GPU and to hash
+    x = x.float() if x.dtype == torch.bfloat16 else x  # which numpy does not have
     rows = np.split(x.detach().cpu().numpy(), np.cumsum(lengths)[:-1])
     key = (seed,) if step is None else (seed, step)
     return [np.random.default_rng((*key, zlib.crc32(row.tobytes()))) for row in rows]
