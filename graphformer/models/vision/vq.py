@@ -133,6 +133,11 @@ class VQAutoencoder(nn.Module):
         """Number of codes, K."""
         return len(self.quantizer.codebook)
 
+    @property
+    def code_dim(self) -> int:
+        """Width of a code, D."""
+        return self.quantizer.codebook.shape[1]
+
     def forward(self, batch: BatchLike, adjacency: Adjacency | None = None) -> VQOutput:
         """Return the reconstruction of a batch of patches.
 
@@ -147,6 +152,25 @@ class VQAutoencoder(nn.Module):
     def encode(self, batch: BatchLike) -> Tensor:
         """Return the code of each patch of a batch, int64 [N]."""
         return self._quantize(batch)[0].codes
+
+    def latents(self, batch: BatchLike) -> Tensor:
+        """Return the vector of each patch before its code is chosen, of length one, [N, D]."""
+        return F.normalize(self._vectors(batch)[0], dim=-1)
+
+    def decode_latents(self, latents: Tensor, shapes: tuple[Shape, ...]) -> Tensor:
+        """Return the patches [N, F] of the codes nearest to latents [N, D] of any length.
+
+        Args:
+            latents: of the patches of all images, row by row.
+            shapes: rows and columns of each image, B pairs.
+
+        Raises:
+            ValueError: when the number of latents is not that of the shapes' cells.
+
+        Source: Rombach et al., 2022, "High-resolution image synthesis with latent diffusion
+        models", section 3.1 (the quantisation is the decoder's first layer).
+        """
+        return self.decode(self.quantizer(latents).codes, shapes)
 
     def decode(self, codes: Tensor, shapes: tuple[Shape, ...]) -> Tensor:
         """Return the patches [N, F] of codes.
@@ -172,8 +196,12 @@ class VQAutoencoder(nn.Module):
         return self.decoder(self.from_code(self.quantizer.vectors(codes)), shapes)
 
     def _quantize(self, batch: BatchLike) -> tuple[Quantized, tuple[Shape, ...]]:
+        vectors, shapes = self._vectors(batch)
+        return self.quantizer(vectors), shapes
+
+    def _vectors(self, batch: BatchLike) -> tuple[Tensor, tuple[Shape, ...]]:
         shapes = require_field(batch, "shapes", "VQAutoencoder puts patches together to images")
-        return self.quantizer(self.to_code(self.encoder(batch.x, shapes))), shapes
+        return self.to_code(self.encoder(batch.x, shapes)), shapes
 
 
 class UpConvolutions(nn.Module):

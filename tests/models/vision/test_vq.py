@@ -77,6 +77,21 @@ def test_mixed_shapes_give_what_each_image_gives_alone(depth: int) -> None:
     torch.testing.assert_close(model.decode(codes, batch.shapes), patches)
 
 
+def test_latents_are_what_codes_are_chosen_from() -> None:
+    torch.manual_seed(0)
+    model = models.vq_autoencoder(12, channels=3, patch_size=2, num_codes=7, code_dim=5)
+    batch = patch_batch(random_images())
+    latents = model.latents(batch)
+    assert latents.shape == (len(batch.x), model.code_dim) == (len(batch.x), 5)
+    torch.testing.assert_close(latents.square().sum(1), torch.ones(len(batch.x)))
+    assert torch.equal(model.quantizer(latents).codes, model.encode(batch))
+    lengths = 0.1 + torch.rand(len(batch.x), 1)
+    patches = model.decode_latents(lengths * latents, batch.shapes)
+    torch.testing.assert_close(patches, model.decode(model.encode(batch), batch.shapes))
+    with pytest.raises(ValueError, match="codes: got shape"):
+        model.decode_latents(latents[1:], batch.shapes)
+
+
 def test_wrong_codes_and_sizes_are_named() -> None:
     model = models.vq_autoencoder(8, channels=1, patch_size=4, num_codes=5)
     assert model.num_codes == 5
