@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from graphformer.data.loader import BatchLoader
     from graphformer.data.multimodal.image_codes import append_codes
     from graphformer.data.multimodal.image_text import attach_images, prepend_images
+    from graphformer.data.multimodal.latents import pack_latents
     from graphformer.data.multimodal.scene_questions import SceneQuestions
     from graphformer.data.ragged import Ragged, RaggedPairs
     from graphformer.data.segments import place
@@ -102,6 +103,7 @@ _EXPORTS = {
     "loader": ("BatchLoader",),
     "multimodal.image_codes": ("append_codes",),
     "multimodal.image_text": ("attach_images", "prepend_images"),
+    "multimodal.latents": ("pack_latents",),
     "multimodal.scene_questions": ("SceneQuestions",),
     "ragged": ("Ragged", "RaggedPairs"),
     "segments": ("place",),
@@ -210,6 +212,7 @@ __all__ = [
     "convert_tables",
     "load_tokenizer",
     "pack_images",
+    "pack_latents",
     "pack_tokens",
     "pack_videos",
     "place",

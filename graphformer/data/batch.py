@@ -19,6 +19,7 @@ __all__ = [
     "IGNORE_INDEX",
     "Batch",
     "BatchLike",
+    "grid_positions",
     "pack_images",
     "pack_nodes",
     "pack_tokens",
@@ -108,10 +109,9 @@ def pack_images(
         shapes = tuple((0, 0) if g is None else (g.shape[0], g.shape[1]) for g in grids)
         x = torch.cat([grid.flatten(0, 1) for grid in grids if grid is not None])
     x = x if device is None else x.to(device)
-    pos = np.concatenate([_grid_positions(shape) for shape in shapes])
     return Batch(
         x=x,
-        pos=torch.from_numpy(pos).to(x.device),
+        pos=grid_positions(shapes).to(x.device),
         lengths=tuple(rows * columns for rows, columns in shapes),
         shapes=shapes,
     )
@@ -150,7 +150,7 @@ def pack_videos(
     shapes = tuple(tuple(grid.shape[1:4]) for grid in grids for _ in range(len(grid)))
     return Batch(
         x=x,
-        pos=torch.from_numpy(np.concatenate([_grid_positions(s) for s in shapes])).to(x.device),
+        pos=grid_positions(shapes).to(x.device),
         lengths=tuple(map(prod, shapes)),
         shapes=shapes,
     )
@@ -181,6 +181,11 @@ def source_batch(batch: BatchLike) -> Batch:
         if value is not None:
             source[field] = value
     return source
+
+
+def grid_positions(shapes: Sequence[tuple[int, ...]]) -> Tensor:
+    """Return the position of each cell of grids along their A axes, grid by grid, int64 [N, A]."""
+    return torch.from_numpy(np.concatenate([_grid_positions(shape) for shape in shapes]))
 
 
 @lru_cache(maxsize=1024)

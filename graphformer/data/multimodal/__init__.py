@@ -1,1 +1,1 @@
-"""Data of several modalities in one graph: images with questions."""
+"""Data of several modalities: images with questions or captions, their codes and latents."""
