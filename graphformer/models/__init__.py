@@ -12,6 +12,7 @@ from graphformer.models.graph.transformers import graph_transformer, graphormer
 from graphformer.models.model import Model
 from graphformer.models.multimodal.builders import flamingo, llava
 from graphformer.models.multimodal.image_tokens import ImageTokens, VisionLanguageModel
+from graphformer.models.multimodal.latent_diffusion import LatentDiffusionModel, latent_diffusion
 from graphformer.models.multimodal.text_to_image import CodeTokens, TextToImageModel, dalle
 from graphformer.models.text.builders import (
     bert,
@@ -43,6 +44,7 @@ __all__ = [
     "EncoderDecoder",
     "GraphModel",
     "ImageTokens",
+    "LatentDiffusionModel",
     "MaskedAutoencoder",
     "Model",
     "RecurrentCaptioner",
@@ -69,6 +71,7 @@ __all__ = [
     "graphormer",
     "hgt",
     "language_model",
+    "latent_diffusion",
     "llama",
     "llava",
     "mae",
