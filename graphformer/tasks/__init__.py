@@ -4,6 +4,7 @@ from graphformer.tasks.base import Task
 from graphformer.tasks.classification import Classification
 from graphformer.tasks.graph.link import EdgeClassification, LinkPrediction
 from graphformer.tasks.multi_label import MultiLabelClassification
+from graphformer.tasks.multimodal.latent_diffusion import LatentDiffusion
 from graphformer.tasks.multimodal.question_answering import QuestionAnswering
 from graphformer.tasks.multimodal.text_to_image import TextToImage
 from graphformer.tasks.options import TaskOptions
@@ -37,6 +38,7 @@ __all__ = [
     "ImageTextContrast",
     "KnowledgeEmbedding",
     "LanguageModeling",
+    "LatentDiffusion",
     "LinkPrediction",
     "MaskedImageModeling",
     "MaskedLanguageModeling",

@@ -8,33 +8,35 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from graphformer.batch_type import IGNORE_INDEX, Batch, BatchLike
-from graphformer.data.batch import source_batch
 from graphformer.data.multimodal.image_codes import append_codes
-from graphformer.models import TextToImageModel, VQAutoencoder
+from graphformer.models import TextToImageModel
 from graphformer.models.generation import eval_mode
 from graphformer.options import checked_options
 from graphformer.patterns import Causal, Pattern, lengths
-from graphformer.tasks.base import Stage, Task, Updates
+from graphformer.tasks.base import Stage, Updates
 from graphformer.tasks.labels import at_least_float32
 from graphformer.tasks.metrics import Mean, Perplexity
+from graphformer.tasks.multimodal.image_generation import (
+    ImageGeneration,
+    captions_of,
+    check_kind,
+    common_shape,
+    images_of,
+)
 from graphformer.tasks.options import TaskOptions
-from graphformer.tasks.warm_start import load_pretrained
 
 
-class TextToImage(Task):
+class TextToImage(ImageGeneration):
     """Cross-entropy of each code of an image, given its caption and the codes before.
 
-    A batch has captions x [M] and their images as source, as `data.Scenes` and `data.CaptionFile`
-    make them. A frozen autoencoder, which checkpoints contain, encodes the images. Metrics are the
-    loss in nats a code, and the perplexity of the codes.
+    Batches and autoencoder are those of `ImageGeneration`. Metrics are the loss in nats a code, and
+    the perplexity of the codes.
 
     Args:
-        network: an `TextToImageModel`, such as `models.dalle`.
+        network: a `TextToImageModel`, such as `models.dalle`.
         adjacency: pattern of the edges of attention among tokens and codes, without edges to later
             codes.
-        autoencoder: a `VQAutoencoder` of the sizes of the trained one.
-        autoencoder_weights: its weights: a checkpoint, or the folder of a run of
-            `VectorQuantization`.
+        autoencoder, autoencoder_weights: those of `ImageGeneration`.
         options: those of `Task`.
 
     Raises:
@@ -54,39 +56,20 @@ class TextToImage(Task):
         autoencoder_weights: str | None = None,
         **options: Unpack[TaskOptions],
     ) -> None:
-        super().__init__(network, adjacency, **options)
-        for name, module, kind in (
-            ("network", network, TextToImageModel),
-            ("autoencoder", autoencoder, VQAutoencoder),
-        ):
-            if not isinstance(module, kind):
-                raise ValueError(f"{name}: got {type(module).__name__}, expected {kind.__name__}")
-        assert isinstance(network, TextToImageModel)
-        assert isinstance(autoencoder, VQAutoencoder)
-        if network.num_codes != autoencoder.num_codes:
+        super().__init__(
+            network,
+            adjacency,
+            autoencoder=autoencoder,
+            autoencoder_weights=autoencoder_weights,
+            **options,
+        )
+        model = check_kind("network", network, TextToImageModel)
+        if model.num_codes != self.autoencoder.num_codes:
             raise ValueError(
-                f"num_codes: got {network.num_codes} in the network and {autoencoder.num_codes} in "
-                "the autoencoder, expected the same number"
+                f"num_codes: got {model.num_codes} in the network and {self.autoencoder.num_codes} "
+                "in the autoencoder, expected the same number"
             )
-        self.autoencoder = autoencoder.requires_grad_(False)
-        self.autoencoder_weights = autoencoder_weights
         self.add_metrics({"loss": Mean(), "perplexity": Perplexity()})
-
-    def setup(self, stage: str) -> None:
-        """Load the weights of the autoencoder, before those of a checkpoint to resume from.
-
-        Raises:
-            ValueError: when training begins without them.
-        """
-        super().setup(stage)
-        if stage != "fit":
-            return
-        if self.autoencoder_weights is None:
-            raise ValueError(
-                "autoencoder_weights: got None, expected a run of VectorQuantization; set "
-                "--model.autoencoder_weights RUN"
-            )
-        load_pretrained(self.autoencoder, self.autoencoder_weights)
 
     def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
         """Return the mean loss over the codes of a batch, []."""
@@ -116,25 +99,32 @@ class TextToImage(Task):
         Raises:
             ValueError: when the images of the batch have different sizes.
         """
-        shapes = {(rows, columns) for rows, columns in batch.source_shapes}
-        if len(shapes) != 1:
-            raise ValueError(f"batch: got images of {sorted(shapes)} patches, expected one size")
+        shape, captions = common_shape(batch), captions_of(batch)
         return self._model.sample_codes(
-            _captions(batch), shapes.pop(), self.adjacency, temperature=temperature, seed=seed
+            captions, shape, self.adjacency, temperature=temperature, seed=seed
         )
 
-    def images(self, codes: Tensor, shape: tuple[int, int]) -> Tensor:
-        """Return the patches of codes [B, rows * columns], normalised as the images: [N, F]."""
+    def sample_images(self, batch: BatchLike, *, seed: int = 0, temperature: float = 1.0) -> Tensor:
+        """Return the patches of an image for each caption, normalised as the images, [N, F].
+
+        Args:
+            batch, seed, temperature: of `sample_codes`.
+
+        Raises:
+            ValueError: when the images of the batch have different sizes.
+        """
+        codes = self.sample_codes(batch, temperature=temperature, seed=seed)
+        shapes = (common_shape(batch),) * len(codes)
         with eval_mode(self.autoencoder), torch.no_grad():
-            return self.autoencoder.decode(codes.flatten(), (shape,) * len(codes))
+            return self.autoencoder.decode(codes.flatten(), shapes)
 
     def sequence(self, batch: BatchLike) -> Batch:
         """Return the captions with the codes of their images, as `data.append_codes` makes it."""
-        images = source_batch(batch)
+        images = images_of(batch)
         with eval_mode(self.autoencoder), torch.no_grad():
             codes = self.autoencoder.encode(images)
         return append_codes(
-            _captions(batch), codes, images.shapes, vocab_size=self._model.vocab_size
+            captions_of(batch), codes, images.shapes, vocab_size=self._model.vocab_size
         )
 
     @property
@@ -148,7 +138,3 @@ class TextToImage(Task):
         logits = at_least_float32(self(joint))
         total = F.cross_entropy(logits, joint.y, ignore_index=IGNORE_INDEX, reduction="sum")
         return total, (joint.y != IGNORE_INDEX).sum()
-
-
-def _captions(batch: BatchLike) -> Batch:
-    return Batch(x=batch.x, lengths=lengths(batch))

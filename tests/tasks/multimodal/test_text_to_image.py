@@ -51,6 +51,15 @@ def test_the_autoencoder_is_stored_and_not_trained() -> None:
     assert all(parameter.grad is not None for parameter in own.network.parameters())
 
 
+def test_images_are_those_of_the_codes() -> None:
+    own, batch = task(), random_captions((0, 2))
+    codes = own.sample_codes(batch, temperature=0.7, seed=3)
+    patches = own.sample_images(batch, temperature=0.7, seed=3)
+    expected = own.autoencoder.decode(codes.flatten(), batch.source_shapes)
+    assert torch.equal(patches, expected)
+    assert patches.shape == batch.source.shape
+
+
 def test_parts_that_do_not_fit_are_named() -> None:
     with pytest.raises(ValueError, match="num_codes: got 7 in the network and 5 in the"):
         task(codes=5)
