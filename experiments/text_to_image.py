@@ -2,11 +2,12 @@
 
     python experiments/text_to_image.py --models RUN ... --judge RUN --out FOLDER
 
-The runs are of text_to_image.yaml, text_to_image_sparse.yaml and caption_digits.yaml. For captions
-of the test split, whose combinations of objects do not occur in training, codes are drawn, decoded
-to pixels, and read by the judge. Measured: the share of the captions that the judge reads whole
-from the real images, from those after their codes, and from the drawn ones, with standard errors.
-The picture has the first captions with all of these images.
+The runs are of text_to_image.yaml, text_to_image_sparse.yaml and latent_diffusion.yaml, and that of
+the judge is of caption_digits.yaml. For captions of the test split, whose combinations of objects
+do not occur in training, codes or latents are drawn, decoded to pixels, and read by the judge.
+Measured: the share of the captions that the judge reads whole from the real images, from those
+after their codes, and from the drawn ones, with standard errors. The picture has the first captions
+with all of these images.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ import graphformer as gf
 from graphformer.batch_type import Batch
 from graphformer.data import pack_images
 from graphformer.nn import unpatchify
-from graphformer.tasks import TextToImage
+from graphformer.tasks import LatentDiffusion
+from graphformer.tasks.multimodal.image_generation import ImageGeneration
 
 SHOWN = 6
 
@@ -43,15 +45,20 @@ def first_batch(model: gf.TrainedModel, count: int) -> Batch:
     return batch
 
 
-def made(task: TextToImage, batch: Batch, temperature: float) -> Iterator[tuple[str, Tensor]]:
+def made(
+    task: ImageGeneration, batch: Batch, options: dict[str, Any]
+) -> Iterator[tuple[str, Tensor]]:
     """Patches of the real images, of those after their codes, and of the drawn ones, by name."""
-    shape = batch.source_shapes[0]
     yield "real", batch.source
-    joint = task.sequence(batch)
-    codes = joint.x[joint.node_type == 1] - task.network.vocab_size
-    yield "after codes", task.images(codes.view(-1, shape[0] * shape[1]), shape)
-    drawn = task.sample_codes(batch, temperature=temperature)
-    yield "drawn", task.images(drawn, shape)
+    yield "after codes", task.reconstruct_images(batch)
+    yield "drawn", task.sample_images(batch, **options)
+
+
+def sampling_options(task: ImageGeneration, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of `sample_images` of a task."""
+    if isinstance(task, LatentDiffusion):
+        return {"steps": arguments.steps, "guidance": arguments.guidance}
+    return {"temperature": arguments.temperature}
 
 
 def to_pixels(patches: Tensor, shape: tuple[int, int], patch_size: int) -> Tensor:
@@ -71,22 +78,23 @@ def share_read(judge: gf.TrainedModel, batch: Batch, images: Tensor) -> float:
 
 
 def measure(
-    runs: list[str], judge_run: str, count: int, temperature: float
+    arguments: argparse.Namespace,
 ) -> tuple[dict[str, Any], dict[str, Tensor], list[str]]:
     """Results and the first images by name, and the captions of these."""
-    judge = gf.load(judge_run)
+    judge, count = gf.load(arguments.judge), arguments.count
     questions = first_batch(judge, count)
     results: dict[str, Any] = {}
     shown: dict[str, Tensor] = {}
     captions: list[str] = []
-    for run in runs:
+    for run in arguments.models:
         model = gf.load(run)
         batch = first_batch(model, count)
         captions = [*model.data.splits["test"][1][:SHOWN]]
         if captions != [*judge.data.splits["test"][1][:SHOWN]]:
-            raise SystemExit(f"{run}: its test captions are not those of {judge_run}")
+            raise SystemExit(f"{run}: its test captions are not those of {arguments.judge}")
+        options = sampling_options(model.task, arguments)
         start = time.perf_counter()
-        for kind, patches in made(model.task, batch, temperature):
+        for kind, patches in made(model.task, batch, options):
             name = f"drawn by {Path(run).parent.name}" if kind == "drawn" else kind
             seconds, start = time.perf_counter() - start, time.perf_counter()
             shape, size = batch.source_shapes[0], model.data.patch_size
@@ -119,14 +127,15 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", required=True, help="runs of text to image")
     parser.add_argument("--judge", required=True, help="a run of caption_digits.yaml")
     parser.add_argument("--count", type=int, default=500, help="captions")
-    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--temperature", type=float, default=1.0, help="of codes")
+    parser.add_argument("--steps", type=int, help="of latent diffusion; the run's by default")
+    parser.add_argument("--guidance", type=float, help="likewise")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    results, shown, captions = measure(
-        arguments.models, arguments.judge, arguments.count, arguments.temperature
-    )
+    results, shown, captions = measure(arguments)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    settings = {"captions": arguments.count, "temperature": arguments.temperature}
+    names = ("temperature", "steps", "guidance")
+    settings = {"captions": arguments.count, **{name: getattr(arguments, name) for name in names}}
     text = json.dumps({**settings, "images": results}, indent=2)
     (arguments.out / "text_to_image.json").write_text(text + "\n")
     draw(shown, captions).savefig(arguments.out / "text_to_image.png", dpi=110)
