@@ -29,7 +29,6 @@ MIN_WIDTH = 16
 APPLIES_OFFSET_BIAS = True
 HAS_CUSTOM_OPERATORS = False
 SUPPORTS_HEAD_EDGES = False
-_MAX_COUNTS = 1 << 24  # numbers in memory at a time while edges per block are counted
 
 
 def unsupported_reason(
@@ -211,34 +210,41 @@ def _tables(*rules: Implicit) -> list[Tensor]:
 
 @lru_cache(maxsize=32)
 def _cached_tables(*rules: Implicit) -> list[Tensor]:
-    counts = [_block_counts(rule) for rule in rules]
+    boxes = [rule.boxes() for rule in rules]
+    counts = [_block_counts(rules[0].shape, *box) for box in boxes]
     full = torch.stack([count == BLOCK**2 for count in counts]).any(0)
     partial = torch.stack([count > 0 for count in counts]).any(0) & ~full
     by_target = [table for blocks in (partial, full) for table in _block_lists(blocks)]
     by_source = [table for blocks in (partial, full) for table in _block_lists(blocks.T)]
-    return [*by_target, *by_source, *(part.int() for rule in rules for part in rule.boxes())]
+    return [*by_target, *by_source, *(part.int() for box in boxes for part in box)]
 
 
-def _block_counts(rule: Implicit) -> Tensor:
-    """The number of edges in each block, int64 [M / 128, N / 128] (rounded up)."""
-    targets, sources = rule.shape
-    first, height, width, stride = rule.boxes()
-    borders = BLOCK * torch.arange(-(-sources // BLOCK) + 1, device=rule.device)
-    counts = []
-    rows = max(_MAX_COUNTS // len(borders) // BLOCK, 1) * BLOCK
-    for start in range(0, targets, rows):
-        part = slice(start, start + rows)
-        # Each target's edges before each border between blocks; differences are edges per block.
-        before = torch.zeros(len(first[part]), len(borders), dtype=torch.int64, device=rule.device)
-        for run in range(int(height.max()) if targets else 0):
-            begin = first[part] + run * stride[part]
-            length = width[part] * (run < height[part])
-            distance = (borders - begin.unsqueeze(1)).clamp(min=0)
-            before += torch.minimum(distance, length.unsqueeze(1))
-        padding = -len(before) % BLOCK
-        before = torch.nn.functional.pad(before, (0, 0, 0, padding))
-        counts.append(before.diff(dim=1).unflatten(0, (-1, BLOCK)).sum(1))
-    return torch.cat(counts) if counts else borders.new_zeros(0, len(borders) - 1)
+def _block_counts(
+    shape: tuple[int, int], first: Tensor, height: Tensor, width: Tensor, stride: Tensor
+) -> Tensor:
+    """The number of edges in each block, int64 [M / 128, N / 128] (rounded up), of a rule's boxes.
+
+    A run of sources from b to e has max(x - b, 0) - max(x - e, 0) sources before the border x.
+    Summed over the targets of a row of blocks, the first term is n x - s for the n runs that begin
+    before x, at s in sum; cumulative sums over the borders give both.
+    """
+    targets, sources = shape
+    rows, borders = -(-targets // BLOCK), -(-sources // BLOCK) + 1
+    row = torch.arange(targets, device=first.device) // BLOCK * (borders + 1)
+    number = torch.zeros(rows * (borders + 1), dtype=torch.int64, device=first.device)
+    position = torch.zeros_like(number)
+    for run in range(int(height.max()) if targets else 0):
+        begin = (first + run * stride).clamp(max=sources)
+        end = begin + width * (run < height)
+        for place, sign in ((begin, 1), (end, -1)):
+            border = row + place // BLOCK + 1  # the first after it, which may be one too many
+            number.index_add_(0, border, torch.full_like(place, sign))
+            position.index_add_(0, border, sign * place)
+    number, position = (
+        x.view(rows, borders + 1)[:, :borders].cumsum(1) for x in (number, position)
+    )
+    at = BLOCK * torch.arange(borders, device=first.device)
+    return (at * number - position).diff(dim=1)
 
 
 def _block_lists(blocks: Tensor) -> tuple[Tensor, Tensor]:

@@ -58,12 +58,17 @@ def test_the_blocks_are_those_that_torch_finds(name):
     assert torch.equal(ours.mask_mod(None, None, i, j), mask)
 
 
-def test_blocks_are_counted_in_parts(monkeypatch):
-    adjacency = gf.grid([(19, 23), (7, 11)], radius=2)
-    whole = flex._block_counts(adjacency)
-    monkeypatch.setattr(flex, "_MAX_COUNTS", 1)
-    assert torch.equal(flex._block_counts(adjacency), whole)
-    assert whole.sum() == adjacency.num_edges
+@pytest.mark.parametrize(
+    "name",
+    [*RULES, *(f"large {name}" for name in LARGE if "union" not in name and "and" not in name)],
+)
+def test_edges_of_each_block_are_counted(name):
+    adjacency = LARGE[name[6:]]() if name.startswith("large ") else AWKWARD[name]()
+    rows, columns = (-(-size // flex.BLOCK) for size in adjacency.shape)
+    expected = torch.zeros(rows * flex.BLOCK, columns * flex.BLOCK, dtype=torch.int64)
+    expected[: adjacency.shape[0], : adjacency.shape[1]] = adjacency.to_mask()
+    blocks = expected.view(rows, flex.BLOCK, columns, flex.BLOCK).sum((1, 3))
+    assert torch.equal(flex._block_counts(adjacency.shape, *adjacency.boxes()), blocks)
 
 
 @pytest.mark.parametrize("name", [*RULES, *(f"large {name}" for name in LARGE)])

@@ -35,7 +35,7 @@ JOIN_LANES = 8
 def forward(x: Inputs, settings: Settings, return_weights: bool) -> Outputs:
     """Return out [M, H, Dv], z [M, H, F], log-sum-exp [M, H] and weights [E, H] (or empty)."""
     x, kind = _kernel_inputs(x), settings.kind
-    table, constants = _table(x, settings)
+    table, constants = _table(x, settings, return_weights)
     (targets, heads), width = x.q.shape[:2], _width(x, kind)
     value_width, edge_width, num_edges = x.v.shape[2], _edge_width(x, kind), x.indices.shape[0]
     out = x.v.new_empty(targets, heads, value_width)
@@ -62,7 +62,7 @@ def backward(
 ) -> Gradients:
     """Return the gradients. The output is not read: delta is summed in the pass by target."""
     x = _kernel_inputs(x)
-    table, constants = _table(x, settings)
+    table, constants = _table(x, settings, cotangents.dweights is not None)
     dtype = x.v.dtype
     dout, delta = _contiguous_rows(cotangents.dout, dtype), torch.empty_like(cotangents.lse)
     table.update({
@@ -183,10 +183,16 @@ def _edge_width(x: Inputs, kind: int) -> int:
     return x.edge.shape[1] if x.edge is not None and kind == DOT else 0
 
 
-def _table(x: Inputs, settings: Settings) -> tuple[Table, tuple[int, ...]]:
-    """The values that all passes share, and the constants of the kernels."""
+def _table(x: Inputs, settings: Settings, weights: bool) -> tuple[Table, tuple[int, ...]]:
+    """The values that all passes share, and the constants of the kernels.
+
+    Args:
+        x, settings: of the call.
+        weights: whether weights or their gradients are read or written.
+    """
     kind, scale, slope, dropout = settings
     bias, weight = x.bias, x.edge_weight
+    of_edges = (x.edge, bias, weight, x.seed)
     table, constants = _layout(
         x.v.dtype, x.indptr.dtype, kind, float(scale), float(slope),
         (x.q.shape[1], x.v.shape[1], _width(x, kind), x.v.shape[2], _edge_width(x, kind)),
@@ -195,6 +201,7 @@ def _table(x: Inputs, settings: Settings) -> tuple[Table, tuple[int, ...]]:
         None if bias is None else bias.stride(),
         None if weight is None else (weight.stride(0), weight.shape[1] > 1 and weight.stride(1)),
         x.seed is not None,
+        weights or any(y is not None for y in of_edges),
         x.positions is not None,
     )  # fmt: skip
     arrays = (at.Q, x.q), (at.K, x.k), (at.V, x.v), (at.EDGE_IDS, x.edge_ids)
@@ -221,6 +228,7 @@ def _layout(
     bias_strides: tuple[int, int] | None,
     weight_strides: tuple[int, int] | None,
     drops: bool,
+    by_edge: bool,
     single: bool,
 ) -> tuple[Table, tuple[int, ...]]:
     """The table of a call without its arrays, and the constants of the kernels.
@@ -234,6 +242,7 @@ def _layout(
         edges: whether kernels compute with edge features or edge keys.
         bias_strides, weight_strides: between edges and between heads; None if there is none.
         drops: whether there is dropout.
+        by_edge: whether a step reads or writes values of edges, which it finds by slot or id.
         single: whether there is one head only, as for edges by head.
     """
     double = dtype == torch.float64
@@ -245,7 +254,7 @@ def _layout(
         at.Q_STRIDE: strides[0], at.K_STRIDE: strides[1], at.V_STRIDE: strides[2],
         at.SCALE: scale, at.SLOPE: slope,
     }  # fmt: skip
-    steps = {at.LIST_EDGES, at.WRITE_EDGES, at.ADD_EDGES}
+    steps = {at.WRITE_EDGES, at.ADD_EDGES}
     if bias_strides is not None:
         steps.add(at.ADD_BIAS)
         values |= {at.BIAS_STRIDE: bias_strides[0], at.BIAS_HEAD: bias_strides[1]}
@@ -255,6 +264,7 @@ def _layout(
     if drops:
         steps.add(at.DROP)
     values |= {field: step(at.FIELDS[field], double) for field in steps}
+    values[at.LIST_EDGES] = step("list_edges" if by_edge else "list_neighbours", double)
     widths = 0 if kind == ADDITIVE else width, value_width
     constants = shape_constants(double, *widths)
     # One head has kernels of its own for dot products of common widths only: compiling takes time.

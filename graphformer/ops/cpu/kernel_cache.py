@@ -159,7 +159,7 @@ def step(name: str, double: bool) -> int:
     integers, i64 = types.CPointer(types.int64), types.int64
     number = types.CPointer(types.float64 if double else types.float32)
     signature = types.void(integers, number, i64, i64, integers, i64)
-    if name == "list_edges":
+    if name in ("list_edges", "list_neighbours"):
         signature = types.void(integers, i64, i64, integers)
     function = getattr(optional_steps, name)
     compiled = compile_cached(cfunc, signature, function, int(double), error_model="numpy")

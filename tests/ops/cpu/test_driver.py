@@ -47,6 +47,19 @@ def test_int64_indices(function: str) -> None:
     assert_same_bits([results(cpu, function, tensors, a, **own, **PLAIN) for a in adjacencies])
 
 
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("function", ["attention", "additive_attention", "gatv2_attention"])
+def test_edges_are_listed_with_and_without_their_ids(function: str, wide: bool) -> None:
+    """A bias of zero needs the ids of edges, and changes nothing."""
+    adjacency = hub(wide=wide)
+    own = {"scale": 0.37} if function == "attention" else {"negative_slope": 0.2}
+    tensors = inputs(function, adjacency)
+    zero = PLAIN | {"bias": torch.zeros(adjacency.num_edges, HEADS)}
+    plain = results(cpu, function, tensors, adjacency, **own, **PLAIN)
+    outputs, gradients = results(cpu, function, tensors, adjacency, **own, **zero)
+    assert_same_bits([plain, (outputs, gradients[: len(tensors)])])
+
+
 @pytest.mark.parametrize("width", [16, 19])
 def test_widths_compiled_in_and_not(width: int) -> None:
     assert_as_reference(

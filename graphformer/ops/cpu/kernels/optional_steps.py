@@ -1,6 +1,6 @@
 """Steps on a tile of edges that only some calls need, compiled separately on first use.
 
-Except for `list_edges` and the dropout of plain tensors, a step is
+Except for `list_edges`, `list_neighbours` and the dropout of plain tensors, a step is
 `step(table, x, stride, count, edges, base)`: the tile's numbers x[h * stride + e], the list of its
 `count` edges (slots or ids) and, for steps that read or write one, the address of an array [E, H].
 """
@@ -42,6 +42,22 @@ def list_edges(table, begin, count, nodes):
     for e in range(4):
         slot = min(begin + count + e, table[at.NUM_SLOTS] - 1)
         nodes[AHEAD + e] = read_index(table[at.NEIGHBOURS], wide, slot)
+
+
+def list_neighbours(table, begin, count, nodes):
+    """Fill the first of the lists of `list_edges` only, for calls that have no values of edges."""
+    neighbours, wide, last = table[at.NEIGHBOURS], table[at.WIDE], table[at.NUM_SLOTS] - 1
+    if wide != 0:  # a loop for each type: the test within one would keep it from being vectorised
+        for e in range(count):
+            nodes[e] = read_index(neighbours, 1, begin + e)
+    else:
+        for e in range(count):
+            nodes[e] = read_index(neighbours, 0, begin + e)
+    node = read_index(neighbours, wide, begin + count - 1)
+    for e in range(12):
+        nodes[count + e] = node
+    for e in range(4):
+        nodes[AHEAD + e] = read_index(neighbours, wide, min(begin + count + e, last))
 
 
 def multiply(table, x, stride, count, ids, base):
