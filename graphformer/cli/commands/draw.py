@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from graphformer.cli.config.command_parser import CommandParser, whole_number
+from graphformer.cli.config.command_parser import CommandParser, output_file, whole_number
 from graphformer.cli.errors import UsageError
 
 KINDS = ("attention", "reconstruction", "words", "retrieval", "answers", "curves")
@@ -22,6 +22,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parse(argv)
     from graphformer.cli.config.arguments import find_checkpoint
     from graphformer.cli.errors import plain_errors
+    from graphformer.cli.plots.saving import save_figure
 
     with plain_errors():
         if arguments.what == "curves":
@@ -30,8 +31,8 @@ def main(argv: Sequence[str]) -> int:
             figure = draw_curves(Path(arguments.ckpt))
         else:
             figure = _draw(find_checkpoint(arguments.ckpt, "draw"), arguments)
-        path = _output_path(arguments)
-        figure.savefig(path, dpi=120)
+        path = arguments.out or Path(f"{arguments.what or 'picture'}.png")
+        save_figure(figure, path, dpi=120)
     print(f"wrote {path}")
     return 0
 
@@ -49,17 +50,6 @@ def _draw(ckpt: Path, arguments: argparse.Namespace) -> Any:
     return figure_functions()[kind](task, data, arguments.count)
 
 
-def _output_path(arguments: argparse.Namespace) -> Path:
-    if arguments.out is None:
-        return Path(f"{arguments.what or 'picture'}.png")
-    path = Path(arguments.out)
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"draw: --out {path}: expected a name that ends in .png")
-    if not path.parent.is_dir():
-        raise UsageError(f"draw: --out {path}: there is no folder {path.parent}")
-    return path
-
-
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = CommandParser("draw", "Draw what a trained network computes for test images.")
     add = parser.add_argument
@@ -73,7 +63,5 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "suits the network",
     )
     add("--count", type=whole_number(1), default=6, help="number of images")
-    add("--out", help="the .png file to write")
-    arguments = parser.parse_args(list(argv))
-    _output_path(arguments)
-    return arguments
+    add("--out", type=output_file(".png"), help="the .png file to write")
+    return parser.parse_args(list(argv))

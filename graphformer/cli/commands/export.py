@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphformer.cli.config.command_parser import CommandParser, whole_number
+from graphformer.cli.config.command_parser import CommandParser, output_file, whole_number
 from graphformer.cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +29,12 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = CommandParser("export", __doc__ or "")
     parser.add_argument("--ckpt", required=True, help="a checkpoint, or the folder of a run")
-    parser.add_argument("--out", required=True, help="a name that ends in .onnx or .pt2")
+    parser.add_argument(
+        "--out",
+        type=output_file(*SUFFIXES),
+        required=True,
+        help="a name that ends in .onnx or .pt2",
+    )
     parser.add_argument(
         "--form",
         choices=("edges", "nodes", "fixed"),
@@ -39,11 +44,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--config", help="a file whose data has the sample to trace, with others")
     parser.add_argument("--opset", type=whole_number(18), help="version of ONNX's operators")
     arguments = parser.parse_args(argv)
-    path = Path(arguments.out)
-    if path.suffix not in SUFFIXES:
-        raise UsageError(f"export: --out: got {path}, expected a name that ends in .onnx or .pt2")
-    if not path.parent.is_dir():
-        raise UsageError(f"export: --out: there is no folder {path.parent}")
+    path = arguments.out
     if path.suffix == ".pt2" and arguments.opset is not None:
         raise UsageError("export: --opset: got it for .pt2, expected it with .onnx; leave it out")
     from graphformer.cli.config.arguments import find_checkpoint

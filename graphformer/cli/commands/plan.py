@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphformer.cli.config.command_parser import CommandParser, whole_number
+from graphformer.cli.config.command_parser import CommandParser, output_file, whole_number
 
 if TYPE_CHECKING:
     from graphformer.cli.planned import Plan
@@ -64,7 +63,7 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--samples", type=whole_number(1), default=1, help="of a batch, with --tokens"
     )
-    parser.add_argument("--out", type=Path, help="a JSON file")
+    parser.add_argument("--out", type=output_file(), help="a JSON file")
     return parser.parse_known_args(argv)
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from graphformer.cli.config.command_parser import CommandParser
+from graphformer.cli.config.command_parser import CommandParser, output_file
 from graphformer.cli.errors import UsageError
 from graphformer.cli.many_runs.recorded import (
     Recorded,
@@ -57,7 +57,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--reverse", action="store_true", help="sort the other way round")
     parser.add_argument("--compare", nargs=2, metavar="RUN", help="folders of two runs")
     parser.add_argument("--all", action="store_true", help="compare: also show equal settings")
-    parser.add_argument("--out", type=Path, help="a CSV file of the whole table")
+    parser.add_argument("--out", type=output_file(), help="a CSV file of the whole table")
     return parser.parse_args(argv)
 
 
@@ -151,9 +151,11 @@ def _show(table: object) -> None:
 
 
 def _write(path: Path, rows: Sequence[Sequence[Value]]) -> None:
+    from graphformer.cli.run_dir import write_atomically
+
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    path.write_text(text.getvalue(), encoding="utf-8")
+    write_atomically(path, text.getvalue())
     print(f"wrote {path}")
 
 

@@ -7,7 +7,12 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from graphformer.cli.config.command_parser import CommandParser, number, whole_number
+from graphformer.cli.config.command_parser import (
+    CommandParser,
+    number,
+    output_file,
+    whole_number,
+)
 from graphformer.cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,6 +29,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = _parse(argv)
     from graphformer.cli.console import print_metrics
     from graphformer.cli.errors import plain_errors
+    from graphformer.cli.run_dir import write_atomically
     from graphformer.tasks.post_training.reward_values import compute_rewards
     from graphformer.tasks.post_training.sampling import select_best
 
@@ -42,7 +48,8 @@ def main(argv: Sequence[str]) -> int:
             }
             for i in best
         ]
-        _write(arguments.out, records)
+        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        write_atomically(arguments.out, "".join(lines))
     means = {"reward of all": rewards.mean(), "reward of the best": rewards[best].mean()}
     scores = {name: float(value) for name, value in means.items()}
     print_metrics([scores], f"{len(best)} of {len(completions)} answers, in {arguments.out}")
@@ -128,11 +135,6 @@ def _complete(data: PromptFile, arguments: argparse.Namespace) -> list[Completio
     return completions
 
 
-def _write(path: str, records: Sequence[dict[str, Any]]) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-
-
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = CommandParser(
         "sample", "Write the best of several sampled answers to each prompt, to train on."
@@ -141,7 +143,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--ckpt", required=True, help="a checkpoint, a run's or a Hugging Face folder")
     add("--prompts", required=True, help="JSON lines, .tsv or .csv, one prompt per record")
     add("--reward", required=True, help="class path of a reward, or YAML with its arguments")
-    add("--out", required=True, help="the file of JSON lines to write")
+    add("--out", type=output_file(), required=True, help="the file of JSON lines to write")
     add("--prompt", default="prompt", help="field of the prompt")
     add("--reference", help="field of the reference answer, for the reward")
     add("--samples", type=whole_number(1), default=8, help="number of answers to a prompt")

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphformer.cli.config.command_parser import CommandParser, number, whole_number
+from graphformer.cli.config.command_parser import CommandParser, number, output_file, whole_number
 from graphformer.cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,17 +29,20 @@ def main(argv: Sequence[str]) -> int:
         return _run(argv[1:])
     arguments = _parse(argv)
     tables = {_name(path, arguments.table): _read(path, arguments) for path in arguments.table}
-    reports = {name: _report(table, arguments) for name, table in tables.items()}
+    reports = {name: _report(name, table, arguments) for name, table in tables.items()}
     for name, laws in reports.items():
         _print(name, tables[name], laws)
     if arguments.action == "plot":
+        from graphformer.cli.plots.saving import save_figure
         from graphformer.scaling import draw_laws
 
         figure = draw_laws({name: (tables[name], reports[name]) for name in tables})
-        figure.savefig(arguments.out, dpi=130)
+        save_figure(figure, arguments.out, dpi=130)
     elif arguments.out is not None:
+        from graphformer.cli.run_dir import write_atomically
+
         text = {name: [_as_json(law) for law in laws] for name, laws in reports.items()}
-        arguments.out.write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
+        write_atomically(arguments.out, json.dumps(text, indent=2) + "\n")
     if arguments.out is not None:
         print(f"wrote {arguments.out}")
     return 0
@@ -65,10 +68,14 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         "--bootstrap", type=whole_number(0), default=200, help="resampled tables, 0 for none"
     )
     parser.add_argument("--seed", type=whole_number(0), default=0, help="of the bootstrap")
-    parser.add_argument("--out", type=Path, help="fit: a JSON file; plot: a PNG, scaling.png")
+    parser.add_argument(
+        "--out", type=output_file(), help="fit: a JSON file; plot: a .png file, scaling.png"
+    )
     arguments = parser.parse_args(argv)
-    if arguments.action == "plot" and arguments.out is None:
-        arguments.out = Path("scaling.png")
+    if arguments.action == "plot":
+        arguments.out = arguments.out or Path("scaling.png")
+        if arguments.out.suffix.lower() != ".png":
+            parser.error(f"--out: got {arguments.out}, expected a name that ends in .png")
     return arguments
 
 
@@ -85,7 +92,9 @@ def _run(argv: Sequence[str]) -> int:
         "--ratios", type=number(0, low_included=False), nargs="+", default=[5.0, 10.0, 20.0, 40.0],
         help="training tokens per parameter of the blocks",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, default=Path("scaling.csv"), help="the CSV of runs")
+    parser.add_argument(
+        "--out", type=output_file(), default=Path("scaling.csv"), help="the CSV of runs"
+    )
     arguments, words = parser.parse_known_args(argv)
     from graphformer.cli.many_runs.scaling_runs import run_sizes
 
@@ -115,12 +124,16 @@ def _read(path: Path, arguments: argparse.Namespace) -> RunTable:
         raise UsageError(f"{path}: {error}") from error
 
 
-def _report(table: RunTable, arguments: argparse.Namespace) -> list[LawReport]:
+def _report(name: str, table: RunTable, arguments: argparse.Namespace) -> list[LawReport]:
+    from rich.console import Console
+
     from graphformer.scaling import report_laws
 
-    laws = report_laws(
-        table, flops=arguments.flops, resamples=arguments.bootstrap, seed=arguments.seed
-    )
+    resampled = f" and {arguments.bootstrap} resampled tables" if arguments.bootstrap else ""
+    with Console(stderr=True).status(f"fitting {name}{resampled}"):
+        laws = report_laws(
+            table, flops=arguments.flops, resamples=arguments.bootstrap, seed=arguments.seed
+        )
     if all(law.law is None for law in laws):
         raise UsageError("; ".join(f"{law.name}: {law.reason}" for law in laws))
     return laws

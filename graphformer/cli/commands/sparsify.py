@@ -234,6 +234,8 @@ def _write_results(
 ) -> None:
     import torch
 
+    from graphformer.cli.run_dir import write_atomically
+
     report = {
         "model": arguments.name or Path(arguments.model).name,
         "clock": arguments.clock,
@@ -246,7 +248,7 @@ def _write_results(
         "torch": torch.__version__,
         "figures": [asdict(measurement) for measurement in measurements],
     }
-    (arguments.out / "results.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_atomically(arguments.out / "results.json", json.dumps(report, indent=2) + "\n")
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from graphformer.cli.errors import UsageError
@@ -42,6 +43,29 @@ def whole_number(low: int) -> Callable[[str], int]:
         if value < low:
             raise argparse.ArgumentTypeError(f"got {text}, expected an integer of {low} or more")
         return value
+
+    return parse
+
+
+def output_file(*suffixes: str) -> Callable[[str], Path]:
+    """Return a type for `add_argument` that accepts a file to write, before any work is done.
+
+    Args:
+        suffixes: the endings that it may have, such as ".png"; any by default.
+    """
+
+    def parse(text: str) -> Path:
+        path = Path(text)
+        if suffixes and path.suffix.lower() not in suffixes:
+            endings = " or ".join(suffixes)
+            raise argparse.ArgumentTypeError(f"got {text}, expected a name that ends in {endings}")
+        if path.is_dir():
+            raise argparse.ArgumentTypeError(f"got {text}, a folder, expected the name of a file")
+        if not path.parent.is_dir():
+            raise argparse.ArgumentTypeError(
+                f"got {text}, but there is no folder {path.parent}; make it first"
+            )
+        return path
 
     return parse
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from graphformer.cli.run_dir import atomic_file
+from graphformer.cli.plots.saving import save_figure
 
 MAX_DRAWN = 60
 """A picture has at most this many classes."""
@@ -50,8 +50,7 @@ def draw_confusion(confusion: Tensor, names: Sequence[str]) -> Any:
 
 def save_confusion(confusion: Tensor, names: Sequence[str], path: Path) -> None:
     """Write the picture as PNG, atomically."""
-    with atomic_file(path) as file:
-        draw_confusion(confusion, names).savefig(file, format="png", dpi=120)
+    save_figure(draw_confusion(confusion, names), path, dpi=120)
 
 
 def _short(name: str) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from graphformer.adjacency import Adjacency
+from graphformer.cli.plots.saving import save_figure
 from graphformer.data.batch import Batch, BatchLike
 from graphformer.models import Model
 from graphformer.patterns import Pattern
@@ -132,7 +133,7 @@ def draw(runs: list[Run], path: Path) -> None:
     for row, draw_row, group in zip(axes, (_images, _text, _graph), rows, strict=True):
         draw_row(row, group)
         _results(row[3], group)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path, dpi=110)
     plt.close(figure)
 
 

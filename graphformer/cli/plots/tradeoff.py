@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graphformer.cli.plots.saving import save_figure
 from graphformer.cli.tradeoff import Measurement
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def draw_tradeoff(
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(color="#e6eaee", linewidth=0.8)
         axis.set_axisbelow(True)
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path, dpi=130)
 
 
 def _scatter(

@@ -103,7 +103,7 @@ def test_the_picture_is_logged_to_tensorboard(run_of):
         (["draw", "--what", "colours"], "draw: --what: invalid choice"),
         (["draw", "--count", "0"], "--count: got 0, expected an integer of 1 or more"),
         (["draw", "--out", "a.jpg"], "ends in .png"),
-        (["draw", "--out", "no/a.png"], "there is no folder no"),
+        (["draw", "--out", "no/a.png"], "--out: got no/a.png, but there is no folder no"),
         (["probe", "--labels", "2"], "--labels: got 2, expected a number above 0 and at most 1"),
         (["probe", "--method", "forest"], "probe: --method: invalid choice"),
         (["probe", "-c", "nothing.yaml"], "there is no configuration file 'nothing.yaml'"),

@@ -47,7 +47,7 @@ def test_a_run_becomes_a_program(run: Path, capsys: pytest.CaptureFixture[str]) 
     ("arguments", "message"),
     [
         (["--out", "a.txt"], "--out: got a.txt, expected a name that ends in .onnx or .pt2"),
-        (["--out", "nowhere/a.pt2"], "--out: there is no folder nowhere"),
+        (["--out", "nowhere/a.pt2"], "--out: got nowhere/a.pt2, but there is no folder nowhere"),
         (["--out", "a.pt2", "--opset", "20"], "--opset: got it for .pt2"),
         (["--out", "a.pt2"], "there is no checkpoint"),
     ],

@@ -89,6 +89,7 @@ def test_comparison_of_runs_of_different_tasks_that_were_moved(
         (["nowhere"], "runs: there is no folder nowhere"),
         (["empty"], "runs: got no run below empty"),
         (["--sort", "test/acuracy"], "--sort: got 'test/acuracy', expected a metric or setting"),
+        (["--out", "no/a.csv"], "--out: got no/a.csv, but there is no folder no"),
         (["--compare", "empty", "gat/run0"], "runs: empty has no config.yaml"),
     ],
 )

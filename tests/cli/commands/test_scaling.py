@@ -56,6 +56,9 @@ def test_plot_of_two_tables(table: Path, tmp_path: Path) -> None:
         (["fit", "few.csv"], "parametric: runs: got 1 runs of 1 sizes, expected 6 or more"),
         (["fit", "few.csv", "--columns", "n=x"], "--columns: got 'n=x', expected N=NAME"),
         (["fit", "few.csv", "--flops", "-1"], "--flops: got -1, expected a number above 0"),
+        (["plot", "few.csv", "--out", "a.foo"], "--out: got a.foo, expected a name that ends in"),
+        (["fit", "few.csv", "--out", "no/a.json"], "--out: got no/a.json, but there is no folder"),
+        (["run", "--depths", "2", "--out", "no/a.csv"], "--out: got no/a.csv, but there is no"),
     ],
 )
 def test_wrong_lines(

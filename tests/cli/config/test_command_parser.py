@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from graphformer.cli.config.command_parser import CommandParser, number, whole_number
+from graphformer.cli.config.command_parser import (
+    CommandParser,
+    number,
+    output_file,
+    whole_number,
+)
 from graphformer.cli.errors import UsageError
 
 
@@ -13,6 +20,7 @@ def parser() -> CommandParser:
     parser.add_argument("--count", type=whole_number(1), default=3, help="how many")
     parser.add_argument("--share", type=number(0, 1, low_included=False))
     parser.add_argument("--strength", type=number(0.5))
+    parser.add_argument("--out", type=output_file(".csv", ".txt"))
     return parser
 
 
@@ -31,13 +39,23 @@ def test_values_in_range():
         (["--strength", "0.4"], "weigh: --strength: got 0.4, expected a number of at least 0.5"),
         (["--strength", "inf"], "weigh: --strength: got inf, expected a number of at least 0.5"),
         (["--strength", "x"], "weigh: --strength: got x, expected a number of at least 0.5"),
+        (["--out", "a.png"], "weigh: --out: got a.png, expected a name that ends in .csv or .txt"),
+        (["--out", "no/a.csv"], "weigh: --out: got no/a.csv, but there is no folder no; make it"),
+        (
+            ["--out", "some.csv"],
+            "weigh: --out: got some.csv, a folder, expected the name of a file",
+        ),
         (["--size", "3"], "weigh: unrecognized arguments: --size 3"),
     ],
 )
-def test_wrong_values(words: list[str], message: str):
+def test_wrong_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
+):
+    monkeypatch.chdir(tmp_path)
+    Path("some.csv").mkdir()
     with pytest.raises(UsageError) as error:
         parser().parse_args(words)
-    assert str(error.value) == message
+    assert str(error.value).startswith(message)
 
 
 def test_help_names_the_command_and_the_defaults(capsys: pytest.CaptureFixture[str]):
