@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from graphformer.ops.cpu import load_driver
+from graphformer.ops.cpu.loading import load_driver
 from graphformer.ops.transforms import has_tangent, is_transformed
 
 MIN_ELEMENTS = 1 << 14

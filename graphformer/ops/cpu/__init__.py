@@ -7,16 +7,16 @@ Results are bit-equal for any number of threads. numba loads on the first call.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from torch import Tensor
 from typing_extensions import Unpack
 
 from graphformer.adjacency import Adjacency, HeadEdges
 from graphformer.ops.common import AttentionOptions, Result
 from graphformer.ops.cpu.by_head import attention_by_head, of_union, walks_heads
+from graphformer.ops.cpu.complete import complete_attention, small_samples
+from graphformer.ops.cpu.loading import load_driver
 from graphformer.ops.fused.custom_op import call, call_with_features, make_operator
-from graphformer.ops.fused.operands import ADDITIVE, DOT, GATV2, Driver
+from graphformer.ops.fused.operands import ADDITIVE, DOT, GATV2
 
 __all__ = [
     "APPLIES_OFFSET_BIAS",
@@ -31,29 +31,6 @@ __all__ = [
 APPLIES_OFFSET_BIAS = False
 HAS_CUSTOM_OPERATORS = True
 SUPPORTS_HEAD_EDGES = True
-
-
-class CPUDriver(Driver, Protocol):
-    """The driver of this backend, which also has dropout of plain tensors."""
-
-    def dropout(self, x: Tensor, probability: float, seed: Tensor) -> Tensor:
-        """Return x with elements dropped and the others scaled."""
-
-
-def load_driver() -> CPUDriver:
-    """Import the module that runs the kernels.
-
-    Raises:
-        ImportError: when numba does not load.
-    """
-    try:
-        from graphformer.ops.cpu import driver
-    except (ImportError, OSError) as error:
-        raise ImportError(
-            f"the cpu backend needs numba, which does not load ({error}); reinstall it with "
-            "`pip install --force-reinstall numba`, or choose backend='scatter'"
-        ) from error
-    return driver
 
 
 attend = make_operator("cpu", load_driver, device_types="cpu", backward_reads_out=False)
@@ -71,6 +48,10 @@ def attention(
     """logit_ij = scale * (q_i . k_j)."""
     if isinstance(adjacency, HeadEdges) and walks_heads(options):
         return attention_by_head(attend, q, k, v, adjacency, kind=DOT, scale=scale, **options)
+    samples = small_samples(q, k, v, adjacency, options)
+    if samples is not None:
+        out = complete_attention(attend, q, k, v, adjacency, samples, scale=scale, **options)
+        return out, None
     of_union(adjacency, q, options)
     out, _, weights = call(attend, q, k, v, adjacency, kind=DOT, scale=scale, **options)
     return out, weights

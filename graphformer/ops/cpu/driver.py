@@ -64,7 +64,7 @@ def backward(
     x = _kernel_inputs(x)
     table, constants = _table(x, settings, cotangents.dweights is not None)
     dtype = x.v.dtype
-    dout, delta = _contiguous_rows(cotangents.dout, dtype), torch.empty_like(cotangents.lse)
+    dout, delta = contiguous_rows(cotangents.dout, dtype), torch.empty_like(cotangents.lse)
     table.update({
         at.LSE: cotangents.lse, at.DELTA: delta, at.DOUT: dout, at.DOUT_STRIDE: dout.stride(0),
         at.DZ: _dense(cotangents.dz, dtype), at.DWEIGHTS: _dense(cotangents.dweights, dtype),
@@ -302,8 +302,8 @@ def _kernel_inputs(x: Inputs) -> Inputs:
             dtype = torch.float64
     scores = q.ndim == 2
     return Inputs(
-        _contiguous_rows(q, dtype, dense=scores), _contiguous_rows(k, dtype, dense=scores),
-        _contiguous_rows(v, dtype), _dense(vector, dtype), _dense(u, dtype), _dense(edge, dtype),
+        contiguous_rows(q, dtype, dense=scores), contiguous_rows(k, dtype, dense=scores),
+        contiguous_rows(v, dtype), _dense(vector, dtype), _dense(u, dtype), _dense(edge, dtype),
         None if bias is None else bias.detach().to(dtype),
         None if edge_weight is None else edge_weight.detach().to(dtype),
         *x[8:],
@@ -314,8 +314,8 @@ def _dense(x: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return None if x is None else x.detach().to(dtype).contiguous()
 
 
-def _contiguous_rows(x: Tensor, dtype: torch.dtype, dense: bool = False) -> Tensor:
-    """x, copied unless each row [H, D] of it is contiguous, or, if `dense`, all of it is."""
+def contiguous_rows(x: Tensor, dtype: torch.dtype, dense: bool = False) -> Tensor:
+    """x in a dtype, copied unless each row [H, D] is contiguous, or, if `dense`, all of it is."""
     x = x.detach() if x.dtype == dtype else x.detach().to(dtype)
     if x.is_contiguous():
         return x

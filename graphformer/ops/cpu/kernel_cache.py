@@ -27,7 +27,14 @@ from numba.core.registry import cpu_target
 
 from graphformer.ops.common import notice
 from graphformer.ops.cpu.decoding import parts
-from graphformer.ops.cpu.kernels import by_source, by_target, forward, optional_steps, split_rows
+from graphformer.ops.cpu.kernels import (
+    by_source,
+    by_target,
+    complete,
+    forward,
+    optional_steps,
+    split_rows,
+)
 
 _log = logging.getLogger("graphformer")
 _MAKERS: dict[str, Callable[..., Any]] = {
@@ -37,6 +44,8 @@ _MAKERS: dict[str, Callable[..., Any]] = {
     "by_target": by_target.make_by_target,
     "by_source": by_source.make_by_source,
     "sum_join": split_rows.make_sum_join,
+    "complete_forward": complete.make_complete_forward,
+    "complete_backward": complete.make_complete_backward,
     "dropout": optional_steps.make_dropout,
 }
 _FOLDER = Path(__file__).parent
