@@ -13,8 +13,9 @@ from typing_extensions import Unpack
 from graphformer.adjacency import Adjacency, HeadEdges
 from graphformer.ops.common import AttentionOptions, Result
 from graphformer.ops.cpu.by_head import attention_by_head, of_union, walks_heads
-from graphformer.ops.cpu.complete import complete_attention, small_samples
+from graphformer.ops.cpu.complete_attention import complete_attention
 from graphformer.ops.cpu.loading import load_driver
+from graphformer.ops.cpu.samples import small_samples
 from graphformer.ops.fused.custom_op import call, call_with_features, make_operator
 from graphformer.ops.fused.operands import ADDITIVE, DOT, GATV2
 

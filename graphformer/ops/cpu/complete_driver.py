@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from graphformer.ops.cpu.complete import Samples
 from graphformer.ops.cpu.driver import contiguous_rows
 from graphformer.ops.cpu.kernel_cache import kernel, shape_constants
 from graphformer.ops.cpu.kernels import argument_table as at
 from graphformer.ops.cpu.launch import Table, run
+from graphformer.ops.cpu.samples import Samples
 
 
 def forward(

@@ -13,7 +13,7 @@ from torch import Tensor
 import graphformer as gf
 from graphformer.adjacency import Adjacency
 from graphformer.ops import cpu
-from graphformer.ops.cpu.complete import LARGEST, small_samples
+from graphformer.ops.cpu.samples import LARGEST, small_samples
 
 SIZES = {
     "several": ([5, 1, 17, 36, 16], None),
