@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from graphformer.nn.dropout import Dropout
@@ -69,7 +70,11 @@ class GatedFeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return out(act(gate(x)) * up(x)), [N, C] of x [N, C]."""
         gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.out(self.dropout(self.activation(gate) * up))
+        hidden = self.activation(gate)
+        # Without gradients the product needs no memory of its own, which for long texts is new to
+        # the process in every block: its pages cost more than the product.
+        reuses = not torch.is_grad_enabled() and hidden is not gate
+        return self.out(self.dropout(hidden.mul_(up) if reuses else hidden * up))
 
 
 class QuickGELU(nn.Module):
