@@ -111,7 +111,7 @@ def test_two_workers_share_a_postgresql_study_and_one_is_killed(
     workplace: Path, postgres: str
 ) -> None:
     search = "{seed_everything: [2, 3, 5, 7]}"
-    limits = ["--trainer.max_epochs", "6"]
+    limits = ["--trainer.max_epochs", "20"]
     command = [sys.executable, "-m", "graphformer", "sweep", "--jobs", "1"]
     shared = ["--storage", postgres, "--study", "shared"]
     line = ["-c", "tiny.yaml", "--search", search, "--sampler", "grid", *limits]
@@ -130,8 +130,9 @@ def test_two_workers_share_a_postgresql_study_and_one_is_killed(
         assert first.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    lost = running()[0].number
     os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    (lost,) = (trial.number for trial in running())  # not before: the trial may end meanwhile
     second = subprocess.run([*command, *shared], check=False, timeout=500)
     assert second.returncode == 0
     trials = optuna.load_study(study_name="shared", storage=storage).trials
