@@ -86,24 +86,39 @@ class HeadEdges(CSR):
     @classmethod
     @outside_inference_mode
     def from_head_edges(
-        cls, head: Tensor, target: Tensor, source: Tensor, shape: tuple[int, int], num_heads: int
+        cls,
+        head: Tensor,
+        target: Tensor,
+        source: Tensor,
+        shape: tuple[int, int],
+        num_heads: int,
+        *,
+        coalesce: bool = True,
     ) -> HeadEdges:
-        """Combine edges that are listed with their head; an edge of a head occurs once.
+        """Combine edges that are listed with their head.
 
         Args:
             head, target, source: of each edge, int64 [E'].
             shape: (targets, sources).
             num_heads: the number of heads H.
+            coalesce: whether an edge that a head has several times is one edge; else each has its
+                own share of the softmax.
         """
-        whole = CSR.from_edges(torch.stack([source, target]), shape)
-        ids = whole.inverse_index
-        if ids is None:  # every edge belongs to one head only
-            ids = torch.arange(whole.num_edges, device=head.device)
+        edges = torch.stack([source, target])
+        if coalesce:
+            whole = CSR.from_edges(edges, shape)
+            ids = whole.inverse_index
+            if ids is None:  # every edge belongs to one head only
+                ids = torch.arange(whole.num_edges, device=head.device)
+        else:  # the n-th time that a head has an edge is the n-th edge of the union
+            times = torch.stack([target, source, _times(head, target, source)])
+            (target, source, _), ids = times.unique(dim=1, return_inverse=True)
+            whole = CSR.from_edges(torch.stack([source, target]), shape, coalesce=False)
         heads = torch.zeros(whole.num_edges, num_heads, dtype=torch.bool, device=head.device)
         heads[ids, head] = True
         if whole.edge_ids is not None:
             heads = heads[whole.edge_ids]
-        return cls(whole.indptr, whole.indices, shape, heads=heads)
+        return cls(whole.indptr, whole.indices, shape, is_coalesced=whole.is_coalesced, heads=heads)
 
     def check_heads(self, num_heads: int) -> None:
         """Check that the adjacency is for this number of heads.
@@ -228,7 +243,9 @@ class HeadEdges(CSR):
         indptr, targets, slots = self.by_source
         edge_ids = slots.long() if self.edge_ids is None else self.edge_ids[slots.long()]
         shape = (self.shape[1], self.shape[0])
-        return HeadEdges(indptr, targets, shape, edge_ids, heads=self.heads)
+        return HeadEdges(
+            indptr, targets, shape, edge_ids, is_coalesced=self.is_coalesced, heads=self.heads
+        )
 
     def to(self, device: torch.device | str) -> CSR:
         """Return this adjacency on `device`, its mask of heads too."""
@@ -241,7 +258,11 @@ class HeadEdges(CSR):
         """Return the same edges, with their heads, in the order by target, then source."""
         if self.edge_ids is None or self.heads is None:
             return self
-        return HeadEdges(self.indptr, self.indices, self.shape, heads=self.heads[self.edge_ids])
+        heads = self.heads[self.edge_ids]
+        is_coalesced = self.is_coalesced
+        return HeadEdges(
+            self.indptr, self.indices, self.shape, is_coalesced=is_coalesced, heads=heads
+        )
 
     def with_self_loops(self) -> NoReturn:
         """Refuse, as the heads of the new edges are unknown."""
@@ -249,6 +270,16 @@ class HeadEdges(CSR):
             "adjacency: got edges that differ between heads, expected the same for all heads; add "
             "self-loops to the adjacency of each head"
         )
+
+
+def _times(head: Tensor, target: Tensor, source: Tensor) -> Tensor:
+    """Return how often each edge of a head is listed before, int64 [E']."""
+    _, ids = torch.stack([head, target, source]).unique(dim=1, return_inverse=True)
+    ordered, order = ids.sort(stable=True)
+    times = torch.empty_like(ids)
+    place = torch.arange(len(ids), device=ids.device)
+    times[order] = place - torch.searchsorted(ordered, ordered)
+    return times
 
 
 torch.serialization.add_safe_globals([HeadEdges])

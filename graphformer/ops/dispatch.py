@@ -106,10 +106,12 @@ def attention(
         )
         adjacency = selected
     if isinstance(adjacency, TiledEdges):
-        plain = bias is None and edge_weight is None and softcap is None and not return_weights
-        if backend == "auto" and plain:
+        plain = edge_weight is None and softcap is None and not return_weights
+        if backend == "auto" and plain and not isinstance(bias, Tensor):
+            if bias is not None:
+                _check_table(bias, q)
             q, scale = _scaled(q, scale)
-            return tiled_attention(q, k, v, adjacency, scale=scale, dropout=dropout)
+            return tiled_attention(q, k, v, adjacency, scale=scale, dropout=dropout, bias=bias)
         adjacency = adjacency.head_edges
     if softcap is not None:
         q, scale = _scaled(q, scale)
@@ -140,9 +142,7 @@ def attention(
         width=width,
     )
     if offset_bias is not None:
-        heads = offset_bias.table.shape[1]
-        if heads not in (1, q.shape[1]):
-            raise ValueError(f"bias: got a table of {heads} heads, expected {q.shape[1]} or 1")
+        _check_table(offset_bias, q)
         if applies_offset_bias(run):
             out, _ = run.attention(
                 q, k, v, adjacency, scale=scale, offset_bias=offset_bias, **options
@@ -249,6 +249,17 @@ def edge_feature_attention(
         q, k, v, edge_attr, key_map, value_map, adjacency, scale=scale, **options
     )
     return public_output(result)
+
+
+def _check_table(bias: OffsetBias, q: Tensor) -> None:
+    """Check that a bias has as many heads as the queries, or one.
+
+    Raises:
+        ValueError: when it has another number.
+    """
+    heads = bias.table.shape[1]
+    if heads not in (1, q.shape[1]):
+        raise ValueError(f"bias: got a table of {heads} heads, expected {q.shape[1]} or 1")
 
 
 def _scaled(q: Tensor, scale: float | Tensor | None) -> tuple[Tensor, float]:

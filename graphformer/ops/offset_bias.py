@@ -72,6 +72,16 @@ class OffsetBias:
             bias = bias - self.slope * (offsets.abs() - reach).clamp(min=0).unsqueeze(-1)
         return bias
 
+    def of_heads(self, offsets: Tensor, heads: Tensor) -> Tensor:
+        """Return the bias of each offset [...] in its head, int64 [...] of a shape to expand."""
+        reach, count = self.reach, self.table.shape[1]
+        heads = heads.clamp(max=count - 1)  # a table of one head is that of all
+        rows = (offsets.clamp(-reach, reach) + reach) * count + heads
+        bias = F.embedding(rows, self.table.reshape(-1, 1)).squeeze(-1)
+        if self.slope is not None:
+            bias = bias - self.slope[heads] * (offsets.abs() - reach).clamp(min=0)
+        return bias
+
     def on_edges(self, adjacency: Adjacency) -> Tensor:
         """Return the bias of every edge, [E, H], in the caller's order."""
         source, target = adjacency.edge_index

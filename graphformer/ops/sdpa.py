@@ -60,7 +60,8 @@ def attention(
     settings = _Settings(scale=scale, dropout_p=options["dropout"])
     if isinstance(adjacency, HeadEdges):
         # Samples depend on the edges, by which compiled code cannot branch.
-        if bias is None and not torch.compiler.is_compiling() and adjacency.samples:
+        masked = bias is None and adjacency.is_coalesced
+        if masked and not torch.compiler.is_compiling() and adjacency.samples:
             return _attend_heads(q, k, v, adjacency, **settings), None
         bias = adjacency.head_bias(options["bias"], q.shape[1], q.dtype)
         bias = bias if adjacency.edge_ids is None else bias[adjacency.edge_ids]

@@ -203,7 +203,7 @@ def _is_dense_by_head(adjacency: HeadEdges, options: AttentionOptions) -> bool:
     assert adjacency.heads is not None
     if torch.compiler.is_compiling() or options["bias"] is not None:
         return False
-    if sdpa.unsupported_reason(options) or not adjacency.samples:
+    if sdpa.unsupported_reason(options) or not (adjacency.is_coalesced and adjacency.samples):
         return False
     pairs = sum(size**2 for size in adjacency.samples) * adjacency.heads.shape[1]
     dense = adjacency.sample_density >= HEADS_DENSE["density"]

@@ -34,6 +34,8 @@ class Tiles(NamedTuple):
     """The edges of all groups that `has_common` names, bool [m, n], in place of masks of each."""
     has_common: Tensor | None = None
     """Bool [T]; None where there is no `common_mask`."""
+    has_edges: Tensor | None = None
+    """Which targets have an edge, bool [T, m]; None if the masks have to be read for it."""
 
     def groups_by_mask(self) -> list[tuple[Tensor, Tensor | None]]:
         """Return the numbers of groups, int64, once with and once without the common mask."""
@@ -45,10 +47,11 @@ class Tiles(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TiledEdges(Adjacency):
-    """The edges of each head, as one or several sets of tiles without a common edge.
+    """The edges of each head, as one or several sets of tiles.
 
     Attention is a dense product in each tile; a target that is in several sets combines their
-    results by the log-sum-exp of its logits.
+    results by the log-sum-exp of its logits. An edge that is in several sets, or several times in
+    one of them, counts that often; `is_coalesced` says that there is none.
     """
 
     per_head: ClassVar[bool] = True
@@ -56,6 +59,7 @@ class TiledEdges(Adjacency):
     shape: tuple[int, int]
     num_heads: int
     """The number of heads H."""
+    is_coalesced: bool = True
 
     @property
     def device(self) -> torch.device:
@@ -107,6 +111,7 @@ class TiledEdges(Adjacency):
             source - head * self.shape[1],
             self.shape,
             self.num_heads,
+            coalesce=self.is_coalesced,
         )
 
     def _edges(self, tiles: Tiles, part: slice) -> Tensor:

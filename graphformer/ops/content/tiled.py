@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from graphformer.adjacency import TiledEdges, Tiles
 from graphformer.ops.common import upcast
+from graphformer.ops.offset_bias import OffsetBias
 
 _NUMBERS = 1 << 23
 """Gathered keys, values and masks of a chunk of tiles have about this many numbers."""
@@ -31,11 +32,29 @@ class _Rows(NamedTuple):
     """The row of k and v for row h N + j of head h, int64 [H N]."""
 
 
+class _RowBias(NamedTuple):
+    """A bias by relative position, for rows that are numbered by head."""
+
+    bias: OffsetBias
+    targets: Tensor
+    """The position of each target, int64 [M]."""
+    sources: Tensor
+    """The position of each source, int64 [N]."""
+
+    def of_tiles(self, tiles: Tiles, part: Tensor) -> Tensor:
+        """Return the bias of some tiles, [t, m, n]; any numbers where there is no edge."""
+        target, source = (x[part].clamp(min=0) for x in (tiles.targets, tiles.sources))
+        place = self.targets[target % len(self.targets)]
+        offsets = self.sources[source % len(self.sources)].unsqueeze(1) - place.unsqueeze(2)
+        return self.bias.of_heads(offsets, target[:, :1].unsqueeze(2) // len(self.targets))
+
+
 @torch.compiler.disable(reason="edges made from content have shapes that depend on data")
 def tiled_attention(
-    q: Tensor, k: Tensor, v: Tensor, adjacency: TiledEdges, *, scale: float, dropout: float = 0.0
-) -> Tensor:
-    """Return softmax(scale q k^T) v over the edges of each head, [M, H, Dv].
+    q: Tensor, k: Tensor, v: Tensor, adjacency: TiledEdges, *, scale: float,
+    dropout: float = 0.0, bias: OffsetBias | None = None,
+) -> Tensor:  # fmt: skip
+    """Return softmax(scale q k^T + b) v over the edges of each head, [M, H, Dv].
 
     Memory is bounded by that of a chunk of tiles; in training the chunks are computed again in the
     backward pass.
@@ -47,6 +66,7 @@ def tiled_attention(
         adjacency: M targets by N sources.
         scale: factor of the logits.
         dropout: probability of dropping an attention weight.
+        bias: b, added to the logits.
     """
     targets, heads = q.shape[:2]
     sources, kv_heads = k.shape[:2]
@@ -54,7 +74,11 @@ def tiled_attention(
     keys = row // sources // (heads // kv_heads) * sources + row % sources if sources else row
     rows = _Rows(_by_head(q), _by_head(k), _by_head(v), keys)
     is_single = len(adjacency.rounds) == 1
-    attend = partial(_attend_single if is_single else _attend, scale=scale, dropout=dropout)
+    attend: Callable[..., tuple[Tensor, Tensor]] = partial(_attend_single, scale=scale)
+    if bias is not None or not is_single:
+        row_bias = None if bias is None else _RowBias(bias, *bias.positions_on(adjacency))
+        attend = partial(_attend, scale=scale, row_bias=row_bias)
+    attend = partial(attend, dropout=dropout)
     results = [_round(rows, tiles, attend) for tiles in adjacency.rounds]
     out = results[0][0] if is_single else _combine(results)
     return out.view(heads, targets, v.shape[2]).transpose(0, 1).contiguous()
@@ -116,8 +140,9 @@ def _attend_single(
     empty = None
     if common_mask is None:
         mask = tiles.mask(part)
-        empty = ~mask.any(-1, keepdim=True)
-        mask = (mask | empty).unsqueeze(1)
+        has_edges = mask.any(-1) if tiles.has_edges is None else tiles.has_edges[part]
+        empty = ~has_edges.unsqueeze(-1)
+        mask = (mask | empty if empty.any() else mask).unsqueeze(1)
     elif common_mask.all():
         mask = None
     q, k, v = (x.unsqueeze(1) for x in _gather(q, k, v, keys, tiles, part))
@@ -130,7 +155,7 @@ def _attend_single(
 
 def _attend(
     q: Tensor, k: Tensor, v: Tensor, keys: Tensor, tiles: Tiles, part: Tensor,
-    common_mask: Tensor | None, *, scale: float, dropout: float,
+    common_mask: Tensor | None, *, scale: float, dropout: float, row_bias: _RowBias | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return the output [t, m, Dv] of tiles and the log-sum-exp of the logits, [t, m].
 
@@ -139,6 +164,8 @@ def _attend(
     mask = tiles.mask(part) if common_mask is None else common_mask
     q, k, v = _gather(q, k, v, keys, tiles, part)
     logits = upcast(q @ k.transpose(1, 2))[0] * scale
+    if row_bias is not None:
+        logits = logits + row_bias.of_tiles(tiles, part)
     logits = logits.masked_fill(~mask, -1e30)  # minus infinity has no gradient in an empty row
     total = logits.logsumexp(-1)
     weights = (logits - total.unsqueeze(-1)).exp()

@@ -101,7 +101,9 @@ class LSH(ContentPattern):
         """Return the bucket of each vector x [..., n, D] in each round, int64 [R, ..., n]."""
         rotation = _rotations(x.shape[-1], self.rounds, self.buckets // 2, self.seed)
         rotated = torch.einsum("...d,rdb->r...b", x.float(), rotation.to(x.device))
-        return torch.cat([rotated, -rotated], dim=-1).argmax(-1)
+        largest = rotated.abs().argmax(-1, keepdim=True)  # of [x R, -x R], too
+        is_negative = rotated.gather(-1, largest) < 0
+        return (largest + is_negative * (self.buckets // 2)).squeeze(-1)
 
 
 class Span(NamedTuple):
@@ -228,18 +230,25 @@ def _round(
         sources[part, : own_sources.shape[1]] = own_sources
         first = part.stop
 
+    low, high = (x[targets.clamp(min=0)] for x in spans[-1][:2])
+    low, high = low.where(targets >= 0, 1), high.where(targets >= 0, 0)  # no edge without a target
+
     def mask(part: slice | Tensor) -> Tensor:
-        target, source = targets[part].unsqueeze(2), sources[part].unsqueeze(1)
-        present = (target >= 0) & (source >= 0)
-        t, s = target.clamp(min=0), source.clamp(min=0)
-        for number, (low, high, rank) in enumerate(reversed(spans)):
-            inside = (rank[s] >= low[t]) & (rank[s] < high[t])
-            present &= inside if number == 0 else ~inside
+        t, s = (x[part].clamp(min=0) for x in (targets, sources))
+        rank = spans[-1][2][s].where(sources[part] >= 0, -1).unsqueeze(1)
+        present = _inside(rank, low[part], high[part])
+        for low_before, high_before, rank_before in spans[:-1]:
+            present &= ~_inside(rank_before[s].unsqueeze(1), low_before[t], high_before[t])
         if alone is not None:
-            present &= (target != source) | alone[t]
+            present &= (t.unsqueeze(2) != s.unsqueeze(1)) | alone[t].unsqueeze(2)
         return present
 
-    return Tiles(targets, sources, mask)
+    return Tiles(targets, sources, mask, has_edges=high > low if len(spans) == 1 else None)
+
+
+def _inside(rank: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Return whether low <= rank < high, bool [t, m, n], of ranks [t, 1, n] and bounds [t, m]."""
+    return (rank >= low.unsqueeze(2)) & (rank < high.unsqueeze(2))
 
 
 def _only_itself(spans: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:

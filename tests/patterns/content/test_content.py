@@ -106,6 +106,26 @@ def test_chunks_of_tiles_change_nothing(pattern, monkeypatch):
     torch.testing.assert_close(torch.autograd.grad(out.square().sum(), inputs), gradients)
 
 
+@pytest.mark.parametrize("heads", [1, 6])
+@pytest.mark.parametrize("pattern", [TopBlocks(3, 2), LSH(4, 2, window=3), LSH(4, window=3)])
+def test_biases_by_offset_are_those_of_listed_edges(pattern, heads):
+    inputs = [x.requires_grad_() for x in _qkv((13, 5))]
+    q, k, _ = inputs
+    table = torch.randn(7, heads, dtype=torch.float64, requires_grad=True)
+    bias = gf.ops.OffsetBias(table, slope=torch.rand(heads, dtype=torch.float64))
+    adjacency = _adjacency(pattern, (13, 5))
+    out = gf.attention(*inputs, adjacency, bias=bias)
+    expected = gf.attention(*inputs, adjacency.select(q, k).head_edges, bias=bias)
+    torch.testing.assert_close(out, expected)
+    weight = torch.randn_like(out)
+    found, listed = (
+        torch.autograd.grad((x * weight).sum(), (*inputs, table)) for x in (out, expected)
+    )
+    torch.testing.assert_close(found, listed)
+    with pytest.raises(ValueError, match="bias: got a table of 5 heads"):
+        gf.attention(*inputs, adjacency, bias=gf.ops.OffsetBias(table[:, :1].expand(-1, 5)))
+
+
 @pytest.mark.parametrize("pattern", [TopBlocks(3, 2), LSH(4, 2, window=3), NearestNeighbors(2)])
 def test_dropout_keeps_the_mean(pattern):
     q, k, v = _qkv((31,), dtype=torch.float32)

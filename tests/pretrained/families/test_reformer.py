@@ -40,6 +40,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "later chunks": {"local_num_chunks_before": 0, "local_num_chunks_after": 1},
     "one table": {"axial_pos_embds": False, "hidden_act": "gelu", "lsh_num_chunks_before": 0},
     "buckets by size": {"is_decoder": True, "num_buckets": None},
+    "two rounds": {"is_decoder": True, "num_hashes": 2},
+    "three rounds": {"num_hashes": 3, "lsh_num_chunks_before": 0, "lsh_num_chunks_after": 1},
+    "rounds alone": {"num_hashes": 4, "lsh_num_chunks_before": 0, "num_buckets": [2, 4]},
 }
 LENGTHS = (1, 3, 4, 5, 7, 8, 13, 16, 23)
 
@@ -69,7 +72,7 @@ def test_samples_of_a_batch_do_not_depend_on_one_another(make: Any) -> None:
     torch.testing.assert_close(ours(pack_tokens(texts)), alone)
 
 
-@pytest.mark.parametrize("variant", ["causal", "bidirectional"])
+@pytest.mark.parametrize("variant", ["causal", "bidirectional", "two rounds", "three rounds"])
 def test_gradients(make: Any, variant: str) -> None:
     theirs = made(make, "ReformerModel", **VARIANTS[variant])
     ours = gf.from_pretrained(theirs)
@@ -124,6 +127,23 @@ def test_other_adjacencies_take_the_same_weights(make: Any) -> None:
     torch.testing.assert_close(ours(batch, Causal())[23:], own[23:])  # one chunk
 
 
+def test_greedy_tokens_with_several_rounds(make: Any) -> None:
+    settings = {"is_decoder": True, "num_hashes": 3, "attn_layers": ["lsh", "local", "lsh"]}
+    theirs = made(make, "ReformerModelWithLMHead", **settings)
+    with torch.no_grad():  # so that tokens depend on the text
+        for parameter in theirs.parameters():
+            parameter.normal_(std=0.5)
+        theirs.lm_head.bias.zero_()  # transformers (5.23) does not add it
+    ours = gf.from_pretrained(theirs)
+    options = {"max_new_tokens": 11, "do_sample": False, "use_cache": False}
+    texts = {}
+    for size in (3, 5, 13):
+        found = ours.generate(text(size), max_new_tokens=11, temperature=0, cache=False)
+        texts[size] = found[size:]
+        assert found == theirs.generate(torch.tensor([text(size)]), **options)[0].tolist()
+    assert len(set(map(tuple, texts.values()))) == 3
+
+
 def test_generation_computes_the_whole_text(make: Any) -> None:
     ours = gf.from_pretrained(made(make, "ReformerModelWithLMHead", is_decoder=True))
     expected = text(7)
@@ -147,7 +167,6 @@ def test_generation_computes_the_whole_text(make: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_hashes": 2}, "'num_hashes': 2, expected 1"),
         ({"attn_layers": ["local", "full"]}, "'attn_layers': .* expected a list of 'local' and"),
         ({"lsh_num_chunks_after": 1}, "'lsh_num_chunks_after': 1, expected a sum of 0 or 1"),
         ({"num_buckets": [2, 3]}, r"'num_buckets': \[2, 3\], expected even numbers"),
@@ -172,27 +191,56 @@ def test_chunks_of_a_sample() -> None:
     assert chunking.sources(5, torch.device("cpu")).tolist() == expected
 
 
+@pytest.mark.parametrize("rounds", [1, 3])
 @pytest.mark.parametrize("causal", [False, True])
-def test_edges_of_a_hash_equal_a_mask_made_by_hand(causal: bool) -> None:
+def test_edges_of_a_hash_equal_counts_made_by_hand(causal: bool, rounds: int) -> None:
     chunking = Chunking(length=3, before=1, after=0, multiple=3, shortest=3)
-    pattern = HashedChunks(chunking, (4,), 8, causal=causal, seed=7)
-    q = torch.randn(11, 2, 5, dtype=torch.float64)
-    found = pattern.select(q, q, (11,))
-    rotation = torch.randn(
-        2, 5, 1, 2, generator=torch.Generator().manual_seed(7), dtype=torch.float64
-    )
+    pattern = HashedChunks(chunking, (4,), 8, causal=causal, seed=7, rounds=rounds)
+    q, k, v = torch.randn(3, 11, 2, 5, dtype=torch.float64).requires_grad_()
+    counts = torch.stack([counts_by_hand(pattern, q.detach()[:, head], head) for head in (0, 1)])
+    edges = pattern.select(q, k, (11,))
+    dense = torch.zeros_like(counts)
+    listed = edges.to_csr()
+    source, target = listed.edge_index
     for head in range(2):
-        rotated = q[:, head] @ rotation[head, :, 0]
+        own = listed.heads[:, head]
+        dense[head].index_put_((target[own], source[own]), torch.ones(()).double(), True)
+    assert torch.equal(dense, counts)
+    assert edges.num_head_edges == int(counts.sum())
+    table = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    bias = gf.ops.OffsetBias(table)
+    out = gf.attention(q, k, v, edges, bias=bias)
+    offset = torch.arange(11) - torch.arange(11).unsqueeze(1)
+    logits = torch.einsum("ihd,jhd->hij", q, k) * 5**-0.5 + bias.at(offset).permute(2, 0, 1)
+    expected = torch.einsum("hij,jhd->ihd", (logits + counts.log()).softmax(-1), v)
+    torch.testing.assert_close(out, expected)
+    weight = torch.randn_like(out)
+    found, gradient = (
+        torch.autograd.grad((x * weight).sum(), (q, k, v, table)) for x in (out, expected)
+    )
+    torch.testing.assert_close(found, gradient)
+    for backend in ("reference", "cpu", "scatter"):
+        listed_out = gf.attention(q, k, v, edges, bias=bias, backend=backend)
+        torch.testing.assert_close(listed_out, expected)
+
+
+def counts_by_hand(pattern: HashedChunks, q: torch.Tensor, head: int) -> torch.Tensor:
+    """How often a node of one head sees another: chunks of 3 of the rounds in a row."""
+    size, rounds = len(q), pattern.rounds
+    generator = torch.Generator().manual_seed(pattern.seed)
+    rotation = torch.randn(2, 5, rounds, 2, generator=generator, dtype=torch.float64)
+    places: list[int | None] = []
+    for number in range(rounds):
+        rotated = q @ rotation[head, :, number]
         bucket = torch.cat([rotated, -rotated], 1).argmax(1).tolist()
-        place = {node: i for i, node in enumerate(sorted(range(11), key=lambda n: (bucket[n], n)))}
-        mask = torch.tensor([
-            [(place[i] // 3 - place[j] // 3) % 4 in (0, 1) and (j <= i or not causal)
-             for j in range(11)] for i in range(11)
-        ])  # fmt: skip
-        edges = found.edge_index[:, found.heads[:, head]]
-        dense = torch.zeros(11, 11, dtype=torch.bool)
-        dense[edges[1], edges[0]] = True
-        assert torch.equal(dense, mask)
+        places += [*sorted(range(size), key=lambda n: (bucket[n], n)), None]
+    counts = torch.zeros(size, size, dtype=torch.float64)
+    for first, i in enumerate(places):
+        for second, j in enumerate(places):
+            near = (first // 3 - second // 3) % (len(places) // 3) in (0, 1)
+            if i is not None and j is not None and near and (j <= i or not pattern.causal):
+                counts[i, j] += 1
+    return counts
 
 
 def test_local_chunks_equal_a_mask_made_by_hand() -> None:

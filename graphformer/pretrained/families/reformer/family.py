@@ -44,7 +44,6 @@ TOKENS = {"head.linear.weight": "lm_head.decoder.weight", "head.linear.bias": "l
 
 def build(config: Config, kind: Kind, tied: bool) -> Model:
     """Build Reformer from a config, with a kind of head."""
-    config.check_unset(1, "num_hashes")
     causal = bool(config.get("is_decoder", False))
     if causal != (kind == "causal_lm") and kind != "none":
         raise ValueError(
@@ -129,6 +128,7 @@ def pattern(config: Config, kinds: list[str], name: str, *, causal: bool) -> Pat
         most,
         causal=causal,
         seed=config.get("hash_seed", 0),
+        rounds=config.get("num_hashes", 1),
     )
 
 

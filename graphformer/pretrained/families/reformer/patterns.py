@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from graphformer.adjacency import CSR, Adjacency, HeadEdges
+from graphformer.adjacency import CSR, Adjacency, TiledEdges, Tiles
 from graphformer.batch_type import BatchLike
 from graphformer.patterns import Pattern
 from graphformer.patterns.base import over_samples
@@ -55,6 +57,18 @@ class Chunking(NamedTuple):
         return (chunks.unsqueeze(2) * self.length + inside).flatten(1).clamp(max=size)
 
 
+class Rows(NamedTuple):
+    """Groups of nodes of one sample and head, and the nodes they see; -1 where there are fewer.
+
+    Attributes:
+        targets: the row of each node, int64 [T, m].
+        sources: [T, n].
+    """
+
+    targets: Tensor
+    sources: Tensor
+
+
 @dataclass(frozen=True)
 class Chunks(Pattern):
     """Every node attends to the nodes of its chunk, and of the chunks next to it.
@@ -89,6 +103,7 @@ class HashedChunks(ContentPattern):
         most_buckets: see above.
         causal: whether nodes attend to themselves and earlier nodes only.
         seed: of the rotations.
+        rounds: number of rotations; an edge of several rounds counts that often in the softmax.
 
     Source: Kitaev et al., 2020, "Reformer", section 2.
     """
@@ -98,25 +113,19 @@ class HashedChunks(ContentPattern):
     most_buckets: int
     causal: bool = False
     seed: int = 0
+    rounds: int = 1
 
     def select(self, q: Tensor, k: Tensor, lengths: tuple[int, ...]) -> Adjacency:
-        """Return the edges of queries [N, H, D], N x N."""
+        """Return the edges of queries [N, H, D], N x N; those of several rounds are repeated."""
         count, num_heads = q.shape[:2]
-        if not count:
-            return CSR.from_edges(torch.empty(2, 0, dtype=torch.int64, device=q.device), (0, 0))
-        targets, sources = [], []
+        tiles: list[list[Rows]] = [[] for _ in range(self.rounds)]
         for group in groups(lengths, q.device):
-            order = self._order(by_head(q, group, num_heads))
-            rows = head_rows(group.nodes, num_heads, count)
-            source, present = self._sources(order)
-            targets.append(rows.gather(2, order).unsqueeze(-1).expand_as(source)[present])
-            sources.append(rows.gather(2, source.flatten(2)).view_as(source)[present])
-        target, source = torch.cat(targets), torch.cat(sources)
-        head = target // count
-        shape = count, count
-        return HeadEdges.from_head_edges(
-            head, target - head * count, source - head * count, shape, num_heads
-        )
+            rows = head_rows(group.nodes, num_heads, count).flatten(0, 1)  # [c H, n]
+            orders = self._orders(by_head(q, group, num_heads)).flatten(1, 2)  # [R, c H, n]
+            for number, round_ in enumerate(self._tiles(rows, orders)):
+                tiles[number].append(round_)
+        rounds = tuple(_joined(parts, q.device, causal=self.causal) for parts in tiles)
+        return TiledEdges(rounds, (count, count), num_heads, is_coalesced=self.rounds == 1)
 
     def mask(self, q: Tensor, k: Tensor, first: int = 0) -> NoReturn:
         """Refuse, as earlier nodes have other edges when a text is longer.
@@ -129,32 +138,47 @@ class HashedChunks(ContentPattern):
             "move as a text grows; pass cache=False, or another pattern, such as LSH or Causal"
         )
 
-    def _sources(self, order: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the positions [c, H, n, w] that each place sees, and which of them are present."""
-        size = order.shape[-1]
-        place = self.chunking.sources(size, order.device)  # [n, w]
-        source = order[..., place.clamp(max=size - 1)]
-        present = (place < size).expand_as(source)
-        if self.causal:
-            present = present & (source <= order.unsqueeze(-1))
-        return source, present
+    def _tiles(self, rows: Tensor, orders: Tensor) -> Iterator[Rows]:
+        """Yield the chunks of each round, of samples with the rows [b, n] in the orders [R, b, n].
 
-    def _order(self, q: Tensor) -> Tensor:
-        """Return the positions [c, H, n] of queries [c, H, n, D] ordered by bucket and position."""
+        Rounds follow one another, so that the first chunk of a round sees the last one of the
+        round before. A sample of one chunk is seen as a whole, in the first round only.
+        """
+        size, (length, chunks) = rows.shape[-1], self._chunks(rows.shape[-1])
+        pad = chunks * length - size
+        # [b, R, chunks, length]: the rows of all places; -1 for what fills a round up
+        placed = F.pad(rows.expand_as(orders).gather(-1, orders), (0, pad), value=-1)
+        placed = placed.unflatten(-1, (chunks, length)).transpose(0, 1)
+        whole = placed.flatten(1, 2)
+        before, after = (self.chunking.before, self.chunking.after) if chunks > 1 else (0, 0)
+        seen = torch.cat([whole.roll(-i, 1) for i in range(-before, after + 1)], dim=-1)
+        for number, sources in enumerate(seen.unflatten(1, placed.shape[1:3]).unbind(1)):
+            if number and chunks == 1:
+                sources = torch.full_like(sources, -1)
+            yield Rows(placed[:, number].flatten(0, 1), sources.flatten(0, 1))
+
+    def _chunks(self, size: int) -> tuple[int, int]:
+        """Return the length and the number of the chunks of a sample."""
+        filled, length = self.chunking.filled(size), self.chunking.length
+        return (size, 1) if filled <= length else (length, filled // length)
+
+    def _orders(self, q: Tensor) -> Tensor:
+        """Return the positions [R, c, H, n] of queries [c, H, n, D] by bucket, then position."""
         size = q.shape[-2]
         position = torch.arange(size, device=q.device)
         filled = self.chunking.filled(size)
         if filled <= self.chunking.length:
-            return position.expand(q.shape[:-1])
+            return position.expand(self.rounds, *q.shape[:-1])
         return (self._buckets(q, self._factors(filled)) * size + position).argsort(-1)
 
     def _buckets(self, q: Tensor, factors: tuple[int, ...]) -> Tensor:
-        """Return the bucket of each query, int64 [c, H, n]."""
+        """Return the bucket of each query in each round, int64 [R, c, H, n]."""
         generator = torch.Generator().manual_seed(self.seed)
-        shape = q.shape[1], q.shape[-1], 1, sum(factors) // 2
-        rotation = torch.randn(shape, generator=generator, dtype=q.dtype).squeeze(2).to(q.device)
-        rotated = torch.einsum("chnd,hdr->chnr", q, rotation)
-        bucket, product = torch.zeros(q.shape[:-1], dtype=torch.int64, device=q.device), 1
+        shape = q.shape[1], q.shape[-1], self.rounds, sum(factors) // 2
+        rotation = torch.randn(shape, generator=generator, dtype=q.dtype).to(q.device)
+        rotated = torch.einsum("chnd,hdor->ochnr", q, rotation)
+        bucket = torch.zeros(rotated.shape[:-1], dtype=torch.int64, device=q.device)
+        product = 1
         for factor, part in zip(factors, rotated.split([f // 2 for f in factors], -1), strict=True):
             bucket += product * torch.cat([part, -part], dim=-1).argmax(-1)
             product *= factor
@@ -181,3 +205,22 @@ def _edges(sizes: tuple[int, ...], chunking: Chunking, causal: bool) -> Adjacenc
         first += size
     edge_index = torch.stack([torch.cat(sources), torch.cat(targets)])
     return CSR.from_edges(edge_index, (first, first)).canonical()
+
+
+def _joined(parts: list[Rows], device: torch.device, *, causal: bool) -> Tiles:
+    """Return the tiles of samples of several sizes, filled up to the largest with -1."""
+    nothing = torch.empty(0, 0, dtype=torch.int64, device=device)
+    targets, sources = map(_stacked, zip(Rows(nothing, nothing), *parts, strict=True))
+
+    def mask(part: slice | Tensor) -> Tensor:
+        target, source = targets[part].unsqueeze(2), sources[part].unsqueeze(1)
+        present = (target >= 0) & (source >= 0)
+        return present & (source <= target) if causal else present
+
+    return Tiles(targets, sources, mask)
+
+
+def _stacked(parts: tuple[Tensor, ...]) -> Tensor:
+    """Return the rows of tensors of several widths, filled up with -1."""
+    width = max(part.shape[1] for part in parts)
+    return torch.cat([F.pad(part, (0, width - part.shape[1]), value=-1) for part in parts])
