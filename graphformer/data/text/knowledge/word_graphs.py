@@ -48,6 +48,9 @@ class WordKnowledgeGraphs(KnowledgeData):
         vocabulary, vocabulary_size: of the words, see `make_tokenizer`.
         max_length: maximum number of tokens of a gloss; further ones are cut off.
         max_facts: maximum number of facts of a sample, drawn at random.
+        hide_heads: whether <mask> takes the place of each head, so that an entity is known by its
+            gloss and its facts alone, as a new one is; otherwise a head has a vector of its own,
+            which training on the inverse facts has fitted to the same neighbours.
         num_distractors: D, drawn from the entities at most two facts away from the tail.
         max_tokens: the budget of a batch, in nodes.
         val_fraction, test_fraction: of the entities, those with a held-out fact.
@@ -72,6 +75,7 @@ class WordKnowledgeGraphs(KnowledgeData):
         vocabulary_size: int = 8192,
         max_length: int = 64,
         max_facts: int = 8,
+        hide_heads: bool = False,
         num_distractors: int = 4,
         max_tokens: int = 2048,
         val_fraction: float = 0.1,
@@ -90,13 +94,18 @@ class WordKnowledgeGraphs(KnowledgeData):
         )
         self.save_hyperparameters(logger=False)
         self.max_length, self.max_facts, self.max_tokens = max_length, max_facts, max_tokens
-        self.num_distractors = num_distractors
+        self.num_distractors, self.hide_heads = num_distractors, hide_heads
 
     @property
     def vocab_size(self) -> int:
         """Number of words, entities and relations."""
         graph, _ = self.loaded()
         return super().vocab_size + len(graph.names) + len(graph.relations)
+
+    def name_tokens(self) -> list[Tensor]:
+        """Return the word ids of each entity's first name, in the order of the entities."""
+        graph, _ = self.loaded()
+        return self.need_tokenizer().encode_batch([names[0] for names in graph.names])
 
     def batches(self, split: str) -> BatchLoader:
         """Return the batches of a split within the budget, the training split's shuffled."""
@@ -138,6 +147,7 @@ class WordKnowledgeGraphs(KnowledgeData):
             starts,
             tails,
             np.array(distractors, np.int64).reshape(-1, self.num_distractors),
+            tokenizer.need("mask") if self.hide_heads else None,
         )
 
 
@@ -150,6 +160,7 @@ class WordGraphSamples:
         kind_starts: first id of words, entities and relations, and the number of ids.
         known: other true tails of each sample.
         distractors: entities, [n, D].
+        hidden_head: id of the word in the place of every head; None: the heads.
     """
 
     def __init__(
@@ -159,9 +170,10 @@ class WordGraphSamples:
         kind_starts: tuple[int, int, int, int],
         known: list[np.ndarray],
         distractors: np.ndarray,
+        hidden_head: int | None = None,
     ) -> None:
         self.nodes, self.sentences, self.kind_starts = nodes, sentences, kind_starts
-        self.known, self.distractors = known, distractors
+        self.known, self.distractors, self.hidden_head = known, distractors, hidden_head
         self.lengths = nodes.lengths
         self.num_edges: np.ndarray | None = nodes.lengths - sentences
 
@@ -184,6 +196,8 @@ class WordGraphSamples:
         batch.pos = torch.from_numpy(pos)
         starts = torch.tensor(self.kind_starts[1:3])
         batch.token_types = torch.bucketize(batch.x, starts, right=True)
+        if self.hidden_head is not None:
+            batch.x = batch.x.index_fill(0, torch.from_numpy(first + _ANCHOR), self.hidden_head)
         documents = [(size, *[1] * (total - size)) for size, total in zip(
             sentences.tolist(), sizes.tolist(), strict=True)]  # fmt: skip
         batch.documents = tuple(size for part in documents for size in part)

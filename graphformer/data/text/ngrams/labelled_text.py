@@ -27,7 +27,7 @@ class NgramText(LabelledText):
 
     Args:
         path, val_path, test_path: as in `LabelledText`.
-        text, label, classes, lines: as in `LabelledText`.
+        text, label, classes, lines, encoding: as in `LabelledText`.
         vocabulary, vocabulary_size, max_length, cls: as in `LabelledText`.
         max_ngram_length: number of tokens of the longest n-grams.
         min_count: how often an n-gram occurs at least.
@@ -56,6 +56,7 @@ class NgramText(LabelledText):
         label: str | None = "label",
         classes: dict[str, str] | None = None,
         lines: bool = False,
+        encoding: str = "utf-8",
         vocabulary: str = "characters",
         vocabulary_size: int = 8192,
         max_length: int = 512,
@@ -78,6 +79,7 @@ class NgramText(LabelledText):
             label=label,
             classes=classes,
             lines=lines,
+            encoding=encoding,
             vocabulary=vocabulary,
             vocabulary_size=vocabulary_size,
             max_length=max_length,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from graphformer.batch_type import IGNORE_INDEX, BatchLike
+from graphformer.data.text.knowledge.word_graphs import WordKnowledgeGraphs
+from graphformer.models import Model
+from graphformer.models.text.trunk import token_embedding
 from graphformer.options import checked_options
 from graphformer.patterns import Complete, Pattern, lengths
 from graphformer.tasks.base import Stage, Task, Updates
@@ -56,10 +60,17 @@ class MaskedNodeModeling(Task):
             distractors of a tail, with the logits s of the tail and s' of the distractor.
         margin: of the ranking loss.
         hits: K of hits@K.
+        names: whether training starts with the mean of the words of an entity's name as the vector
+            of the entity, unless it starts with `pretrained` weights.
         seed: of the masks.
         options: those of `Task`.
 
-    Source: Sun et al., 2020 (CoLAKE); ranking: Shen et al., 2020 (graph-guided GLM).
+    Raises:
+        ValueError: when a number is out of its range; or, with `names`, when the data has no names
+            of entities.
+
+    Source: Sun et al., 2020 (CoLAKE), vectors of names included; ranking: Shen et al., 2020
+    (graph-guided GLM).
     """
 
     @checked_options
@@ -72,6 +83,7 @@ class MaskedNodeModeling(Task):
         distractor_weight: float = 0.0,
         margin: float = 1.0,
         hits: int = 10,
+        names: bool = False,
         seed: int = 0,
         **options: Unpack[TaskOptions],
     ) -> None:
@@ -83,10 +95,22 @@ class MaskedNodeModeling(Task):
                 f"distractor_weight, margin, hits: got {distractor_weight}, {margin} and {hits}, "
                 "expected a weight of at least 0, a margin above 0 and hits of at least 1"
             )
-        self.mask_rate, self.seed = mask_rate, seed
+        self.mask_rate, self.names, self.seed = mask_rate, names, seed
         self.distractor_weight, self.margin, self.hits = distractor_weight, margin, hits
         means = {name: Mean() for name in ("loss", f"hits@{hits}", "mrr")}
         self.add_metrics({**means, "perplexity": Perplexity()})
+
+    def setup(self, stage: str) -> None:
+        """Start with vectors of entities from their names, if that is asked for."""
+        super().setup(stage)
+        if stage == "fit" and self.names and self.pretrained is None:
+            data: Any = getattr(self.trainer, "datamodule", None)
+            if not isinstance(data, WordKnowledgeGraphs):
+                raise ValueError(
+                    f"names: got data of {type(data).__name__}, expected WordKnowledgeGraphs, "
+                    "which has names of entities; leave it out"
+                )
+            start_with_names(self.network, data.name_tokens(), data.need_tokenizer().vocab_size)
 
     def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
         """Return the mean loss over the masked nodes of a batch, []."""
@@ -174,6 +198,21 @@ def mask_nodes(
     masked = batch.clone()
     masked.x = torch.from_numpy(replaced).to(batch.x)
     return masked, torch.from_numpy(np.where(chosen, x, IGNORE_INDEX)).to(batch.x)
+
+
+@torch.no_grad()
+def start_with_names(network: nn.Module, names: Sequence[Tensor], first: int) -> None:
+    """Replace the vector of each entity by the mean vector of the words of its name.
+
+    Args:
+        network: a model whose ids are those of words, then of entities.
+        names: word ids of each entity; one without words keeps its vector.
+        first: id of the first entity.
+    """
+    vectors = token_embedding(cast(Model, network).embedding).weight
+    for number, words in enumerate(names, first):
+        if len(words):
+            vectors[number] = vectors[words.to(vectors.device)].mean(0)
 
 
 def typed_losses(logits: Tensor, labels: Tensor, kind_starts: tuple[int, ...]) -> Tensor:

@@ -115,3 +115,18 @@ def test_sizes_and_limits(tmp_path: Path) -> None:
 def test_too_many_distractors_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="num_distractors: got 7, expected at most"):
         data(tmp_path, num_distractors=7).samples("train")
+
+
+def test_hidden_heads_leave_all_else_as_it_is(tmp_path: Path) -> None:
+    shown, hidden = data(tmp_path), data(tmp_path, hide_heads=True)
+    index = torch.arange(len(shown.samples("train")))
+    a, b = shown.samples("train")[index], hidden.samples("train")[index]
+    sizes = torch.tensor(a.lengths)
+    heads = sizes.cumsum(0) - sizes + 1
+    assert (b.x[heads] == hidden.need_tokenizer().need("mask")).all()
+    rest = torch.ones(len(a.x), dtype=torch.bool)
+    rest[heads] = False
+    assert torch.equal(a.x[rest], b.x[rest])
+    for name in ("token_types", "pos", "edge_index", "y", "distractors"):
+        assert torch.equal(a[name], b[name])
+    assert a.documents == b.documents

@@ -54,3 +54,12 @@ def test_the_lexicon_is_part_of_a_checkpoint(tmp_path: Path) -> None:
 def test_a_lexicon_without_ngrams_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"min_count, min_information: got 99 and 0\.1"):
         data(tmp_path, min_count=99).setup()
+
+
+def test_files_of_another_encoding(tmp_path: Path) -> None:
+    file = tmp_path / "texts.tsv"
+    file.write_text("text\tlabel\n" + "éa\tx\néa\ty\n", encoding="latin-1")
+    limits = {"max_ngram_length": 2, "min_count": 2, "min_information": 0.1}
+    module = NgramText(str(file), str(file), str(file), encoding="latin-1", **limits)
+    module.setup()
+    assert module.lexicon == [tuple(module.encode(letter).item() for letter in "éa")]

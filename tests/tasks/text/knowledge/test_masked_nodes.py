@@ -19,6 +19,7 @@ from graphformer.tasks.text.knowledge.masked_nodes import (
     MaskIds,
     distractor_loss,
     mask_nodes,
+    start_with_names,
     typed_losses,
 )
 
@@ -105,6 +106,40 @@ def test_training_reports_ranks_and_perplexity(tmp_path: Path, weight: float) ->
     assert set(metrics) == {"test/loss", "test/hits@3", "test/mrr", "test/perplexity"}
     assert all(math.isfinite(value) for value in metrics.values())
     assert 1 < metrics["test/perplexity"] < 3 * 262
+
+
+def test_vectors_of_entities_start_as_the_mean_of_their_names() -> None:
+    network = models.bert(7, dim=6, depth=1, num_heads=2)
+    vectors = network.embedding.features.weight
+    before = vectors.detach().clone()
+    names = [torch.tensor([1, 3]), torch.tensor([], dtype=torch.int64), torch.tensor([0])]
+    start_with_names(network, names, first=4)
+    torch.testing.assert_close(vectors[4], (before[1] + before[3]) / 2)
+    assert torch.equal(vectors[[0, 1, 2, 3, 5]], before[[0, 1, 2, 3, 5]])
+    assert torch.equal(vectors[6], before[0])
+
+
+def test_a_run_starts_with_names(tmp_path: Path) -> None:
+    data = animals(tmp_path)
+    data.setup()
+    network = models.bert(data.vocab_size, dim=16, depth=1, num_heads=2, num_token_types=3)
+    task = MaskedNodeModeling(network, KNOWLEDGE, names=True, lr=0.0, weight_decay=0.0)
+    vectors = network.embedding.features.weight
+    before = vectors.detach().clone()
+    trainer(max_epochs=1).fit(task, data)
+    tokens = data.need_tokenizer()
+    graph, _ = data.loaded()
+    name = tokens.encode(graph.names[2][0])
+    torch.testing.assert_close(vectors[tokens.vocab_size + 2], before[name].mean(0))
+
+
+def test_names_need_data_with_entities(tmp_path: Path) -> None:
+    data = animals(tmp_path)
+    data.setup()
+    network = models.bert(data.vocab_size, dim=16, depth=1, num_heads=2, num_token_types=3)
+    task = MaskedNodeModeling(network, KNOWLEDGE, names=True)
+    with pytest.raises(ValueError, match="names: got data of NoneType"):
+        trainer(max_epochs=1).fit(task, train_dataloaders=data.batches("train"))
 
 
 def test_knowledge_edges_change_the_answer_and_their_absence_hides_facts(tmp_path: Path) -> None:
