@@ -116,7 +116,7 @@ def draw(shown: dict[str, Tensor], captions: list[str]) -> Figure:
             axis.imshow(image.permute(1, 2, 0))
             axis.set_xticks([])
             axis.set_yticks([])
-        row[0].set_ylabel(textwrap.fill(name, 14), fontsize=8)
+        row[0].set_ylabel(textwrap.fill(name.replace("_", " "), 14), fontsize=8)
     for axis, caption in zip(axes[0], captions, strict=True):
         axis.set_title(textwrap.fill(caption, 20), fontsize=8)
     return figure

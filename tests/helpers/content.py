@@ -22,7 +22,7 @@ def nearest_neighbors(pattern: NearestNeighbors, q: Tensor, k: Tensor) -> set[tu
 
 
 def top_blocks(pattern: TopBlocks, q: Tensor, k: Tensor) -> set[tuple[int, int]]:
-    """Return the pairs (target, source) of one head of one sample, q and k [n, D]."""
+    """Return the pairs (target, source) of heads with the same keys, q [n, r, D] and k [n, D]."""
     size, width = len(q), pattern.block
     blocks = [list(range(start, min(start + width, size))) for start in range(0, size, width)]
     edges = set()
@@ -30,7 +30,7 @@ def top_blocks(pattern: TopBlocks, q: Tensor, k: Tensor) -> set[tuple[int, int]]
         pooled = targets
         if pattern.causal:
             pooled = list(range(max(targets[0] - width + 1, 0), targets[0] + 1))
-        query = q[pooled].mean(0)
+        query = q[pooled].mean(0).sum(0)
         scores = {}
         for other, sources in enumerate(blocks):
             if pattern.causal and other > number:
@@ -86,10 +86,13 @@ def mask_by_hand(pattern: ContentPattern, q: Tensor, k: Tensor, lengths: tuple[i
     start = 0
     for size in lengths:
         part = slice(start, start + size)
-        for head in range(heads):
-            key_head = head // (heads // k.shape[1])
-            for i, j in BY_HAND[type(pattern)](pattern, q[part, head], k[part, key_head]):
-                mask[head, start + i, start + j] = True
+        sharing = heads // k.shape[1]
+        run = sharing if getattr(pattern, "share_heads", False) else 1
+        for head in range(0, heads, run):
+            group = slice(head, head + run)
+            queries = q[part, group] if isinstance(pattern, TopBlocks) else q[part, head]
+            for i, j in BY_HAND[type(pattern)](pattern, queries, k[part, head // sharing]):
+                mask[group, start + i, start + j] = True
         start += size
     return mask
 

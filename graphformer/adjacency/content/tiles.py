@@ -36,6 +36,9 @@ class Tiles(NamedTuple):
     """Bool [T]; None where there is no `common_mask`."""
     has_edges: Tensor | None = None
     """Which targets have an edge, bool [T, m]; None if the masks have to be read for it."""
+    run: int = 1
+    """Groups follow one another in runs of this many, one of each query head of a key head, whose
+    sources are the same nodes in the same order."""
 
     def groups_by_mask(self) -> list[tuple[Tensor, Tensor | None]]:
         """Return the numbers of groups, int64, once with and once without the common mask."""

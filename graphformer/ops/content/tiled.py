@@ -102,7 +102,7 @@ def _round(
     """Return the output [H M, Dv] and the log-sum-exp [H M] of one set of tiles."""
     m, n = tiles.targets.shape[1], tiles.sources.shape[1]
     per_tile = n * (rows.k.shape[1] + rows.v.shape[1] + 2 * m) + 1
-    step = max(1, _NUMBERS // per_tile)
+    step = max(1, _NUMBERS // per_tile // tiles.run) * tiles.run
     outs, sums, order = [rows.v[:0]], upcast(rows.v[:0, 0]), [tiles.targets[:0]]
     recompute = torch.is_grad_enabled() and any(x.requires_grad for x in rows[:3])
     for numbers, mask in tiles.groups_by_mask():
@@ -135,20 +135,27 @@ def _attend_single(
     q: Tensor, k: Tensor, v: Tensor, keys: Tensor, tiles: Tiles, part: Tensor,
     common_mask: Tensor | None, *, scale: float, dropout: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Return the output [t, m, Dv] of tiles that are the only ones of their targets, and zeros."""
+    """Return the output [t, m, Dv] of tiles that are the only ones of their targets, and zeros.
+
+    Keys and values are gathered once for each run of r tiles.
+    """
     mask: Tensor | None = common_mask
     empty = None
+    runs = (-1, tiles.run)
     if common_mask is None:
         mask = tiles.mask(part)
         has_edges = mask.any(-1) if tiles.has_edges is None else tiles.has_edges[part]
         empty = ~has_edges.unsqueeze(-1)
-        mask = (mask | empty if empty.any() else mask).unsqueeze(1)
+        mask = (mask | empty if empty.any() else mask).unflatten(0, runs)
     elif common_mask.all():
         mask = None
-    q, k, v = (x.unsqueeze(1) for x in _gather(q, k, v, keys, tiles, part))
+    source = keys[tiles.sources[part[:: tiles.run]].clamp(min=0)]
+    k, v = (x[source].unsqueeze(1).expand(-1, tiles.run, -1, -1) for x in (k, v))
+    q = q[tiles.targets[part].clamp(min=0)].unflatten(0, runs)
+    # [t / r, r, m, D] on [t / r, r, n, D]
     out = F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale
-    ).squeeze(1)
+    ).flatten(0, 1)
     out = out if empty is None else out.masked_fill(empty, 0)
     return out.to(v.dtype), upcast(out.new_zeros(out.shape[:2]))[0]
 

@@ -37,11 +37,14 @@ class TopBlocks(ContentPattern):
         first: number of first blocks of the sample that are always chosen.
         nearest: number of nearest blocks before, the own one included, that are always chosen; if
             not causal, as many after.
+        share_heads: whether the query heads of a key head (grouped-query attention) have the same
+            blocks, those with the largest sum of scores; keys are then gathered once for them.
 
     Raises:
         ValueError: when a number is out of range, or there are more fixed blocks than k.
 
-    Source: Lu et al., 2025, "MoBA: Mixture of block attention"; Tang et al., 2024, "Quest".
+    Source: Lu et al., 2025, "MoBA: Mixture of block attention"; Tang et al., 2024, "Quest"; Yuan et
+        al., 2025, "Native sparse attention", section 3.3.2 (blocks of grouped heads).
     """
 
     block: int
@@ -49,6 +52,7 @@ class TopBlocks(ContentPattern):
     causal: bool = False
     first: int = 0
     nearest: int = 1
+    share_heads: bool = False
 
     def __post_init__(self) -> None:
         check_positive(block=self.block, k=self.k, nearest=self.nearest)
@@ -62,15 +66,19 @@ class TopBlocks(ContentPattern):
     def select(self, q: Tensor, k: Tensor, lengths: tuple[int, ...]) -> Adjacency:
         """Return the edges of queries [N, H, D] and keys [N, Hkv, D], N x N."""
         count, num_heads = q.shape[:2]
+        run = self._run(q, k)
         sizes: list[tuple[Tensor, Tensor]] = []
         for group in groups(lengths, q.device):
-            chosen = self._chosen(by_head(q, group, num_heads), by_head(k, group, num_heads))
+            chosen = self._chosen(by_head(q, group, num_heads), by_head(k, group, num_heads), run)
             targets = self._blocks(head_rows(group.nodes, num_heads, count))
             # [c, H, blocks, k, block]: the rows of the chosen blocks
             index = chosen.clamp(min=0).unsqueeze(-1).expand(*chosen.shape, self.block)
             rows = targets.unsqueeze(3).expand(-1, -1, -1, chosen.shape[-1], -1)
             sources = rows.gather(2, index).masked_fill(chosen.unsqueeze(-1) < 0, -1)
-            sizes.append((targets.flatten(0, 2), sources.flatten(3).flatten(0, 2)))
+            # Tiles of heads with the same blocks follow one another: [c, H / r, blocks, r, ...].
+            parts = (x.unflatten(1, (-1, run)).transpose(2, 3) for x in (targets, sources))
+            own, others = (x.flatten(4).flatten(0, 3) for x in parts)
+            sizes.append((own, others))
         width = max((sources.shape[1] for _, sources in sizes), default=0)
         empty = torch.empty(0, self.block, dtype=torch.int64, device=q.device)
         targets = torch.cat([empty, *(targets for targets, _ in sizes)])
@@ -84,7 +92,8 @@ class TopBlocks(ContentPattern):
             present = (target >= 0) & (source >= 0)
             return present & (source <= target) if self.causal else present
 
-        tiles = Tiles(targets, sources, mask, *self._common_mask(targets, sources))
+        common, has_common = self._common_mask(targets, sources)
+        tiles = Tiles(targets, sources, mask, common, has_common, run=run)
         return TiledEdges((tiles,), (count, count), num_heads)
 
     def _common_mask(self, targets: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,7 +112,8 @@ class TopBlocks(ContentPattern):
         """Return the sources of the targets from `first` of one sample, bool [H, n - first, n]."""
         heads, size = q.shape[1], len(k)
         keys = k.transpose(0, 1).repeat_interleave(heads // k.shape[1], dim=0)
-        chosen = self._chosen(q.transpose(0, 1).unsqueeze(0), keys.unsqueeze(0))[0]
+        queries = q.transpose(0, 1).unsqueeze(0)
+        chosen = self._chosen(queries, keys.unsqueeze(0), self._run(q, k))[0]
         blocks = -(-size // self.block)
         attended = torch.zeros(heads, blocks, blocks + 1, dtype=torch.bool, device=q.device)
         attended.scatter_(-1, chosen.where(chosen >= 0, blocks), True)
@@ -111,16 +121,24 @@ class TopBlocks(ContentPattern):
         mask = attended[:, block[first:]][:, :, block]
         return mask.tril(first) if self.causal else mask
 
-    def _chosen(self, q: Tensor, k: Tensor) -> Tensor:
-        """Return the blocks that each block attends to, ascending, int64 [..., blocks, k].
+    def _run(self, q: Tensor, k: Tensor) -> int:
+        """Return the number of query heads that have the same blocks."""
+        return q.shape[1] // k.shape[1] if self.share_heads else 1
+
+    def _chosen(self, q: Tensor, k: Tensor, run: int) -> Tensor:
+        """Return the blocks that each block attends to, ascending, int64 [c, H, blocks, k].
 
         Where there are fewer, the first ones are -1.
 
         Args:
-            q: queries, [..., n, D].
-            k: keys, [..., n, D].
+            q: queries, [c, H, n, D].
+            k: keys, [c, H, n, D].
+            run: number of heads with the same blocks.
         """
         scores = self._pooled_queries(q) @ self._pooled_keys(k).transpose(-1, -2)
+        if run > 1:
+            total = scores.unflatten(1, (-1, run)).sum(2)
+            scores = total.repeat_interleave(run, dim=1)
         blocks = scores.shape[-1]
         number = torch.arange(blocks, device=q.device)
         distance = number.unsqueeze(1) - number  # of the target's block from the source's

@@ -23,6 +23,8 @@ PATTERNS = [
     TopBlocks(3, 4, first=1, nearest=2),
     TopBlocks(3, 3, causal=True, first=1, nearest=2),
     TopBlocks(53, 1, causal=True),
+    TopBlocks(3, 2, share_heads=True),
+    TopBlocks(3, 3, causal=True, first=1, share_heads=True),
     LSH(4, window=3),
     LSH(4, window=3, causal=True),
     LSH(2, 3, window=5),
@@ -84,7 +86,10 @@ def test_mask_of_one_sample_is_that_of_the_selected_edges(pattern):
 
 
 @pytest.mark.parametrize("backend", ["reference", "sdpa", "cpu", "scatter"])
-@pytest.mark.parametrize("pattern", [TopBlocks(3, 2), LSH(4, 2, window=3), NearestNeighbors(2)])
+@pytest.mark.parametrize(
+    "pattern",
+    [TopBlocks(3, 2), TopBlocks(3, 2, share_heads=True), LSH(4, 2, window=3), NearestNeighbors(2)],
+)
 def test_every_backend_gives_the_same_result(pattern, backend):
     q, k, v = _qkv((13, 5), dtype=torch.float32)
     adjacency = _adjacency(pattern, (13, 5))
@@ -93,7 +98,10 @@ def test_every_backend_gives_the_same_result(pattern, backend):
     torch.testing.assert_close(out, expected)
 
 
-@pytest.mark.parametrize("pattern", [TopBlocks(3, 2), LSH(4, 2, window=3), LSH(4, window=3)])
+@pytest.mark.parametrize(
+    "pattern",
+    [TopBlocks(3, 2), TopBlocks(3, 2, share_heads=True), LSH(4, 2, window=3), LSH(4, window=3)],
+)
 def test_chunks_of_tiles_change_nothing(pattern, monkeypatch):
     inputs = [x.requires_grad_() for x in _qkv((29, 7))]
     adjacency = _adjacency(pattern, (29, 7))
@@ -107,7 +115,10 @@ def test_chunks_of_tiles_change_nothing(pattern, monkeypatch):
 
 
 @pytest.mark.parametrize("heads", [1, 6])
-@pytest.mark.parametrize("pattern", [TopBlocks(3, 2), LSH(4, 2, window=3), LSH(4, window=3)])
+@pytest.mark.parametrize(
+    "pattern",
+    [TopBlocks(3, 2), TopBlocks(3, 2, share_heads=True), LSH(4, 2, window=3), LSH(4, window=3)],
+)
 def test_biases_by_offset_are_those_of_listed_edges(pattern, heads):
     inputs = [x.requires_grad_() for x in _qkv((13, 5))]
     q, k, _ = inputs
