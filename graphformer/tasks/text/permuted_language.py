@@ -50,14 +50,16 @@ class PermutedLanguageModeling(Task):
         adjacency: pattern of the edges of attention between positions.
         kind: "xlnet", or "mpnet" with mask nodes.
         rate: share of the tokens to predict; 1/6 in XLNet, 0.15 in MPNet.
+        max_span: the predicted tokens are spans of 1 to this many consecutive ones, all lengths
+            equally often; 5 in XLNet, 1 in MPNet.
         seed: of the orders.
         options: those of `Task`.
 
     Raises:
-        ValueError: when the rate is not between 0 and 1.
+        ValueError: when the rate is not between 0 and 1, or max_span is below 1.
 
-    Source: Yang et al., 2019 (XLNet), section 2.3, with single tokens rather than spans; Song et
-    al., 2020 (MPNet), section 2.2.
+    Source: Yang et al., 2019 (XLNet), sections 2.3 and 3.1 (spans); Song et al., 2020 (MPNet),
+    section 2.2.
     """
 
     @checked_options
@@ -68,13 +70,16 @@ class PermutedLanguageModeling(Task):
         *,
         kind: Kind = "xlnet",
         rate: float = 0.15,
+        max_span: int = 1,
         seed: int = 0,
         **options: Unpack[TaskOptions],
     ) -> None:
         super().__init__(network, adjacency, **options)
         if not 0 < rate <= 1:
             raise ValueError(f"rate: got {rate}, expected a share above 0 and at most 1")
-        self.kind, self.rate, self.seed = kind, rate, seed
+        if max_span < 1:
+            raise ValueError(f"max_span: got {max_span}, expected at least 1 token")
+        self.kind, self.rate, self.max_span, self.seed = kind, rate, max_span, seed
         self.add_metrics({"loss": Mean(), "perplexity": Perplexity(), "accuracy": Mean()})
 
     def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
@@ -98,7 +103,8 @@ class PermutedLanguageModeling(Task):
         tokenizer = require_tokenizer(self)
         generators = batch_generators(self, batch, self.seed, training=training)
         excluded = np.isin(batch.x.cpu().numpy(), tokenizer.special_ids)
-        order = draw_order(excluded, lengths(batch), self.rate, generators).to(batch.x.device)
+        order = draw_order(excluded, lengths(batch), self.rate, generators, self.max_span)
+        order = order.to(batch.x.device)
         streams = two_streams(
             batch, self.adjacency(batch), order, mask_id=tokenizer.need("mask"), kind=self.kind
         )
@@ -122,7 +128,11 @@ class Streams(NamedTuple):
 
 
 def draw_order(
-    excluded: np.ndarray, sizes: tuple[int, ...], rate: float, generators: Generators
+    excluded: np.ndarray,
+    sizes: tuple[int, ...],
+    rate: float,
+    generators: Generators,
+    max_span: int = 1,
 ) -> Tensor:
     """Return the place of each token in the order of prediction, -1 for context, int64 [N].
 
@@ -133,15 +143,31 @@ def draw_order(
         sizes: number of tokens of each sample.
         rate: share of the tokens.
         generators: of the draws of each sample.
+        max_span: largest number of consecutive tokens that are drawn together.
     """
     order = np.full(len(excluded), CONTEXT, np.int64)
     begin = 0
     for size, generator in zip(sizes, generators, strict=True):
         allowed = begin + np.flatnonzero(~excluded[begin : begin + size])
         count = min(len(allowed), max(1, round(rate * size)))
+        if max_span > 1:
+            allowed = allowed[_in_spans(len(allowed), count, max_span, generator)]
         order[generator.permutation(allowed)[:count]] = np.arange(count)
         begin += size
     return torch.from_numpy(order)
+
+
+def _in_spans(size: int, count: int, max_span: int, generator: np.random.Generator) -> np.ndarray:
+    """Return which of `size` tokens are in random spans that have `count` tokens, bool [size]."""
+    chosen = np.zeros(size, bool)
+    for start in generator.permutation(size):
+        missing = count - chosen.sum()
+        if not missing:
+            break
+        length = generator.integers(1, max_span, endpoint=True)
+        span = np.arange(start, min(start + length, size))
+        chosen[span[~chosen[span]][:missing]] = True
+    return chosen
 
 
 def two_streams(

@@ -114,6 +114,30 @@ def test_orders_are_drawn_among_the_other_tokens() -> None:
     assert (order[torch.from_numpy(excluded)] == -1).all()
 
 
+@pytest.mark.parametrize("max_span", [2, 5, 2_003])
+def test_spans_have_as_many_tokens_and_stay_within_the_sample(max_span: int) -> None:
+    sizes = (1_009, 3, 0, 7)
+    excluded = np.zeros(sum(sizes), bool)
+    excluded[[0, 1_008, 1_009, 1_010, 1_011]] = True
+    generators = [np.random.default_rng(seed) for seed in range(len(sizes))]
+    order = draw_order(excluded, sizes, 0.25, generators, max_span)
+    assert sorted(order[order >= 0].tolist()) == sorted([*range(252), *range(2)])
+    assert (order[torch.from_numpy(excluded)] == -1).all()
+    predicted = (order[: sizes[0]] >= 0).int()
+    spans = int((predicted.diff() == 1).sum())
+    # Without spans 0.75 of the predicted tokens follow one that is not predicted.
+    assert spans <= 252 * 0.75 * 0.75
+    if max_span > 252:
+        assert spans <= 2
+    places = order[: sizes[0]][order[: sizes[0]] >= 0]
+    assert places.diff().gt(0).float().mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_span_of_no_token_is_refused() -> None:
+    with pytest.raises(ValueError, match="^max_span: got 0"):
+        PermutedLanguageModeling(models.bert(vocab_size=7, dim=4, num_heads=2), max_span=0)
+
+
 def test_a_network_learns_to_fill_in_a_text(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("abcd" * 197)
     data = TextFile(
