@@ -39,7 +39,7 @@ from graphformer.data.text.tokenizer import Tokenizer
 from graphformer.patterns import Causal
 
 SETTINGS = Path(__file__).with_name("t0_smollm2.yaml")
-RECORDS, QUESTIONS, WORDS = 600, 100, 30
+RECORDS, QUESTIONS, WORDS = 600, 80, 24
 """Records of a data set, those that are asked about, and the most words of one."""
 BATCH = 12
 Row = dict[str, Any]
