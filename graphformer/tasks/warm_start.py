@@ -18,9 +18,13 @@ from graphformer.nn.patches import GridPositions, resize_table
 
 SUBNETWORKS = ("encoder.", "image.", "text.")
 """Prefixes of the networks inside a network, such as the encoder of an autoencoder."""
+_NAMED = 4
+"""Number of tensors that a message names."""
 
 
-def load_pretrained(network: nn.Module, run: str | os.PathLike[str]) -> list[str]:
+def load_pretrained(
+    network: nn.Module, run: str | os.PathLike[str], *, argument: str = "pretrained"
+) -> list[str]:
     """Load the weights of another network, except for a head that does not fit.
 
     If the network is a part of the stored one, such as its `encoder`, it gets the weights of that
@@ -31,6 +35,7 @@ def load_pretrained(network: nn.Module, run: str | os.PathLike[str]) -> list[str
         network: its weights are replaced.
         run: a checkpoint; the folder of a run, whose best checkpoint is read, or else the last; or
             a Hugging Face folder.
+        argument: name of the argument that `run` comes from, for messages.
 
     Returns:
         Names of the network's tensors that keep their values: those of its head.
@@ -38,18 +43,19 @@ def load_pretrained(network: nn.Module, run: str | os.PathLike[str]) -> list[str
     Raises:
         FileNotFoundError: when there is no such checkpoint.
         ValueError: when tensors outside of heads are missing, superfluous or of another shape; the
-            message names all of them.
+            message names the first of them.
     """
     own = network.state_dict()
     if is_hf_folder(run):
         stored = _hf_weights(Path(run).expanduser(), network)
     else:
-        stored = _checkpoint_weights(_find_checkpoint(Path(run).expanduser()))
+        path = _find_checkpoint(Path(run).expanduser(), argument)
+        stored = _checkpoint_weights(path, argument)
     stored = _resize_positions(_select_subnetwork(stored, own), network)
     problems = _describe_mismatch(own, stored)
     if problems:
         raise ValueError(
-            f"pretrained: got {os.fspath(run)!r}, expected the weights of this network; build it "
+            f"{argument}: got {os.fspath(run)!r}, expected the weights of this network; build it "
             f"with the sizes and parts of that one: {'; '.join(problems)}"
         )
     fitting = {n: w for n, w in stored.items() if n in own and own[n].shape == w.shape}
@@ -64,7 +70,7 @@ def is_hf_folder(run: str | os.PathLike[str]) -> bool:
 
 
 def _describe_mismatch(own: dict[str, Tensor], stored: dict[str, Tensor]) -> list[str]:
-    """Return one text per kind of mismatch outside of heads, with the names of all tensors."""
+    """Return one text per kind of mismatch outside of heads, with the names of a few tensors."""
     reshaped = {
         name: f"{name} ({_shape(stored[name])} in checkpoint, {_shape(own[name])} in network)"
         for name in own.keys() & stored.keys()
@@ -79,7 +85,8 @@ def _describe_mismatch(own: dict[str, Tensor], stored: dict[str, Tensor]) -> lis
     for kind, texts in kinds.items():
         names = [text or name for name, text in sorted(texts.items()) if not _is_head(name)]
         if names:
-            problems.append(f"{kind} {', '.join(names)}")
+            others = f" and {len(names) - _NAMED} others" if len(names) > _NAMED else ""
+            problems.append(f"{kind} {', '.join(names[:_NAMED])}{others}")
     return problems
 
 
@@ -96,7 +103,7 @@ def _hf_weights(folder: Path, network: Any) -> dict[str, Tensor]:
     return {name: weight for name, weight in weights.items() if name not in excluded}
 
 
-def _find_checkpoint(path: Path) -> Path:
+def _find_checkpoint(path: Path, argument: str) -> Path:
     candidates = (path, path / "checkpoints" / "best.ckpt", path / "checkpoints" / "last.ckpt")
     for candidate in candidates:
         if candidate.is_file():
@@ -104,21 +111,21 @@ def _find_checkpoint(path: Path) -> Path:
         if is_sharded(candidate):
             return whole_checkpoint(candidate)
     raise FileNotFoundError(
-        f"pretrained: got {os.fspath(path)!r}, expected a checkpoint, the folder of a run, or a "
+        f"{argument}: got {os.fspath(path)!r}, expected a checkpoint, the folder of a run, or a "
         "Hugging Face folder"
     )
 
 
-def _checkpoint_weights(path: Path) -> dict[str, Tensor]:
+def _checkpoint_weights(path: Path, argument: str) -> dict[str, Tensor]:
     """Return the weights of the network in a checkpoint of a task."""
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, UnpicklingError, EOFError):
-        raise ValueError(f"pretrained: got {path}, expected a readable checkpoint") from None
+        raise ValueError(f"{argument}: got {path}, expected a readable checkpoint") from None
     weights = checkpoint.get("state_dict", {})
     own = {n.removeprefix("network."): w for n, w in weights.items() if n.startswith("network.")}
     if not own:
-        raise ValueError(f"pretrained: got {path}, expected a checkpoint with network weights")
+        raise ValueError(f"{argument}: got {path}, expected a checkpoint with network weights")
     return own
 
 

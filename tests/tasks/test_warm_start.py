@@ -42,6 +42,9 @@ def test_other_networks_are_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"missing in checkpoint: transformer.blocks.1.") as caught:
         load_pretrained(deeper, run)
     assert "\n" not in str(caught.value)
+    missing = [name for name in deeper.state_dict() if name.startswith("transformer.blocks.1.")]
+    assert f"and {len(missing) - 4} others" in str(caught.value)
+    assert sum(name in str(caught.value) for name in missing) == 4
     wider = models.text_classifier(29, 3, **SIZES)
     with pytest.raises(ValueError, match=r"weight \(23x16 in checkpoint, 29x16 in network\)"):
         load_pretrained(wider, run)
@@ -49,6 +52,8 @@ def test_other_networks_are_refused_in_one_line(tmp_path: Path) -> None:
         load_pretrained(models.text_classifier(23, 3, num_token_types=0, **SIZES), run)
     with pytest.raises(FileNotFoundError, match="none', expected a checkpoint, the folder"):
         load_pretrained(wider, tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match="^teacher: got"):
+        load_pretrained(wider, tmp_path / "none", argument="teacher")
     (tmp_path / "no.ckpt").write_text("no")
     with pytest.raises(ValueError, match=r"no.ckpt, expected a readable checkpoint"):
         load_pretrained(wider, tmp_path / "no.ckpt")

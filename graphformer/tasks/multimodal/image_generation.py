@@ -68,7 +68,8 @@ class ImageGeneration(Task):
                 "autoencoder_weights: got None, expected a run of VectorQuantization; set "
                 "--model.autoencoder_weights RUN"
             )
-        load_pretrained(self.autoencoder, self.autoencoder_weights)
+        argument = "autoencoder_weights"
+        load_pretrained(self.autoencoder, self.autoencoder_weights, argument=argument)
 
     def sample_images(self, batch: BatchLike, *, seed: int = 0) -> Tensor:
         """Return the patches of an image for each caption, normalised as the images, [N, F].

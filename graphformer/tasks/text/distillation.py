@@ -113,7 +113,8 @@ class Distillation(Task):
                 "--model.teacher or --model.pretrained to a checkpoint, a run or a folder"
             )
         teacher = copy.deepcopy(self.network)
-        load_pretrained(teacher, source)
+        argument = "teacher" if self.teacher else "pretrained"
+        load_pretrained(teacher, source, argument=argument)
         self._teacher = (teacher.requires_grad_(False).eval(),)
 
     def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
