@@ -39,7 +39,7 @@ from graphformer.data.text.tokenizer import Tokenizer
 from graphformer.patterns import Causal
 
 SETTINGS = Path(__file__).with_name("t0_smollm2.yaml")
-RECORDS, QUESTIONS, WORDS = 600, 80, 24
+RECORDS, QUESTIONS, WORDS = 600, 40, 24
 """Records of a data set, those that are asked about, and the most words of one."""
 BATCH = 12
 Row = dict[str, Any]
@@ -106,9 +106,10 @@ def answer(network: nn.Module, tokenizer: Tokenizer, asked: list[tuple[str, str]
     names = sorted({answer for _, answer in asked})
     forms = [[name, f" {name}", name.capitalize()] for name in names]
     options = torch.stack([torch.stack([tokenizer.encode(f)[0] for f in row]) for row in forms])
-    start, right = tokenizer.need("bos"), []
+    start = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    right: list[bool] = []
     for first in range(0, len(asked), BATCH):
-        rows = [torch.cat([torch.tensor([start]), tokenizer.encode(prompt)])
+        rows = [torch.cat([torch.tensor(start, dtype=torch.int64), tokenizer.encode(prompt)])
                 for prompt, _ in asked[first : first + BATCH]]  # fmt: skip
         batch = pack_tokens(rows)
         last = torch.tensor([len(row) for row in rows]).cumsum(0) - 1

@@ -144,12 +144,16 @@ class TaskMixture(TokenizedData):
             sources, targets = [s for s, _ in short], [t for _, t in short]
         else:
             sources, targets = [s[:limit] for s in sources], [t[:limit] for t in targets]
-        start, end = tokenizer.need("bos"), tokenizer.need("eos")
+        end = tokenizer.need("eos")
         if not self.decoder:
-            return RaggedPairs(sources, targets, start=start, end=end)
-        rows = [np.concatenate([[start], *pair]) for pair in zip(sources, targets, strict=True)]
+            return RaggedPairs(sources, targets, start=tokenizer.need("bos"), end=end)
+        start = [] if tokenizer.bos_id is None else [tokenizer.bos_id]  # SmolLM2 has none
+        rows = [
+            np.concatenate([np.array(start, np.int64), *pair])
+            for pair in zip(sources, targets, strict=True)
+        ]
         labels = [
-            np.concatenate([np.full(len(source), IGNORE_INDEX), target, [end]])
+            np.concatenate([np.full(len(start) + len(source) - 1, IGNORE_INDEX), target, [end]])
             for source, target in zip(sources, targets, strict=True)
         ]
         return Ragged(rows, labels)
