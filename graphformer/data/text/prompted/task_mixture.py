@@ -144,10 +144,12 @@ class TaskMixture(TokenizedData):
             sources, targets = [s for s, _ in short], [t for _, t in short]
         else:
             sources, targets = [s[:limit] for s in sources], [t[:limit] for t in targets]
-        end = tokenizer.need("eos")
         if not self.decoder:
-            return RaggedPairs(sources, targets, start=tokenizer.need("bos"), end=end)
-        start = [] if tokenizer.bos_id is None else [tokenizer.bos_id]  # SmolLM2 has none
+            start_id, end = tokenizer.need("bos"), tokenizer.need("eos")
+            return RaggedPairs(sources, targets, start=start_id, end=end)
+        # Tokenizers of public decoders may lack either, such as that of SmolLM2's GGUF.
+        start = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+        end = IGNORE_INDEX if tokenizer.eos_id is None else tokenizer.eos_id
         rows = [
             np.concatenate([np.array(start, np.int64), *pair])
             for pair in zip(sources, targets, strict=True)

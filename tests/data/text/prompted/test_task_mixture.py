@@ -92,16 +92,18 @@ def test_batches_of_encoder_decoders_and_decoders(sums: PromptedFile) -> None:
     assert torch.equal(batch.pos[:2], torch.tensor([0, 1]))
 
 
-def test_decoders_whose_tokenizer_has_no_bos(
+def test_decoders_whose_tokenizer_has_no_bos_and_eos(
     sums: PromptedFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = mixture({"sums": sums}, decoder=True)
     with_bos = data.samples("train")
-    monkeypatch.setattr(type(data.need_tokenizer()), "bos_id", None)
+    for name in ("bos_id", "eos_id"):
+        monkeypatch.setattr(type(data.need_tokenizer()), name, None)
     without = data.samples("train")
     index = torch.tensor([0])
     assert torch.equal(without[index].x, with_bos[index].x[1:])
-    assert torch.equal(without[index].y, with_bos[index].y[1:])
+    assert torch.equal(without[index].y[:-1], with_bos[index].y[1:-1])
+    assert without[index].y[-1] == -100
 
 
 def test_long_pairs_are_dropped_in_training_and_cut_otherwise(sums: PromptedFile) -> None:
