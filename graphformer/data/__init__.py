@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from graphformer.data.text.records import TextRecords
     from graphformer.data.text.seq2seq import SymbolPairs, TextPairs
     from graphformer.data.text.stdlib import StandardLibrary
+    from graphformer.data.text.symbols.repeated import RepeatedSymbols
     from graphformer.data.text.tagging import TaggedText
     from graphformer.data.text.tokenizer import Bytes, Characters, Tokenizer
     from graphformer.data.text.tokenizer_training import load_tokenizer, train_tokenizer
@@ -123,6 +124,7 @@ _EXPORTS = {
     "text.records": ("TextRecords",),
     "text.seq2seq": ("SymbolPairs", "TextPairs"),
     "text.stdlib": ("StandardLibrary",),
+    "text.symbols.repeated": ("RepeatedSymbols",),
     "text.tagging": ("TaggedText",),
     "text.prompted.task_mixture": ("TaskMixture",),
     "text.tokenizer": ("Bytes", "Characters", "Tokenizer"),
@@ -186,6 +188,7 @@ __all__ = [
     "RaggedPairs",
     "RandomSplit",
     "RandomWalks",
+    "RepeatedSymbols",
     "RingTransfer",
     "SceneQuestions",
     "Scenes",

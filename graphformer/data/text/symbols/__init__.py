@@ -1,0 +1,1 @@
+"""Sequences of symbols without a meaning, as tests of models."""
