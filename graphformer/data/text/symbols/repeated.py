@@ -51,7 +51,12 @@ class RepeatedSymbols(DataModule):
             )
         if any(length < 4 or length % 2 for length in lengths):
             raise ValueError(f"lengths: got {list(lengths)}, expected even numbers from 4 on")
-        numbers = {"num_symbols": num_symbols, "num_samples": num_samples, "steps": min(steps)}
+        numbers = {
+            "num_symbols": num_symbols,
+            "max_tokens": max_tokens,
+            "num_samples": num_samples,
+            "steps": min(steps),
+        }
         for name, number in numbers.items():
             if number < 1:
                 raise ValueError(f"{name}: got {number}, expected 1 or more")

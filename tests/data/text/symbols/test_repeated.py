@@ -43,6 +43,7 @@ def test_splits_have_the_last_length_and_other_symbols():
         ({"lengths": (7,)}, "^lengths: got .7., expected even numbers"),
         ({"steps": (0,)}, "^steps: got 0, expected 1 or more"),
         ({"num_symbols": 0}, "^num_symbols: got 0"),
+        ({"max_tokens": 0}, "^max_tokens: got 0"),
         ({"num_samples": 0}, "^num_samples: got 0"),
     ],
 )
