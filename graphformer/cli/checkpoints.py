@@ -176,7 +176,7 @@ def load_text_model(name: str, command: str) -> TextModel:
     Raises:
         UsageError: when there is none, or it has no tokenizer.
     """
-    if not (is_hf_folder(name) or name.endswith(".gguf")):
+    if not (is_hf_folder(name) or name.lower().endswith(".gguf")):
         ckpt = find_checkpoint(name, command)
         task, tokenizer = restore_task(ckpt), restore_text_tokenizer(ckpt)
         return TextModel(task.network, task.adjacency, tokenizer)

@@ -12,6 +12,7 @@ from graphformer.adjacency import Adjacency, Selection
 from graphformer.deprecated import renamed_attribute, renamed_keywords
 from graphformer.ops import OffsetBias, attention
 from graphformer.ops.backend import BackendName
+from graphformer.ops.common import per_head, upcast
 
 
 class KVCache:
@@ -233,17 +234,18 @@ class ContentKVCache(KVCache):
         """Return attention of the last `new` nodes of a sample, [new, H, Dv]."""
         q, k, v = sample
         first = len(q) - new
-        present = self.rule.mask(q, k, first)
-        empty = ~present.any(-1, keepdim=True)
-        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
         scale = q.shape[2] ** -0.5 if scale is None else scale
-        logits = torch.einsum("ihd,jhd->hij", q[first:], k) * scale
+        with torch.autocast(q.device.type, enabled=False):  # as in the selection of the full pass
+            present = self.rule.mask(q, k, first)
+            k, v = (per_head(x, q.shape[1]) for x in (k, v))
+            logits = torch.einsum("ihd,jhd->hij", *upcast(q[first:], k)) * scale
+        empty = ~present.any(-1, keepdim=True)
         if softcap is not None:
             logits = softcap * (logits / softcap).tanh()
         if bias is not None:
-            logits = logits + bias.toeplitz(new, len(k), first).to(q.dtype)
+            logits = logits + bias.toeplitz(new, len(k), first)
         weights = logits.masked_fill(~present & ~empty, -torch.inf).softmax(-1)
-        return torch.einsum("hij,jhd->ihd", weights.masked_fill(empty, 0), v)
+        return torch.einsum("hij,jhd->ihd", weights.masked_fill(empty, 0).to(v.dtype), v)
 
 
 class _Group:

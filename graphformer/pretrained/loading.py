@@ -168,7 +168,7 @@ def _open(origin: Path | object) -> tuple[Config, TensorReader]:
     """Return the config and the tensors of a GGUF file, a folder or a model of transformers."""
     if not isinstance(origin, Path):
         return _open_model(origin)
-    if origin.suffix == ".gguf" and origin.is_file():
+    if origin.suffix.lower() == ".gguf" and origin.is_file():
         file = GGUFFile(origin)
         return Config(file.config(), str(origin)), file
     return _open_folder(origin)

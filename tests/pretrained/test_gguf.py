@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tokenizers import pre_tokenizers
 import graphformer as gf
 from graphformer.cli import main
 from graphformer.pretrained.gguf.architectures import ARCHITECTURES, GPT2_SIZES, SIZES
-from graphformer.pretrained.gguf.file import WIDE_GEMMA
+from graphformer.pretrained.gguf.settings import WIDE_GEMMA
 
 gguf = pytest.importorskip("gguf", reason="needs the extra `gguf`")
 DECODER = {
@@ -74,14 +75,16 @@ def stored(model: Any, name: str, key: str) -> np.ndarray:
     return weight.contiguous().numpy()
 
 
-def write(path: Path, name: str, model: Any, kind: Any = None, extra: Any = None) -> Path:
+def write(
+    path: Path, name: str, model: Any, kind: Any = None, extra: Any = None, without: str = ""
+) -> Path:
     """Write a GGUF file of a model, with matrices quantized if a kind is given."""
     writer = gguf.GGUFWriter(path, name)
     config = model.config.to_dict() | {"rope_theta": 10_000.0}
     sizes = GPT2_SIZES if name == "gpt2" else SIZES
     for field, setting in sizes.items():
         value = config.get(setting)
-        if value is not None:
+        if value is not None and field != without:
             add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
             add(f"{name}.{field}", value)
     count, own = config.get("num_hidden_layers", config.get("n_layer")), model.state_dict()
@@ -226,6 +229,131 @@ def test_what_is_refused_names_the_file(make, tmp_path):
     writer.close()
     with pytest.raises(ValueError, match="'general.architecture': 'mamba', expected one of llama"):
         gf.from_pretrained(tmp_path / "other.gguf")
+
+
+LINEAR = {"rope_scaling": {"rope_type": "linear", "factor": 4.0}}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+
+
+def add_yarn(writer: Any) -> None:
+    writer.add_string("llama.rope.scaling.type", "yarn")
+    writer.add_float32("llama.rope.scaling.factor", 4.0)
+    writer.add_uint32("llama.rope.scaling.original_context_length", 16)
+
+
+@pytest.mark.parametrize(
+    ("without", "add", "own"),
+    [
+        ("", lambda w: w.add_float32("llama.rope.scale_linear", 4.0), LINEAR),
+        ("", add_yarn, {"rope_scaling": YARN, "max_position_embeddings": 64}),
+        (
+            "attention.head_count_kv",
+            lambda w: w.add_array("llama.attention.head_count_kv", [2, 2]),
+            {},
+        ),
+        ("rope.freq_base", None, {}),
+        ("", None, {"attention_bias": True}),
+        ("", None, {"mlp_bias": True}),
+    ],
+)
+def test_settings_are_those_of_transformers(make, tmp_path, without: str, add: Any, own: Any):
+    theirs = make(*CASES["llama"][:2], **CASES["llama"][2] | own)
+    ours = gf.from_pretrained(write(tmp_path / "a.GGUF", "llama", theirs, None, add, without))
+    tokens = list(range(23))
+    expected = theirs(torch.tensor([tokens])).logits[0]
+    torch.testing.assert_close(ours(gf.data.pack_tokens([tokens])), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_heads_have_the_width_by_their_number_without_a_setting(make, tmp_path):
+    theirs = make(*CASES["qwen3"][:2], **CASES["qwen3"][2] | {"head_dim": 16})
+    path = write(tmp_path / "a.gguf", "qwen3", theirs, without="attention.key_length")
+    batch = gf.data.pack_tokens(TEXTS)
+    expected = gf.from_pretrained(theirs)(batch)
+    torch.testing.assert_close(gf.from_pretrained(path)(batch), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("without", "add", "message"),
+    [
+        ("attention.layer_norm_rms_epsilon", None, "lacks 'llama.attention.layer_norm_rms_eps"),
+        ("", lambda w: w.add_uint32("llama.rope.dimension_count", 8), "expected the width of a"),
+        ("", lambda w: w.add_bool("llama.attention.causal", False), "causal': False, expected Tr"),
+        ("", lambda w: w.add_uint16("split.count", 3), "got part 1 of 3, expected one file"),
+        ("", lambda w: w.add_string("general.type", "adapter"), "'adapter', expected 'model'"),
+        (
+            "feed_forward_length",
+            lambda w: w.add_array("llama.feed_forward_length", [96, 95]),
+            r"got 'llama.feed_forward_length': \[96, 95\], expected one number",
+        ),
+    ],
+)
+def test_settings_that_are_refused(make, tmp_path, without: str, add: Any, message: str):
+    theirs = make(*CASES["llama"][:2], **CASES["llama"][2])
+    path = write(tmp_path / "a.gguf", "llama", theirs, None, add, without)
+    with pytest.raises(ValueError, match=message):
+        gf.from_pretrained(path)
+
+
+def test_files_without_tensors_or_in_big_endian_order_are_refused(make, tmp_path, monkeypatch):
+    writer = gguf.GGUFWriter(tmp_path / "none.gguf", "llama")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(ValueError, match=r"none\.gguf: lacks the tensor 'token_embd\.weight'"):
+        gf.from_pretrained(tmp_path / "none.gguf")
+    kind = partial(gguf.GGUFWriter, endianess=gguf.GGUFEndian.BIG)
+    monkeypatch.setattr(gguf, "GGUFWriter", kind)
+    theirs = make(*CASES["llama"][:2], **CASES["llama"][2])
+    with pytest.raises(ValueError, match="big-endian order, expected little-endian"):
+        gf.from_pretrained(write(tmp_path / "a.gguf", "llama", theirs))
+
+
+def tokenizer_of(make: Any, path: Path, fields: Any, rows: int = len(TOKENS)) -> Any:
+    """Write a file with other fields of the tokenizer than `add_tokenizer`, and read it."""
+
+    def add(writer: Any) -> None:
+        add_tokenizer(writer)
+        for name, value in fields.items():
+            writer.kv_data[0].pop(f"tokenizer.ggml.{name}", None)
+            if value is not None:
+                writer.add_key_value(f"tokenizer.ggml.{name}", value, kind_of(value))
+
+    theirs = make(*CASES["llama"][:2], **CASES["llama"][2] | {"vocab_size": rows})
+    return gf.from_pretrained(write(path / "a.gguf", "llama", theirs, extra=add)).tokenizer
+
+
+def kind_of(value: Any) -> Any:
+    kinds = {bool: "BOOL", int: "UINT32", str: "STRING", list: "ARRAY"}
+    return gguf.GGUFValueType[kinds[type(value)]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, ["abc", "Ġ", "z"]),
+        ({"add_bos_token": True, "add_eos_token": True}, ["<s>", "abc", "Ġ", "z", "</s>"]),
+        ({"pre": "llama-bpe"}, ["<s>", "abc", "Ġ", "z"]),  # llama.cpp's default for Llama 3
+        ({"pre": "llama-bpe", "add_bos_token": False}, ["abc", "Ġ", "z"]),
+    ],
+)
+def test_first_and_last_tokens(make, tmp_path, fields: Any, expected: list[str]):
+    tokenizer = tokenizer_of(make, tmp_path, fields)
+    assert [TOKENS[i] for i in tokenizer.encode("abc z").tolist()] == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"bos_token_id": 997}, "'tokenizer.ggml.bos_token_id': 997, expected one of the 261"),
+        ({"tokens": None}, "got 0 tokens in 'tokenizer.ggml.tokens', expected 1 to 261"),
+        ({"tokens": [*TOKENS, "new"]}, "got 262 tokens in 'tokenizer.ggml.tokens'"),
+        ({"merges": ["zz qq"]}, "got 'zz qq' in 'tokenizer.ggml.merges'"),
+        ({"merges": ["ab"]}, "got 'ab' in 'tokenizer.ggml.merges'"),
+    ],
+)
+def test_tokens_that_do_not_fit_are_refused(make, tmp_path, fields: Any, message: str):
+    with pytest.raises(ValueError, match=message):
+        tokenizer_of(make, tmp_path, fields)
 
 
 def test_truncated_files_are_refused(make, tmp_path):

@@ -45,7 +45,8 @@ class ContentAdjacency(Adjacency):
     """Edges that attention selects from its queries and keys; `select` returns them.
 
     The edges differ between heads, and between the blocks of a model. They are selected anew in
-    each call, without a gradient: the gradient flows through the selected edges only.
+    each call, without a gradient and without autocast: the gradient flows through the selected
+    edges only.
     """
 
     per_head: ClassVar[bool] = True
@@ -86,7 +87,8 @@ class ContentAdjacency(Adjacency):
                 f"q, k: got {q.shape[0]} queries and {k.shape[0]} keys, expected {self.shape[0]} "
                 "of both, the nodes of the samples; edges made from content run within samples"
             )
-        return self.rule.select(q.detach(), k.detach(), self.lengths)
+        with torch.autocast(q.device.type, enabled=False):
+            return self.rule.select(q.detach(), k.detach(), self.lengths)
 
     @property
     def num_edges(self) -> int:

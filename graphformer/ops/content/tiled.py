@@ -20,16 +20,20 @@ _NUMBERS = 1 << 23
 
 
 class _Rows(NamedTuple):
-    """Queries, keys and values head by head."""
+    """Queries, keys and values head by head, and a last row of zeros.
+
+    Tiles that are filled up have row -1, which is that of zeros: a row of another sample would add
+    its NaN and infinity, as zero times NaN is NaN.
+    """
 
     q: Tensor
-    """[H M, D]."""
+    """[H M + 1, D]."""
     k: Tensor
-    """[Hkv N, D]."""
+    """[Hkv N + 1, D]."""
     v: Tensor
-    """[Hkv N, Dv]."""
+    """[Hkv N + 1, Dv]."""
     keys: Tensor
-    """The row of k and v for row h N + j of head h, int64 [H N]."""
+    """The row of k and v for row h N + j of head h, and the last one, int64 [H N + 1]."""
 
 
 class _RowBias(NamedTuple):
@@ -70,9 +74,9 @@ def tiled_attention(
     """
     targets, heads = q.shape[:2]
     sources, kv_heads = k.shape[:2]
-    row = torch.arange(heads * sources, device=q.device)
-    keys = row // sources // (heads // kv_heads) * sources + row % sources if sources else row
-    rows = _Rows(_by_head(q), _by_head(k), _by_head(v), keys)
+    kv_rows = torch.arange(kv_heads * sources, device=q.device).view(kv_heads, sources)
+    keys = kv_rows.repeat_interleave(heads // kv_heads, dim=0).flatten()
+    rows = _Rows(_by_head(q), _by_head(k), _by_head(v), F.pad(keys, (0, 1), value=-1))
     is_single = len(adjacency.rounds) == 1
     attend: Callable[..., tuple[Tensor, Tensor]] = partial(_attend_single, scale=scale)
     if bias is not None or not is_single:
@@ -92,8 +96,8 @@ def _combine(results: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def _by_head(x: Tensor) -> Tensor:
-    """[N, H, D] as [H N, D]."""
-    return x.transpose(0, 1).flatten(0, 1)
+    """[N, H, D] as [H N + 1, D], the last row zeros."""
+    return F.pad(x.transpose(0, 1).flatten(0, 1), (0, 0, 0, 1))
 
 
 def _round(
@@ -115,7 +119,7 @@ def _round(
             outs.append(out.flatten(0, 1))
             sums.append(total.flatten(0, 1))
             order.append(tiles.targets[part])
-    place = torch.empty(len(rows.q), dtype=torch.int64, device=rows.q.device)
+    place = torch.empty(len(rows.q) - 1, dtype=torch.int64, device=rows.q.device)
     targets = torch.cat(order).flatten()
     present = (targets >= 0).nonzero().flatten()
     place[targets[present]] = present
@@ -126,9 +130,8 @@ def _gather(
     q: Tensor, k: Tensor, v: Tensor, keys: Tensor, tiles: Tiles, part: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return q [t, m, D], k [t, n, D] and v [t, n, Dv] of some tiles."""
-    source = keys[tiles.sources[part].clamp(min=0)]
-    target = tiles.targets[part].clamp(min=0)
-    return q[target], k[source], v[source]
+    source = keys[tiles.sources[part]]
+    return q[tiles.targets[part]], k[source], v[source]
 
 
 def _attend_single(
@@ -149,9 +152,9 @@ def _attend_single(
         mask = (mask | empty if empty.any() else mask).unflatten(0, runs)
     elif common_mask.all():
         mask = None
-    source = keys[tiles.sources[part[:: tiles.run]].clamp(min=0)]
+    source = keys[tiles.sources[part[:: tiles.run]]]
     k, v = (x[source].unsqueeze(1).expand(-1, tiles.run, -1, -1) for x in (k, v))
-    q = q[tiles.targets[part].clamp(min=0)].unflatten(0, runs)
+    q = q[tiles.targets[part]].unflatten(0, runs)
     # [t / r, r, m, D] on [t / r, r, n, D]
     out = F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale
@@ -170,11 +173,13 @@ def _attend(
     """
     mask = tiles.mask(part) if common_mask is None else common_mask
     q, k, v = _gather(q, k, v, keys, tiles, part)
-    logits = upcast(q @ k.transpose(1, 2))[0] * scale
+    wide_q, wide_k = upcast(q, k)
+    with torch.autocast(q.device.type, enabled=False):
+        logits = wide_q @ wide_k.transpose(1, 2) * scale
     if row_bias is not None:
         logits = logits + row_bias.of_tiles(tiles, part)
     logits = logits.masked_fill(~mask, -1e30)  # minus infinity has no gradient in an empty row
-    total = logits.logsumexp(-1)
+    total = logits.logsumexp(-1).clamp(min=-1e30)  # tiles may have no sources at all
     weights = (logits - total.unsqueeze(-1)).exp()
     weights = F.dropout(weights * mask, dropout)
     return (weights.to(v.dtype) @ v), total

@@ -109,12 +109,17 @@ def head_rows(nodes: Tensor, num_heads: int, num_nodes: int) -> Tensor:
     return nodes.unsqueeze(1) + head.view(1, -1, *[1] * (nodes.ndim - 1))
 
 
+def wide(x: Tensor) -> Tensor:
+    """Return half precision as float32, in which products do not overflow."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def check_positive(**values: int) -> None:
-    """Check that settings are at least 1.
+    """Check that settings are integers of at least 1.
 
     Raises:
         ValueError: when one is not; the message names it.
     """
     for name, value in values.items():
-        if value < 1:
-            raise ValueError(f"{name}: got {value}, expected at least 1")
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name}: got {value!r}, expected an integer of at least 1")

@@ -14,6 +14,7 @@ from graphformer.patterns.content.base import (
     check_positive,
     groups,
     head_rows,
+    wide,
 )
 
 _LOGITS = 1 << 22
@@ -51,8 +52,8 @@ class NearestNeighbors(ContentPattern):
         targets = [torch.empty(0, dtype=torch.int64, device=q.device)]
         sources = [targets[0]]
         for group in groups(lengths, q.device):
-            keys = by_head(k, group, num_heads)
-            queries = by_head(q, group, num_heads)
+            keys = wide(by_head(k, group, num_heads))
+            queries = wide(by_head(q, group, num_heads))
             rows = head_rows(group.nodes, num_heads, count)
             step = max(1, _LOGITS // (keys.shape[0] * num_heads * group.size))
             for first in range(0, group.size, step):
@@ -71,8 +72,8 @@ class NearestNeighbors(ContentPattern):
 
     def mask(self, q: Tensor, k: Tensor, first: int = 0) -> Tensor:
         """Return the sources of the targets from `first` of one sample, bool [H, n - first, n]."""
-        queries = q[first:].transpose(0, 1)
-        keys = k.transpose(0, 1).repeat_interleave(q.shape[1] // k.shape[1], dim=0)
+        queries = wide(q[first:]).transpose(0, 1)
+        keys = wide(k).transpose(0, 1).repeat_interleave(q.shape[1] // k.shape[1], dim=0)
         chosen, present = self._nearest(queries, keys, first)
         return torch.zeros(*chosen.shape[:2], len(k), dtype=torch.bool, device=k.device).scatter(
             -1, chosen, present

@@ -15,6 +15,7 @@ from graphformer.patterns.content.base import (
     check_positive,
     groups,
     head_rows,
+    wide,
 )
 
 
@@ -135,10 +136,12 @@ class TopBlocks(ContentPattern):
             k: keys, [c, H, n, D].
             run: number of heads with the same blocks.
         """
-        scores = self._pooled_queries(q) @ self._pooled_keys(k).transpose(-1, -2)
+        scores = self._pooled_queries(wide(q)) @ self._pooled_keys(wide(k)).transpose(-1, -2)
         if run > 1:
             total = scores.unflatten(1, (-1, run)).sum(2)
             scores = total.repeat_interleave(run, dim=1)
+        # Fixed blocks have infinity, and so come before NaN and infinite scores.
+        scores = scores.nan_to_num(nan=torch.finfo(scores.dtype).min)
         blocks = scores.shape[-1]
         number = torch.arange(blocks, device=q.device)
         distance = number.unsqueeze(1) - number  # of the target's block from the source's

@@ -5,6 +5,8 @@ Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 LLAMA_KEYS = {
@@ -22,6 +24,10 @@ LLAMA_KEYS = {
     "blk.#.ffn_down": "model.layers.#.mlp.down_proj",
     "output_norm": "model.norm",
     "output": "lm_head",
+}
+LLAMA_BIASES = {
+    "attention_bias": "model.layers.0.self_attn.q_proj",
+    "mlp_bias": "model.layers.0.mlp.up_proj",
 }
 GEMMA3_KEYS = LLAMA_KEYS | {
     "blk.#.post_attention_norm": "model.layers.#.post_attention_layernorm",
@@ -54,6 +60,7 @@ SIZES = {
     "attn_logit_softcapping": "attn_logit_softcapping",
     "final_logit_softcapping": "final_logit_softcapping",
     "rope.freq_base": "rope_theta",
+    "rope.freq_base_swa": "rope_local_base_freq",
 }
 GPT2_SIZES = {
     "vocab_size": "vocab_size",
@@ -77,6 +84,7 @@ class Architecture(NamedTuple):
         sizes: names of settings.
         rotates_pairs: whether the rows of queries and keys are in the order of rotated pairs.
         norm_offset: what is added to the weights of norms in the file.
+        biases: settings of optional biases, and the map that has one then.
     """
 
     model_type: str
@@ -85,10 +93,11 @@ class Architecture(NamedTuple):
     sizes: dict[str, str] = SIZES
     rotates_pairs: bool = False
     norm_offset: float = 0.0
+    biases: Mapping[str, str] = MappingProxyType({})
 
 
 ARCHITECTURES = {
-    "llama": Architecture("llama", "LlamaForCausalLM", rotates_pairs=True),
+    "llama": Architecture("llama", "LlamaForCausalLM", rotates_pairs=True, biases=LLAMA_BIASES),
     "qwen2": Architecture("qwen2", "Qwen2ForCausalLM"),
     "qwen3": Architecture("qwen3", "Qwen3ForCausalLM"),
     "gemma": Architecture("gemma", "GemmaForCausalLM", norm_offset=1.0),

@@ -15,12 +15,10 @@ import torch
 from torch import Tensor
 
 from graphformer.pretrained.gguf.architectures import ARCHITECTURES, GPT2_KEYS
+from graphformer.pretrained.gguf.settings import read_settings
 
 CHUNK = 1 << 22
 """Numbers that are dequantized at a time."""
-
-WIDE_GEMMA = {"gemma2": 46, "gemma3": 62}
-"""Blocks of Gemma 2 27B and Gemma 3 27B, whose scale of the logits differs from smaller models."""
 
 
 class GGUFFile:
@@ -51,6 +49,11 @@ class GGUFFile:
                 f"{path}: not a GGUF file that can be read ({error}); if it is truncated, download "
                 "it again"
             ) from None
+        if reader.byte_order == "S":
+            raise ValueError(
+                f"{path}: got numbers in big-endian order, expected little-endian; convert the "
+                "file with gguf-convert-endian"
+            )
         self.path, self.fields = path, reader.fields
         self._dequantize: Callable[..., np.ndarray] = gguf.quants.dequantize
         name = self.get("general.architecture")
@@ -60,6 +63,7 @@ class GGUFFile:
                 f"{', '.join(ARCHITECTURES)}"
             )
         self.prefix, self.architecture = name, ARCHITECTURES[name]
+        self._check_whole()
         tensors = {tensor.name: tensor for tensor in reader.tensors}
         self._check_rope_factors(tensors.pop("rope_freqs.weight", None))
         self.tensors = {self._key(name): tensor for name, tensor in tensors.items()}
@@ -73,42 +77,30 @@ class GGUFFile:
         """Return the settings as those of config.json.
 
         Raises:
-            ValueError: when a setting is not supported.
+            ValueError: when a setting is missing or not supported.
         """
         own = self.architecture
-        if self.get(f"{self.prefix}.expert_count", 0):
-            raise ValueError(f"{self.path}: got '{self.prefix}.expert_count', expected no experts")
+        embedding = f"{own.keys['token_embd']}.weight"
+        if embedding not in self.tensors:
+            raise ValueError(f"{self.path}: lacks the tensor 'token_embd.weight'; use another file")
         config: dict[str, Any] = {"model_type": own.model_type, "architectures": [own.name]}
-        for stored, name in own.sizes.items():
-            value = self.get(f"{self.prefix}.{stored}")
-            if value is not None:
-                config[name] = value
-        embedding = own.keys["token_embd"]
-        config["vocab_size"] = self.get_shape(f"{embedding}.weight")[0]
-        config["tie_word_embeddings"] = "lm_head.weight" not in self.tensors
-        for role in ("bos", "eos", "pad"):
-            config[f"{role}_token_id"] = self.get(f"tokenizer.ggml.{role}_token_id")
-        if self.prefix in WIDE_GEMMA:
-            config["query_pre_attn_scalar"] = self._query_scalar(config)
-        config |= self._rope_scaling()
-        return config
+        return (
+            config
+            | read_settings(self.get, self.prefix, own, self.path)
+            | {"vocab_size": self.get_shape(embedding)[0]}
+            | {"tie_word_embeddings": "lm_head.weight" not in self.tensors}
+            | {name: f"{part}.bias" in self.tensors for name, part in own.biases.items()}
+        )
 
-    def _query_scalar(self, config: dict[str, Any]) -> int:
-        """Return 1 / s^2 for the scale s of Gemma's logits, which the file does not contain.
-
-        As in llama.cpp it is the width of a head, but in the largest model of a version it is the
-        width divided by the number of heads.
-        """
-        if config["num_hidden_layers"] == WIDE_GEMMA[self.prefix]:
-            return int(config["hidden_size"] // config["num_attention_heads"])
-        return int(config.get("head_dim", 256))
-
-    def _rope_scaling(self) -> dict[str, Any]:
-        kind = self.get(f"{self.prefix}.rope.scaling.type", "none")
-        if kind == "none":
-            return {}
-        factor = self.get(f"{self.prefix}.rope.scaling.factor", 1.0)
-        return {"rope_scaling": {"rope_type": kind, "factor": factor}}
+    def _check_whole(self) -> None:
+        count, kind = self.get("split.count", 1), self.get("general.type", "model")
+        if count > 1:
+            raise ValueError(
+                f"{self.path}: got part {self.get('split.no', 0) + 1} of {count}, expected one "
+                "file; join the parts with llama-gguf-split --merge"
+            )
+        if kind != "model":
+            raise ValueError(f"{self.path}: got 'general.type': {kind!r}, expected 'model'")
 
     def _check_rope_factors(self, tensor: Any) -> None:
         if tensor is not None and not np.all(np.asarray(tensor.data) == 1):
@@ -175,8 +167,9 @@ class GGUFFile:
         found = re.search(r"\.([qk]_proj)\.", key)
         if not self.architecture.rotates_pairs or found is None:
             return None
-        heads = self.get(f"{self.prefix}.attention.head_count")
-        return int(self.get(f"{self.prefix}.attention.{names[found[1]]}", heads))
+        all_heads = self.get(f"{self.prefix}.attention.head_count")
+        heads = self.get(f"{self.prefix}.attention.{names[found[1]]}", all_heads)
+        return int(heads[0] if isinstance(heads, list) else heads)
 
 
 def _unpermute(weight: Tensor, heads: int) -> Tensor:

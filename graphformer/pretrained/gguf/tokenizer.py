@@ -37,7 +37,7 @@ def read_gguf_tokenizer(file: GGUFFile) -> PretrainedTokenizer | None:
     kind = file.get("tokenizer.ggml.model")
     if kind is None:
         return None
-    tokens: list[str] = file.get("tokenizer.ggml.tokens")
+    tokens = _tokens(file)
     if kind == "gpt2":
         backend = _byte_level(file, tokens)
     elif kind == "llama":
@@ -51,26 +51,81 @@ def read_gguf_tokenizer(file: GGUFFile) -> PretrainedTokenizer | None:
         if number in (CONTROL, USER_DEFINED):
             added = AddedToken(token, normalized=False, special=number == CONTROL)
             (backend.add_special_tokens if number == CONTROL else backend.add_tokens)([added])
-    ids = {
-        role: file.get(f"tokenizer.ggml.{name}_token_id")
-        for role, name in {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}.items()
-    }
-    roles = {role: tokens[number] for role, number in ids.items() if number is not None}
-    if file.get("tokenizer.ggml.add_bos_token", kind == "llama") and "bos" in roles:
-        backend.post_processor = processors.TemplateProcessing(
-            single=f"{roles['bos']} $A",
-            pair=f"{roles['bos']} $A {roles['bos']} $B",
-            special_tokens=[(roles["bos"], ids["bos"])],
-        )
+    roles = _roles(file, tokens)
+    _add_template(file, kind, backend, roles)
     return PretrainedTokenizer(backend, roles, chat_template=file.get("tokenizer.chat_template"))
+
+
+def _tokens(file: GGUFFile) -> list[str]:
+    """Return the tokens of a file, of which there are no more than rows of the embedding.
+
+    Raises:
+        ValueError: when there are none or more.
+    """
+    tokens: list[str] = file.get("tokenizer.ggml.tokens", [])
+    rows = file.config()["vocab_size"]
+    if not 0 < len(tokens) <= rows:
+        raise ValueError(
+            f"{file.path}: got {len(tokens)} tokens in 'tokenizer.ggml.tokens', expected 1 to "
+            f"{rows}, the rows of the embedding; use another file of the model"
+        )
+    return tokens
+
+
+def _roles(file: GGUFFile, tokens: Sequence[str]) -> dict[str, str]:
+    """Return the tokens of roles, such as "bos".
+
+    Raises:
+        ValueError: when one is outside the tokens.
+    """
+    roles = {}
+    for role, name in {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}.items():
+        number = file.get(f"tokenizer.ggml.{name}_token_id")
+        if number is None:
+            continue
+        if not 0 <= number < len(tokens):
+            raise ValueError(
+                f"{file.path}: got 'tokenizer.ggml.{name}_token_id': {number}, expected one of the "
+                f"{len(tokens)} tokens"
+            )
+        roles[role] = tokens[number]
+    return roles
+
+
+def _add_template(
+    file: GGUFFile, kind: str, backend: tokenizers.Tokenizer, roles: dict[str, str]
+) -> None:
+    """Add the first and the last token to texts, where the file says so.
+
+    Without a setting, the first one is added as in llama.cpp: by kind, and for Llama 3.
+    """
+    by_kind = kind == "llama" or file.get("tokenizer.ggml.pre") == "llama-bpe"
+    used = {
+        "bos": file.get("tokenizer.ggml.add_bos_token", by_kind),
+        "eos": file.get("tokenizer.ggml.add_eos_token", False),
+    }
+    first, last = (roles[role] if used[role] and role in roles else "" for role in ("bos", "eos"))
+    if not (first or last):
+        return
+    single = f"{first} $A {last}".strip()
+    backend.post_processor = processors.TemplateProcessing(
+        single=single,
+        pair=f"{single} {single.replace('$A', '$B')}",
+        special_tokens=[(token, backend.token_to_id(token)) for token in {first, last} - {""}],
+    )
 
 
 def _byte_level(file: GGUFFile, tokens: Sequence[str]) -> tokenizers.Tokenizer:
     """Return a byte-level BPE with the merges and the split of the file."""
-    merges = [tuple(merge.split(" ", 1)) for merge in file.get("tokenizer.ggml.merges", [])]
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     split = file.get("tokenizer.ggml.pre", "default")
+    backend = tokenizers.Tokenizer(
+        models.BPE(
+            vocab=vocabulary,
+            merges=_merges(file, vocabulary),
+            ignore_merges=split == "llama-bpe",  # as in llama.cpp
+        )
+    )
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=split not in SPLITS)
     steps: list[pre_tokenizers.PreTokenizer] = [byte_level]
     if split in SPLITS:
@@ -85,6 +140,24 @@ def _byte_level(file: GGUFFile, tokens: Sequence[str]) -> tokenizers.Tokenizer:
     backend.pre_tokenizer = pre_tokenizers.Sequence(steps)
     backend.decoder = decoders.ByteLevel()
     return backend
+
+
+def _merges(file: GGUFFile, vocabulary: dict[str, int]) -> list[tuple[str, str]]:
+    """Return the pairs of tokens that are merged, in order.
+
+    Raises:
+        ValueError: when one is no pair of tokens whose union is a token.
+    """
+    merges = []
+    for merge in file.get("tokenizer.ggml.merges", []):
+        left, _, right = merge.partition(" ")
+        if not {left, right, left + right} <= vocabulary.keys():
+            raise ValueError(
+                f"{file.path}: got {merge!r} in 'tokenizer.ggml.merges', expected two tokens that "
+                "are a token together"
+            )
+        merges.append((left, right))
+    return merges
 
 
 def _sentence_piece(file: GGUFFile, tokens: Sequence[str]) -> tokenizers.Tokenizer:

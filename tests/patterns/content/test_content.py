@@ -215,6 +215,65 @@ def test_intersection_with_the_triangle_is_causal():
                 compose(*pair)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_targets_without_a_source_in_any_round_get_zeros(causal):
+    q = torch.ones(3, 2, 5, dtype=torch.float64, requires_grad=True)
+    adjacency = _adjacency(LSH(2, 3, window=2, causal=causal), (2, 1))
+    out = gf.attention(q, -q.detach(), q, adjacency)
+    (gradient,) = torch.autograd.grad(out.sum(), q)
+    assert not out.any()
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("sample", [0, 1])
+@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
+def test_invalid_numbers_stay_in_their_sample(pattern, sample, value):
+    lengths, starts = (5, 7, 4), (0, 5, 12)
+    own = slice(starts[sample], starts[sample + 1])
+    adjacency = _adjacency(pattern, lengths)
+    results = []
+    for place in (None, 0, 1, 2):
+        inputs = _qkv(lengths)
+        if place is not None:
+            inputs[place][own.start] = value
+        inputs = [x.requires_grad_() for x in inputs]
+        out = gf.attention(*inputs, adjacency)
+        kept = torch.arange(16)[[not own.start <= i < own.stop for i in range(16)]]
+        gradients = torch.autograd.grad(out[kept].square().sum(), inputs)
+        results.append([out.detach()[kept], *(x[kept] for x in gradients)])
+    for found in results[1:]:
+        torch.testing.assert_close(found, results[0])
+
+
+@pytest.mark.parametrize(("dtype", "autocast"), [(torch.float16, False), (torch.bfloat16, True)])
+@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
+def test_large_numbers_of_half_precision(pattern, dtype, autocast):
+    """Products of them are above the largest number of float16."""
+    q, k, v = (x.to(dtype) for x in _qkv((17, 4), width=64))
+    q, k = 60 * q, 60 * k
+    adjacency = _adjacency(pattern, (17, 4))
+    wide = q.double(), k.double(), v.double()
+    with torch.autocast("cpu", dtype, enabled=autocast):
+        mask = _mask(adjacency.select(q, k), 6)
+        out = gf.attention(q, k, v, adjacency)
+    expected_mask = mask_by_hand(pattern, *wide[:2], (17, 4))
+    assert torch.equal(mask, expected_mask)
+    expected = dense_attention(*wide, expected_mask, 1 / 8)
+    torch.testing.assert_close(out.double(), expected, atol=0.01, rtol=0.01)
+
+
+@pytest.mark.parametrize("share_heads", [False, True])
+@pytest.mark.parametrize("value", [torch.inf, 1e308])
+def test_fixed_blocks_come_before_infinite_scores(value, share_heads):
+    pattern = TopBlocks(2, 2, causal=True, share_heads=share_heads)
+    q = torch.ones(9, 2, 3, dtype=torch.float64)
+    k = torch.full((9, 1, 3), value, dtype=torch.float64)
+    mask = pattern.mask(q, k)
+    assert mask.diagonal(dim1=1, dim2=2).all()
+    assert mask.sum(-1).max() == 4
+
+
 def test_edges_are_unknown_before_selection():
     adjacency = _adjacency(TopBlocks(3, 2), (7, 5))
     assert isinstance(adjacency, ContentAdjacency)
@@ -258,6 +317,7 @@ def test_numbers_of_queries_and_keys_are_checked():
         (lambda: LSH(4, 0), "rounds"),
         (lambda: LSH(4, window=0), "window"),
         (lambda: NearestNeighbors(0), "k"),
+        (lambda: NearestNeighbors(2.5), "k"),
         (lambda: TopBlocks(0, 1), "block"),
         (lambda: TopBlocks(4, 1, first=1), "first, nearest"),
         (lambda: TopBlocks(4, 2, nearest=2), "first, nearest"),

@@ -5,7 +5,7 @@ import torch
 
 import graphformer as gf
 from graphformer import models
-from graphformer.data.batch import pack_tokens
+from graphformer.data.batch import Batch, pack_tokens
 from graphformer.models.generation import decoding_options
 from graphformer.nn.record import record_attention
 from graphformer.patterns import (
@@ -92,6 +92,22 @@ def test_compiled_models_select_edges_eagerly(pattern):
     expected = model(batch, pattern)
     compiled = torch.compile(model, backend="eager")
     torch.testing.assert_close(compiled(batch, pattern), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("pattern", CAUSAL[:4], ids=str)
+def test_a_cache_of_half_precision_has_the_logits_of_the_full_pass(pattern, dtype):
+    torch.manual_seed(0)
+    q, k, v = 60 * torch.randn(17, 6, 64), 60 * torch.randn(17, 2, 64), torch.randn(17, 2, 3)
+    q, k, v = (x.to(dtype) for x in (q, k, v))
+    rows = Batch(x=torch.zeros(17), lengths=(17,), num_nodes=17)
+    expected = gf.attention(q, k, v, pattern(rows))
+    rows = Batch(x=torch.zeros(13), lengths=(13,), num_nodes=13)
+    cache = gf.nn.ContentKVCache((13,), pattern)
+    cache.attend(q[:13], k[:13], v[:13], pattern(rows))
+    out = cache.attend(q[13:], k[13:], v[13:], pattern(rows))
+    assert out.dtype == dtype
+    torch.testing.assert_close(out, expected[13:], atol=0.01, rtol=0.01)
 
 
 @pytest.mark.parametrize("pattern", CAUSAL, ids=str)
