@@ -37,15 +37,13 @@ def read_gguf_tokenizer(file: GGUFFile) -> PretrainedTokenizer | None:
     kind = file.get("tokenizer.ggml.model")
     if kind is None:
         return None
-    tokens = _tokens(file)
-    if kind == "gpt2":
-        backend = _byte_level(file, tokens)
-    elif kind == "llama":
-        backend = _sentence_piece(file, tokens)
-    else:
+    makers = {"gpt2": _byte_level, "llama": _sentence_piece}
+    if kind not in makers:
         raise ValueError(
             f"{file.path}: got 'tokenizer.ggml.model': {kind!r}, expected 'gpt2' or 'llama'"
         )
+    tokens = _tokens(file)
+    backend = makers[kind](file, tokens)
     types = file.get("tokenizer.ggml.token_type", [])
     for token, number in zip(tokens, types, strict=False):
         if number in (CONTROL, USER_DEFINED):
