@@ -15,6 +15,7 @@ from graphformer.models import Model
 from graphformer.nn import Pooling
 from graphformer.nn.head import Pool
 from graphformer.pretrained.checkpoint_io import SafetensorsReader, read_json
+from graphformer.pretrained.config import Config
 
 POOLS: dict[str, Pool] = {
     "cls": "cls",
@@ -76,25 +77,17 @@ def add_sentence_head(model: Model, folder: Path) -> None:
         ValueError: when a module or setting is not supported.
     """
     file = folder / "modules.json"
+    modules = _read_modules(file)
     pools: list[Pool] = []
     dense: list[Dense] = []
-    normalize = False
-    for module in read_json(file):
-        name, path = str(module.get("type")).rpartition(".")[2], folder / module.get("path", "")
+    for name, path in modules:
         if name == "Pooling":
-            pools = _read_pooling(path / "config.json")
-            model.include_prompt = read_json(path / "config.json").get("include_prompt", True)
-        elif name == "Normalize":
-            normalize = True
+            pools = _read_pooling(folder / path / "config.json")
+            settings = read_json(folder / path / "config.json")
+            model.include_prompt = settings.get("include_prompt", True)
         elif name == "Dense":
-            dense.append(_read_dense(path, module["path"], model))
-        elif name != "Transformer":
-            raise ValueError(
-                f"{file}: got the module {name}, expected Transformer, Pooling, Dense and "
-                "Normalize; others are not supported"
-            )
-    if not pools:
-        raise ValueError(f"{file}: got no Pooling, expected one")
+            dense.append(_read_dense(folder / path, path, model))
+    normalize = modules[-1][0] == "Normalize"
     if not model.include_prompt and (len(pools) > 1 or pools == ["weighted_mean"]):
         raise ValueError(
             f"{file}: got 'include_prompt': false with pooling by {' and '.join(pools)}, which is "
@@ -168,6 +161,37 @@ def dense_modules(head: Pooling) -> list[Dense]:
     return [module for module in modules if isinstance(module, Dense)]
 
 
+def _read_modules(file: Path) -> list[tuple[str, str]]:
+    """Return the kind and the folder of each module, in their order.
+
+    Raises:
+        ValueError: when the file is malformed, or a module or the order is not supported.
+    """
+    content = read_json(file)
+    if not isinstance(content, list) or not all(isinstance(module, dict) for module in content):
+        raise ValueError(f"{file}: got no list of modules, expected one; download it again")
+    modules = [
+        (str(module.get("type")).rpartition(".")[2], str(module.get("path", "")))
+        for module in content
+    ]
+    names = [name for name, _ in modules]
+    for name in names:
+        if name not in ("Transformer", "Pooling", "Dense", "Normalize"):
+            raise ValueError(
+                f"{file}: got the module {name}, expected Transformer, Pooling, Dense and "
+                "Normalize; others are not supported"
+            )
+    if "Pooling" not in names:
+        raise ValueError(f"{file}: got no Pooling, expected one")
+    dense = ["Dense"] * names.count("Dense")
+    if names not in (start := ["Transformer", "Pooling", *dense], [*start, "Normalize"]):
+        raise ValueError(
+            f"{file}: got the modules {', '.join(names)}, expected Transformer, Pooling, and then "
+            "Dense and Normalize if there are any; other orders are not supported"
+        )
+    return modules
+
+
 def _read_dense(folder: Path, path: str, model: Model) -> Dense:
     """Return a `Dense` with its weights, in the dtype and on the device of the model."""
     file = folder / "config.json"
@@ -175,16 +199,27 @@ def _read_dense(folder: Path, path: str, model: Model) -> Dense:
         raise FileNotFoundError(f"{file}: missing, expected the settings of the module Dense")
     settings = read_json(file)
     name = str(settings.get("activation_function", "Tanh")).rpartition(".")[2]
+    key = "sentence_embedding"
+    for role in ("module_input_name", "module_output_name"):
+        if (settings.get(role) or key) != key:
+            raise ValueError(f"{file}: got {role!r}: {settings[role]!r}, expected {key!r}")
     if name not in ACTIVATIONS or settings.get("use_residual"):
         raise ValueError(
             f"{file}: got {settings.get('activation_function')!r} and 'use_residual': "
             f"{settings.get('use_residual', False)}, expected one of {', '.join(ACTIVATIONS)} "
             "without a residual connection"
         )
-    sizes = settings["in_features"], settings["out_features"]
+    own = Config(settings, str(file))
+    sizes = own.size("in_features"), own.size("out_features")
     linear = nn.Linear(*sizes, bias=bool(settings.get("bias", True)))
     linear.to(next(model.parameters()))
     reader = SafetensorsReader(folder)
+    expected = {f"linear.{key}": tuple(x.shape) for key, x in linear.named_parameters()}
+    found = {key: info.shape for key, info in reader.tensors.items()}
+    if found != expected:
+        raise ValueError(
+            f"{folder}: got tensors {found}, expected {expected} by {file.name}; download it again"
+        )
     with torch.no_grad():
         for key, parameter in linear.named_parameters():
             reader.read_into(f"linear.{key}", parameter)
@@ -202,6 +237,8 @@ def _read_optional(file: Path) -> dict[str, Any]:
 
 
 def _read_pooling(file: Path) -> list[Pool]:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: missing, expected the settings of the module Pooling")
     settings = read_json(file)
     modes = settings.get("pooling_mode") or [
         mode for flag, mode in POOLING_FLAGS.items() if settings.get(flag)

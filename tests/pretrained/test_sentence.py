@@ -134,6 +134,51 @@ def test_unknown_modules_and_pooling_are_errors(make, tmp_path):
         gf.from_pretrained(folder)
 
 
+def add_dense(folder: Path, settings: dict[str, Any], shape: tuple[int, int]) -> None:
+    """Write the module 2_Dense."""
+    from safetensors.torch import save_file
+
+    (folder / "2_Dense").mkdir()
+    (folder / "2_Dense" / "config.json").write_text(json.dumps(settings))
+    save_file({"linear.weight": torch.zeros(shape)}, folder / "2_Dense" / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"module_input_name": "token_embeddings"}, "expected 'sentence_embedding'"),
+        ({"in_features": None}, "lacks 'in_features'"),
+        ({"out_features": 5}, r"got tensors .*\(3, 10\).*expected .*\(5, 10\)"),
+        ({"bias": True}, "expected .*linear.bias.* by config.json"),
+    ],
+)
+def test_dense_layers_that_do_not_fit_are_errors(make, tmp_path, settings, message: str):
+    folder = sentence_folder(make, tmp_path, {"pooling_mode": "mean"}, "Dense")
+    add_dense(folder, {"in_features": 10, "out_features": 3, "bias": False} | settings, (3, 10))
+    with pytest.raises(ValueError, match=message):
+        gf.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["Normalize", "Dense"], ["Pooling"], ["Normalize", "Normalize"], ["Dense", "Pooling"]],
+)
+def test_modules_in_other_orders_are_errors(make, tmp_path, names: list[str]):
+    folder = sentence_folder(make, tmp_path, {"pooling_mode": "mean"}, *names)
+    with pytest.raises(ValueError, match="got the modules Transformer, Pooling, .* other orders"):
+        gf.from_pretrained(folder)
+
+
+def test_damaged_folders_are_errors(make, tmp_path):
+    folder = sentence_folder(make, tmp_path, {"pooling_mode": "mean"})
+    (folder / "1_Pooling" / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match="expected the settings of the module Pooling"):
+        gf.from_pretrained(folder)
+    (folder / "modules.json").write_text("{}")
+    with pytest.raises(ValueError, match="got no list of modules, expected one"):
+        gf.from_pretrained(folder)
+
+
 def test_other_settings_of_the_folder(make, tmp_path):
     folder = sentence_folder(make, tmp_path / "a", {"pooling_mode": "mean"}, "Normalize")
     settings = {"prompts": {"query": "query: ", "x": "y"}, "default_prompt_name": "query"}

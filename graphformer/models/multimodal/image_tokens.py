@@ -60,10 +60,7 @@ class ImageTokens(nn.Module):
                 "source, source_lengths, source_pos and source_shapes"
             )
         if len(patches) != count:
-            raise ValueError(
-                f"x: got {count} image tokens, expected {len(patches)}, one for each patch; repeat "
-                "the image token"
-            )
+            raise _other_number(count, len(patches), name="x")
         return x.masked_scatter(places.unsqueeze(1), patches.to(x.dtype))
 
     def encode(self, batch: BatchLike) -> Tensor | None:
@@ -85,6 +82,13 @@ class ImageTokens(nn.Module):
             yield
         finally:
             self._prompt = None
+
+
+def _other_number(count: int, expected: int, *, name: str) -> ValueError:
+    return ValueError(
+        f"{name}: got {count} image tokens, expected {expected}, one for each patch; repeat the "
+        "image token"
+    )
 
 
 class VisionLanguageModel(Model):
@@ -115,7 +119,8 @@ class VisionLanguageModel(Model):
             The token ids with their prompt, a list; a list of such lists for several prompts.
 
         Raises:
-            ValueError: when the number of entries of `images` is not that of the prompts.
+            ValueError: when the number of entries of `images` is not that of the prompts, or a
+                prompt has another number of image tokens than its image has patches.
         """
         texts, is_batch = as_token_lists(prompts)
         if images is None:
@@ -126,7 +131,10 @@ class VisionLanguageModel(Model):
             )
         results: list[list[int]] = []
         for text, own in zip(texts, images, strict=True):
-            with self._tokens.using(self._encode(own), len(text)):
+            patches, count = self._encode(own), text.count(self._tokens.image_token_id)
+            if len(patches) != count:
+                raise _other_number(count, len(patches), name="prompts")
+            with self._tokens.using(patches, len(text)):
                 result = super().generate([text], max_new_tokens=max_new_tokens, **options)
             results += result  # type: ignore[arg-type]
         return results if is_batch else results[0]

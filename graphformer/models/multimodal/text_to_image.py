@@ -56,7 +56,7 @@ class CodeTokens(nn.Module):
 def _cells(shapes: tuple[tuple[int, int], ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """The row and the column of each cell of images, int64, image by image."""
     cells = [torch.cartesian_prod(torch.arange(r), torch.arange(c)) for r, c in shapes]
-    places = torch.cat(cells).to(device) if cells else torch.empty(0, 2, dtype=torch.int64)
+    places = torch.cat([torch.empty(0, 2, dtype=torch.int64), *cells]).to(device)
     return places[:, 0], places[:, 1]
 
 

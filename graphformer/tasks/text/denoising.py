@@ -51,7 +51,8 @@ class Denoising(SequenceToSequence):
         options: those of `SequenceToSequence` and `Task`.
 
     Raises:
-        ValueError: when the rate is not between 0 and 1, or sentences are permuted for "t5".
+        ValueError: when the rate is not between 0 and 1, the mean length is not above 0, or
+            sentences are permuted for "t5".
 
     Source: Raffel et al., 2020; Lewis et al., 2020; Liu et al., 2020 (mBART), section 2.2.
     """
@@ -74,6 +75,8 @@ class Denoising(SequenceToSequence):
         self.rate = (0.15 if kind == "t5" else 0.3) if rate is None else rate
         if not 0 < self.rate < 1:
             raise ValueError(f"rate: got {rate}, expected a share between 0 and 1")
+        if not mean_length > 0:
+            raise ValueError(f"mean_length: got {mean_length}, expected a number above 0")
         if permute_sentences and kind != "bart":
             raise ValueError(
                 f"permute_sentences: got True with kind {kind!r}, expected False, because the "

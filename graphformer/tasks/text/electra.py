@@ -20,7 +20,12 @@ from graphformer.tasks.labels import at_least_float32
 from graphformer.tasks.metrics import Mean
 from graphformer.tasks.options import TaskOptions
 from graphformer.tasks.seeding import batch_generators, draw_uniform
-from graphformer.tasks.text.masked_language import Masking, logits_at, make_masking
+from graphformer.tasks.text.masked_language import (
+    Masking,
+    check_mask_rate,
+    logits_at,
+    make_masking,
+)
 
 
 class ReplacedTokenDetection(Task):
@@ -40,6 +45,9 @@ class ReplacedTokenDetection(Task):
         seed: of masks and sampled tokens.
         options: those of `Task`.
 
+    Raises:
+        ValueError: when the mask rate is not between 0 and 1.
+
     Source: Clark et al., 2020.
     """
 
@@ -56,6 +64,7 @@ class ReplacedTokenDetection(Task):
         **options: Unpack[TaskOptions],
     ) -> None:
         super().__init__(network, adjacency, **options)
+        check_mask_rate(mask_rate)
         self.generator = generator
         self.weight, self.mask_rate, self.seed = weight, mask_rate, seed
         self.masking: Masking | None = None

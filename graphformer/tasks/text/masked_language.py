@@ -61,8 +61,7 @@ class Masking:
         static: bool = False,
         seed: int = 0,
     ) -> None:
-        if not 0 < rate < 1:
-            raise ValueError(f"mask_rate: got {rate}, expected a share between 0 and 1")
+        check_mask_rate(rate)
         self.mask_id, self.special_ids, self.word_starts = mask_id, special_ids, word_starts
         self.phrases = phrases
         self.rate, self.static, self.seed = rate, static, seed
@@ -101,6 +100,16 @@ class Masking:
         return words if self.phrases is None else self.phrases.join(words, x, sizes)
 
 
+def check_mask_rate(rate: float) -> None:
+    """Check that a rate is a share between 0 and 1.
+
+    Raises:
+        ValueError: when it is not.
+    """
+    if not 0 < rate < 1:
+        raise ValueError(f"mask_rate: got {rate}, expected a share between 0 and 1")
+
+
 class MaskedLanguageModeling(Task):
     """Cross-entropy of masked tokens, with loss, perplexity and accuracy over them.
 
@@ -123,6 +132,7 @@ class MaskedLanguageModeling(Task):
 
     Raises:
         MissingDataError: when the file of phrases does not exist.
+        ValueError: when the mask rate is not between 0 and 1.
 
     Source: Devlin et al., 2019; Liu et al., 2019 (RoBERTa); phrases: Sun et al., 2019 (ERNIE).
     """
@@ -142,6 +152,7 @@ class MaskedLanguageModeling(Task):
         **options: Unpack[TaskOptions],
     ) -> None:
         super().__init__(network, adjacency, **options)
+        check_mask_rate(mask_rate)
         self.mask_rate, self.whole_words, self.static = mask_rate, whole_words, static
         self.seed, self.balance = seed, balance
         self.phrases = phrases

@@ -147,4 +147,7 @@ def test_greedy_answers_read_the_image() -> None:
     )
     batch = joint(TEXTS[:2], PIXELS[:2])
     best = model(batch, Causal()).argmax(1)
+    for prompt, found in ((TEXTS[0], 0), (texts[0][1:], 5)):
+        with pytest.raises(ValueError, match=f"prompts: got {found} image tokens, expected 6"):
+            model.generate([prompt], max_new_tokens=1, images=images[:1], adjacency=Causal())
     assert answers == [texts[0] + [int(best[8])], texts[1] + [int(best[9])]]

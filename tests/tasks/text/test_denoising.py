@@ -123,6 +123,8 @@ def test_without_sentinels_the_mask_serves() -> None:
     assert sentinel_ids(tokenizer) == [tokenizer.mask_id]
     with pytest.raises(ValueError, match="rate: got 1.5"):
         Denoising(models.encoder_decoder(7, dim=8, depth=1, num_heads=1), rate=1.5)
+    with pytest.raises(ValueError, match="mean_length: got 0, expected a number above 0"):
+        Denoising(models.encoder_decoder(7, dim=8, depth=1, num_heads=1), mean_length=0)
     with pytest.raises(ValueError, match="permute_sentences: got True with kind 't5'"):
         Denoising(models.encoder_decoder(7, dim=8, depth=1, num_heads=1), permute_sentences=True)
 

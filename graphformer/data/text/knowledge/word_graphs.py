@@ -59,7 +59,8 @@ class WordKnowledgeGraphs(KnowledgeData):
 
     Raises:
         MissingDataError: when a file does not exist.
-        ValueError: when a line is not a synset, or no synset has the word `subtree`.
+        ValueError: when a number is out of its range, a line is not a synset, or no synset has the
+            word `subtree`.
 
     Source: Sun et al., 2020 (CoLAKE); soft positions: Liu et al., 2020 (K-BERT);
     distractors: Shen et al., 2020, "Exploiting structured knowledge in text via graph-guided
@@ -93,6 +94,11 @@ class WordKnowledgeGraphs(KnowledgeData):
             seed=seed,
         )
         self.save_hyperparameters(logger=False)
+        if max_length < 1 or max_facts < 0 or num_distractors < 0:
+            raise ValueError(
+                f"max_length, max_facts, num_distractors: got {max_length}, {max_facts} and "
+                f"{num_distractors}, expected at least 1, 0 and 0"
+            )
         self.max_length, self.max_facts, self.max_tokens = max_length, max_facts, max_tokens
         self.num_distractors, self.hide_heads = num_distractors, hide_heads
 
@@ -146,7 +152,7 @@ class WordKnowledgeGraphs(KnowledgeData):
             np.array(sizes, np.int64),
             starts,
             tails,
-            np.array(distractors, np.int64).reshape(-1, self.num_distractors),
+            np.array(distractors, np.int64).reshape(len(queries), self.num_distractors),
             tokenizer.need("mask") if self.hide_heads else None,
         )
 

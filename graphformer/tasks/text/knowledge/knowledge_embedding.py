@@ -22,7 +22,12 @@ from graphformer.tasks.metrics import Mean, Perplexity
 from graphformer.tasks.options import TaskOptions
 from graphformer.tasks.seeding import batch_generators
 from graphformer.tasks.text.knowledge.ranks import filtered_ranks, rank_sums
-from graphformer.tasks.text.masked_language import Masking, logits_at, make_masking
+from graphformer.tasks.text.masked_language import (
+    Masking,
+    check_mask_rate,
+    logits_at,
+    make_masking,
+)
 
 
 class KnowledgeEmbedding(Task):
@@ -88,6 +93,7 @@ class KnowledgeEmbedding(Task):
                 f"num_relations, knowledge_weight, hits: got {num_relations}, {knowledge_weight} "
                 f"and {hits}, expected at least 1, 0 and 1"
             )
+        check_mask_rate(mask_rate)
         self.norm, self.margin, self.knowledge_weight = norm, margin, knowledge_weight
         self.mask_rate, self.hits, self.seed = mask_rate, hits, seed
         self.relations = nn.Embedding(num_relations, network.transformer.dim)

@@ -232,7 +232,7 @@ def typed_losses(logits: Tensor, labels: Tensor, kind_starts: tuple[int, ...]) -
 
 
 def distractor_loss(scores: Tensor, batch: BatchLike, margin: float) -> Tensor:
-    """Return the mean of max(0, margin - s + s') over the distractors of all queries, [].
+    """Return the mean of max(0, margin - s + s') over all distractors, []; 0 if there are none.
 
     Args:
         scores: of all entities for each query, [B, E].
@@ -242,7 +242,8 @@ def distractor_loss(scores: Tensor, batch: BatchLike, margin: float) -> Tensor:
     Source: Shen et al., 2020.
     """
     true = scores.gather(1, batch.y.unsqueeze(1))
-    return F.relu(margin - true + scores.gather(1, batch.distractors)).mean()
+    terms = F.relu(margin - true + scores.gather(1, batch.distractors))
+    return terms.sum() / max(terms.numel(), 1)
 
 
 def _entity_logits(logits: Tensor, batch: BatchLike) -> Tensor:

@@ -10,7 +10,7 @@ def filtered_ranks(scores: Tensor, target: Tensor, known_index: Tensor) -> Tenso
     """Return the rank of each true answer among the candidates that are not true themselves, [Q].
 
     Rank 1 is the best. Of c other candidates with an equal score, half count as better, so that
-    constant scores have the mean rank.
+    constant scores have the mean rank. NaN counts as better, so that it gives the last rank.
 
     Args:
         scores: of E candidates for each of Q queries, higher is better, [Q, E].
@@ -23,7 +23,7 @@ def filtered_ranks(scores: Tensor, target: Tensor, known_index: Tensor) -> Tenso
     is_candidate = torch.ones_like(scores, dtype=torch.bool)
     is_candidate[known_index[0], known_index[1]] = False
     is_candidate.scatter_(1, target.unsqueeze(1), False)
-    better = ((scores > true) & is_candidate).sum(1)
+    better = (~(scores <= true) & is_candidate).sum(1)
     equal = ((scores == true) & is_candidate).sum(1)
     return 1 + better + equal / 2
 

@@ -88,3 +88,5 @@ def test_arguments_out_of_range_are_refused() -> None:
         KnowledgeEmbedding(nn.Linear(2, 2), num_relations=3)
     with pytest.raises(ValueError, match="num_relations, knowledge_weight, hits: got 0, 1.0 and"):
         KnowledgeEmbedding(network(), num_relations=0)
+    with pytest.raises(ValueError, match="mask_rate: got 1.0, expected a share"):
+        KnowledgeEmbedding(network(), num_relations=3, mask_rate=1.0)

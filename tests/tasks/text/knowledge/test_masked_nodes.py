@@ -79,6 +79,8 @@ def test_distractor_loss_by_hand() -> None:
     batch = Batch(y=torch.tensor([1]), distractors=torch.tensor([[0, 2]]))
     # max(0, 1 - 3 + 1) = 0 and max(0, 1 - 3 + 2.5) = 0.5
     assert distractor_loss(scores, batch, margin=1.0).item() == 0.25
+    batch.distractors = batch.distractors[:, :0]
+    assert distractor_loss(scores, batch, margin=1.0).item() == 0
 
 
 def animals(tmp_path: Path) -> WordKnowledgeGraphs:
@@ -91,6 +93,16 @@ def animals(tmp_path: Path) -> WordKnowledgeGraphs:
         val_fraction=0.15,
         test_fraction=0.15,
     )
+
+
+def test_numbers_of_distractors(tmp_path: Path) -> None:
+    data = animals(tmp_path)
+    data.num_distractors = 0
+    data.setup()
+    samples = data.samples("val")
+    assert samples.distractors.shape == (len(samples), 0)
+    with pytest.raises(ValueError, match="num_distractors: got 64, 8 and -1, expected at least"):
+        WordKnowledgeGraphs(num_distractors=-1)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5])

@@ -20,6 +20,13 @@ def test_constant_scores_have_the_mean_rank() -> None:
     assert filtered_ranks(torch.zeros(1, 7), torch.tensor([3]), none).tolist() == [4.0]
 
 
+def test_scores_that_are_not_numbers_give_the_last_rank() -> None:
+    none = torch.zeros(2, 0, dtype=torch.int64)
+    nan = torch.nan
+    scores = torch.tensor([[nan, nan, nan], [1.0, nan, 0.0], [nan, 1.0, 0.0]])
+    assert filtered_ranks(scores, torch.zeros(3, dtype=torch.int64), none).tolist() == [3, 2, 3]
+
+
 def test_sums_of_hits_and_reciprocal_ranks() -> None:
     sums = rank_sums(torch.tensor([1.0, 4.0, 2.0]), k=2)
     assert {name: (a.item(), b.item()) for name, (a, b) in sums.items()} == {
