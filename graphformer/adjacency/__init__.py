@@ -12,7 +12,14 @@ from graphformer.adjacency.constructors import (
     grid,
     window,
 )
-from graphformer.adjacency.content import ContentAdjacency, Selection, TiledEdges, Tiles
+from graphformer.adjacency.content import (
+    ContentAdjacency,
+    ListedEdges,
+    RowEdges,
+    Selection,
+    TiledEdges,
+    Tiles,
+)
 from graphformer.adjacency.csr import CSC, CSR
 from graphformer.adjacency.edge_values import edge_values
 from graphformer.adjacency.from_networkx import from_networkx, networkx_values
@@ -35,6 +42,8 @@ __all__ = [
     "Grid",
     "HeadEdges",
     "Implicit",
+    "ListedEdges",
+    "RowEdges",
     "Selection",
     "TiledEdges",
     "Tiles",

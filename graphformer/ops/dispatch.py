@@ -6,7 +6,13 @@ from typing import Literal, overload
 
 from torch import Tensor
 
-from graphformer.adjacency import Adjacency, ContentAdjacency, HeadEdges, TiledEdges
+from graphformer.adjacency import (
+    Adjacency,
+    ContentAdjacency,
+    HeadEdges,
+    ListedEdges,
+    RowEdges,
+)
 from graphformer.ops.backend import BackendName
 from graphformer.ops.checks import (
     check_edge_aligned,
@@ -17,7 +23,7 @@ from graphformer.ops.checks import (
     shapes,
 )
 from graphformer.ops.common import Output, edge_products, public_output
-from graphformer.ops.content import select_edges, tiled_attention
+from graphformer.ops.content import row_attention, select_edges, tiled_attention
 from graphformer.ops.offset_bias import OffsetBias
 from graphformer.ops.select import (
     applies_offset_bias,
@@ -105,13 +111,14 @@ def attention(
             adjacency, q, k, bias=bias, edge_weight=edge_weight, return_weights=return_weights
         )
         adjacency = selected
-    if isinstance(adjacency, TiledEdges):
+    if isinstance(adjacency, ListedEdges):
         plain = edge_weight is None and softcap is None and not return_weights
         if backend == "auto" and plain and not isinstance(bias, Tensor):
             if bias is not None:
                 _check_table(bias, q)
             q, scale = _scaled(q, scale)
-            return tiled_attention(q, k, v, adjacency, scale=scale, dropout=dropout, bias=bias)
+            run = row_attention if isinstance(adjacency, RowEdges) else tiled_attention
+            return run(q, k, v, adjacency, scale=scale, dropout=dropout, bias=bias)
         adjacency = adjacency.head_edges
     if softcap is not None:
         q, scale = _scaled(q, scale)

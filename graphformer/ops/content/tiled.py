@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from graphformer.adjacency import TiledEdges, Tiles
 from graphformer.ops.common import upcast
+from graphformer.ops.content.flash_tiles import flash_tiles, supports
 from graphformer.ops.offset_bias import OffsetBias
 
 _NUMBERS = 1 << 23
@@ -76,7 +77,11 @@ def tiled_attention(
     sources, kv_heads = k.shape[:2]
     kv_rows = torch.arange(kv_heads * sources, device=q.device).view(kv_heads, sources)
     keys = kv_rows.repeat_interleave(heads // kv_heads, dim=0).flatten()
-    rows = _Rows(_by_head(q), _by_head(k), _by_head(v), F.pad(keys, (0, 1), value=-1))
+    keys = F.pad(keys, (0, 1), value=kv_heads * sources)
+    rows = _Rows(_by_head(q), _by_head(k), _by_head(v), keys)
+    if bias is None and not dropout and supports(q, k, v):
+        out = flash_tiles(*rows, adjacency.rounds, scale)
+        return out.view(heads, targets, v.shape[2]).transpose(0, 1).contiguous()
     is_single = len(adjacency.rounds) == 1
     attend: Callable[..., tuple[Tensor, Tensor]] = partial(_attend_single, scale=scale)
     if bias is not None or not is_single:
@@ -109,9 +114,9 @@ def _round(
     step = max(1, _NUMBERS // per_tile // tiles.run) * tiles.run
     outs, sums, order = [rows.v[:0]], upcast(rows.v[:0, 0]), [tiles.targets[:0]]
     recompute = torch.is_grad_enabled() and any(x.requires_grad for x in rows[:3])
-    for numbers, mask in tiles.groups_by_mask():
+    for numbers, is_full in tiles.by_fullness():
         for part in numbers.split(step) if len(numbers) else ():
-            arguments = (*rows, tiles, part, mask)
+            arguments = (*rows, tiles, part, is_full)
             if recompute:
                 out, total = checkpoint(attend, *arguments, use_reentrant=False)
             else:
@@ -135,23 +140,21 @@ def _gather(
 
 
 def _attend_single(
-    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, tiles: Tiles, part: Tensor,
-    common_mask: Tensor | None, *, scale: float, dropout: float,
+    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, tiles: Tiles, part: Tensor, is_full: bool,
+    *, scale: float, dropout: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return the output [t, m, Dv] of tiles that are the only ones of their targets, and zeros.
 
     Keys and values are gathered once for each run of r tiles.
     """
-    mask: Tensor | None = common_mask
+    mask: Tensor | None = tiles.full_edges() if is_full else None
     empty = None
     runs = (-1, tiles.run)
-    if common_mask is None:
-        mask = tiles.mask(part)
+    if not is_full:
+        mask = tiles.edges(part)
         has_edges = mask.any(-1) if tiles.has_edges is None else tiles.has_edges[part]
         empty = ~has_edges.unsqueeze(-1)
         mask = (mask | empty if empty.any() else mask).unflatten(0, runs)
-    elif common_mask.all():
-        mask = None
     source = keys[tiles.sources[part[:: tiles.run]]]
     k, v = (x[source].unsqueeze(1).expand(-1, tiles.run, -1, -1) for x in (k, v))
     q = q[tiles.targets[part]].unflatten(0, runs)
@@ -164,14 +167,14 @@ def _attend_single(
 
 
 def _attend(
-    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, tiles: Tiles, part: Tensor,
-    common_mask: Tensor | None, *, scale: float, dropout: float, row_bias: _RowBias | None,
+    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, tiles: Tiles, part: Tensor, is_full: bool,
+    *, scale: float, dropout: float, row_bias: _RowBias | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return the output [t, m, Dv] of tiles and the log-sum-exp of the logits, [t, m].
 
     A target without an edge has zeros and a very small, but finite, log-sum-exp.
     """
-    mask = tiles.mask(part) if common_mask is None else common_mask
+    mask = tiles.edges(part)
     q, k, v = _gather(q, k, v, keys, tiles, part)
     wide_q, wide_k = upcast(q, k)
     with torch.autocast(q.device.type, enabled=False):

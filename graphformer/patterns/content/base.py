@@ -97,10 +97,11 @@ def groups(lengths: tuple[int, ...], device: torch.device) -> Iterator[Group]:
         yield Group(size, (first + torch.arange(size)).to(device))
 
 
-def by_head(x: Tensor, group: Group, num_heads: int) -> Tensor:
-    """Return the rows of a group as [c, H, n, D]; key heads are repeated for their query heads."""
-    rows = x[group.nodes].transpose(1, 2)
-    return rows.repeat_interleave(num_heads // rows.shape[1], dim=1)
+def by_head(x: Tensor, group: Group) -> Tensor:
+    """Return the rows of a group of x [N, H, D] as [c, H, n, D], a view of all nodes if it can."""
+    if group.nodes.numel() == len(x):  # groups of several sizes have fewer nodes
+        return x.unflatten(0, group.nodes.shape).transpose(1, 2)
+    return x[group.nodes].transpose(1, 2)
 
 
 def head_rows(nodes: Tensor, num_heads: int, num_nodes: int) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graphformer.adjacency import CSR, Adjacency, HeadEdges
+from graphformer.adjacency import CSR, Adjacency, HeadEdges, RowEdges
 from graphformer.patterns.content.base import (
     ContentPattern,
     by_head,
@@ -49,26 +49,31 @@ class NearestNeighbors(ContentPattern):
         count, num_heads = q.shape[:2]
         if not count:  # kernels that visit the edges of each head need a node
             return CSR.from_edges(torch.empty(2, 0, dtype=torch.int64, device=q.device), (0, 0))
-        targets = [torch.empty(0, dtype=torch.int64, device=q.device)]
-        sources = [targets[0]]
+        repeats = num_heads // k.shape[1]
+        # [H N, k]: the sources of each row, -1 where there are fewer
+        found = torch.full((num_heads * count, min(self.k, max(lengths))), -1, device=q.device)
         for group in groups(lengths, q.device):
-            keys = wide(by_head(k, group, num_heads))
-            queries = wide(by_head(q, group, num_heads))
+            keys = wide(by_head(k, group)).repeat_interleave(repeats, dim=1)
+            queries = wide(by_head(q, group))
             rows = head_rows(group.nodes, num_heads, count)
+            nodes = group.nodes.unsqueeze(1).expand_as(rows)
             step = max(1, _LOGITS // (keys.shape[0] * num_heads * group.size))
             for first in range(0, group.size, step):
                 part = slice(first, first + step)
                 chosen, present = self._nearest(queries[:, :, part], keys, first)
-                target = rows[:, :, part].unsqueeze(-1).expand_as(chosen)
-                source = rows.gather(2, chosen.flatten(2)).view_as(chosen)
-                targets.append(target[present])
-                sources.append(source[present])
-        target, source = torch.cat(targets), torch.cat(sources)
-        head = target // max(count, 1)
+                source = nodes.gather(2, chosen.flatten(2)).view_as(chosen)
+                source = source.masked_fill(~present, -1).flatten(0, 2)
+                found[rows[:, :, part].flatten(), : source.shape[1]] = source
+        row, column = (found >= 0).nonzero(as_tuple=True)
+        source, head = found[row, column], row // count
         shape = count, count
-        return HeadEdges.from_head_edges(
-            head, target - head * count, source - head * count, shape, num_heads
-        )
+        if not RowEdges.is_supported(q):
+            target = row - head * count
+            return HeadEdges.from_head_edges(head, target, source, shape, num_heads)
+        indptr = torch.zeros(len(found) + 1, dtype=torch.int32)
+        torch.cumsum((found >= 0).sum(1, dtype=torch.int32), 0, out=indptr[1:])
+        source = (source + head // repeats * count).int()
+        return RowEdges(indptr, source, shape, num_heads, k.shape[1])
 
     def mask(self, q: Tensor, k: Tensor, first: int = 0) -> Tensor:
         """Return the sources of the targets from `first` of one sample, bool [H, n - first, n]."""

@@ -67,10 +67,10 @@ class TopBlocks(ContentPattern):
     def select(self, q: Tensor, k: Tensor, lengths: tuple[int, ...]) -> Adjacency:
         """Return the edges of queries [N, H, D] and keys [N, Hkv, D], N x N."""
         count, num_heads = q.shape[:2]
-        run = self._run(q, k)
+        run = num_heads // k.shape[1] if self.share_heads else 1
         sizes: list[tuple[Tensor, Tensor]] = []
         for group in groups(lengths, q.device):
-            chosen = self._chosen(by_head(q, group, num_heads), by_head(k, group, num_heads), run)
+            chosen = self._chosen(by_head(q, group), by_head(k, group))
             targets = self._blocks(head_rows(group.nodes, num_heads, count))
             # [c, H, blocks, k, block]: the rows of the chosen blocks
             index = chosen.clamp(min=0).unsqueeze(-1).expand(*chosen.shape, self.block)
@@ -85,63 +85,40 @@ class TopBlocks(ContentPattern):
         targets = torch.cat([empty, *(targets for targets, _ in sizes)])
         sources = torch.cat(
             [empty.new_empty(0, width)]
-            + [F.pad(rows, (0, width - rows.shape[1]), value=-1) for _, rows in sizes]
+            + [F.pad(rows, (width - rows.shape[1], 0), value=-1) for _, rows in sizes]
         )
-
-        def mask(part: slice | Tensor) -> Tensor:
-            target, source = targets[part].unsqueeze(2), sources[part].unsqueeze(1)
-            present = (target >= 0) & (source >= 0)
-            return present & (source <= target) if self.causal else present
-
-        common, has_common = self._common_mask(targets, sources)
-        tiles = Tiles(targets, sources, mask, common, has_common, run=run)
+        # If causal, the own block is the last one of the chosen, as they ascend.
+        tiles = Tiles(targets, sources, triangle=self.causal, run=run)
         return TiledEdges((tiles,), (count, count), num_heads)
-
-    def _common_mask(self, targets: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mask [block, n] of tiles without padding, and which tiles have none, [T].
-
-        All sources are visible, but if causal those of the own block, which is the last one, up to
-        the target only.
-        """
-        shape = (self.block, sources.shape[1])
-        common = torch.ones(shape, dtype=torch.bool, device=targets.device)
-        if self.causal:
-            common = common.tril(shape[1] - self.block)
-        return common, (targets >= 0).all(1) & (sources >= 0).all(1)
 
     def mask(self, q: Tensor, k: Tensor, first: int = 0) -> Tensor:
         """Return the sources of the targets from `first` of one sample, bool [H, n - first, n]."""
-        heads, size = q.shape[1], len(k)
-        keys = k.transpose(0, 1).repeat_interleave(heads // k.shape[1], dim=0)
-        queries = q.transpose(0, 1).unsqueeze(0)
-        chosen = self._chosen(queries, keys.unsqueeze(0), self._run(q, k))[0]
-        blocks = -(-size // self.block)
+        size = len(k)
+        chosen = self._chosen(*(x.transpose(0, 1).unsqueeze(0) for x in (q, k)))[0]
+        heads, blocks = chosen.shape[:2]
         attended = torch.zeros(heads, blocks, blocks + 1, dtype=torch.bool, device=q.device)
         attended.scatter_(-1, chosen.where(chosen >= 0, blocks), True)
         block = torch.arange(size, device=q.device) // self.block
         mask = attended[:, block[first:]][:, :, block]
         return mask.tril(first) if self.causal else mask
 
-    def _run(self, q: Tensor, k: Tensor) -> int:
-        """Return the number of query heads that have the same blocks."""
-        return q.shape[1] // k.shape[1] if self.share_heads else 1
-
-    def _chosen(self, q: Tensor, k: Tensor, run: int) -> Tensor:
+    def _chosen(self, q: Tensor, k: Tensor) -> Tensor:
         """Return the blocks that each block attends to, ascending, int64 [c, H, blocks, k].
 
         Where there are fewer, the first ones are -1.
 
         Args:
             q: queries, [c, H, n, D].
-            k: keys, [c, H, n, D].
-            run: number of heads with the same blocks.
+            k: keys, [c, Hkv, n, D].
         """
-        scores = self._pooled_queries(wide(q)) @ self._pooled_keys(wide(k)).transpose(-1, -2)
-        if run > 1:
-            total = scores.unflatten(1, (-1, run)).sum(2)
-            scores = total.repeat_interleave(run, dim=1)
+        queries = self._pooled_queries(wide(q)).unflatten(1, (k.shape[1], -1))
+        scores = queries @ self._pooled_keys(wide(k)).unsqueeze(2).transpose(-1, -2)
+        if self.share_heads:
+            scores = scores.sum(2, keepdim=True).expand_as(scores)
+        scores = scores.flatten(1, 2)
         # Fixed blocks have infinity, and so come before NaN and infinite scores.
-        scores = scores.nan_to_num(nan=torch.finfo(scores.dtype).min)
+        lowest = torch.finfo(scores.dtype).min
+        scores = scores.nan_to_num(nan=lowest, neginf=lowest)
         blocks = scores.shape[-1]
         number = torch.arange(blocks, device=q.device)
         distance = number.unsqueeze(1) - number  # of the target's block from the source's
@@ -156,17 +133,18 @@ class TopBlocks(ContentPattern):
         """Return the mean query of each block, [..., blocks, D]; see the class if causal."""
         if not self.causal:
             return self._pooled_keys(q)
-        return self._pooled_keys(F.pad(q, (0, 0, self.block - 1, 0)), skipped=self.block - 1)
+        size = q.shape[-2]
+        before = q[
+            ..., 1 : 1 + (size - 1) // self.block * self.block, :
+        ]  # up to the last first one
+        return torch.cat([q[..., :1, :], self._pooled_keys(before)], dim=-2)
 
-    def _pooled_keys(self, x: Tensor, skipped: int = 0) -> Tensor:
-        """Return the mean of each block of x [..., n, D]; the first `skipped` rows are padding."""
-        size = x.shape[-2]
-        blocks = -(-(size - skipped) // self.block)
-        ends = torch.arange(1, blocks + 1, device=x.device) * self.block
-        counts = torch.minimum(ends, torch.full_like(ends, size))
-        counts = counts - (ends - self.block).clamp(min=skipped)
-        x = F.pad(x, (0, 0, 0, max(blocks * self.block - size, 0)))[..., : blocks * self.block, :]
-        return x.unflatten(-2, (blocks, self.block)).sum(-2) / counts.unsqueeze(-1)
+    def _pooled_keys(self, x: Tensor) -> Tensor:
+        """Return the mean of each block of x [..., n, D]."""
+        rest = x.shape[-2] % self.block
+        whole, last = x.split([x.shape[-2] - rest, rest], dim=-2)
+        means = whole.unflatten(-2, (-1, self.block)).mean(-2)
+        return torch.cat([means, last.mean(-2, keepdim=True)], dim=-2) if rest else means
 
     def _blocks(self, rows: Tensor) -> Tensor:
         """Return rows [..., n] as [..., blocks, block], filled up with -1."""

@@ -121,7 +121,7 @@ class HashedChunks(ContentPattern):
         tiles: list[list[Rows]] = [[] for _ in range(self.rounds)]
         for group in groups(lengths, q.device):
             rows = head_rows(group.nodes, num_heads, count).flatten(0, 1)  # [c H, n]
-            orders = self._orders(by_head(q, group, num_heads)).flatten(1, 2)  # [R, c H, n]
+            orders = self._orders(by_head(q, group)).flatten(1, 2)  # [R, c H, n]
             for number, round_ in enumerate(self._tiles(rows, orders)):
                 tiles[number].append(round_)
         rounds = tuple(_joined(parts, q.device, causal=self.causal) for parts in tiles)

@@ -1,0 +1,203 @@
+"""Attention over edges in tiles by torch's flash attention for the CPU.
+
+It returns the log-sum-exp of the logits of each target, with which the results of several tiles of
+a target are combined. Its backward pass takes the output and the log-sum-exp over all tiles, so
+that nothing is computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from graphformer.adjacency import Tiles
+
+_NUMBERS = 1 << 18
+"""Gathered keys and values of a call have about this many numbers, which fit into the cache."""
+_EMPTY = -1e30
+"""The log-sum-exp of a target without an edge: very small, but finite."""
+
+_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+def supports(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Return whether flash attention for the CPU computes queries, keys and values."""
+    return q.device.type == "cpu" and q.shape[-1] == v.shape[-1] and q.is_floating_point()
+
+
+def flash_tiles(
+    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, rounds: tuple[Tiles, ...], scale: float
+) -> Tensor:
+    """Return softmax(scale q k^T) v over the edges of each head, [H M, D].
+
+    Args:
+        q: queries by head and a row of zeros, [H M + 1, D].
+        k: keys by head and a row of zeros, [Hkv N + 1, D].
+        v: values by head and a row of zeros, [Hkv N + 1, D].
+        keys: the row of k and v for row h N + j of head h, and the last one, int64 [H N + 1].
+        rounds: sets of tiles.
+        scale: factor of the logits.
+    """
+    out: Tensor = _FlashTiles.apply(q, k, v, keys, rounds, scale)
+    return out[:-1]
+
+
+class _Piece(NamedTuple):
+    """Tiles that are computed in one call, as g runs of r tiles."""
+
+    targets: Tensor
+    """Rows of the queries, int64 [g, r, m]; the last one, of zeros, where there is none."""
+    sources: Tensor
+    """Rows of the keys and values, int64 [g, n]."""
+    mask: Tensor | None = None
+    """The edges, bool [g, r, m, n]; None for all pairs, or the triangle."""
+    has_edges: Tensor | None = None
+    """Which targets have an edge, bool [g, r, m]; None if all have."""
+    triangle: bool = False
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether the targets of a run are rows of one product."""
+        return self.mask is None and not self.triangle
+
+    def of_targets(self, x: Tensor) -> Tensor:
+        """Return the rows of x [H M + 1, ...] as [g, r, m, ...], or [g, 1, r m, ...] if folded."""
+        rows = _take(x, self.targets)
+        return rows.flatten(1, 2).unsqueeze(1) if self.is_folded else rows
+
+    def of_sources(self, x: Tensor) -> Tensor:
+        """Return the rows of x [Hkv N + 1, D] as [g, r, n, D], or [g, 1, n, D] if folded."""
+        rows = _take(x, self.sources).unsqueeze(1)
+        return rows if self.is_folded else rows.expand(-1, self.targets.shape[1], -1, -1)
+
+    def added(self, dtype: torch.dtype) -> Tensor | None:
+        """Return the mask as numbers to add to the logits."""
+        if self.mask is None:
+            return None
+        return torch.zeros_like(self.mask, dtype=dtype).masked_fill_(~self.mask, -torch.inf)
+
+
+class _FlashTiles(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, rounds: tuple[Tiles, ...],
+        scale: float,
+    ) -> Tensor:  # fmt: skip
+        precise = torch.promote_types(q.dtype, torch.float32)
+        out = torch.zeros(len(q), v.shape[1], dtype=precise, device=q.device)
+        total = torch.full((len(q),), _EMPTY, dtype=precise, device=q.device)
+        for piece in _pieces(keys, rounds, q.shape):
+            _add(out, total, piece, *_attend(piece, q, k, v, scale))
+        out[-1], total[-1] = 0, 0  # of targets that fill tiles up, perhaps NaN
+        out = out.to(v.dtype)
+        ctx.save_for_backward(q, k, v, keys, out, total)
+        ctx.rounds, ctx.scale = rounds, scale
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, keys, out, total = ctx.saved_tensors
+        grads = [torch.zeros_like(x, dtype=total.dtype) for x in (q, k, v)]
+        for piece in _pieces(keys, ctx.rounds, q.shape):
+            found = _backward(
+                piece.of_targets(grad), piece.of_targets(q), piece.of_sources(k),
+                piece.of_sources(v), piece.of_targets(out), piece.of_targets(total), 0.0,
+                piece.triangle, attn_mask=piece.added(q.dtype), scale=ctx.scale,
+            )  # fmt: skip
+            rows = (piece.targets, piece.sources, piece.sources)
+            for sums, each, row, is_source in zip(grads, found, rows, (0, 1, 1), strict=True):
+                each = each.sum(1) if is_source else each
+                sums.index_add_(0, row.flatten(), each.reshape(row.numel(), -1).to(sums.dtype))
+        return (*(x.to(q.dtype) for x in grads), None, None, None)
+
+
+def _attend(piece: _Piece, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Return the outputs [g, r, m, D] and the log-sum-exp [g, r, m] of a piece."""
+    mask = piece.added(q.dtype)
+    if mask is not None and piece.has_edges is not None:
+        mask.masked_fill_(~piece.has_edges.unsqueeze(-1), 0)  # no softmax of nothing
+    out, total = _forward(
+        piece.of_targets(q), piece.of_sources(k), piece.of_sources(v), 0.0, piece.triangle,
+        attn_mask=mask, scale=scale,
+    )  # fmt: skip
+    shape = piece.targets.shape
+    out, total = out.reshape(*shape, -1), total.reshape(shape)
+    if piece.has_edges is not None:
+        total = total.masked_fill(~piece.has_edges, _EMPTY)
+        out = out.masked_fill(~piece.has_edges.unsqueeze(-1), 0)
+    return out, total
+
+
+def _add(out: Tensor, total: Tensor, piece: _Piece, own: Tensor, own_total: Tensor) -> None:
+    """Combine the outputs o and log-sum-exp l of a piece with those of earlier pieces, in place.
+
+    o = o + s (o' - o) with s = exp(l') / (exp(l) + exp(l')), and l = log(exp(l) + exp(l')).
+    """
+    row, own, own_total = piece.targets.flatten(), own.flatten(0, 2), own_total.flatten()
+    before, own_total = total[row], own_total.to(total.dtype)
+    total[row] = torch.logaddexp(before, own_total)
+    share = (own_total - before).sigmoid().unsqueeze(1)
+    out.index_copy_(0, row, out.index_select(0, row).lerp_(own.to(out.dtype), share))
+
+
+def _take(x: Tensor, rows: Tensor) -> Tensor:
+    """Return x[rows]; on a CPU `index_select` copies whole rows."""
+    return x.index_select(0, rows.flatten()).view(*rows.shape, *x.shape[1:])
+
+
+def _pieces(
+    keys: Tensor, rounds: tuple[Tiles, ...], shape: torch.Size
+) -> Iterator[_Piece]:
+    """Yield the tiles of all rounds in pieces of bounded memory; `shape` is that of the queries."""
+    last, width = shape[0] - 1, shape[1]
+    for tiles in rounds:
+        targets = tiles.targets.where(tiles.targets >= 0, last)
+        runs, sources = targets.unflatten(0, (-1, tiles.run)), tiles.sources[:: tiles.run]
+        if tiles.mask is not None:
+            yield from _masked(keys, tiles, runs, sources, width)
+            continue
+        block = runs.shape[2] if tiles.triangle else 0
+        yield from _full(keys, runs, sources[:, : sources.shape[1] - block], width)
+        if block:  # the nodes of the targets
+            own = keys[runs[:, 0]]
+            for part in _split(len(runs), block * width):
+                yield _Piece(runs[part], own[part], triangle=True)
+
+
+def _masked(
+    keys: Tensor, tiles: Tiles, runs: Tensor, sources: Tensor, width: int
+) -> Iterator[_Piece]:
+    assert tiles.mask is not None
+    shape = runs.shape[1:]
+    for part in _split(len(runs), sources.shape[1] * (width + shape.numel())):
+        groups = slice(part.start * tiles.run, part.stop * tiles.run)
+        mask = tiles.mask(groups).unflatten(0, (-1, tiles.run))
+        has_edges = mask.any(-1)
+        own = keys[sources[part]]  # -1 is the row of zeros
+        yield _Piece(runs[part], own, mask, None if has_edges.all() else has_edges)
+
+
+def _full(keys: Tensor, runs: Tensor, sources: Tensor, width: int) -> Iterator[_Piece]:
+    """Yield the tiles whose targets have all their sources; tiles of as many sources together."""
+    present = sources >= 0
+    counts = present.sum(1)
+    for count in counts.unique().tolist():
+        if not count:
+            continue
+        numbers = (counts == count).nonzero().flatten()
+        for part in numbers.split(max(1, _NUMBERS // (count * width))):
+            own = sources[part][present[part]].view(-1, count)
+            yield _Piece(runs[part], keys[own])
+
+
+def _split(count: int, numbers: int) -> Iterator[slice]:
+    """Yield slices of `count` runs that have about `_NUMBERS` numbers, of `numbers` each."""
+    step = max(1, _NUMBERS // max(numbers, 1))
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
