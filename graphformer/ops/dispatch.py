@@ -106,6 +106,8 @@ def attention(
     """
     adjacency = check_inputs(adjacency, q=q, k=k, v=v)
     check_widths(q, k)
+    if isinstance(bias, OffsetBias):
+        _check_table(bias, q)
     if isinstance(adjacency, ContentAdjacency):
         selected: Adjacency = select_edges(
             adjacency, q, k, bias=bias, edge_weight=edge_weight, return_weights=return_weights
@@ -114,8 +116,6 @@ def attention(
     if isinstance(adjacency, ListedEdges):
         plain = edge_weight is None and softcap is None and not return_weights
         if backend == "auto" and plain and not isinstance(bias, Tensor):
-            if bias is not None:
-                _check_table(bias, q)
             q, scale = _scaled(q, scale)
             run = row_attention if isinstance(adjacency, RowEdges) else tiled_attention
             return run(q, k, v, adjacency, scale=scale, dropout=dropout, bias=bias)
@@ -149,7 +149,6 @@ def attention(
         width=width,
     )
     if offset_bias is not None:
-        _check_table(offset_bias, q)
         if applies_offset_bias(run):
             out, _ = run.attention(
                 q, k, v, adjacency, scale=scale, offset_bias=offset_bias, **options

@@ -151,9 +151,7 @@ def _take(x: Tensor, rows: Tensor) -> Tensor:
     return x.index_select(0, rows.flatten()).view(*rows.shape, *x.shape[1:])
 
 
-def _pieces(
-    keys: Tensor, rounds: tuple[Tiles, ...], shape: torch.Size
-) -> Iterator[_Piece]:
+def _pieces(keys: Tensor, rounds: tuple[Tiles, ...], shape: torch.Size) -> Iterator[_Piece]:
     """Yield the tiles of all rounds in pieces of bounded memory; `shape` is that of the queries."""
     last, width = shape[0] - 1, shape[1]
     for tiles in rounds:
@@ -179,6 +177,8 @@ def _masked(
         groups = slice(part.start * tiles.run, part.stop * tiles.run)
         mask = tiles.mask(groups).unflatten(0, (-1, tiles.run))
         has_edges = mask.any(-1)
+        if not has_edges.any():
+            continue
         own = keys[sources[part]]  # -1 is the row of zeros
         yield _Piece(runs[part], own, mask, None if has_edges.all() else has_edges)
 

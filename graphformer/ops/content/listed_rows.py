@@ -28,11 +28,12 @@ def row_attention(
         bias: b, added to the logits.
     """
     targets, heads = q.shape[:2]
-    by_source = None, None, None
+    by_source: tuple[Tensor | None, ...] = (None, None, None)
     if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
         by_source = tuple(adjacency.by_source)
-    x = Inputs(
-        *(x.transpose(0, 1).reshape(-1, 1, x.shape[2]) for x in (q, k, v)),
+    queries, keys, values = (x.transpose(0, 1).reshape(-1, 1, x.shape[2]) for x in (q, k, v))
+    inputs = Inputs(
+        queries, keys, values,
         vector=None, u=None, edge=None, edge_weight=None,
         bias=None if bias is None else _bias(bias, adjacency).unsqueeze(1),
         indptr=adjacency.indptr, indices=adjacency.sources, edge_ids=None,
@@ -40,7 +41,7 @@ def row_attention(
         seed=torch.randint(2**63 - 1, ()) if dropout else None,
         positions=torch.arange(len(adjacency.sources), dtype=torch.int32),
     )  # fmt: skip
-    out, _, _, _ = attend(*x, *Settings(DOT, scale, 0.0, dropout), False)
+    out, _, _, _ = attend(*inputs, *Settings(DOT, scale, 0.0, dropout), False)
     return out.view(heads, targets, v.shape[2]).transpose(0, 1).contiguous()
 
 

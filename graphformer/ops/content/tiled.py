@@ -174,15 +174,16 @@ def _attend(
 
     A target without an edge has zeros and a very small, but finite, log-sum-exp.
     """
-    mask = tiles.edges(part)
+    mask = tiles.full_edges() if is_full else tiles.edges(part)
     q, k, v = _gather(q, k, v, keys, tiles, part)
     wide_q, wide_k = upcast(q, k)
     with torch.autocast(q.device.type, enabled=False):
         logits = wide_q @ wide_k.transpose(1, 2) * scale
     if row_bias is not None:
         logits = logits + row_bias.of_tiles(tiles, part)
-    logits = logits.masked_fill(~mask, -1e30)  # minus infinity has no gradient in an empty row
+    if mask is not None:  # minus infinity has no gradient in an empty row
+        logits = logits.masked_fill(~mask, -1e30)
     total = logits.logsumexp(-1).clamp(min=-1e30)  # tiles may have no sources at all
     weights = (logits - total.unsqueeze(-1)).exp()
-    weights = F.dropout(weights * mask, dropout)
+    weights = F.dropout(weights if mask is None else weights * mask, dropout)
     return (weights.to(v.dtype) @ v), total

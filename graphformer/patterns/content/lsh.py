@@ -11,7 +11,7 @@ from torch import Tensor
 from graphformer.adjacency import Adjacency, RowEdges
 from graphformer.patterns.content.base import ContentPattern, by_head, check_positive, groups
 from graphformer.patterns.content.lsh_rows import row_edges
-from graphformer.patterns.content.lsh_spans import Hashed, bounds
+from graphformer.patterns.content.lsh_spans import Choice, Hashed, bounds
 from graphformer.patterns.content.lsh_tiles import tiled_edges
 
 
@@ -61,10 +61,11 @@ class LSH(ContentPattern):
             for group in groups(lengths, q.device)
         ]
         sizes = self.rounds, q.shape[1], k.shape[1], len(q)
+        choice = Choice(self.buckets, self.window, self.causal, self.shared)
         edges: Adjacency | None = None
         if RowEdges.is_supported(q):
-            edges = row_edges(hashed, sizes, self)
-        return tiled_edges(hashed, sizes, self) if edges is None else edges
+            edges = row_edges(hashed, sizes, choice)
+        return tiled_edges(hashed, sizes, choice) if edges is None else edges
 
     def mask(self, q: Tensor, k: Tensor, first: int = 0) -> Tensor:
         """Return the sources of the targets from `first` of one sample, bool [H, n - first, n]."""

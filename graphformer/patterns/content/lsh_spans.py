@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,8 +19,8 @@ class Hashed(NamedTuple):
     """The bucket of each key, int64 [R, c, Hkv, n]."""
 
 
-class Choice(Protocol):
-    """What selects sources in a bucket; `LSH` has it."""
+class Choice(NamedTuple):
+    """Which nodes of a bucket are sources: arguments of `LSH`."""
 
     buckets: int
     window: int

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphformer as gf
-from graphformer.adjacency import ContentAdjacency, HeadEdges, TiledEdges
+from graphformer.adjacency import ContentAdjacency, HeadEdges, RowEdges, TiledEdges
 from graphformer.data.batch import Batch
 from graphformer.patterns import LSH, Causal, Complete, NearestNeighbors, TopBlocks, Window
 from graphformer.patterns.serialization import pattern_config, pattern_from_config
@@ -34,10 +34,10 @@ PATTERNS = [
 LENGTHS = [(17,), (1,), (7, 0, 11, 7), (1, 1, 2)]
 
 
-def _qkv(lengths, heads=(6, 2), width=5, dtype=torch.float64, seed=0):
+def _qkv(lengths, heads=(6, 2), width=5, value_width=3, dtype=torch.float64, seed=0):
     generator = torch.Generator().manual_seed(seed)
     count = sum(lengths)
-    shapes = [(count, heads[0], width), (count, heads[1], width), (count, heads[1], 3)]
+    shapes = [(count, heads[0], width), (count, heads[1], width), (count, heads[1], value_width)]
     return [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
 
 
@@ -53,10 +53,23 @@ def _mask(edges, heads):
     return mask
 
 
+@pytest.fixture(params=["lists", "flash", "dense"])
+def value_width(request, monkeypatch):
+    """Width of the values: tiles run by flash attention where it is that of the queries.
+
+    Without lists, LSH gives tiles and NearestNeighbors the edges of each head, as on a GPU.
+    """
+    if request.param != "lists":
+        monkeypatch.setattr(RowEdges, "is_supported", staticmethod(lambda q: False))
+    return 5 if request.param == "flash" else 3
+
+
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 @pytest.mark.parametrize("pattern", PATTERNS, ids=str)
-def test_edges_outputs_and_gradients_are_those_of_a_mask_made_by_hand(pattern, lengths):
-    inputs = [x.requires_grad_() for x in _qkv(lengths)]
+def test_edges_outputs_and_gradients_are_those_of_a_mask_made_by_hand(
+    pattern, lengths, value_width
+):
+    inputs = [x.requires_grad_() for x in _qkv(lengths, value_width=value_width)]
     q, k, v = inputs
     adjacency = _adjacency(pattern, lengths)
     expected_mask = mask_by_hand(pattern, q.detach(), k.detach(), lengths)
@@ -102,31 +115,78 @@ def test_every_backend_gives_the_same_result(pattern, backend):
     "pattern",
     [TopBlocks(3, 2), TopBlocks(3, 2, share_heads=True), LSH(4, 2, window=3), LSH(4, window=3)],
 )
-def test_chunks_of_tiles_change_nothing(pattern, monkeypatch):
-    inputs = [x.requires_grad_() for x in _qkv((29, 7))]
+def test_chunks_of_tiles_change_nothing(pattern, value_width, monkeypatch):
+    inputs = [x.requires_grad_() for x in _qkv((29, 7), value_width=value_width)]
     adjacency = _adjacency(pattern, (29, 7))
     expected = gf.attention(*inputs, adjacency)
     gradients = torch.autograd.grad(expected.square().sum(), inputs)
     monkeypatch.setattr("graphformer.ops.content.tiled._NUMBERS", 1)
+    monkeypatch.setattr("graphformer.ops.content.flash_tiles._NUMBERS", 1)
     monkeypatch.setattr("graphformer.patterns.content.nearest_neighbors._LOGITS", 1)
     out = gf.attention(*inputs, adjacency)
     torch.testing.assert_close(out, expected)
     torch.testing.assert_close(torch.autograd.grad(out.square().sum(), inputs), gradients)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
+def test_half_precision_is_that_of_a_mask_made_by_hand(pattern, dtype, value_width):
+    inputs = [x.requires_grad_() for x in _qkv((17, 5), value_width=value_width, dtype=dtype)]
+    q, k, _ = inputs
+    out = gf.attention(*inputs, _adjacency(pattern, (17, 5)))
+    precise = [x.detach().double().requires_grad_() for x in inputs]
+    mask = _mask(_adjacency(pattern, (17, 5)).select(q, k), 6)  # of the rounded numbers
+    expected = dense_attention(*precise, mask, q.shape[2] ** -0.5)
+    assert out.dtype == dtype
+    error = 8 * torch.finfo(dtype).eps
+    torch.testing.assert_close(out.double(), expected, rtol=error, atol=error)
+    cotangent = torch.randn_like(out)
+    found = torch.autograd.grad((out * cotangent).sum(), inputs)
+    gradients = torch.autograd.grad((expected * cotangent.double()).sum(), precise)
+    for x, y in zip(found, gradients, strict=True):
+        torch.testing.assert_close(x.double(), y, rtol=4 * error, atol=4 * error)
+
+
+def test_lists_of_many_edges_are_tiles(monkeypatch):
+    q, k, v = _qkv((29, 7))
+    adjacency = _adjacency(LSH(4, 2, window=3, causal=True), (29, 7))
+    listed = adjacency.select(q, k)
+    assert isinstance(listed, RowEdges)
+    monkeypatch.setattr("graphformer.adjacency.content.spans.MOST_EDGES", 29)
+    tiles = adjacency.select(q, k)
+    assert isinstance(tiles, TiledEdges)
+    assert tiles.num_head_edges == listed.num_head_edges
+    torch.testing.assert_close(gf.attention(q, k, v, tiles), gf.attention(q, k, v, listed))
+
+
+@pytest.mark.parametrize("pattern", [TopBlocks(3, 2, causal=True), TopBlocks(3, 2)], ids=str)
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_own_block_is_chosen_beside_scores_that_are_no_numbers(pattern, value):
+    q, k, _ = _qkv((12,))
+    k[:9] = value
+    mask = _mask(_adjacency(pattern, (12,)).select(q, k), 6)
+    assert mask.diagonal(dim1=1, dim2=2).all()
+
+
 @pytest.mark.parametrize("heads", [1, 6])
 @pytest.mark.parametrize(
     "pattern",
-    [TopBlocks(3, 2), TopBlocks(3, 2, share_heads=True), LSH(4, 2, window=3), LSH(4, window=3)],
+    [
+        TopBlocks(3, 2),
+        TopBlocks(3, 2, share_heads=True),
+        LSH(4, 2, window=3),
+        LSH(4, window=3),
+        NearestNeighbors(3, causal=True),
+    ],
 )
-def test_biases_by_offset_are_those_of_listed_edges(pattern, heads):
-    inputs = [x.requires_grad_() for x in _qkv((13, 5))]
+def test_biases_by_offset_are_those_of_listed_edges(pattern, heads, value_width):
+    inputs = [x.requires_grad_() for x in _qkv((13, 5), value_width=value_width)]
     q, k, _ = inputs
     table = torch.randn(7, heads, dtype=torch.float64, requires_grad=True)
     bias = gf.ops.OffsetBias(table, slope=torch.rand(heads, dtype=torch.float64))
     adjacency = _adjacency(pattern, (13, 5))
     out = gf.attention(*inputs, adjacency, bias=bias)
-    expected = gf.attention(*inputs, adjacency.select(q, k).head_edges, bias=bias)
+    expected = gf.attention(*inputs, adjacency.select(q, k).to_csr(), bias=bias)
     torch.testing.assert_close(out, expected)
     weight = torch.randn_like(out)
     found, listed = (
@@ -138,8 +198,8 @@ def test_biases_by_offset_are_those_of_listed_edges(pattern, heads):
 
 
 @pytest.mark.parametrize("pattern", [TopBlocks(3, 2), LSH(4, 2, window=3), NearestNeighbors(2)])
-def test_dropout_keeps_the_mean(pattern):
-    q, k, v = _qkv((31,), dtype=torch.float32)
+def test_dropout_keeps_the_mean(pattern, value_width):
+    q, k, v = _qkv((31,), value_width=value_width, dtype=torch.float32)
     adjacency = _adjacency(pattern, (31,))
     torch.manual_seed(0)
     ones = torch.ones_like(v)
