@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -83,17 +84,21 @@ def soft_labels(
         temperature: T; above 1 the labels are less certain.
 
     Raises:
-        ValueError: when there are no logits, when weights are negative or all 0, or when the
-            temperature is not above 0.
+        ValueError: when there are no logits or their shapes differ, when weights are negative or
+            all 0, or when the temperature is not above 0.
 
     Source: Schick and Schuetze, 2021, "Exploiting Cloze Questions", section 3.2.
     """
     shares = [1.0] * len(logits) if weights is None else list(weights)
-    if not logits or len(shares) != len(logits) or min(shares) < 0 or not sum(shares):
+    is_valid = all(0 <= share < math.inf for share in shares) and sum(shares) > 0
+    if not logits or len(shares) != len(logits) or not is_valid:
         raise ValueError(
             f"weights: got {shares} for the logits of {len(logits)} patterns, expected as many "
             "numbers of at least 0, one of them above 0"
         )
+    sizes = [tuple(s.shape) for s in logits]
+    if len(set(sizes)) > 1:
+        raise ValueError(f"logits: got {sizes}, expected one shape [B, K] of all patterns")
     if not temperature > 0:
         raise ValueError(f"temperature: got {temperature}, expected a number above 0")
     rows = torch.stack([s.double() for s in logits])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -86,9 +87,11 @@ def test_soft_labels_by_hand() -> None:
     torch.testing.assert_close(even[0, 1], torch.tensor(0.5).double().sigmoid())
     uneven = soft_labels([one, two], [3, 1], temperature=1)
     torch.testing.assert_close(uneven[0, 1], torch.tensor(-0.5).double().sigmoid())
-    for weights in ([1.0], [0.0, 0.0], [2.0, -1.0]):
+    for weights in ([1.0], [0.0, 0.0], [2.0, -1.0], [math.nan, 1.0]):
         with pytest.raises(ValueError, match="weights: got"):
             soft_labels([one, two], weights)
+    with pytest.raises(ValueError, match=r"logits: got .*, expected one shape"):
+        soft_labels([one, two.repeat(3, 1)])
     with pytest.raises(ValueError, match="temperature: got 0"):
         soft_labels([one, two], temperature=0)
     with pytest.raises(ValueError, match="logits of 0 patterns"):
