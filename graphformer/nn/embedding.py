@@ -29,6 +29,7 @@ class Embedding(nn.Module):
         dropout: probability of dropping a unit of the output.
         scale: factor of the embedded features, in their dtype; 1 by default.
         projection: maps the result to another width.
+        feature_projection: maps the features to another width, before positions are added.
     """
 
     def __init__(
@@ -41,12 +42,14 @@ class Embedding(nn.Module):
         dropout: float = 0.0,
         scale: float | None = None,
         projection: nn.Module | None = None,
+        feature_projection: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.features, self.positions = features, positions
         self.types, self.norm = types, norm
         self.dropout = Dropout(dropout)
         self.scale, self.projection = scale, projection
+        self.feature_projection = feature_projection
 
     def forward(self, batch: BatchLike) -> Tensor:
         """Return the embedding [N, C] of `batch.x`, with `batch.pos` and `batch.token_types`.
@@ -57,6 +60,7 @@ class Embedding(nn.Module):
         x = self.features(batch.x)
         if self.scale is not None:
             x = x * torch.tensor(self.scale, dtype=x.dtype, device=x.device)
+        x = x if self.feature_projection is None else self.feature_projection(x)
         if self.positions is not None:
             x = x + self.positions(require_tensor(batch, "pos", "the model embeds positions"))
         if self.types is not None:

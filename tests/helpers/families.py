@@ -206,6 +206,16 @@ DECODERS: dict[str, Case] = {
         ("OPTForCausalLM",),
         OPT | {"do_layer_norm_before": False, "enable_bias": False, "tie_word_embeddings": False},
     ),
+    "opt-narrow": Case(
+        "OPTConfig",
+        ("OPTForCausalLM", "OPTModel", "OPTForSequenceClassification"),
+        OPT | {"word_embed_proj_dim": 5},
+    ),
+    "opt-narrow-post-norm": Case(
+        "OPTConfig",
+        ("OPTForCausalLM", "OPTModel"),
+        OPT | {"word_embed_proj_dim": 5, "do_layer_norm_before": False},
+    ),
     "gpt-neox": Case("GPTNeoXConfig", NEOX, DECODER),
     "gpt-neox-sequential": Case(
         "GPTNeoXConfig",

@@ -97,7 +97,6 @@ def test_flaubert_before_its_norms(make):
     [
         ("electra", {"position_embedding_type": "relative_key"}, "'position_embedding_type'"),
         ("mpnet", {"relative_attention_num_buckets": 16}, "'relative_attention_num_buckets'"),
-        ("opt", {"word_embed_proj_dim": 16}, "got 'word_embed_proj_dim': 16, expected 32"),
         ("gemma3", {"attn_logit_softcapping": 50.0}, "got 'attn_logit_softcapping': 50.0"),
         ("gemma3", {"use_bidirectional_attention": True}, "'use_bidirectional_attention': True"),
         ("t5", {"feed_forward_proj": "gated-sine"}, "got 'feed_forward_proj': 'gated-sine'"),

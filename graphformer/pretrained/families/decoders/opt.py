@@ -23,6 +23,10 @@ TRUNK = {
     "transformer.blocks.#.mlp.0.*": "decoder.layers.#.fc1.*",
     "transformer.blocks.#.mlp.3.*": "decoder.layers.#.fc2.*",
     "transformer.norm.*": "decoder.final_layer_norm.*",
+    # Where tokens have narrower embeddings, as in OPT-350m
+    "embedding.feature_projection.weight": "decoder.project_in.weight",
+    "transformer.norm.0.*": "decoder.final_layer_norm.*",
+    "transformer.norm.1.weight": "decoder.project_out.weight",
 }
 OFFSET = 2
 """Rows of the position table before that of position 0."""
@@ -31,7 +35,7 @@ OFFSET = 2
 def build(config: Config, kind: Kind, tied: bool) -> Model:
     """Build OPT from a config, with a kind of head; a language modeling head is tied or not."""
     dim = config.size("hidden_size")
-    config.check_unset(dim, "word_embed_proj_dim")  # OPT-350m has narrower embeddings
+    width = config.get("word_embed_proj_dim", dim)
     config.check_unset(False, "_remove_final_layer_norm")
     num_heads, hidden_dim = config.num_heads(dim, "num_attention_heads"), config.size("ffn_dim")
     act = config.activation("activation_function", "relu")
@@ -46,7 +50,11 @@ def build(config: Config, kind: Kind, tied: bool) -> Model:
         return nn.LayerNorm(width, elementwise_affine=affine)
 
     positions = Positions(dim, config.size("max_position_embeddings"), offset=OFFSET)
-    embedding = Embedding(nn.Embedding(config.size("vocab_size"), dim), positions)
+    embedding = Embedding(
+        nn.Embedding(config.size("vocab_size"), width),
+        positions,
+        feature_projection=None if width == dim else nn.Linear(width, dim, bias=False),
+    )
     options: dict[str, Any] = {"norm_first": bool(config.get("do_layer_norm_before", True))}
     transformer = Transformer(
         dim,
@@ -58,7 +66,9 @@ def build(config: Config, kind: Kind, tied: bool) -> Model:
         mlp=lambda _: FeedForward(dim, hidden_dim, activation=act, bias=bias),
         **options,
     )
-    head = decoder_head(embedding, dim, config.num_labels, kind, tied, dropout)
+    if width != dim:
+        transformer.norm = nn.Sequential(transformer.norm, nn.Linear(dim, width, bias=False))
+    head = decoder_head(embedding, width, config.num_labels, kind, tied, dropout)
     return Model(embedding, transformer, head, adjacency=Causal())
 
 
