@@ -9,7 +9,7 @@ import torch
 from graphformer.pretrained.checkpoint_io import OverlayReader, TensorReader
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families import Family, Kind
-from graphformer.pretrained.key_mapping import canonical_key
+from graphformer.pretrained.key_mapping import alternatives, canonical_key
 
 
 class Checkpoint(NamedTuple):
@@ -49,10 +49,7 @@ def convert_stored(checkpoint: Checkpoint) -> Checkpoint:
     chosen = family.conversion.keys
     converted_keys = chosen(keys) if callable(chosen) else chosen
     check_keys(config, missing=[key for key in converted_keys if key not in keys])
-    stored = {}
-    for key in converted_keys:
-        stored[key] = torch.empty(tensors.get_shape(keys[key]), dtype=tensors.get_dtype(keys[key]))
-        tensors.read_into(keys[key], stored[key])
+    stored = {key: read_tensor(tensors, keys[key]) for key in converted_keys}
     # Under new keys, for the stored ones may be used by the reader below.
     converted = {
         f"{key} (converted)": tensor
@@ -76,19 +73,29 @@ def is_tied(checkpoint: Checkpoint, kind: Kind) -> bool:
     names = [keys[str(key)] for key in ends]
     if tensors.get_shape(names[0]) != tensors.get_shape(names[1]):
         return tied  # reported with the other shapes
-    weights = [torch.empty(tensors.get_shape(n), dtype=tensors.get_dtype(n)) for n in names]
-    for name, weight in zip(names, weights, strict=True):
-        tensors.read_into(name, weight)
-    same = torch.equal(*weights)
+    same = are_equal(tensors, names)
     if not same:
         config.values["tie_word_embeddings"] = False
     return same
 
 
+def are_equal(tensors: TensorReader, keys: list[str]) -> bool:
+    """Whether stored tensors of one shape are equal."""
+    first, *others = (read_tensor(tensors, key) for key in keys)
+    return all(torch.equal(first, other) for other in others)
+
+
+def read_tensor(tensors: TensorReader, key: str) -> torch.Tensor:
+    """Return a stored tensor."""
+    tensor = torch.empty(tensors.get_shape(key), dtype=tensors.get_dtype(key))
+    tensors.read_into(key, tensor)
+    return tensor
+
+
 def _input_key(family: Family, keys: dict[str, str]) -> str | None:
     """Return the canonical key of the weight of the token embedding."""
     names = ("embedding.features.weight", "decoder.embedding.features.weight")
-    entries = [key for name in names for key in family.trunk.get(name, "").split("|")]
+    entries = [key for name in names for key in alternatives(family.trunk.get(name, ""))]
     return next((key for key in entries if key in keys), None)
 
 
@@ -97,7 +104,7 @@ def _output_key(family: Family, kind: Kind) -> str | None:
     table = family.heads.get(kind, {})
     for name in ("head.linear.weight", "head.linear.*", "decoder.head.linear.weight"):
         if kind in ("masked_lm", "causal_lm", "seq2seq") and name in table:
-            return canonical_key(table[name].replace("*", "weight").split("|")[0], family)
+            return canonical_key(alternatives(table[name].replace("*", "weight"))[0], family)
     return None
 
 

@@ -24,6 +24,7 @@ class CheckpointSlice(NamedTuple):
         rows: start and end in the parameter.
         shape: of the stored tensor.
         transposed: whether the tensor is stored transposed.
+        copies: those of `keys` that compute the output; `transformers` ties others to them.
         heads: number of heads H if the rows are stored as [H, 3, D], queries, keys and values of
             each head in turn; None for [3, H, D], those of all heads in turn.
     """
@@ -33,6 +34,7 @@ class CheckpointSlice(NamedTuple):
     shape: tuple[int, ...]
     transposed: bool
     heads: int | None = None
+    copies: tuple[str, ...] = ()
 
     def read(self, tensors: TensorReader, key: str, parameter: Tensor) -> None:
         """Copy a stored tensor to its rows of a parameter."""
@@ -83,7 +85,7 @@ def map_parameters(
     """
     headless = kind in ("none", "embedding")
     prefix = "" if headless or not family.prefix else f"{family.prefix}."
-    trunk = {name: f"{prefix}{key}" for name, key in family.trunk.items()}
+    trunk = {n: re.sub(r"^|(?<=[|&])", prefix, key) for n, key in family.trunk.items()}
     table = {**trunk, **family.heads.get(kind, {})}
     names: dict[nn.Parameter, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -97,10 +99,15 @@ def map_parameters(
         merged = found[0]
         for other in found[1:]:
             merged = [
-                part._replace(keys=part.keys + more.keys)
+                part._replace(keys=part.keys + more.keys, copies=part.copies + more.copies)
                 for part, more in zip(merged, other, strict=True)
             ]
         yield ParameterMap(tuple(aliases), parameter, tuple(merged))
+
+
+def alternatives(template: str) -> list[str]:
+    """Return the possible keys of a table's entry, `a|b` or `a&b`."""
+    return re.split(r"[|&]", template)
 
 
 def canonical_key(key: str, family: Family) -> str:
@@ -119,6 +126,7 @@ def is_known_key(key: str, family: Family) -> bool:
     tables: list[Table] = [family.trunk, *family.heads.values()]
     keys = [key for table in tables for key in table.values() if "#" not in key]
     patterns = [*(canonical_key(each, family) for each in keys), *family.ignored_keys]
+    patterns += family.zero_keys
     return any(_matches(pattern, key) for pattern in patterns)
 
 
@@ -147,7 +155,8 @@ def _slices(
     """Return the slices of a parameter by a template such as `a.{q,k,v}.weight|b.weight^T`."""
     template, _, mark = template.partition("^")
     transposed = mark == "T" and parameter.ndim == 2
-    keys_of_slices = list(zip(*map(_expand_braces, template.split("|")), strict=True))
+    keys_of_slices = list(zip(*map(_expand_braces, alternatives(template)), strict=True))
+    copies = tuple(template.split("&")[1:])
     if parameter.ndim == 0:
         return [CheckpointSlice(keys_of_slices[0], (0, 0), (), False)]
     slices, first = [], 0
@@ -158,7 +167,8 @@ def _slices(
             shape = next(stored for end, stored in shapes.items() if keys[0].endswith(end))
         shape = shape[::-1] if transposed else shape
         heads = _attention(model, name).heads[0] if mark == "H" else None
-        slices.append(CheckpointSlice(keys, (first, first + size), shape, transposed, heads))
+        rows = first, first + size
+        slices.append(CheckpointSlice(keys, rows, shape, transposed, heads, copies))
         first += size
     return slices
 
@@ -189,7 +199,7 @@ def _attention(model: nn.Module, name: str) -> Any:
 def _matches(pattern: str, key: str) -> bool:
     """Whether a key is one of a table's entry, with any block number and suffix."""
     pattern = pattern.partition("^")[0]
-    for alternative in pattern.split("|"):
+    for alternative in alternatives(pattern):
         text = re.escape(alternative).replace(r"\#", r"\d+").replace(r"\*", ".+")
         text = re.sub(r"\\\{(.*?)\\\}", lambda m: f"({'|'.join(m[1].split(','))})", text)
         if re.fullmatch(text, key):

@@ -71,11 +71,14 @@ def state_for_transformers(model: Model | CLIP) -> dict[str, Tensor]:
     family = FAMILIES[config.require("model_type")]
     kind = family.kind(config.require("architectures")[0]) or "none"
     shapes = {} if family.stored_shapes is None else family.stored_shapes(config)
-    tensors = {
-        part.keys[0]: part.to_stored(mapped.parameter)
-        for mapped in map_parameters(_without_pooling(model), family, kind, shapes)
-        for part in mapped.slices
-    }
+    _set_tied(config.values, model)
+    tied = config.get("tie_word_embeddings", family.tie_word_embeddings)
+    tensors: dict[str, Tensor] = {}
+    for mapped in map_parameters(_without_pooling(model), family, kind, shapes):
+        for part in mapped.slices:
+            stored = part.to_stored(mapped.parameter)
+            copies = () if tied or not part.copies else part.keys[1:]
+            tensors |= {key: stored.clone() for key in copies} | {part.keys[0]: stored}
     if family.conversion is None:
         return tensors
     prefix = "" if kind == "none" or not family.prefix else f"{family.prefix}."

@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from graphformer.models import Model
-from graphformer.pretrained.checkpoint import Checkpoint, check_keys
+from graphformer.pretrained.checkpoint import Checkpoint, are_equal, check_keys, read_tensor
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families import Kind
 from graphformer.pretrained.key_mapping import (
+    CheckpointSlice,
     ParameterMap,
     canonical_key,
     is_known_key,
@@ -58,6 +59,7 @@ def _match(
     missing: list[str] = []
     mismatched: list[str] = []
     used: set[str] = set()
+    _refuse_nonzero(checkpoint)
     for mapped in map_parameters(model, family, kind, shapes):
         keys: list[str] = []
         absent: list[str] = []
@@ -70,7 +72,7 @@ def _match(
             if not present:
                 absent.append(part.keys[0])
                 continue
-            key = stored[present[0]]
+            key = _stored_key(part, checkpoint, present)
             keys.append(key)
             if tensors.get_shape(key) != part.shape:
                 here, there = list(part.shape), list(tensors.get_shape(key))
@@ -87,6 +89,45 @@ def _match(
     )
     check_keys(config, missing, mismatched, unexpected)
     return found, new
+
+
+def _stored_key(part: CheckpointSlice, checkpoint: Checkpoint, present: list[str]) -> str:
+    """Return the stored key to be read of several for one tensor.
+
+    Args:
+        part: of a parameter.
+        checkpoint: with the tensors.
+        present: the canonical keys of the part that are stored, at least one.
+
+    Raises:
+        ValueError: when the tensors differ.
+    """
+    config, family, tensors, stored = checkpoint
+    copies = [canonical_key(key, family) for key in part.copies]
+    used = [key for key in copies if key in stored] or present
+    keys = [stored[key] for key in dict.fromkeys(used)]
+    same_shape = all(tensors.get_shape(key) == part.shape for key in keys)  # others are reported
+    if len(keys) > 1 and same_shape and not are_equal(tensors, keys):
+        raise ValueError(
+            f"the weights of {config.origin}: got tensors that differ in {' and '.join(keys)}, "
+            "expected copies of one; models that do not share them are not supported"
+        )
+    return keys[0]
+
+
+def _refuse_nonzero(checkpoint: Checkpoint) -> None:
+    """Refuse tensors that our models leave out and that would change the output.
+
+    Raises:
+        ValueError: naming the first of them.
+    """
+    config, family, tensors, stored = checkpoint
+    for key, name in stored.items():
+        if key in family.zero_keys and read_tensor(tensors, name).any():
+            raise ValueError(
+                f"the weights of {config.origin}: got {name} with other values than 0, expected "
+                "zeros; this bias is not supported"
+            )
 
 
 def _is_head(name: str) -> bool:

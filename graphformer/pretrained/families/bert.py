@@ -33,7 +33,7 @@ MASKED = {
     "head.transform.0.*": "cls.predictions.transform.dense.*",
     "head.transform.2.*": "cls.predictions.transform.LayerNorm.*",
     "head.linear.weight": "cls.predictions.decoder.weight",
-    "head.linear.bias": "cls.predictions.bias|cls.predictions.decoder.bias",
+    "head.linear.bias": "cls.predictions.bias&cls.predictions.decoder.bias",
 }
 CLASSES = {"head.transform.0.*": "bert.pooler.dense.*", "head.linear.*": "classifier.*"}
 LABELS = {"head.linear.*": "classifier.*"}

@@ -35,8 +35,10 @@ Table: TypeAlias = Mapping[str, str]
 
 `#` is the number of a block, `*` is weight or bias. `{a,b}` are tensors that are concatenated
 along their rows in our models; `a|b` are alternative keys of one tensor, the first of which is
-written; `^T` marks a matrix that is stored transposed, and `^V` one that is stored with another
-shape, see `Family.stored_shapes`; `^H` marks queries, keys and values that are stored head by head.
+written; `a&b` are two names of one tensor, which `transformers` ties along with the embeddings: b
+is read if both are stored, and both are written if the config does not tie them; `^T` marks a
+matrix that is stored transposed, and `^V` one that is stored with another shape, see
+`Family.stored_shapes`; `^H` marks queries, keys and values that are stored head by head.
 """
 
 
@@ -65,6 +67,7 @@ class Family(NamedTuple):
         architectures: the class in `transformers` with each kind of head.
         aliases: other classes that are loaded with one of these kinds of head.
         ignored_keys: patterns of keys without a meaning here: buffers, and heads of other kinds.
+        zero_keys: keys of tensors that are ignored if they are zero, and refused if not.
         tie_word_embeddings: whether the head shares the embedding's weight if the config has no
             such setting.
         stored_shapes: the config to the shapes of tensors marked `^V`, by the end of their key.
@@ -82,6 +85,7 @@ class Family(NamedTuple):
     architectures: Mapping[Kind, str]
     aliases: Mapping[str, Kind] = {}
     ignored_keys: tuple[str, ...] = ()
+    zero_keys: tuple[str, ...] = ()
     tie_word_embeddings: bool = False
     stored_shapes: Callable[[Config], dict[str, tuple[int, ...]]] | None = None
     conversion: Conversion | None = None

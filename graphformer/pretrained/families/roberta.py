@@ -15,7 +15,7 @@ MASKED = {
     "head.transform.0.*": "lm_head.dense.*",
     "head.transform.2.*": "lm_head.layer_norm.*",
     "head.linear.weight": "lm_head.decoder.weight",
-    "head.linear.bias": "lm_head.bias|lm_head.decoder.bias",
+    "head.linear.bias": "lm_head.bias&lm_head.decoder.bias",
 }
 CLASSES = {"head.transform.1.*": "classifier.dense.*", "head.linear.*": "classifier.out_proj.*"}
 

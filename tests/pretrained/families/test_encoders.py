@@ -84,6 +84,23 @@ def test_there_and_back(make, transformers, tmp_path, family: str, head: str):
     torch.testing.assert_close(again(input_ids=ids)[0], theirs(input_ids=ids)[0])
 
 
+@pytest.mark.parametrize("family", ["Bert", "Roberta"])
+def test_heads_that_are_not_tied(make, transformers, tmp_path, family: str):
+    name, sizes = f"{family}ForMaskedLM", SIZES[family] | {"tie_word_embeddings": False}
+    theirs = make(name, f"{family}Config", torch.float64, **sizes)
+    theirs.save_pretrained(tmp_path / "there")  # with two biases that differ
+    ours = gf.from_pretrained(tmp_path / "there")
+    compare(theirs, ours, pad=PAD[family], tolerance=1e-11)
+    ours.save_pretrained(tmp_path / "here")
+    again, report = getattr(transformers, name).from_pretrained(
+        tmp_path / "here", output_loading_info=True
+    )
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    ids = torch.tensor([[5, 7, 11, 13, 17]])
+    torch.testing.assert_close(again(input_ids=ids)[0], theirs(input_ids=ids)[0])
+
+
 @pytest.mark.parametrize("name", ["convbert", "xlnet"])
 def test_explicit_edges_give_what_the_complete_graph_gives(make, name: str):
     case = ENCODERS[name]

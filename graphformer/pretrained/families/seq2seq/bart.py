@@ -23,7 +23,7 @@ def stack(name: str) -> dict[str, str]:
     maps = "{q_proj,k_proj,v_proj}.*"
     last = "norm3" if name == "decoder" else "norm2"
     table = {
-        f"{name}.embedding.features.weight": f"shared.weight|{name}.embed_tokens.weight",
+        f"{name}.embedding.features.weight": f"shared.weight&{name}.embed_tokens.weight",
         f"{name}.embedding.positions.tables.0.weight": f"{name}.embed_positions.weight",
         f"{name}.embedding.norm.*": f"{name}.layernorm_embedding.*",
         f"{here}.attention.qkv.*": f"{block}.self_attn.{maps}",
@@ -95,7 +95,7 @@ def family(name: str, *, norm_first: bool) -> Family:
         trunk={**stack("encoder"), **stack("decoder")},
         heads={"seq2seq": {"decoder.head.linear.weight": "lm_head.weight"}},
         architectures={"none": f"{name}Model", "seq2seq": f"{name}ForConditionalGeneration"},
-        ignored_keys=("final_logits_bias",),  # zeros in every published checkpoint
+        zero_keys=("final_logits_bias",),
         tie_word_embeddings=True,
         is_text=False,
         eos_token_id=2,
