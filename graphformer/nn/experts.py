@@ -96,9 +96,9 @@ class MixtureOfExperts(nn.Module):
     """A mixture of feed-forward nets, x [N, C] -> [N, C]: each node is routed to `top_k` of them.
 
     The router gives each node a probability for each expert; the outputs of the `top_k` most
-    probable experts are weighted by these, normalised to a sum of one if there are several. Nodes
-    are grouped by expert, so the cost is that of `top_k` experts per node for any number of
-    experts. No node is dropped.
+    probable experts are weighted by these, divided by their sum if there are several. Nodes are
+    grouped by expert, so the cost is that of `top_k` experts per node for any number of experts. No
+    node is dropped.
 
     After a forward pass in training, `balance_loss` is X sum_e f_e P_e for X experts: f_e is the
     fraction of choices of expert e and P_e its mean probability; 1 for uniform routing. Tasks add a
@@ -113,6 +113,9 @@ class MixtureOfExperts(nn.Module):
         gated: whether experts are gated, as in `GatedFeedForward`.
         activation: the nonlinearity of the experts; GELU by default, SiLU if gated.
         router: chooses the experts, such as `GroupedRouter`; a linear map by default.
+        normalize: whether the weights of a node are divided by their sum, with a linear map as
+            router; by default if there are several. That of a single expert would be 1 and have no
+            gradient, so that the router would learn from the balance loss only.
 
     Raises:
         ValueError: when `top_k` is not between 1 and `num_experts`.
@@ -133,6 +136,7 @@ class MixtureOfExperts(nn.Module):
         gated: bool = True,
         activation: Callable[[], nn.Module] | None = None,
         router: GroupedRouter | None = None,
+        normalize: bool | None = None,
     ) -> None:
         super().__init__()
         if not 1 <= top_k <= num_experts:
@@ -143,6 +147,7 @@ class MixtureOfExperts(nn.Module):
         self.top_k, self.num_shared, self.gated = top_k, num_shared, gated
         self.activation = (activation or (nn.SiLU if gated else nn.GELU))()
         self.num_experts = num_experts
+        self.normalize = top_k > 1 if normalize is None else normalize
         self.router = nn.Linear(dim, num_experts, bias=False) if router is None else router
         total, width = num_experts + num_shared, 2 * hidden_dim if gated else hidden_dim
         self.up = nn.Parameter(torch.empty(total, width, dim))
@@ -190,9 +195,7 @@ class MixtureOfExperts(nn.Module):
             return self.router(x)
         probability = self.router(x).float().softmax(-1)
         weight, expert = probability.topk(self.top_k, dim=-1)
-        # With one expert the weight is its probability, as in Switch: normalised to 1 it would have
-        # no gradient, and the router would learn from the balance loss only.
-        weight = weight if self.top_k == 1 else weight / weight.sum(-1, keepdim=True)
+        weight = weight / weight.sum(-1, keepdim=True) if self.normalize else weight
         return probability, weight, expert
 
     def _expert(self, number: int, x: Tensor) -> Tensor:

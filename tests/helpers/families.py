@@ -116,6 +116,7 @@ ENCODERS: dict[str, Case] = {
         "XLMRoberta", HEADS, ENCODER | {"type_vocab_size": 1, "pad_token_id": 1}, pad=1
     ),
     "mpnet": encoder("MPNet", HEADS, ENCODER | {"pad_token_id": 1}, pad=1),
+    "mpnet-padding": encoder("MPNet", HEADS[:1], ENCODER | {"pad_token_id": 6}, pad=1),
     "xlm": encoder("XLM", XLM_HEADS, XLM, tolerance=1e-6),  # its softmax is in float32
     "xlm-relu": encoder(
         "XLM",
@@ -299,6 +300,11 @@ DECODERS: dict[str, Case] = {
         "MixtralConfig",
         ("MixtralForCausalLM",),
         DECODER | {"num_local_experts": 3, "sliding_window": 4, "num_key_value_heads": 2},
+    ),
+    "mixtral-one": Case(
+        "MixtralConfig",
+        ("MixtralForCausalLM",),
+        DECODER | {"num_local_experts": 3, "num_experts_per_tok": 1, "num_key_value_heads": 2},
     ),
 }
 """The first model of each has a language modeling head."""

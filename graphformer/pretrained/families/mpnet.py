@@ -41,7 +41,7 @@ def build(config: Config, kind: Kind, tied: bool) -> Model:
         eps=eps,
         dropout=dropout,
         attention_dropout=config.get("attention_probs_dropout_prob", 0.1),
-        position_offset=config.get("pad_token_id", 1) + 1,
+        position_offset=2,  # in transformers whatever the padding token
         token_types=False,
         position_encoding=RelativeBias(num_heads),
     )

@@ -104,6 +104,11 @@ def test_flaubert_before_its_norms(make):
         ("convbert", {"conv_kernel_size": 4}, "got 'conv_kernel_size': 4, expected an odd"),
         ("xlm", {"n_langs": 3}, "got 'n_langs': 3, expected 1"),
         ("gpt-neox", {"rope_parameters": {"rope_type": "longrope"}}, "'rope_type': 'longrope'"),
+        ("gpt-neox", {"rope_parameters": {"partial_rotary_factor": 0.2}}, "'partial_rotary_fac"),
+        ("phi3", {"rope_parameters": {"rope_type": "yarn"}}, "got 'rope_type': 'yarn', expected"),
+        ("gemma2", {"layer_types": ["chunked_attention"] * 3}, "got 'layer_types': .'chunked"),
+        ("gemma3", {"layer_types": ["full_attention"]}, "got 'layer_types': .'full_attention'., "),
+        ("gemma3", {"rope_parameters": {"factor": 2.0}}, "got 'rope_parameters' with 'factor'"),
         ("deepseek-v2", {"norm_topk_prob": True}, "got 'norm_topk_prob': True, expected False"),
         ("deepseek-v3", {"scoring_func": "softmax"}, "got 'scoring_func': 'softmax'"),
     ],
@@ -112,3 +117,51 @@ def test_unsupported_options_are_named(make, tmp_path, name: str, settings: Any,
     made(make, CASES[name], CASES[name].models[0]).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=message):
         gf.from_pretrained(configured(tmp_path, **settings))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("phi3", {"rms_norm_eps": "REMOVE"}),
+        ("mixtral", {"rope_parameters": "REMOVE"}),
+        ("mixtral", {"rms_norm_eps": "REMOVE", "hidden_act": "REMOVE"}),
+        ("gemma2-capped", {"layer_types": "REMOVE", "sliding_window_pattern": 3}),
+        ("gemma3", {"layer_types": "REMOVE", "rope_parameters": "REMOVE"}),
+        ("gemma3", {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2.0}}}),
+    ],
+)
+def test_defaults(make, transformers, tmp_path, name: str, settings: Any):
+    case = CASES[name]
+    made(make, case, case.models[0]).save_pretrained(tmp_path)
+    configured(tmp_path, **settings)
+    theirs = getattr(transformers, case.models[0]).from_pretrained(
+        tmp_path, attn_implementation="eager", experts_implementation="eager"
+    )
+    expected = theirs(torch.tensor([TEXTS[1]]))[0][0]
+    found = gf.from_pretrained(tmp_path)(gf.data.pack_tokens([TEXTS[1]]))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bart", "mbart"])
+def test_embeddings_that_are_not_shared(make, transformers, tmp_path, name: str):
+    case = CASES[name]
+    theirs = make(case.models[0], case.config, tie_word_embeddings=False, **case.sizes)
+    with pytest.raises(ValueError, match="tensors that differ in model.encoder.embed_tokens.weigh"):
+        gf.from_pretrained(theirs)
+    with torch.no_grad():
+        for part in (theirs.model.encoder, theirs.model.decoder):
+            part.embed_tokens.weight.copy_(theirs.model.shared.weight)
+    ours = gf.from_pretrained(theirs)
+    ours.save_pretrained(tmp_path)
+    kind = getattr(transformers, case.models[0])
+    again, report = kind.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    for key, tensor in again.state_dict().items():
+        assert torch.equal(tensor, theirs.state_dict()[key]), key
+
+
+def test_a_bias_of_the_output(make):
+    theirs = make(CASES["bart"].models[0], CASES["bart"].config, **CASES["bart"].sizes)
+    theirs.final_logits_bias[0, 3] = 0.5
+    with pytest.raises(ValueError, match="got final_logits_bias with other values than 0"):
+        gf.from_pretrained(theirs)

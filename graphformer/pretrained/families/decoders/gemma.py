@@ -21,7 +21,7 @@ from graphformer.nn.norm import RMSNorm
 from graphformer.patterns import Causal, Pattern, Window
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families.decoders.gpt2 import decoder_head
-from graphformer.pretrained.families.decoders.llama import HEADS, rotary
+from graphformer.pretrained.families.decoders.llama import HEADS, layer_types, rotary
 from graphformer.pretrained.families.decoders.llama import TRUNK as LLAMA_TRUNK
 from graphformer.pretrained.families.family import Family, Kind
 
@@ -31,8 +31,6 @@ SANDWICH = {
     "transformer.blocks.#.post_norm2.weight": "layers.#.post_feedforward_layernorm.weight",
 }
 """Keys of Gemma 2 and 3, which normalize the outputs of both parts of a block too."""
-PERIODS = {"gemma2": 2, "gemma3_text": 6}
-"""Every n-th block attends to the whole text, the others to a window."""
 
 
 class Norm(RMSNorm):
@@ -76,7 +74,8 @@ def build(config: Config, kind: Kind, tied: bool, *, version: int) -> Model:
 
     scale = float(np.float32(dim**0.5))  # rounded, as it is stored with the weights
     embedding = Embedding(nn.Embedding(config.size("vocab_size"), dim), scale=scale)
-    types = layer_types(config, depth)
+    period = {1: 1, 2: 2, 3: config.get("sliding_window_pattern", 6)}[version]
+    types = layer_types(config, [bool((i + 1) % period) for i in range(depth)])
     transformer = Transformer(
         dim,
         depth,
@@ -98,23 +97,26 @@ def build(config: Config, kind: Kind, tied: bool, *, version: int) -> Model:
     return Model(embedding, transformer, head, adjacency=Causal() if whole else patterns)
 
 
-def layer_types(config: Config, depth: int) -> list[str]:
-    """Return "full_attention" or "sliding_attention" for each block."""
-    period = config.get("sliding_window_pattern", PERIODS.get(config.values["model_type"], 1))
-    default = ["sliding_attention" if (i + 1) % period else "full_attention" for i in range(depth)]
-    types: list[str] = config.get("layer_types", default)
-    return types if config.values["model_type"] in PERIODS else ["full_attention"] * depth
-
-
 def rotations(config: Config, width: int, types: list[str]) -> list[Rotary]:
     """Return the rotary positions of each block of Gemma 3, which differ by type of block."""
-    settings: dict[str, Any] = config.get("rope_parameters", {})
-    if not settings:  # the form of older files
-        whole = config.get("rope_scaling", {})
-        settings = {
-            "full_attention": {"rope_theta": config.get("rope_theta", 1e6), **whole},
-            "sliding_attention": {"rope_theta": config.get("rope_local_base_freq", 1e4)},
-        }
+    stated: dict[str, Any] = config.get("rope_parameters", {})
+    unknown = [name for name in stated if name not in ("full_attention", "sliding_attention")]
+    if unknown:
+        raise ValueError(
+            f"{config.origin}: got 'rope_parameters' with {unknown[0]!r}, expected settings for "
+            "'full_attention' and 'sliding_attention'"
+        )
+    settings = {  # the defaults are settings of older files
+        "full_attention": {
+            "rope_theta": config.get("rope_theta", 1e6),
+            **(stated.get("full_attention") or {}),
+            **config.get("rope_scaling", {}),
+        },
+        "sliding_attention": {
+            "rope_theta": config.get("rope_local_base_freq", 1e4),
+            **(stated.get("sliding_attention") or {}),
+        },
+    }
     others = {name: value for name, value in config.values.items() if "rope" not in name}
     by_type = {
         name: rotary(Config({**others, "rope_parameters": settings[name]}, config.origin), width)

@@ -82,6 +82,8 @@ def build(
     head_dim: int | None = None,
     qk_norm: bool = False,
     experts: bool = False,
+    eps: float = 1e-6,
+    base: float = 10_000.0,
 ) -> Model:
     """Build a decoder from a config, with a kind of head.
 
@@ -98,13 +100,15 @@ def build(
             by the number of heads.
         qk_norm: whether queries and keys are normalized per head.
         experts: whether the feed-forward nets are mixtures of experts.
+        eps: of the normalizations if the config has no such setting.
+        base: of the rotary positions if the config has no such setting.
     """
     dim, depth = config.size("hidden_size"), config.size("num_hidden_layers")
     num_heads = config.size("num_attention_heads")
     width = config.get("head_dim", head_dim) or dim // config.num_heads(dim, "num_attention_heads")
     stated = "num_key_value_heads" in config.values or kv_heads is None
     groups = config.get("num_key_value_heads", num_heads) if stated else kv_heads
-    eps = config.get("rms_norm_eps", 1e-5 if experts else 1e-6)
+    eps = config.get("rms_norm_eps", eps)
     dropout = config.get("attention_dropout", 0.0)
     own = bool(config.get("attention_bias", False))
     qkv_bias, out_bias = (own, own) if biases is None else biases
@@ -133,6 +137,7 @@ def build(
             num_experts=config.get("num_local_experts", 8),
             top_k=config.get("num_experts_per_tok", 2),
             activation=act,
+            normalize=True,
         )
 
     embedding = Embedding(nn.Embedding(config.size("vocab_size"), dim))
@@ -143,14 +148,16 @@ def build(
         norm=norm,
         attention=attention,
         mlp=mlp,
-        position_encoding=rotary(config, width),
+        position_encoding=rotary(config, width, base=base),
     )
     last = config.get("classifier_dropout", config.get("hidden_dropout", 0.1))
     head = decoder_head(embedding, dim, config.num_labels, kind, tied, last)
     return Model(embedding, transformer, head, adjacency=adjacency(config, depth))
 
 
-def rotary(config: Config, width: int, *, share: float | None = None) -> Rotary:
+def rotary(
+    config: Config, width: int, *, share: float | None = None, base: float = 10_000.0
+) -> Rotary:
     """Build rotary positions from a config with `rope_scaling` or, newer, `rope_parameters`.
 
     Args:
@@ -158,6 +165,7 @@ def rotary(config: Config, width: int, *, share: float | None = None) -> Rotary:
         width: of a head.
         share: of a head that is rotated if the config has no `partial_rotary_factor`; None for
             families that rotate whole heads.
+        base: if the config has no such setting.
 
     Raises:
         ValueError: when the kind of scaling is not supported, or layers differ.
@@ -167,15 +175,21 @@ def rotary(config: Config, width: int, *, share: float | None = None) -> Rotary:
     if any(isinstance(value, dict) for value in settings.values()):
         raise ValueError(f"{origin}: got settings by layer type, expected the same for all layers")
     rope = Config({**config.values, **settings}, origin)
-    base = rope.get("rope_theta", rope.get("rotary_emb_base", 10_000.0))
+    base = rope.get("rope_theta", rope.get("rotary_emb_base", base))
     if share is None:
         rope.check_unset(1.0, "partial_rotary_factor", accepted=(1,))
     else:
-        width = int(width * rope.get("partial_rotary_factor", share))
+        share = rope.get("partial_rotary_factor", share)
+        if int(width * share) < 2 or int(width * share) % 2:
+            raise ValueError(
+                f"{origin}: got 'partial_rotary_factor': {share} of heads of the width {width}, "
+                "expected an even number of rotated dimensions"
+            )
+        width = int(width * share)
     kind = settings.get("rope_type", settings.get("type", "default"))
-    Config({"rope_type": kind}, origin).check_unset(
-        "default", "rope_type", accepted=("linear", "llama3", "yarn")
-    )
+    # In Phi 3, transformers reads "yarn" as another name of "longrope".
+    scaled = () if config.values.get("model_type") == "phi3" else ("linear", "llama3", "yarn")
+    Config({"rope_type": kind}, origin).check_unset("default", "rope_type", accepted=scaled)
     if kind == "default":
         return Rotary(width, base=base)
     if kind == "linear":
@@ -222,10 +236,29 @@ def adjacency(config: Config, depth: int) -> Pattern | Sequence[Pattern]:
     if size is None:
         return Causal()
     first = config.get("max_window_layers", 28)
-    default = ["sliding_attention" if i >= first else "full_attention" for i in range(depth)]
-    types = config.get("layer_types", default)
+    types = layer_types(config, [i >= first for i in range(depth)])
     window = Window(size - 1, causal=True)
     return [window if name == "sliding_attention" else Causal() for name in types]
+
+
+def layer_types(config: Config, default: list[bool]) -> list[str]:
+    """Return "full_attention" or "sliding_attention" for each block.
+
+    Args:
+        config: of the checkpoint.
+        default: whether each block attends to a window, if the config has no `layer_types`.
+
+    Raises:
+        ValueError: when there is another type, or the number of types is not that of blocks.
+    """
+    names = "full_attention", "sliding_attention"
+    types: list[str] = config.get("layer_types", [names[sliding] for sliding in default])
+    if len(types) != len(default) or not {*types} <= {*names}:
+        raise ValueError(
+            f"{config.origin}: got 'layer_types': {types}, expected {len(default)} of {names[0]!r} "
+            f"and {names[1]!r}, one for each block; others are not supported"
+        )
+    return types
 
 
 class Variant(TypedDict, total=False):
@@ -237,6 +270,8 @@ class Variant(TypedDict, total=False):
     head_dim: int | None
     qk_norm: bool
     experts: bool
+    eps: float
+    base: float
 
 
 def expert_keys(keys: Collection[str]) -> list[str]:
@@ -289,8 +324,8 @@ def family(name: str, eos: int | None, **variant: Unpack[Variant]) -> Family:
 
 LLAMA = family("Llama", 2, mlp_bias=None)
 MISTRAL = family("Mistral", 2, biases=(False, False), kv_heads=8)
-MIXTRAL = family("Mixtral", 2, biases=(False, False), kv_heads=8, experts=True)
-PHI3 = family("Phi3", 32000, biases=(False, False))
+MIXTRAL = family("Mixtral", 2, biases=(False, False), kv_heads=8, experts=True, eps=1e-5, base=1e6)
+PHI3 = family("Phi3", 32000, biases=(False, False), eps=1e-5)
 PHI3 = PHI3._replace(trunk={**PHI3.trunk, **FUSED})
 QWEN2 = family("Qwen2", None, biases=(True, False), kv_heads=32)
 QWEN3 = family("Qwen3", None, kv_heads=32, head_dim=128, qk_norm=True)
