@@ -179,13 +179,14 @@ def rotary(
     if share is None:
         rope.check_unset(1.0, "partial_rotary_factor", accepted=(1,))
     else:
-        share = rope.get("partial_rotary_factor", share)
-        if int(width * share) < 2 or int(width * share) % 2:
+        part = float(rope.get("partial_rotary_factor", share))
+        rotated = int(width * part)
+        if rotated < 2 or rotated % 2:
             raise ValueError(
-                f"{origin}: got 'partial_rotary_factor': {share} of heads of the width {width}, "
+                f"{origin}: got 'partial_rotary_factor': {part} of heads of the width {width}, "
                 "expected an even number of rotated dimensions"
             )
-        width = int(width * share)
+        width = rotated
     kind = settings.get("rope_type", settings.get("type", "default"))
     # In Phi 3, transformers reads "yarn" as another name of "longrope".
     scaled = () if config.values.get("model_type") == "phi3" else ("linear", "llama3", "yarn")
