@@ -6,9 +6,9 @@ Trains experiments/colake.yaml on datasets/wordnet_locations.yaml with the same 
 order for each seed: without the facts about each head; with them as nodes that are connected to the
 head by edges; with all nodes of a sample connected; and the latter with ranking of distractors
 (graph-guided GLM). Kinds of samples: glosses of hidden heads, hidden heads with the first one or
-six tokens of their gloss, and glosses of heads with a vector of their own. All held-out queries, those of the validation and the
-test split, are answered by the last checkpoint. Errors are of the paired differences over the
-queries. Runs that the result file has are not made again.
+six tokens of their gloss, and glosses of heads with a vector of their own. All held-out queries,
+those of the validation and the test split, are answered by the last checkpoint. Errors are of the
+paired differences over the queries. Runs that the result file has are not made again.
 """
 
 from __future__ import annotations

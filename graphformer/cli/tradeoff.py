@@ -209,6 +209,9 @@ class _Counted:
     def causal(self) -> bool:
         return self.rule.causal
 
+    def in_training(self) -> Selection:
+        return replace(self, rule=self.rule.in_training())
+
     def select(self, q: Tensor, k: Tensor, lengths: tuple[int, ...]) -> Adjacency:
         edges: Any = self.rule.select(q, k, lengths)
         self.counts.append(edges.num_head_edges / q.shape[1])

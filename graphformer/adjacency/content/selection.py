@@ -19,6 +19,10 @@ class Selection(Protocol):
         """Whether nodes attend to no later node of their sample."""
         ...
 
+    def in_training(self) -> Selection:
+        """Return the rule for a call through which gradients flow."""
+        ...
+
     def select(self, q: Tensor, k: Tensor, lengths: tuple[int, ...]) -> Adjacency:
         """Return the edges, N x N, an adjacency with edges per head.
 
@@ -71,7 +75,6 @@ class ContentAdjacency(Adjacency):
         """Return this adjacency on `device`."""
         return replace(self, on=torch.device(device))
 
-    @torch.no_grad()
     def select(self, q: Tensor, k: Tensor) -> Adjacency:
         """Return the edges that attention with these queries and keys has.
 
@@ -87,8 +90,10 @@ class ContentAdjacency(Adjacency):
                 f"q, k: got {q.shape[0]} queries and {k.shape[0]} keys, expected {self.shape[0]} "
                 "of both, the nodes of the samples; edges made from content run within samples"
             )
-        with torch.autocast(q.device.type, enabled=False):
-            return self.rule.select(q.detach(), k.detach(), self.lengths)
+        has_gradient = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad)
+        rule = self.rule.in_training() if has_gradient else self.rule
+        with torch.no_grad(), torch.autocast(q.device.type, enabled=False):
+            return rule.select(q.detach(), k.detach(), self.lengths)
 
     @property
     def num_edges(self) -> int:

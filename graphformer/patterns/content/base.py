@@ -32,6 +32,10 @@ class ContentPattern(Pattern):
         """Return an adjacency from which attention selects the edges within each sample."""
         return ContentAdjacency(lengths(batch), self, device_of(batch))
 
+    def in_training(self) -> ContentPattern:
+        """Return the pattern for a call through which gradients flow."""
+        return self
+
     def select(self, q: Tensor, k: Tensor, lengths: tuple[int, ...]) -> Adjacency:
         """Return the edges of queries [N, H, D] and keys [N, Hkv, D], N x N."""
         raise NotImplementedError

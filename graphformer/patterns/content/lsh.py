@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -35,6 +35,9 @@ class LSH(ContentPattern):
             node with itself exceeds all others: a node attends to itself only if it has no other
             source.
         seed: of the rotations, which are the same in all heads, blocks and calls.
+        redraw: whether each call through which gradients flow has rotations of its own, drawn by
+            torch's generator as in Reformer, so that no query and key are separated throughout
+            training. Calls without gradients have those of the seed.
 
     Raises:
         ValueError: when a number is out of range.
@@ -48,11 +51,16 @@ class LSH(ContentPattern):
     causal: bool = False
     shared: bool = False
     seed: int = 0
+    redraw: bool = False
 
     def __post_init__(self) -> None:
         check_positive(buckets=self.buckets, rounds=self.rounds, window=self.window)
         if self.buckets % 2:
             raise ValueError(f"buckets: got {self.buckets}, expected an even number, for R and -R")
+
+    def in_training(self) -> LSH:
+        """Return the pattern with other rotations if they are drawn anew."""
+        return replace(self, seed=int(torch.randint(2**31, ()))) if self.redraw else self
 
     def select(self, q: Tensor, k: Tensor, lengths: tuple[int, ...]) -> Adjacency:
         """Return the edges of queries [N, H, D] and keys [N, Hkv, D], N x N."""

@@ -147,6 +147,25 @@ def test_half_precision_is_that_of_a_mask_made_by_hand(pattern, dtype, value_wid
         torch.testing.assert_close(x.double(), y, rtol=4 * error, atol=4 * error)
 
 
+def test_rotations_are_drawn_anew_in_training_only():
+    q, k, _ = _qkv((29,))
+    adjacency = _adjacency(LSH(8, redraw=True), (29,))
+    fixed = _adjacency(LSH(8), (29,)).select(q, k)
+    with_gradient = q.clone().requires_grad_()
+
+    def edges(q):
+        return _mask(adjacency.select(q, k), 6)
+
+    assert torch.equal(edges(q), _mask(fixed, 6))
+    torch.manual_seed(0)
+    first, second = edges(with_gradient), edges(with_gradient)
+    assert not torch.equal(first, second)
+    torch.manual_seed(0)
+    assert torch.equal(edges(with_gradient), first)
+    with torch.no_grad():
+        assert torch.equal(edges(with_gradient), _mask(fixed, 6))
+
+
 def test_lists_of_many_edges_are_tiles(monkeypatch):
     q, k, v = _qkv((29, 7))
     adjacency = _adjacency(LSH(4, 2, window=3, causal=True), (29, 7))
