@@ -30,13 +30,15 @@ def top_blocks(pattern: TopBlocks, q: Tensor, k: Tensor) -> set[tuple[int, int]]
         pooled = targets
         if pattern.causal:
             pooled = list(range(max(targets[0] - width + 1, 0), targets[0] + 1))
-        query = q[pooled].mean(0).sum(0)
-        scores = {}
-        for other, sources in enumerate(blocks):
-            if pattern.causal and other > number:
-                continue
-            is_fixed = other < pattern.first or abs(other - number) < pattern.nearest
-            scores[other] = torch.inf if is_fixed else float(query @ k[sources].mean(0))
+        visible = blocks[: number + 1] if pattern.causal else blocks
+        keys = torch.stack([k[sources].mean(0) for sources in visible])
+        logits = q[pooled].mean(0) @ keys.T  # [r, blocks]
+        if pattern.share_heads:
+            logits = (logits / k.shape[1] ** 0.5).softmax(1)
+        scores = dict(enumerate(logits.sum(0).tolist()))
+        for other in scores:
+            if other < pattern.first or abs(other - number) < pattern.nearest:
+                scores[other] = torch.inf
         chosen = sorted(scores, key=lambda other: -scores[other])[: pattern.k]
         edges |= {
             (i, j)

@@ -96,10 +96,10 @@ class LSH(ContentPattern):
     def _buckets(self, x: Tensor) -> Tensor:
         """Return the bucket of each vector x [..., n, D] in each round, int64 [R, ..., n]."""
         rotation = _rotations(x.shape[-1], self.rounds, self.buckets // 2, self.seed)
-        rotated = torch.einsum("...d,rdb->r...b", x.float(), rotation.to(x.device))
+        rotated = torch.einsum("...d,rdb->...rb", x.float(), rotation.to(x.device))
         largest = rotated.abs().argmax(-1, keepdim=True)  # of [x R, -x R], too
         is_negative = rotated.gather(-1, largest) < 0
-        return (largest + is_negative * (self.buckets // 2)).squeeze(-1)
+        return (largest + is_negative * (self.buckets // 2)).squeeze(-1).movedim(-1, 0).contiguous()
 
 
 @lru_cache(maxsize=16)

@@ -39,7 +39,8 @@ class TopBlocks(ContentPattern):
         nearest: number of nearest blocks before, the own one included, that are always chosen; if
             not causal, as many after.
         share_heads: whether the query heads of a key head (grouped-query attention) have the same
-            blocks, those with the largest sum of scores; keys are then gathered once for them.
+            blocks, those with the largest sum of shares, a head's softmax of score / sqrt(D) over
+            all blocks; keys are then gathered once for them.
 
     Raises:
         ValueError: when a number is out of range, or there are more fixed blocks than k.
@@ -113,15 +114,17 @@ class TopBlocks(ContentPattern):
         """
         queries = self._pooled_queries(wide(q)).unflatten(1, (k.shape[1], -1))
         scores = queries @ self._pooled_keys(wide(k)).unsqueeze(2).transpose(-1, -2)
+        blocks = scores.shape[-1]
+        number = torch.arange(blocks, device=q.device)
+        distance = number.unsqueeze(1) - number  # of the target's block from the source's
         if self.share_heads:
-            scores = scores.sum(2, keepdim=True).expand_as(scores)
+            visible = scores.masked_fill(distance < 0, -torch.inf) if self.causal else scores
+            shares = (visible * q.shape[-1] ** -0.5).softmax(-1)
+            scores = shares.sum(2, keepdim=True).expand_as(scores)
         scores = scores.flatten(1, 2)
         # Fixed blocks have infinity, and so come before NaN and infinite scores.
         lowest = torch.finfo(scores.dtype).min
         scores = scores.nan_to_num(nan=lowest, neginf=lowest)
-        blocks = scores.shape[-1]
-        number = torch.arange(blocks, device=q.device)
-        distance = number.unsqueeze(1) - number  # of the target's block from the source's
         fixed = (number < self.first) | (distance.abs() < self.nearest)
         scores = scores.masked_fill(fixed, torch.inf)
         if self.causal:
