@@ -34,7 +34,7 @@ def top_blocks(pattern: TopBlocks, q: Tensor, k: Tensor) -> set[tuple[int, int]]
         keys = torch.stack([k[sources].mean(0) for sources in visible])
         logits = q[pooled].mean(0) @ keys.T  # [r, blocks]
         if pattern.share_heads:
-            logits = (logits / k.shape[1] ** 0.5).softmax(1)
+            logits = (logits / k.shape[1] ** 0.5).log_softmax(1).logsumexp(0, keepdim=True)
         scores = dict(enumerate(logits.sum(0).tolist()))
         for other in scores:
             if other < pattern.first or abs(other - number) < pattern.nearest:

@@ -119,8 +119,10 @@ class TopBlocks(ContentPattern):
         distance = number.unsqueeze(1) - number  # of the target's block from the source's
         if self.share_heads:
             visible = scores.masked_fill(distance < 0, -torch.inf) if self.causal else scores
-            shares = (visible * q.shape[-1] ** -0.5).softmax(-1)
-            scores = shares.sum(2, keepdim=True).expand_as(scores)
+            precise = torch.float64 if q.device.type in ("cpu", "cuda") else visible.dtype
+            # The logarithm, which differs between very small shares and those near 1, too
+            shares = (visible.to(precise) * q.shape[-1] ** -0.5).log_softmax(-1)
+            scores = shares.logsumexp(2, keepdim=True).expand_as(scores)
         scores = scores.flatten(1, 2)
         # Fixed blocks have infinity, and so come before NaN and infinite scores.
         lowest = torch.finfo(scores.dtype).min
@@ -129,7 +131,9 @@ class TopBlocks(ContentPattern):
         scores = scores.masked_fill(fixed, torch.inf)
         if self.causal:
             scores = scores.masked_fill(distance < 0, -torch.inf)
-        values, chosen = scores.topk(min(self.k, blocks), dim=-1)
+        # Of equal scores the first ones, whichever number of blocks there is
+        ordered = scores.sort(dim=-1, descending=True, stable=True)
+        values, chosen = (x[..., : self.k] for x in ordered)
         return chosen.masked_fill(values == -torch.inf, -1).sort(-1).values
 
     def _pooled_queries(self, q: Tensor) -> Tensor:
