@@ -61,6 +61,17 @@ class Config:
             )
         return value
 
+    def token_id(self, name: str) -> int:
+        """Return a required setting that is one token id.
+
+        Raises:
+            ValueError: when it is missing or something else.
+        """
+        value = self.require(name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise ValueError(f"{self.origin}: got {name!r}: {value!r}, expected one token id")
+        return value
+
     def get(self, name: str, default: Any) -> Any:
         """Return a setting, or the default if it is missing or null."""
         value = self.values.get(name)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from graphformer.batch_type import BatchLike
 from graphformer.models import Model, ViT
 from graphformer.models.vision.clip import CLIP as DualEncoder  # noqa: N811 - CLIP is the family
 from graphformer.models.vision.clip import MAX_LOG_SCALE
@@ -21,7 +22,7 @@ from graphformer.nn import (
     Transformer,
 )
 from graphformer.nn.patches import GridPositions, PatchEmbedding
-from graphformer.patterns import Causal, Complete
+from graphformer.patterns import Causal, Complete, lengths
 from graphformer.pretrained.config import Config
 from graphformer.pretrained.families.family import Conversion, Family, Kind
 from graphformer.pretrained.families.vit import grid, side
@@ -59,6 +60,7 @@ TEXT = SHARED | {
     "intermediate_size": 2048,
     "num_attention_heads": 8,
     "max_position_embeddings": 77,
+    "eos_token_id": 49407,
 }
 IMAGE = SHARED | {
     "hidden_size": 768,
@@ -69,6 +71,60 @@ IMAGE = SHARED | {
     "patch_size": 32,
 }
 """Defaults of the encoders' configs, which files leave out."""
+
+
+LEGACY_END_TOKEN = 2
+"""The end token in the config of old checkpoints, whose texts end with their largest id."""
+
+
+class EndTokenHead(nn.Module):
+    """A linear map of each text's node at its first end token.
+
+    A text without an end token is read at its first token, as in `transformers`.
+
+    Args:
+        dim: width C.
+        out_dim: width K of the vectors.
+        eos_token_id: the end token; `LEGACY_END_TOKEN` stands for the largest id of each text.
+    """
+
+    pool = "end_token"
+
+    def __init__(self, dim: int, out_dim: int, eos_token_id: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, out_dim, bias=False)
+        self.eos_token_id = eos_token_id
+
+    def forward(self, x: Tensor, batch: BatchLike) -> Tensor:
+        """Return [B, K] of x [N, C] and the tokens `batch.x` [N]."""
+        return self.linear(x[end_nodes(batch.x, lengths(batch), self.eos_token_id)])
+
+
+def end_nodes(tokens: Tensor, sizes: tuple[int, ...], eos_token_id: int) -> Tensor:
+    """Return the node of each text's first end token, or else of its first token, int64 [B].
+
+    Args:
+        tokens: ids of all texts, packed end to end, [N].
+        sizes: number of tokens of each text, B ints.
+        eos_token_id: as of `EndTokenHead`.
+
+    Raises:
+        ValueError: when a text is empty.
+    """
+    if 0 in sizes:
+        raise ValueError("lengths: got an empty text, expected at least one token in each")
+    count, device = tokens.shape[0], tokens.device
+    counts = torch.tensor(sizes, dtype=torch.int64, device=device)
+    starts = counts.cumsum(0) - counts
+    text = torch.arange(len(sizes), device=device).repeat_interleave(counts, output_size=count)
+    if eos_token_id == LEGACY_END_TOKEN:
+        largest = starts.new_zeros(len(sizes)).scatter_reduce(0, text, tokens, "amax")
+        is_end = tokens == largest[text]
+    else:
+        is_end = tokens == eos_token_id
+    nodes = torch.where(is_end, torch.arange(count, device=device), count)
+    first = torch.full_like(starts, count).scatter_reduce(0, text, nodes, "amin")
+    return torch.where(first < count, first, starts)
 
 
 def encoder_config(config: Config, name: str, defaults: Mapping[str, Any]) -> Config:
@@ -113,7 +169,7 @@ def build(config: Config, kind: Kind, tied: bool) -> DualEncoder:
     text_encoder = Model(
         Embedding(nn.Embedding(text.size("vocab_size"), dim), positions),
         transformer(text),
-        Head(dim, width, pool="last", bias=False),
+        EndTokenHead(dim, width, text.token_id("eos_token_id")),
         adjacency=Causal(),
     )
     return DualEncoder(image_encoder, text_encoder)

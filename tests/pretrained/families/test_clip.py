@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 import torch
-from helpers.checkpoints import gradients
+from helpers.checkpoints import configured, gradients
 from torch.nn import functional as F
 
 import graphformer as gf
+from graphformer.pretrained.families.clip import end_nodes
 
 TOWER = {"num_hidden_layers": 2, "num_attention_heads": 2}
 SIZES: dict[str, Any] = {
@@ -63,6 +65,42 @@ def test_equal_to_transformers(make, tmp_path):
             (ours.log_scale.grad, theirs.logit_scale.grad),
         ):  # fmt: skip
             torch.testing.assert_close(grad, other, rtol=1e-3, atol=1e-3)
+
+
+AFTER_THE_END = [
+    [95, 7, 13, 96, 4, 5, 96, 8],
+    [95, 96, 96, 96, 96],
+    [95, 3, 4, 5, 8, 15, 96],
+    [2, 96, 2],
+    [95, 3, 94, 94],
+    [7, 2, 5],
+]
+"""Texts with tokens after their end token, and two without one."""
+
+
+@pytest.mark.parametrize("end", [96, 2, 95, 5])
+def test_texts_are_read_at_their_first_end_token(make, tmp_path, end: int):
+    sizes = {**SIZES, "text_config": {**SIZES["text_config"], "eos_token_id": end}}
+    theirs = make("CLIPModel", "CLIPConfig", torch.float64, **sizes)
+    theirs.save_pretrained(tmp_path)
+    for source in (theirs, tmp_path):
+        ours = gf.from_pretrained(source)
+        for texts in (AFTER_THE_END, [text + [0] * (13 - len(text)) for text in AFTER_THE_END]):
+            batch = gf.data.pack_tokens(texts)
+            found = ours.encode_text(batch, ours.text.adjacency(batch))
+            single = [theirs.get_text_features(torch.tensor([text])) for text in texts]
+            wanted = torch.cat([each.pooler_output for each in single])
+            torch.testing.assert_close(found.to(wanted), F.normalize(wanted, dim=-1))
+
+
+def test_end_tokens_that_are_refused(make, tmp_path):
+    make("CLIPModel", "CLIPConfig", **SIZES).save_pretrained(tmp_path)
+    text = json.loads((tmp_path / "config.json").read_text())["text_config"]
+    configured(tmp_path, text_config={**text, "eos_token_id": [95, 96]})
+    with pytest.raises(ValueError, match=r"got 'eos_token_id': \[95, 96\], expected one token id"):
+        gf.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="lengths: got an empty text"):
+        end_nodes(torch.tensor([7, 96]), (2, 0), 96)
 
 
 def test_there_and_back(make, transformers, tmp_path):
