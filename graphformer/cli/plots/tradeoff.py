@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,10 @@ QUALITY_LABELS = {
 }
 
 
+LOGARITHMIC = 4.0
+"""A quality whose largest value is this many times the smallest has a logarithmic axis."""
+
+
 def draw_tradeoff(
     measurements: Sequence[Measurement], measure: str, title: str, path: Path
 ) -> None:
@@ -39,27 +42,34 @@ def draw_tradeoff(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(15, 5.6), layout="constrained")
+    names = list(dict.fromkeys(m.pattern for m in measurements))
+    rows = -(-len(names) // 2)
+    figure = Figure(figsize=(15, 5.4 + 0.25 * rows), layout="constrained")
     left, middle, right = FigureCanvasAgg(figure).figure.subplots(
         1, 3, gridspec_kw={"width_ratios": [1.35, 1, 1]}
     )
     figure.suptitle(title, fontsize=15, color=INK)
-    names = list(dict.fromkeys(m.pattern for m in measurements))
-    colors = {name: COLORS[number % len(COLORS)] for number, name in enumerate(names)}
-    _scatter(left, measurements, measure, colors)
-    for name in names:
+    longest = max(m.length for m in measurements)
+    _scatter(left, [m for m in measurements if m.length == longest], measure, names)
+    lines = []
+    for number, name in enumerate(names):
         points = sorted((m for m in measurements if m.pattern == name), key=lambda m: m.length)
-        style = {"color": colors[name], "marker": "o", "markersize": 5, "linewidth": 2}
+        label = f"{number + 1}   {name}, {points[-1].edges:,.0f} edges per token"
+        style = {"color": _color(number), "marker": "o", "markersize": 5, "linewidth": 2}
         lengths = [m.length for m in points]
-        middle.plot(lengths, [m.milliseconds for m in points], label=name, **style)
+        lines += middle.plot(lengths, [m.milliseconds for m in points], label=label, **style)
         right.plot(lengths, [m.quality for m in points], **style)
+    figure.legend(handles=lines, loc="outside lower left", ncols=2, frameon=False, fontsize=9)
     middle.set_title("milliseconds per text", color=INK)
     right.set_title(QUALITY_LABELS[measure], color=INK)
     middle.set_ylim(bottom=0)
     for axis in (middle, right):
         axis.set_xticks(sorted({m.length for m in measurements}))
         axis.set_xlabel("tokens per text")
-    middle.legend(frameon=False, fontsize=8)
+    qualities = [m.quality for m in measurements]
+    if min(qualities) > 0 and max(qualities) > LOGARITHMIC * min(qualities):
+        left.set_yscale("log")
+        right.set_yscale("log")
     for axis in (left, middle, right):
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(color="#e6eaee", linewidth=0.8)
@@ -67,12 +77,12 @@ def draw_tradeoff(
     save_figure(figure, path, dpi=130)
 
 
-def _scatter(
-    axis: Axes, measurements: Sequence[Measurement], measure: str, colors: dict[str, str]
-) -> None:
-    """Draw quality against time at the longest length, with point sizes by memory."""
-    longest = max(m.length for m in measurements)
-    points = [m for m in measurements if m.length == longest]
+def _color(number: int) -> str:
+    return COLORS[number % len(COLORS)]
+
+
+def _scatter(axis: Axes, points: Sequence[Measurement], measure: str, names: Sequence[str]) -> None:
+    """Draw quality against time, with point sizes by memory and the numbers of the legend."""
     front = _pareto_front(points, measure)
     axis.plot(
         [m.milliseconds for m in front],
@@ -83,47 +93,29 @@ def _scatter(
         zorder=1,
     )
     peak = max(m.memory for m in points) or 1
-    middle = (min(m.milliseconds for m in points) + max(m.milliseconds for m in points)) / 2
-    heights = _separate([m.quality for m in points])
-    for point, height in zip(points, heights, strict=True):
+    for point in points:
+        number = names.index(point.pattern)
         axis.scatter(
             point.milliseconds,
             point.quality,
             s=60 + 240 * point.memory / peak,
-            color=colors[point.pattern],
+            color=_color(number),
             alpha=0.85,
             edgecolors="white",
             zorder=2,
         )
-        _annotate(axis, point, height, to_left=point.milliseconds > middle)
-    axis.margins(0.18, 0.16)
+        axis.annotate(
+            str(number + 1),
+            (point.milliseconds, point.quality),
+            xytext=(9, 7),
+            textcoords="offset points",
+            fontsize=10,
+            color=INK,
+        )
+    axis.margins(0.1, 0.12)
     axis.set_xlabel("milliseconds per text")
     axis.set_ylabel(QUALITY_LABELS[measure])
-    axis.set_title(f"{longest} tokens per text; point size: memory", color=INK)
-
-
-def _annotate(axis: Axes, point: Measurement, height: float, *, to_left: bool) -> None:
-    axis.annotate(
-        f"{point.pattern}\n{point.edges:.0f} edges per token",
-        (point.milliseconds, point.quality),
-        xytext=(-34 if to_left else 34, height),
-        textcoords=("offset points", "data"),
-        ha="right" if to_left else "left",
-        va="center",
-        fontsize=8,
-        color=INK,
-        arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7, "shrinkB": 7},
-    )
-
-
-def _separate(values: Sequence[float], gap: float = 0.085) -> list[float]:
-    """Return heights of labels near the values, at least a share `gap` of their range apart."""
-    step = gap * (max(values) - min(values) or 1.0)
-    order = sorted(range(len(values)), key=lambda number: values[number], reverse=True)
-    heights = list(values)
-    for above, below in pairwise(order):
-        heights[below] = min(heights[below], heights[above] - step)
-    return heights
+    axis.set_title(f"{points[0].length} tokens per text; point size: memory", color=INK)
 
 
 def _pareto_front(points: Sequence[Measurement], measure: str) -> list[Measurement]:

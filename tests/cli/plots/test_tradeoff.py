@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from matplotlib import image
 
-from graphformer.cli.plots.tradeoff import _pareto_front, _separate, draw_tradeoff
+from graphformer.cli.plots.tradeoff import _pareto_front, draw_tradeoff
 from graphformer.cli.tradeoff import Measurement
 
 
@@ -24,15 +23,22 @@ def test_the_front_has_no_surpassed_point():
     assert [(m.milliseconds, m.quality) for m in front] == [(2, 0.3)]
 
 
-def test_labels_are_apart_and_in_order():
-    heights = _separate([0.0, 1.0, 0.99, 0.98], gap=0.1)
-    assert heights == pytest.approx([0.0, 1.0, 0.9, 0.8])
-    assert _separate([3.0, 3.0]) == pytest.approx([3.0, 2.915])
-
-
 def test_the_figure_is_written(tmp_path: Path):
     points = [measurement(m, q, length=n) for m, q in ((5, 0.9), (2, 0.5)) for n in (7, 13)]
     draw_tradeoff(points, "cosine", "title", tmp_path / "a.png")
     pixels = image.imread(tmp_path / "a.png")
     assert pixels.shape[1] > pixels.shape[0] > 500
     assert pixels.std() > 0.05
+
+
+def test_an_outlier_has_a_logarithmic_axis(tmp_path: Path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(
+        "graphformer.cli.plots.tradeoff.save_figure",
+        lambda figure, *_, **__: figures.append(figure),
+    )
+    for worst in (3.9, 4.1):
+        points = [measurement(1.0, 1.0), measurement(2.0, worst)]
+        draw_tradeoff(points, "perplexity", "title", tmp_path / "a.png")
+    assert [figure.axes[0].get_yscale() for figure in figures] == ["linear", "log"]
+    assert [text.get_text()[0] for text in figures[0].legends[0].get_texts()] == ["1", "2"]
