@@ -12,7 +12,13 @@ from graphformer.adjacency import Adjacency
 from graphformer.deprecated import renamed_attribute, renamed_keywords
 from graphformer.models.base import AdjacencyModel, Patterns
 from graphformer.models.exportable import Exportable
-from graphformer.models.generation import RENAMED, GenerateOptions, Prompts, generate
+from graphformer.models.generation import (
+    RENAMED,
+    GenerateOptions,
+    Prompts,
+    generate,
+    with_defaults,
+)
 from graphformer.models.text.embed import EncodeOptions, encode
 from graphformer.nn import Transformer, weight_std
 from graphformer.nn.init import initialise
@@ -45,6 +51,8 @@ class Model(AdjacencyModel, Exportable):
         prompts: named texts for `encode(prompt_name=)`, such as those of queries and documents.
         include_prompt: whether the head pools the nodes of the prompt too.
         generation_config: defaults of `generate`.
+        unused_generation_settings: settings of the checkpoint that `generate` does not apply; its
+            first call warns of them.
         pooler: BERT's map from a text's first node to a vector, which the head does not use.
 
     `from_pretrained` sets these attributes.
@@ -71,6 +79,7 @@ class Model(AdjacencyModel, Exportable):
         self.prompt = ""
         self.prompts: dict[str, str] = {}
         self.generation_config: GenerateOptions = {}
+        self.unused_generation_settings: dict[str, Any] = {}
         self.adjacency = None if adjacency is None else self.check_pattern(adjacency)
         std = weight_std(transformer.dim) if std is None else std
         initialise(self, std=std, depth=len(transformer.blocks))
@@ -131,7 +140,7 @@ class Model(AdjacencyModel, Exportable):
         """
         if self.adjacency is not None:
             options.setdefault("adjacency", self.adjacency)
-        merged = self.generation_config | options
+        merged = with_defaults(self, options)
         return generate(self, prompts, max_new_tokens=max_new_tokens, **merged)
 
     @checked_options

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -30,17 +30,82 @@ def start_id(config: Config, family: Family, source: Path | nn.Module) -> int | 
     return next((token for token in found if token is not None), None)
 
 
-def generation_config(config: Config, family: Family, source: Path | nn.Module) -> GenerateOptions:
-    """Return the end tokens and the repetition penalty of a checkpoint."""
-    settings = dict(config.values) if "eos_token_id" in config.values else {}
-    settings.setdefault("eos_token_id", family.eos_token_id)
+APPLIED: dict[str, Any] = {
+    "repetition_penalty": 1,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "min_length": 0,
+    "min_new_tokens": None,
+    "no_repeat_ngram_size": 0,
+    "bad_words_ids": None,
+    "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+}
+"""Settings that `generate` has by the same name, and their neutral values."""
+UNUSED: dict[str, Any] = {
+    "num_beams": 1,
+    "num_beam_groups": 1,
+    "penalty_alpha": 0,
+    "guidance_scale": 1,
+    "sequence_bias": None,
+    "encoder_repetition_penalty": 1,
+    "encoder_no_repeat_ngram_size": 0,
+    "exponential_decay_length_penalty": None,
+    "forced_decoder_ids": None,
+    "force_words_ids": None,
+    "constraints": None,
+    "stop_strings": None,
+    "max_time": None,
+    "dola_layers": None,
+    "watermarking_config": None,
+}
+"""Settings that change texts and are not applied, and their neutral values."""
+UNUSED_SAMPLING: dict[str, Any] = {
+    "temperature": 1,
+    "top_k": 50,
+    "top_p": 1,
+    "min_p": None,
+    "typical_p": 1,
+    "epsilon_cutoff": 0,
+    "eta_cutoff": 0,
+}
+"""The same for checkpoints whose texts are sampled, with the defaults of `transformers`."""
+
+
+def _all_settings(config: Config, family: Family, source: Path | nn.Module) -> dict[str, Any]:
+    """Return generation_config.json, or the settings of config.json if there is none."""
     own = _generation_settings(source)
-    settings = own if isinstance(source, Path) and own else settings | own
-    options: GenerateOptions = {}
+    if own:
+        return own
+    stated = {name: value for name, value in config.values.items() if value is not None}
+    settings = {**config.get("text_config", {}), **stated}
+    if "eos_token_id" not in config.values:
+        settings.setdefault("eos_token_id", family.eos_token_id)
+    return settings
+
+
+def _differing(settings: dict[str, Any], neutral: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings among `neutral` that have another value."""
+    found = {name: settings.get(name) for name in neutral}
+    return {
+        name: value
+        for name, value in found.items()
+        if value is not None and value != [] and value != neutral[name]
+    }
+
+
+def generation_config(config: Config, family: Family, source: Path | nn.Module) -> GenerateOptions:
+    """Return the defaults of `generate` that a checkpoint states."""
+    settings = _all_settings(config, family, source)
+    options: dict[str, Any] = {}
     eos = settings.get("eos_token_id")
     if eos is not None and eos != []:
         options["eos_token_id"] = [eos] if isinstance(eos, int) else eos
-    penalty = settings.get("repetition_penalty")
-    if penalty is not None:
-        options["repetition_penalty"] = penalty
-    return options
+    return cast(GenerateOptions, options | _differing(settings, APPLIED))
+
+
+def unused_settings(config: Config, family: Family, source: Path | nn.Module) -> dict[str, Any]:
+    """Return the settings of a checkpoint that change texts and that `generate` does not apply."""
+    settings = _all_settings(config, family, source)
+    sampling = UNUSED_SAMPLING if settings.get("do_sample") else {}
+    return _differing(settings, UNUSED | sampling)

@@ -20,7 +20,7 @@ from graphformer.pretrained.checkpoint_io import (
 )
 from graphformer.pretrained.config import Config, set_num_classes
 from graphformer.pretrained.families import FAMILIES, Family, Kind
-from graphformer.pretrained.generation_config import generation_config, start_id
+from graphformer.pretrained.generation_config import generation_config, start_id, unused_settings
 from graphformer.pretrained.gguf import GGUFFile, read_gguf_tokenizer
 from graphformer.pretrained.hub import download, is_hub_name
 from graphformer.pretrained.saving import save_pretrained
@@ -127,6 +127,7 @@ def _attach_settings(
     model.config = config.values
     model.exporter = save_pretrained
     model.generation_config = generation_config(config, family, origin)
+    model.unused_generation_settings = unused_settings(config, family, origin)
     if isinstance(model, EncoderDecoder):
         model.start_id = start_id(config, family, origin)
 

@@ -18,7 +18,12 @@ from graphformer.data import Tokenizer
 from graphformer.data.base import DataModule
 from graphformer.models import EncoderDecoder, Model, encode, generate
 from graphformer.models.exportable import upload
-from graphformer.models.generation import GenerateOptions, decoding_options, eval_mode
+from graphformer.models.generation import (
+    GenerateOptions,
+    decoding_options,
+    eval_mode,
+    with_defaults,
+)
 from graphformer.models.text.recurrent import RecurrentModel
 from graphformer.nn.head import Head, pool
 from graphformer.patterns import Pattern
@@ -219,19 +224,19 @@ class TrainedModel:
                 "encoder-decoder with a tokenizer; load a run of one"
             )
         listed = _as_list(prompts)
-        stated = getattr(network, "generation_config", {})
         merged: dict[str, Any] = {
             "max_new_tokens": max_new_tokens,
-            "eos_token_id": stated.get("eos_token_id", tokenizer.eos_id),
+            "eos_token_id": tokenizer.eos_id,
+            **with_defaults(network, options),
         }
         if isinstance(network, EncoderDecoder):
             ids = [tokenizer.encode(text).tolist() for text in listed]
-            merged |= {**decoding_options(network.decoder, self.adjacency), **options}
+            merged = {**decoding_options(network.decoder, self.adjacency), **merged}
             answers: Any = network.generate(ids, start_id=first_token(network, tokenizer), **merged)
             texts = [tokenizer.decode(answer) for answer in answers]
         else:
             ids = [tokenizer.encode_prompt(text).tolist() for text in listed]
-            merged |= {**decoding_options(network, self.adjacency), **options}
+            merged = {**decoding_options(network, self.adjacency), **merged}
             whole = generate(network, ids, **merged)
             starts = [len(tokenizer.decode(prompt)) for prompt in ids]
             texts = [tokenizer.decode(i)[n:] for i, n in zip(whole, starts, strict=True)]

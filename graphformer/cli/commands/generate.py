@@ -64,18 +64,20 @@ def _encode_prompts(
 def _sampling_options(
     arguments: argparse.Namespace, network: Any, tokenizer: Any
 ) -> dict[str, Any]:
-    stated = getattr(network, "generation_config", {})
-    return {
+    from graphformer.models.generation import with_defaults
+
+    chosen: dict[str, Any] = {
         "max_new_tokens": arguments.max_new_tokens,
         "temperature": arguments.temperature,
         "top_k": arguments.top_k,
         "top_p": arguments.top_p,
-        "repetition_penalty": arguments.repetition_penalty,
         "num_beams": arguments.num_beams,
-        "eos_token_id": stated.get("eos_token_id", tokenizer.eos_id),
         "seed": arguments.seed,
         "weight_dtype": arguments.weight_dtype,
     }
+    if arguments.repetition_penalty is not None:
+        chosen["repetition_penalty"] = arguments.repetition_penalty
+    return {"eos_token_id": tokenizer.eos_id, **with_defaults(network, chosen)}  # type: ignore[arg-type]
 
 
 def _print_continuations(
@@ -211,7 +213,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
         help="bfloat16 rounds the weights on a CPU, which is faster",
     )
     add("--top-p", type=float, help="sample from this share of the probability")
-    add("--repetition-penalty", type=float, default=1.0)
+    add("--repetition-penalty", type=float, help="that of the checkpoint by default, or 1: none")
     add("--num-beams", type=int, default=1, help="above 1: beam search")
     add("--stop", action="append", default=[], help="ends a text; may be repeated")
     add("--chat", action="store_true", help="answer each prompt by the model's chat template")

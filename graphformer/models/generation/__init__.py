@@ -1,6 +1,7 @@
 """Generation: greedy decoding, sampling and beam search, with a key-value cache."""
 
 from graphformer.models.generation.causal_patterns import DecodingOptions, decoding_options
+from graphformer.models.generation.defaults import with_defaults
 from graphformer.models.generation.encoder_output import EncoderOutput
 from graphformer.models.generation.generate import RENAMED, GenerateOptions, generate
 from graphformer.models.generation.modes import eval_mode
@@ -17,4 +18,5 @@ __all__ = [
     "eval_mode",
     "generate",
     "max_length",
+    "with_defaults",
 ]

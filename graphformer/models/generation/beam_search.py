@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from graphformer.models.generation.decoders import Decoder
+from graphformer.models.generation.logits_rules import LogitsRules, apply_rules
 from graphformer.models.generation.sampling import Sampler
 from graphformer.models.generation.stopping import StoppingCriteria
 
@@ -39,6 +41,7 @@ def beam_search(
     prompts: list[list[int]],
     num_beams: int,
     sampler: Sampler,
+    rules: LogitsRules,
     stopping: StoppingCriteria,
     length_penalty: float,
 ) -> list[list[int]]:
@@ -53,6 +56,7 @@ def beam_search(
         prompts: token ids of each prompt.
         num_beams: beams per prompt.
         sampler: applies its repetition penalty; nothing is drawn.
+        rules: tokens that may follow.
         stopping: whether a text is complete.
         length_penalty: exponent of the length.
 
@@ -63,7 +67,7 @@ def beam_search(
     searches = [Search(len(prompt), [prompt], [0.0]) for prompt in prompts]
     active = searches
     while active:
-        ranked = _rank(logits, active, num_beams, sampler)
+        ranked = _rank(logits, active, num_beams, sampler, rules)
         parents: list[int] = []  # row of the decoder that each new row continues
         tokens: list[int] = []
         first, still_active = 0, []
@@ -88,21 +92,25 @@ def beam_search(
 
 
 def _rank(
-    logits: Tensor, searches: list[Search], num_beams: int, sampler: Sampler
+    logits: Tensor, searches: list[Search], num_beams: int, sampler: Sampler, rules: LogitsRules
 ) -> list[list[Candidate]]:
     """Return the best candidates of each prompt, best first, twice as many as beams.
 
-    At most `num_beams` of them can be complete, so that as many active ones remain.
+    At most `num_beams` of them can be complete, so that as many active ones remain. There are
+    fewer where the rules forbid most tokens.
     """
+    texts = [text for search in searches for text in search.texts]
+    starts = [search.prompt_length for search in searches for _ in search.texts]
+    logp = sampler.penalize(apply_rules(logits.log_softmax(-1), texts, starts, rules))
     sizes = [len(search.texts) for search in searches]
     scores = torch.tensor([s for search in searches for s in search.scores], dtype=torch.float64)
-    logp = sampler.penalize(logits.log_softmax(-1)) + scores.to(logits).unsqueeze(1)
+    logp = logp + scores.to(logits).unsqueeze(1)
     ranked = []
     for part in logp.split(sizes):  # [beams, K] of each prompt
         best, index = part.flatten().topk(min(2 * num_beams, part.numel()))
         beam, token = index // part.shape[1], index % part.shape[1]
         rows = zip(best.tolist(), beam.tolist(), token.tolist(), strict=True)
-        ranked.append([Candidate(*row) for row in rows])
+        ranked.append([Candidate(*row) for row in rows if row[0] != -math.inf])
     return ranked
 
 

@@ -24,6 +24,7 @@ from graphformer.models.generation.decoders import (
     WindowedDecoder,
 )
 from graphformer.models.generation.encoder_output import EncoderOutput
+from graphformer.models.generation.logits_rules import LogitsRules, apply_rules
 from graphformer.models.generation.modes import WeightDtype, eval_mode, fast_linear
 from graphformer.models.generation.prompt_lookup import PromptLookup
 from graphformer.models.generation.prompts import (
@@ -55,6 +56,14 @@ class GenerateOptions(TypedDict, total=False):
     num_beams: int
     length_penalty: float
     eos_token_id: int | Sequence[int] | None
+    forced_bos_token_id: int | None
+    forced_eos_token_id: int | Sequence[int] | None
+    min_new_tokens: int | None
+    min_length: int
+    no_repeat_ngram_size: int
+    bad_words_ids: Sequence[Sequence[int]]
+    suppress_tokens: Sequence[int]
+    begin_suppress_tokens: Sequence[int]
     stop: Sequence[Sequence[int] | str]
     seed: int | None
     stream: TokenCallback | None
@@ -104,6 +113,14 @@ def generate(
     num_beams: int = 1,
     length_penalty: float = 1.0,
     eos_token_id: int | Sequence[int] | None = None,
+    forced_bos_token_id: int | None = None,
+    forced_eos_token_id: int | Sequence[int] | None = None,
+    min_new_tokens: int | None = None,
+    min_length: int = 0,
+    no_repeat_ngram_size: int = 0,
+    bad_words_ids: Sequence[Sequence[int]] = (),
+    suppress_tokens: Sequence[int] = (),
+    begin_suppress_tokens: Sequence[int] = (),
     stop: Sequence[Sequence[int] | str] = (),
     seed: int | None = None,
     stream: TokenCallback | None = None,
@@ -129,6 +146,16 @@ def generate(
         num_beams: above 1 runs beam search with this many beams, instead of sampling.
         length_penalty: beam search divides log-probabilities by the length to this power.
         eos_token_id: the token that ends a text, or several such tokens; it is part of the result.
+        forced_bos_token_id: the token that follows a text of one token, such as the target language
+            after the start token of a decoder.
+        forced_eos_token_id: the token, or one of several, that is the last of `max_new_tokens`.
+        min_new_tokens: the least number of tokens added to a text before `eos_token_id` may follow.
+        min_length: the same for the whole text, its prompt included; `min_new_tokens` replaces it.
+        no_repeat_ngram_size: no sequence of this many tokens occurs twice in a text, its prompt
+            included; 0 allows all.
+        bad_words_ids: token sequences that are not generated.
+        suppress_tokens: tokens that are not generated, not even as forced ones.
+        begin_suppress_tokens: tokens that are not generated first, or first after a forced one.
         stop: token sequences that end a text, or strings if the network has a tokenizer; they are
             part of the result.
         seed: of the random streams; None takes a random one. The tokens drawn for a prompt do not
@@ -153,6 +180,18 @@ def generate(
             not support the pattern.
     """
     _check_options(max_new_tokens, num_beams, length_penalty, context)
+    rules = LogitsRules(
+        max_new_tokens=max_new_tokens,
+        eos_token_id=eos_token_id,
+        min_length=min_length,
+        min_new_tokens=min_new_tokens,
+        no_repeat_ngram_size=no_repeat_ngram_size,
+        bad_words_ids=bad_words_ids,
+        forced_bos_token_id=forced_bos_token_id,
+        forced_eos_token_id=forced_eos_token_id,
+        suppress_tokens=suppress_tokens,
+        begin_suppress_tokens=begin_suppress_tokens,
+    )
     on_cpu = next(network.parameters()).device.type == "cpu"
     _check_weight_dtype(weight_dtype, on_cpu, encoder_output)
     if num_beams > 1 and (top_k is not None or top_p is not None or stream is not None):
@@ -189,11 +228,11 @@ def generate(
             network, texts, per_block(adjacency), context, encoder_output, cache, compiled
         )
         if num_beams > 1:
-            texts = beam_search(decoder, texts, num_beams, sampler, stopping, length_penalty)
+            texts = beam_search(decoder, texts, num_beams, sampler, rules, stopping, length_penalty)
         elif prompt_lookup and len(texts) == 1 and not isinstance(decoder, UncachedDecoder):
-            _sample_with_lookup(decoder, texts[0], sampler, stopping, stream)
+            _sample_with_lookup(decoder, texts[0], sampler, rules, stopping, stream)
         else:
-            _sample(decoder, texts, sampler, stopping, order, stream)
+            _sample(decoder, texts, sampler, rules, stopping, order, stream)
     results = dict(zip(order, texts, strict=True))
     return [results[i] for i in range(len(order))] if is_batch else texts[0]
 
@@ -233,6 +272,7 @@ def _sample(
     decoder: Decoder,
     texts: list[list[int]],
     sampler: Sampler,
+    rules: LogitsRules,
     stopping: StoppingCriteria,
     order: list[int],
     stream: TokenCallback | None,
@@ -243,6 +283,8 @@ def _sample(
     logits = decoder.start()
     sampler.start(texts, logits.shape[-1], logits.device)
     while active:
+        starts = [prompt_lengths[number] for number in active]
+        logits = apply_rules(logits, [texts[number] for number in active], starts, rules)
         tokens = sampler.sample(logits)
         rows = []  # of the texts that are not complete
         for row, (number, token) in enumerate(zip(active, tokens.tolist(), strict=True)):
@@ -264,6 +306,7 @@ def _sample_with_lookup(
     decoder: SpeculativeDecoder,
     text: list[int],
     sampler: Sampler,
+    rules: LogitsRules,
     stopping: StoppingCriteria,
     stream: TokenCallback | None,
 ) -> None:
@@ -275,7 +318,7 @@ def _sample_with_lookup(
         accepted = 0
         # Row i is the logits after draft token i, valid while all tokens before are accepted.
         for row in logits.split(1):
-            token = int(sampler.sample(row))
+            token = int(sampler.sample(apply_rules(row, [text], [prompt_length], rules)))
             text.append(token)
             ended = stream is not None and stream(0, token) is True
             if ended or stopping(text, prompt_length):

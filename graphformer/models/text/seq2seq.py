@@ -21,6 +21,7 @@ from graphformer.models.generation import (
     as_token_lists,
     eval_mode,
     generate,
+    with_defaults,
 )
 from graphformer.models.model import Model
 from graphformer.models.text.trunk import Seq2SeqOptions, text_trunk, token_head
@@ -47,7 +48,8 @@ class EncoderDecoder(nn.Module, Exportable):
         source_adjacency: pattern of the encoder's self-attention; may be replaced at any time.
 
     Attributes:
-        tokenizer, config, extra_files, newly_initialized, generation_config: as of `Model`.
+        tokenizer, config, extra_files, newly_initialized, generation_config,
+            unused_generation_settings: as of `Model`.
         start_id: the first token of every target, by default.
     """
 
@@ -62,6 +64,7 @@ class EncoderDecoder(nn.Module, Exportable):
         self.extra_files: dict[str, str] = {}
         self.newly_initialized: list[str] = []
         self.generation_config: GenerateOptions = {}
+        self.unused_generation_settings: dict[str, Any] = {}
         self.start_id: int | None = None
 
     @property
@@ -124,7 +127,7 @@ class EncoderDecoder(nn.Module, Exportable):
         if self.decoder.adjacency is not None:
             options.setdefault("adjacency", self.decoder.adjacency)
         options["encoder_output"] = output
-        merged = self.generation_config | options
+        merged = with_defaults(self, options)
         targets = generate(self.decoder, starts, max_new_tokens=max_new_tokens, **merged)
         return targets if is_batch else targets[0]
 

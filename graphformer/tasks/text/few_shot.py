@@ -18,7 +18,7 @@ from graphformer.data.io.tabular import get_field, get_text, read_records
 from graphformer.data.text.post_training.chat_encoder import ChatEncoder
 from graphformer.data.text.records import fill
 from graphformer.models import EncoderDecoder, generate
-from graphformer.models.generation import decoding_options
+from graphformer.models.generation import decoding_options, with_defaults
 from graphformer.models.generation import max_length as num_positions
 from graphformer.patterns import Pattern
 from graphformer.tasks.metrics import bleu, exact_match, token_f1
@@ -273,6 +273,7 @@ def generate_answers(
         ids = [prompt_ids(tokenizer, question, chat=chat) for question in questions]
         options |= decoding_options(network, pattern)
         options["context"] = max_length or options["context"]
+        options = {**with_defaults(network, options)}  # type: ignore[arg-type]
     texts = []
     for start in range(0, len(ids), _PROMPTS_PER_BATCH):
         rows = ids[start : start + _PROMPTS_PER_BATCH]

@@ -9,6 +9,7 @@ import torch
 from helpers.generation import PROMPTS, WINDOW, decoder, log_probability, translator
 
 from graphformer.models.generation.beam_search import beam_search
+from graphformer.models.generation.logits_rules import LogitsRules
 from graphformer.models.generation.sampling import Sampler
 from graphformer.models.generation.stopping import StoppingCriteria
 
@@ -39,10 +40,20 @@ def sampler(penalty: float = 1.0) -> Sampler:
     )
 
 
-def search(prompts, num_beams, *, count=2, eos=None, length_penalty=0.0, penalty=1.0):
+def search(prompts, num_beams, *, count=2, eos=None, length_penalty=0.0, penalty=1.0, **settings):
     scripted = Scripted([prompt[-1] for prompt in prompts])
-    stopping = StoppingCriteria(eos, (), count)
-    return beam_search(scripted, prompts, num_beams, sampler(penalty), stopping, length_penalty)
+    stopping, rules = StoppingCriteria(eos, (), count), LogitsRules(count, eos, **settings)
+    return beam_search(
+        scripted, prompts, num_beams, sampler(penalty), rules, stopping, length_penalty
+    )
+
+
+def test_rules_apply_to_beams():
+    """After 0: 1, 2 (0.5 * 0.32) beats 2, 1 (0.4 * 0.05); a forced token has probability 1."""
+    assert search([[0]], 3, no_repeat_ngram_size=1) == [[0, 1, 2]]
+    assert search([[0], [0, 2]], 2, forced_bos_token_id=1) == [[0, 1, 0], [0, 2, 0, 1]]
+    assert search([[0]], 3, forced_eos_token_id=[2]) == [[0, 1, 2]]
+    assert search([[0]], 3, suppress_tokens=[1, 2]) == [[0, 0, 0]]
 
 
 def test_a_beam_finds_what_greedy_search_misses():
@@ -65,7 +76,7 @@ def test_prompts_are_searched_each_by_itself():
 
 def test_rows_follow_their_parents():
     scripted = Scripted([0])
-    beam_search(scripted, [[0]], 2, sampler(), StoppingCriteria(None, (), 3), 0.0)
+    beam_search(scripted, [[0]], 2, sampler(), LogitsRules(3), StoppingCriteria(None, (), 3), 0.0)
     # The prompt becomes two beams, 1 and 2; their best continuations are 2-0 and 1-0.
     assert scripted.selected[0] == [0, 0]
     assert scripted.selected[1] == [1, 0]
