@@ -11,6 +11,7 @@ from graphformer.cli.tradeoff import Measurement
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 INK, GREY = "#1b2a41", "#9aa5b1"
 COLORS = (
@@ -43,38 +44,63 @@ def draw_tradeoff(
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(m.pattern for m in measurements))
+    lengths = sorted({m.length for m in measurements})
     rows = -(-len(names) // 2)
-    figure = Figure(figsize=(15, 5.4 + 0.25 * rows), layout="constrained")
-    left, middle, right = FigureCanvasAgg(figure).figure.subplots(
-        1, 3, gridspec_kw={"width_ratios": [1.35, 1, 1]}
-    )
+    columns = 3 if len(lengths) > 1 else 1  # curves over the length need several
+    figure = Figure(figsize=(6 + 3 * columns, 5.4 + 0.25 * rows), layout="constrained")
+    ratios = [1.35, 1, 1][:columns]
+    axes = FigureCanvasAgg(figure).figure.subplots(
+        1, columns, squeeze=False, gridspec_kw={"width_ratios": ratios}
+    )[0]
     figure.suptitle(title, fontsize=15, color=INK)
-    longest = max(m.length for m in measurements)
-    _scatter(left, [m for m in measurements if m.length == longest], measure, names)
-    lines = []
-    for number, name in enumerate(names):
-        points = sorted((m for m in measurements if m.pattern == name), key=lambda m: m.length)
-        label = f"{number + 1}   {name}, {points[-1].edges:,.0f} edges per token"
-        style = {"color": _color(number), "marker": "o", "markersize": 5, "linewidth": 2}
-        lengths = [m.length for m in points]
-        lines += middle.plot(lengths, [m.milliseconds for m in points], label=label, **style)
-        right.plot(lengths, [m.quality for m in points], **style)
-    figure.legend(handles=lines, loc="outside lower left", ncols=2, frameon=False, fontsize=9)
-    middle.set_title("milliseconds per text", color=INK)
-    right.set_title(QUALITY_LABELS[measure], color=INK)
-    middle.set_ylim(bottom=0)
-    for axis in (middle, right):
-        axis.set_xticks(sorted({m.length for m in measurements}))
-        axis.set_xlabel("tokens per text")
+    _scatter(axes[0], [m for m in measurements if m.length == lengths[-1]], measure, names)
+    if columns > 1:
+        _curves(axes[1], axes[2], measurements, names)
+        axes[2].set_title(QUALITY_LABELS[measure], color=INK)
     qualities = [m.quality for m in measurements]
     if min(qualities) > 0 and max(qualities) > LOGARITHMIC * min(qualities):
-        left.set_yscale("log")
-        right.set_yscale("log")
-    for axis in (left, middle, right):
+        axes[0].set_yscale("log")
+        axes[-1].set_yscale("log")
+    for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(color="#e6eaee", linewidth=0.8)
         axis.set_axisbelow(True)
+    figure.legend(
+        handles=_legend(measurements, names), loc="outside lower left", ncols=2,
+        frameon=False, fontsize=9,
+    )  # fmt: skip
     save_figure(figure, path, dpi=130)
+
+
+def _legend(measurements: Sequence[Measurement], names: Sequence[str]) -> list[Line2D]:
+    """Return a line for each pattern, with its number and its edges at the longest length."""
+    from matplotlib.lines import Line2D
+
+    longest = {m.pattern: m for m in sorted(measurements, key=lambda m: m.length)}
+    return [
+        Line2D([], [], color=_color(number), marker="o", markersize=5, linewidth=2,
+               label=f"{number + 1}   {name}, {longest[name].edges:,.0f} edges per token")
+        for number, name in enumerate(names)
+    ]  # fmt: skip
+
+
+def _curves(
+    time: Axes, quality: Axes, measurements: Sequence[Measurement], names: Sequence[str]
+) -> None:
+    """Draw time and quality of each pattern against the length of the texts."""
+    for number, name in enumerate(names):
+        points = sorted((m for m in measurements if m.pattern == name), key=lambda m: m.length)
+        lengths = [m.length for m in points]
+        for axis, values in (
+            (time, [m.milliseconds for m in points]),
+            (quality, [m.quality for m in points]),
+        ):
+            axis.plot(lengths, values, "o-", color=_color(number), markersize=5, linewidth=2)
+    time.set_title("milliseconds per text", color=INK)
+    time.set_ylim(bottom=0)
+    for axis in (time, quality):
+        axis.set_xticks(sorted({m.length for m in measurements}))
+        axis.set_xlabel("tokens per text")
 
 
 def _color(number: int) -> str:
