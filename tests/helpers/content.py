@@ -7,8 +7,54 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from graphformer.adjacency import Adjacency
+from graphformer.data.batch import Batch
 from graphformer.patterns import LSH, ContentPattern, NearestNeighbors, TopBlocks
 from graphformer.patterns.content.lsh import _rotations
+
+PATTERNS = [
+    NearestNeighbors(3),
+    NearestNeighbors(3, causal=True),
+    NearestNeighbors(97),
+    TopBlocks(3, 2),
+    TopBlocks(5, 2, causal=True),
+    TopBlocks(3, 4, first=1, nearest=2),
+    TopBlocks(3, 3, causal=True, first=1, nearest=2),
+    TopBlocks(53, 1, causal=True),
+    TopBlocks(3, 2, share_heads=True),
+    TopBlocks(3, 3, causal=True, first=1, share_heads=True),
+    LSH(4, window=3),
+    LSH(4, window=3, causal=True),
+    LSH(2, 3, window=5),
+    LSH(6, 2, window=4, causal=True, shared=True),
+    LSH(4, 3, window=2, shared=True, seed=1),
+]
+"""Settings with which all patterns over content are tested."""
+
+
+def qkv(
+    lengths: tuple[int, ...], heads: tuple[int, int] = (6, 2), width: int = 5, value_width: int = 3,
+    dtype: torch.dtype = torch.float64, seed: int = 0,
+) -> list[Tensor]:  # fmt: skip
+    """Return random queries [N, H, D], keys [N, Hkv, D] and values [N, Hkv, Dv]."""
+    generator = torch.Generator().manual_seed(seed)
+    count = sum(lengths)
+    shapes = [(count, heads[0], width), (count, heads[1], width), (count, heads[1], value_width)]
+    return [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
+
+
+def adjacency_of(pattern: ContentPattern, lengths: tuple[int, ...]) -> Adjacency:
+    """Return the adjacency of samples of these sizes."""
+    return pattern(Batch(x=torch.zeros(sum(lengths)), lengths=lengths, num_nodes=sum(lengths)))
+
+
+def mask_of(edges: Adjacency, heads: int) -> Tensor:
+    """Return selected edges as bool [H, N, N]."""
+    edges = edges.to_csr()
+    mask = torch.zeros(heads, *edges.shape, dtype=torch.bool)
+    source, target = edges.edge_index
+    mask[:, target, source] = edges.heads.T
+    return mask
 
 
 def nearest_neighbors(pattern: NearestNeighbors, q: Tensor, k: Tensor) -> set[tuple[int, int]]:

@@ -85,7 +85,7 @@ class EndTokenHead(nn.Module):
     Args:
         dim: width C.
         out_dim: width K of the vectors.
-        eos_token_id: the end token; `LEGACY_END_TOKEN` stands for the largest id of each text.
+        eos_token_id: the end token; for `LEGACY_END_TOKEN` it is the largest id of each text.
     """
 
     pool = "end_token"
