@@ -10,7 +10,7 @@ from torch import Tensor
 from graphformer.adjacency import Adjacency
 from graphformer.data.batch import Batch
 from graphformer.patterns import LSH, ContentPattern, NearestNeighbors, TopBlocks
-from graphformer.patterns.content.lsh import _rotations
+from graphformer.patterns.content.lsh_hash import rotations
 
 PATTERNS = [
     NearestNeighbors(3),
@@ -98,9 +98,9 @@ def top_blocks(pattern: TopBlocks, q: Tensor, k: Tensor) -> set[tuple[int, int]]
 
 def lsh(pattern: LSH, q: Tensor, k: Tensor) -> set[tuple[int, int]]:
     """Return the pairs (target, source) of one head of one sample, q and k [n, D]."""
-    rotations = _rotations(q.shape[1], pattern.rounds, pattern.buckets // 2, pattern.seed)
+    drawn = rotations(q.shape[1], pattern.rounds, pattern.buckets // 2, pattern.seed)
     edges = set()
-    for rotation in rotations.to(q.dtype):
+    for rotation in drawn.to(q.dtype):
         of_query, of_key = (
             torch.cat([x @ rotation, -(x @ rotation)], dim=1).argmax(1).tolist() for x in (q, k)
         )

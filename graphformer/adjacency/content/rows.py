@@ -21,14 +21,18 @@ class RowEdges(ListedEdges):
     """
 
     indptr: Tensor
-    """The first slot of each row, int32 [H M + 1]."""
+    """The first slot of each row, int32 [H M + 1], in the order of the rows."""
     sources: Tensor
-    """The source of each slot, int32 [E']."""
+    """The source of each slot, int32 [E'], in the order of the sources."""
     shape: tuple[int, int]
     num_heads: int
     """The number of heads H."""
     num_kv_heads: int
     """The number of key heads Hkv."""
+    row_ids: Tensor | None = None
+    """The number h M + i of each row, int64 [H M]; None: rows are in the order of their numbers."""
+    source_ids: Tensor | None = None
+    """The number g N + j of each source, int64 [Hkv N]; None: in the order of their numbers."""
     is_coalesced: bool = True
 
     @staticmethod
@@ -54,10 +58,17 @@ class RowEdges(ListedEdges):
 
     @cached_property
     def targets(self) -> Tensor:
-        """The row of each slot, int64 [E']."""
-        rows = torch.arange(len(self.indptr) - 1)
+        """The row number h M + i of each slot, int64 [E']."""
+        rows = torch.arange(len(self.indptr) - 1) if self.row_ids is None else self.row_ids
         return rows.repeat_interleave(self.indptr.diff(), output_size=len(self.sources))
+
+    @cached_property
+    def source_numbers(self) -> Tensor:
+        """The number g N + j of the source of each slot, int64 [E']."""
+        if self.source_ids is None:
+            return self.sources.long()
+        return self.source_ids.index_select(0, self.sources)
 
     def _rows(self) -> tuple[Tensor, Tensor]:
         head = self.targets // max(self.shape[0], 1)
-        return self.targets, head * self.shape[1] + self.sources % max(self.shape[1], 1)
+        return self.targets, head * self.shape[1] + self.source_numbers % max(self.shape[1], 1)

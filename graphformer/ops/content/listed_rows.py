@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -31,7 +33,11 @@ def row_attention(
     by_source: tuple[Tensor | None, ...] = (None, None, None)
     if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v)):
         by_source = tuple(adjacency.by_source)
-    queries, keys, values = (x.transpose(0, 1).reshape(-1, 1, x.shape[2]) for x in (q, k, v))
+    rows = _places(adjacency.row_ids, targets, heads)
+    own_keys = _places(adjacency.source_ids, k.shape[0], k.shape[1])
+    queries, keys, values = (
+        _ordered(x, places) for x, places in ((q, rows), (k, own_keys), (v, own_keys))
+    )
     inputs = Inputs(
         queries, keys, values,
         vector=None, u=None, edge=None, edge_weight=None,
@@ -42,12 +48,47 @@ def row_attention(
         positions=torch.arange(len(adjacency.sources), dtype=torch.int32),
     )  # fmt: skip
     out, _, _, _ = attend(*inputs, *Settings(DOT, scale, 0.0, dropout), False)
-    return out.view(heads, targets, v.shape[2]).transpose(0, 1).contiguous()
+    if rows is None:
+        return out.view(heads, targets, v.shape[2]).transpose(0, 1).contiguous()
+    return _Permuted.apply(out[:, 0], *rows[::-1]).view(targets, heads, v.shape[2])
+
+
+def _places(ids: Tensor | None, count: int, heads: int) -> tuple[Tensor, Tensor] | None:
+    """Return the places i H + h of the numbers h N + i of rows, and the row of each place."""
+    if ids is None:
+        return None
+    head = ids // count
+    places = (ids - head * count) * heads + head
+    rows = torch.empty_like(places)
+    rows[places] = torch.arange(len(places))
+    return places, rows
+
+
+def _ordered(x: Tensor, places: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Return x [N, H, D] as rows [H N, 1, D], by head or in the order of places."""
+    if places is None:
+        return x.transpose(0, 1).reshape(-1, 1, x.shape[2])
+    ordered: Tensor = _Permuted.apply(x.reshape(-1, x.shape[2]), *places)
+    return ordered.unsqueeze(1)
+
+
+class _Permuted(torch.autograd.Function):
+    """x[order]; the gradient is gathered by the inverse order, where torch would add rows up."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(order, inverse)
+        return x.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        order, inverse = ctx.saved_tensors
+        return _Permuted.apply(grad, inverse, order), None, None
 
 
 def _bias(bias: OffsetBias, adjacency: RowEdges) -> Tensor:
     """Return the bias of each slot, [E']."""
     targets, sources = bias.positions_on(adjacency)
-    row, source = adjacency.targets, adjacency.sources % len(sources)
+    row, source = adjacency.targets, adjacency.source_numbers % len(sources)
     offsets = sources[source] - targets[row % len(targets)]
     return bias.of_heads(offsets, row // len(targets))

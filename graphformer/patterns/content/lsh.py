@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from graphformer.adjacency import Adjacency, RowEdges
-from graphformer.patterns.content.base import ContentPattern, by_head, check_positive, groups
+from graphformer.patterns.content.base import ContentPattern, check_positive
+from graphformer.patterns.content.lsh_hash import hashed
 from graphformer.patterns.content.lsh_rows import row_edges
-from graphformer.patterns.content.lsh_spans import Choice, Hashed, bounds
+from graphformer.patterns.content.lsh_spans import Buckets, Choice, bounds
 from graphformer.patterns.content.lsh_tiles import tiled_edges
 
 
@@ -64,22 +64,18 @@ class LSH(ContentPattern):
 
     def select(self, q: Tensor, k: Tensor, lengths: tuple[int, ...]) -> Adjacency:
         """Return the edges of queries [N, H, D] and keys [N, Hkv, D], N x N."""
-        hashed = [
-            Hashed(group.nodes, *(self._buckets(by_head(x, group)) for x in (q, k)))
-            for group in groups(lengths, q.device)
-        ]
-        sizes = self.rounds, q.shape[1], k.shape[1], len(q)
+        buckets = Buckets(self._buckets(q), self._buckets(k), lengths)
         choice = Choice(self.buckets, self.window, self.causal, self.shared)
         edges: Adjacency | None = None
         if RowEdges.is_supported(q):
-            edges = row_edges(hashed, sizes, choice)
-        return tiled_edges(hashed, sizes, choice) if edges is None else edges
+            edges = row_edges(buckets, choice)
+        return tiled_edges(buckets, choice) if edges is None else edges
 
     def mask(self, q: Tensor, k: Tensor, first: int = 0) -> Tensor:
         """Return the sources of the targets from `first` of one sample, bool [H, n - first, n]."""
         size = len(k)
-        keys = k.transpose(0, 1).repeat_interleave(q.shape[1] // k.shape[1], dim=0)
-        query, key = self._buckets(q[first:].transpose(0, 1)), self._buckets(keys)
+        query = self._buckets(q[first:])
+        key = self._buckets(k).repeat_interleave(q.shape[1] // k.shape[1], dim=1)
         same = query.unsqueeze(-1) == key.unsqueeze(-2)  # [R, H, n - first, n]
         source = torch.arange(size, device=q.device)
         target = source[first:].unsqueeze(1)
@@ -94,16 +90,5 @@ class LSH(ContentPattern):
         return torch.where(others.any(-1, keepdim=True), others, mask)
 
     def _buckets(self, x: Tensor) -> Tensor:
-        """Return the bucket of each vector x [..., n, D] in each round, int64 [R, ..., n]."""
-        rotation = _rotations(x.shape[-1], self.rounds, self.buckets // 2, self.seed)
-        rotated = torch.einsum("...d,rdb->...rb", x.float(), rotation.to(x.device))
-        largest = rotated.abs().argmax(-1, keepdim=True)  # of [x R, -x R], too
-        is_negative = rotated.gather(-1, largest) < 0
-        return (largest + is_negative * (self.buckets // 2)).squeeze(-1).movedim(-1, 0).contiguous()
-
-
-@lru_cache(maxsize=16)
-def _rotations(width: int, rounds: int, count: int, seed: int) -> Tensor:
-    """Return random rotations, float32 [R, D, count]."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(rounds, width, count, generator=generator)
+        """Return the bucket of each vector x [n, H, D] in each round, int64 [R, H, n]."""
+        return hashed(x, self.rounds, self.buckets, self.seed)

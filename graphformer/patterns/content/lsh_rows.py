@@ -1,74 +1,135 @@
 """The edges of `LSH` as lists of each row, on a CPU."""
 
+# mypy: disable-error-code="no-untyped-call"
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from graphformer.adjacency import RowEdges
 from graphformer.adjacency.content.spans import Spans, list_spans
-from graphformer.patterns.content.base import head_rows
-from graphformer.patterns.content.lsh_spans import Choice, Hashed, bounds
+from graphformer.patterns.content.lsh_spans import Buckets, Choice
 
 
-def row_edges(
-    hashed: list[Hashed], sizes: tuple[int, int, int, int], choice: Choice
-) -> RowEdges | None:
+def row_edges(buckets: Buckets, choice: Choice) -> RowEdges | None:
     """Return the edges of all samples; None where lists cannot be made, see `list_spans`.
 
+    The rows and their sources are in the order of the buckets of the first round, so that rows that
+    follow one another have the same sources, which are then in the cache.
+
     Args:
-        hashed: the buckets of the samples of each size.
-        sizes: number of rounds, query heads, key heads and nodes.
+        buckets: of the queries and keys.
         choice: of the sources in a bucket.
     """
-    num_rounds, num_heads, num_kv_heads, count = sizes
-    first = torch.zeros(num_rounds, num_heads * count, dtype=torch.int64)
-    stop, ordered = torch.zeros_like(first), first.new_zeros(num_rounds, num_kv_heads * count)
-    for group in hashed:
-        size = group.nodes.shape[1]
-        queries = group.query.unflatten(2, (num_kv_heads, -1))  # [R, c, Hkv, H / Hkv, n]
-        low, high, order = _spans(queries, group.key, choice)
-        start = head_rows(group.nodes[:, :1], num_kv_heads, count)  # [c, Hkv, 1]
-        rows = head_rows(group.nodes, num_heads, count).flatten()
-        first[:, rows] = (low + start.unsqueeze(-1)).flatten(1)  # in the order of rows
-        stop[:, rows] = (high + start.unsqueeze(-1)).flatten(1)
-        places = (start + torch.arange(size)).flatten()
-        ordered[:, places] = (order + start).flatten(1)
-    listed = list_spans(
-        Spans(first, stop, ordered),
-        num_kv_heads * count,
-        _own_keys(num_heads, num_kv_heads, count) if choice.shared else None,
+    (num_rounds, num_heads, count), num_kv_heads = buckets.query.shape, buckets.key.shape[1]
+    rows = num_heads * count
+    row_ids, source_ids = torch.empty(rows).long(), torch.empty(num_kv_heads * count).long()
+    spans = Spans(
+        torch.empty(num_rounds, rows, dtype=torch.int64),
+        torch.empty(num_rounds, rows, dtype=torch.int64),
+        torch.empty(num_rounds, len(source_ids), dtype=torch.int64),
     )
+    arrays = (
+        buckets.query.contiguous(),
+        buckets.key.contiguous(),
+        torch.tensor(buckets.lengths, dtype=torch.int64),
+    )
+    outputs = (row_ids, source_ids, *spans)
+    _compiled()(
+        *(x.numpy() for x in arrays), choice.buckets, choice.window, choice.causal,
+        *(x.numpy() for x in outputs),
+    )  # fmt: skip
+    itself = None
+    if choice.shared:
+        itself = _own_keys(row_ids, source_ids, count, num_heads // num_kv_heads)
+    listed = list_spans(spans, len(source_ids), itself)
     if listed is None:
         return None
-    return RowEdges(*listed, (count, count), num_heads, num_kv_heads)
+    return RowEdges(*listed, (count, count), num_heads, num_kv_heads, row_ids, source_ids)
 
 
-def _spans(query: Tensor, key: Tensor, choice: Choice) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the sources of each target as ranks of the keys, sorted by bucket and position.
+def _own_keys(row_ids: Tensor, source_ids: Tensor, count: int, repeats: int) -> Tensor:
+    """Return the place of the key of each row's own node, int64 [H N]."""
+    place = torch.empty_like(source_ids)
+    place[source_ids] = torch.arange(len(source_ids))
+    head = row_ids // max(count, 1)
+    return place[head // repeats * count + row_ids - head * count]
 
-    Args:
-        query: bucket of each query, int64 [..., r, n].
-        key: bucket of each key, int64 [..., n].
-        choice: of the sources in a bucket.
 
-    Returns:
-        The first rank [..., r, n], the rank after the last [..., r, n], and the keys [..., n].
+def _sort_and_span(  # type: ignore[no-untyped-def]
+    query, key, lengths, buckets, window, causal, row_ids, source_ids, first, stop, ordered
+):
+    """Fill the last five arrays, see `RowEdges` and `Spans`, for buckets of queries and keys.
+
+    The places of a sample and key head follow one another, as do their rows.
     """
-    size = key.shape[-1]
-    position = torch.arange(size)
-    # Numbers that are ordered by bucket, then position.
-    ordered, keys = (key * size + position).sort(-1)
-    borders = (torch.arange(choice.buckets + 1) * size).expand(*key.shape[:-1], -1).contiguous()
-    starts = torch.searchsorted(ordered, borders)
-    bucket = query.flatten(-2)
-    after = torch.searchsorted(ordered, (query * size + position).flatten(-2), right=True)
-    start, end = starts.gather(-1, bucket), starts.gather(-1, bucket + 1)
-    low, high = bounds(after, start, end, choice.window, causal=choice.causal)
-    return low.view_as(query), high.view_as(query), keys
+    rounds, heads, count = query.shape
+    kv_heads = key.shape[1]
+    repeats = heads // kv_heads
+    begin = np.empty((rounds, buckets + 1), np.int64)  # first rank of each bucket
+    used = np.empty((rounds, buckets), np.int64)  # keys of each bucket so far
+    row_begin = np.empty(buckets + 1, np.int64)
+    place = np.empty(count, np.int64)
+    for g in range(kv_heads):
+        low = 0
+        for size in lengths:
+            high, base = low + size, g * count + low
+            # Sort the keys by bucket, then position, by counting
+            begin[:] = 0
+            used[:] = 0
+            for r in range(rounds):
+                for i in range(low, high):
+                    begin[r, key[r, g, i] + 1] += 1
+                for b in range(buckets):
+                    begin[r, b + 1] += begin[r, b]
+                for i in range(low, high):
+                    b = key[r, g, i]
+                    rank = begin[r, b] + used[r, b]
+                    used[r, b] += 1
+                    if r == 0:
+                        place[i] = base + rank
+                        source_ids[base + rank] = g * count + i
+                    ordered[r, base + rank] = place[i]
+            # Sort the rows by the bucket of their query in the first round
+            row_begin[:] = 0
+            for h in range(g * repeats, (g + 1) * repeats):
+                for i in range(low, high):
+                    row_begin[query[0, h, i] + 1] += 1
+            for b in range(buckets):
+                row_begin[b + 1] += row_begin[b]
+            used[:] = 0
+            for i in range(low, high):
+                for r in range(rounds):
+                    used[r, key[r, g, i]] += 1
+                for h in range(g * repeats, (g + 1) * repeats):
+                    row = repeats * base + row_begin[query[0, h, i]]
+                    row_begin[query[0, h, i]] += 1
+                    row_ids[row] = h * count + i
+                    for r in range(rounds):
+                        b = query[r, h, i]
+                        start, end = begin[r, b], begin[r, b + 1]
+                        after = start + used[r, b]  # of the keys up to the node
+                        # The bounds that `lsh_spans.bounds` gives
+                        if causal:
+                            span_start, end = max(after - window, start), after
+                        else:
+                            span_start = max(after - (window + 1) // 2, start)
+                            end = min(span_start + window, end)
+                            span_start = max(end - window, start)
+                        first[r, row] = base + span_start
+                        stop[r, row] = base + end
+            low = high
 
 
-def _own_keys(num_heads: int, num_kv_heads: int, count: int) -> Tensor:
-    """Return the row of each query's own key, int64 [H N]."""
-    nodes = torch.arange(num_kv_heads * count).view(num_kv_heads, 1, count)
-    return nodes.expand(-1, num_heads // num_kv_heads, -1).flatten()
+@cache
+def _compiled() -> Callable[..., Any]:
+    """The compiled sort; numba is loaded on its first call."""
+    from graphformer.jit import cached_njit
+
+    compiled: Callable[..., Any] = cached_njit(_sort_and_span)
+    return compiled

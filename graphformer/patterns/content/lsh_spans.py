@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 
-class Hashed(NamedTuple):
-    """The buckets of c samples of n nodes in R rounds."""
+class Buckets(NamedTuple):
+    """The buckets of the nodes of all samples in R rounds."""
 
-    nodes: Tensor
-    """The nodes of the samples, int64 [c, n]."""
     query: Tensor
-    """The bucket of each query, int64 [R, c, H, n]."""
+    """The bucket of each query, int64 [R, H, N]."""
     key: Tensor
-    """The bucket of each key, int64 [R, c, Hkv, n]."""
+    """The bucket of each key, int64 [R, Hkv, N]."""
+    lengths: tuple[int, ...]
+    """The number of nodes of each sample."""
 
 
 class Choice(NamedTuple):

@@ -9,29 +9,29 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from graphformer.adjacency import TiledEdges, Tiles
-from graphformer.patterns.content.base import head_rows
-from graphformer.patterns.content.lsh_spans import Choice, Hashed, bounds
+from graphformer.patterns.content.base import groups, head_rows
+from graphformer.patterns.content.lsh_spans import Buckets, Choice, bounds
 
 
-def tiled_edges(
-    hashed: list[Hashed], sizes: tuple[int, int, int, int], choice: Choice
-) -> TiledEdges:
+def tiled_edges(buckets: Buckets, choice: Choice) -> TiledEdges:
     """Return the edges of all samples.
 
     Args:
-        hashed: the buckets of the samples of each size.
-        sizes: number of rounds, query heads, key heads and nodes.
+        buckets: of the queries and keys.
         choice: of the sources in a bucket.
     """
-    num_rounds, num_heads, num_kv_heads, count = sizes
-    device = hashed[0].nodes.device if hashed else None
+    (num_rounds, num_heads, count), num_kv_heads = buckets.query.shape, buckets.key.shape[1]
+    device = buckets.query.device
     spans = [Span.empty(num_heads * count, device) for _ in range(num_rounds)]
     tiles: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(num_rounds)]
-    for group in hashed:
+    all_keys = buckets.key.repeat_interleave(num_heads // num_kv_heads, dim=1)
+    for group in groups(buckets.lengths, device):
         row = head_rows(group.nodes, num_heads, count).flatten(0, 1)
-        keys = group.key.repeat_interleave(num_heads // num_kv_heads, dim=2)
-        pairs = zip(group.query.flatten(1, 2), keys.flatten(1, 2), strict=True)
-        for number, (query, key) in enumerate(pairs):
+        # [R, c H, n]
+        queries, keys = (
+            x[:, :, group.nodes].transpose(1, 2).flatten(1, 2) for x in (buckets.query, all_keys)
+        )
+        for number, (query, key) in enumerate(zip(queries, keys, strict=True)):
             span = sorted_spans(query, key, choice.window, causal=choice.causal)
             for all_rows, own in zip(spans[number], span[:3], strict=True):
                 all_rows[row.flatten()] = own.flatten().to(all_rows.dtype)

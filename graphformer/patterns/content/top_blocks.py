@@ -33,7 +33,7 @@ class TopBlocks(ContentPattern):
 
     Args:
         block: number of nodes of a block.
-        k: number of blocks that a block attends to.
+        k: number of blocks that a block attends to; a tuple has one for each key head.
         causal: whether nodes attend to themselves and earlier nodes only.
         first: number of first blocks of the sample that are always chosen.
         nearest: number of nearest blocks before, the own one included, that are always chosen; if
@@ -43,26 +43,33 @@ class TopBlocks(ContentPattern):
             all blocks; keys are then gathered once for them.
 
     Raises:
-        ValueError: when a number is out of range, or there are more fixed blocks than k.
+        ValueError: when a number is out of range, or there are more fixed blocks than k; in a call
+            when the key heads are not as many as the numbers of k.
 
     Source: Lu et al., 2025, "MoBA: Mixture of block attention"; Tang et al., 2024, "Quest"; Yuan et
         al., 2025, "Native sparse attention", section 3.3.2 (blocks of grouped heads).
     """
 
     block: int
-    k: int
+    k: int | tuple[int, ...]
     causal: bool = False
     first: int = 0
     nearest: int = 1
     share_heads: bool = False
 
     def __post_init__(self) -> None:
-        check_positive(block=self.block, k=self.k, nearest=self.nearest)
+        counts = (self.k,) if isinstance(self.k, int) else tuple(self.k)
+        if not counts:
+            raise ValueError("k: got no number, expected one for each key head")
+        if not isinstance(self.k, int):
+            object.__setattr__(self, "k", counts)  # a list in YAML
+        for count in counts:
+            check_positive(block=self.block, k=count, nearest=self.nearest)
         fixed = self.first + (self.nearest if self.causal else 2 * self.nearest - 1)
-        if self.first < 0 or fixed > self.k:
+        if self.first < 0 or fixed > min(counts):
             raise ValueError(
                 f"first, nearest: got {self.first} and {self.nearest}, which fix {fixed} blocks, "
-                f"expected at most k={self.k}; lower them, or raise k"
+                f"expected at most k={min(counts)}; lower them, or raise k"
             )
 
     def select(self, q: Tensor, k: Tensor, lengths: tuple[int, ...]) -> Adjacency:
@@ -133,8 +140,26 @@ class TopBlocks(ContentPattern):
             scores = scores.masked_fill(distance < 0, -torch.inf)
         # Of equal scores the first ones, whichever number of blocks there is
         ordered = scores.sort(dim=-1, descending=True, stable=True)
-        values, chosen = (x[..., : self.k] for x in ordered)
-        return chosen.masked_fill(values == -torch.inf, -1).sort(-1).values
+        counts = self._counts(q.shape[1], k.shape[1]).to(q.device)
+        values, chosen = (x[..., : int(counts.max())] for x in ordered)
+        place = torch.arange(chosen.shape[-1], device=q.device)
+        is_chosen = (place < counts.view(-1, 1, 1)) & (values > -torch.inf)
+        return chosen.masked_fill(~is_chosen, -1).sort(-1).values
+
+    def _counts(self, num_heads: int, num_kv_heads: int) -> Tensor:
+        """Return the number of blocks that each query head chooses, int64 [H].
+
+        Raises:
+            ValueError: when k has another number of key heads.
+        """
+        if isinstance(self.k, int):
+            return torch.full((num_heads,), self.k)
+        if len(self.k) != num_kv_heads:
+            raise ValueError(
+                f"k: got {len(self.k)} numbers, expected one for each of {num_kv_heads} key heads; "
+                "pass one number for all"
+            )
+        return torch.tensor(self.k).repeat_interleave(num_heads // num_kv_heads)
 
     def _pooled_queries(self, q: Tensor) -> Tensor:
         """Return the mean query of each block, [..., blocks, D]; see the class if causal."""
