@@ -17,8 +17,8 @@ from graphformer.data.ragged import Ragged
 from graphformer.data.text.knowledge.base import KnowledgeData
 from graphformer.data.token_budget import budget_loader
 
-WORD, ENTITY, RELATION = 0, 1, 2
-"""Kinds of nodes, in `batch.token_types`."""
+WORD, ENTITY, RELATION, NAME = 0, 1, 2, 3
+"""Kinds of nodes, in `batch.token_types`; the ids of NAME, a word of a fact, are those of words."""
 _ANCHOR = 1  # position of the entity that a sample describes
 
 
@@ -36,11 +36,16 @@ class WordKnowledgeGraphs(KnowledgeData):
     between its two entities is among the facts, and the glosses of validation and test are not
     trained on.
 
+    With `fact_names`, a fact is a relation node and the words of names of its entity, as in K-BERT.
+    The head, the relation and these words are all connected: by edges with the head, and as one
+    document of the pattern. The words are never masked.
+
     A batch has x (ids of words, then of entities, then of relations, [N]), token_types (0, 1, 2 for
-    these kinds, [N]), pos [N] (those of a fact follow the head's), lengths, documents, edge_index
-    [2, E], kind_starts (first id of each kind, and their number), target_index (the node of each
-    tail, [B]), y (entity of each tail, [B]), known_index (sample and entity of other true tails,
-    [2, K]), and distractors (entities near each tail that are wrong answers, [B, D]).
+    these kinds and 3 for the words of facts, [N]), pos [N] (those of a fact follow the head's),
+    lengths, documents, edge_index [2, E], kind_starts (first id of each kind, and their number),
+    target_index (the node of each tail, [B]), y (entity of each tail, [B]), known_index (sample and
+    entity of other true tails, [2, K]), and distractors (entities near each tail that are wrong
+    answers, [B, D]).
 
     Args:
         paths: WordNet's files.
@@ -51,6 +56,8 @@ class WordKnowledgeGraphs(KnowledgeData):
         hide_heads: whether <mask> takes the place of each head, so that an entity is known by its
             gloss and its facts alone, as a new one is; otherwise a head has a vector of its own,
             which training on the inverse facts has fitted to the same neighbours.
+        fact_names: number of names whose words stand for the entity of a fact, or all that it has
+            if fewer; 0: an entity node.
         num_distractors: D, drawn from the entities at most two facts away from the tail.
         max_tokens: the budget of a batch, in nodes.
         val_fraction, test_fraction: of the entities, those with a held-out fact.
@@ -62,7 +69,7 @@ class WordKnowledgeGraphs(KnowledgeData):
         ValueError: when a number is out of its range, a line is not a synset, or no synset has the
             word `subtree`.
 
-    Source: Sun et al., 2020 (CoLAKE); soft positions: Liu et al., 2020 (K-BERT);
+    Source: Sun et al., 2020 (CoLAKE); soft positions, words of facts: Liu et al., 2020 (K-BERT);
     distractors: Shen et al., 2020, "Exploiting structured knowledge in text via graph-guided
     representation learning".
     """
@@ -77,6 +84,7 @@ class WordKnowledgeGraphs(KnowledgeData):
         max_length: int = 64,
         max_facts: int = 8,
         hide_heads: bool = False,
+        fact_names: int = 0,
         num_distractors: int = 4,
         max_tokens: int = 2048,
         val_fraction: float = 0.1,
@@ -94,13 +102,14 @@ class WordKnowledgeGraphs(KnowledgeData):
             seed=seed,
         )
         self.save_hyperparameters(logger=False)
-        if max_length < 1 or max_facts < 0 or num_distractors < 0:
+        if max_length < 1 or min(max_facts, fact_names, num_distractors) < 0:
             raise ValueError(
-                f"max_length, max_facts, num_distractors: got {max_length}, {max_facts} and "
-                f"{num_distractors}, expected at least 1, 0 and 0"
+                f"max_length, max_facts, fact_names, num_distractors: got {max_length}, "
+                f"{max_facts}, {fact_names} and {num_distractors}, expected at least 1, 0, 0 and 0"
             )
         self.max_length, self.max_facts, self.max_tokens = max_length, max_facts, max_tokens
         self.num_distractors, self.hide_heads = num_distractors, hide_heads
+        self.fact_names = fact_names
 
     @property
     def vocab_size(self) -> int:
@@ -128,6 +137,7 @@ class WordKnowledgeGraphs(KnowledgeData):
         words = [ids.numpy()[: self.max_length] for ids in encoded]
         num_words, num_entities = tokenizer.vocab_size, len(graph.names)
         starts = (0, num_words, num_words + num_entities, self.vocab_size)
+        in_facts = self._entities_in_facts()
         generator = np.random.default_rng((self.seed, len(queries)))
         neighbors = _neighbors(facts.visible)
         known = self.known_tails(split)
@@ -139,7 +149,8 @@ class WordKnowledgeGraphs(KnowledgeData):
             if len(chosen) > self.max_facts:
                 order = generator.choice(len(chosen), self.max_facts, replace=False)
                 chosen = [chosen[i] for i in np.sort(order)]
-            rows.append(_nodes(query, words[head], chosen, tokenizer.need("cls"), starts))
+            ends = [(starts[2] + r, in_facts[e]) for r, e in chosen]
+            rows.append(_nodes(query, words[head], ends, tokenizer.need("cls"), starts))
             sizes.append(len(words[head]) + 4)
             true = known[head, relation]
             tails.append(true[true != tail])
@@ -155,6 +166,15 @@ class WordKnowledgeGraphs(KnowledgeData):
             np.array(distractors, np.int64).reshape(len(queries), self.num_distractors),
             tokenizer.need("mask") if self.hide_heads else None,
         )
+
+    def _entities_in_facts(self) -> list[np.ndarray]:
+        """Return the ids of the nodes that stand for each entity in a fact."""
+        graph, _ = self.loaded()
+        tokenizer = self.need_tokenizer()
+        if not self.fact_names:
+            return list(np.arange(len(graph.names))[:, None] + tokenizer.vocab_size)
+        texts = [", ".join(names[: self.fact_names]) for names in graph.names]
+        return [ids.numpy() for ids in tokenizer.encode_batch(texts)]
 
 
 class WordGraphSamples:
@@ -192,21 +212,20 @@ class WordGraphSamples:
         sizes, sentences = self.lengths[chosen], self.sentences[chosen]
         first = sizes.cumsum() - sizes
         pos = positions_in_samples(sizes)
-        extra = pos - np.repeat(sentences, sizes)  # number among the nodes of facts; < 0 before
-        head = np.repeat(first + _ANCHOR, sizes)
-        facts = np.flatnonzero(extra >= 0)
-        is_relation = extra[facts] % 2 == 0
-        source = np.where(is_relation, head[facts], facts - 1)
+        kind = np.digitize(batch.x.numpy(), self.kind_starts[1:3])
+        facts = np.flatnonzero(pos >= np.repeat(sentences, sizes))
+        kind[facts] = np.where(kind[facts] == WORD, NAME, kind[facts])
+        batch.token_types = torch.from_numpy(kind)
+        head = np.repeat(first + _ANCHOR, sizes)[facts]
+        source = np.where(kind[facts] == ENTITY, facts - 1, head)
         batch.edge_index = torch.from_numpy(np.stack([source, facts]))
-        pos[facts] = np.where(is_relation, _ANCHOR + 1, _ANCHOR + 2)
+        relation = np.maximum.accumulate(np.where(kind[facts] == RELATION, facts, 0))
+        pos[facts] = _ANCHOR + 1 + facts - relation
         batch.pos = torch.from_numpy(pos)
-        starts = torch.tensor(self.kind_starts[1:3])
-        batch.token_types = torch.bucketize(batch.x, starts, right=True)
+        parts = np.union1d(first, facts[kind[facts] != NAME])  # first nodes of documents
+        batch.documents = tuple(np.diff(parts, append=len(kind)).tolist())
         if self.hidden_head is not None:
             batch.x = batch.x.index_fill(0, torch.from_numpy(first + _ANCHOR), self.hidden_head)
-        documents = [(size, *[1] * (total - size)) for size, total in zip(
-            sentences.tolist(), sizes.tolist(), strict=True)]  # fmt: skip
-        batch.documents = tuple(size for part in documents for size in part)
         batch.kind_starts = self.kind_starts
         batch.target_index = torch.from_numpy(first + sentences - 1)
         batch.known_index = known_index([self.known[i] for i in chosen.tolist()])
@@ -223,20 +242,22 @@ def known_index(known: Iterable[np.ndarray]) -> Tensor:
 def _nodes(
     query: list[int],
     words: np.ndarray,
-    facts: list[tuple[int, int]],
+    facts: list[tuple[int, np.ndarray]],
     cls: int,
     starts: tuple[int, int, int, int],
 ) -> np.ndarray:
-    """Return the ids of a sample: <cls>, head, words, relation, tail, and those of facts."""
+    """Return the ids of a sample: <cls>, head, words, relation, tail, and those of facts.
+
+    Each of the facts is the id of its relation and those of its entity.
+    """
     _, entities, relations, _ = starts
     head, relation, tail = query
-    ends = [(relations + r, entities + e) for r, e in facts]
     return np.concatenate(
         [
             [cls, entities + head],
             words,
             [relations + relation, entities + tail],
-            np.array(ends, np.int64).reshape(-1),
+            *[np.append(relation_id, entity) for relation_id, entity in facts],
         ]
     ).astype(np.int64)
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from graphformer.batch_type import IGNORE_INDEX, BatchLike
-from graphformer.data.text.knowledge.word_graphs import WordKnowledgeGraphs
+from graphformer.data.text.knowledge.word_graphs import ENTITY, NAME, WORD, WordKnowledgeGraphs
 from graphformer.models import Model
 from graphformer.models.text.trunk import token_embedding
 from graphformer.options import checked_options
@@ -25,8 +25,6 @@ from graphformer.tasks.options import TaskOptions
 from graphformer.tasks.seeding import Generators, batch_generators, draw_uniform
 from graphformer.tasks.text.knowledge.ranks import filtered_ranks, rank_sums
 from graphformer.tasks.text.masked_language import logits_at, mask_tokens
-
-_WORD, _ENTITY = 0, 1  # values of batch.token_types
 
 
 class MaskIds(NamedTuple):
@@ -42,7 +40,8 @@ class MaskedNodeModeling(Task):
     """CoLAKE: cross-entropy of masked words, entities and relations of a word-knowledge graph.
 
     Each kind of nodes has its own softmax over the ids of that kind. In every sample the tail of
-    the query is masked; of the other nodes, a share is. Validation and test report
+    the query is masked; of the other nodes, a share is, but no word of a fact. Validation and test
+    report
 
     - `hits@K` and `mrr`: of the tail among all entities, other true tails left out, with no other
       node masked;
@@ -139,7 +138,7 @@ class MaskedNodeModeling(Task):
         ranks = filtered_ranks(scores, batch.y, batch.known_index)
         generators = batch_generators(self, batch, self.seed, training=False)
         masked, labels = mask_nodes(
-            batch, generators, self._mask_ids(), rate=self.mask_rate, kinds=(_WORD,)
+            batch, generators, self._mask_ids(), rate=self.mask_rate, kinds=(WORD,)
         )
         is_masked = labels != IGNORE_INDEX
         logits = logits_at(self.network, masked, self.adjacency(batch), is_masked)
@@ -190,8 +189,9 @@ def mask_nodes(
     may_be_masked[target] = False
     chosen = (draw_uniform(generators, sizes) < rate) & may_be_masked
     starts = np.array(batch.kind_starts)
-    width = starts[kind + 1] - starts[kind]
-    random = starts[kind] + (draw_uniform(generators, sizes) * width).astype(np.int64)
+    ids_of = np.where(kind == NAME, WORD, kind)  # whose ids a node has
+    width = starts[ids_of + 1] - starts[ids_of]
+    random = starts[ids_of] + (draw_uniform(generators, sizes) * width).astype(np.int64)
     replaced = mask_tokens(x, draw_uniform(generators, sizes), random, ids.mask)
     replaced = np.where(chosen, replaced, x)
     replaced[target] = ids.mask
@@ -248,4 +248,4 @@ def distractor_loss(scores: Tensor, batch: BatchLike, margin: float) -> Tensor:
 
 def _entity_logits(logits: Tensor, batch: BatchLike) -> Tensor:
     """Return the columns of the entities, [n, K] -> [n, E]."""
-    return logits[:, batch.kind_starts[_ENTITY] : batch.kind_starts[_ENTITY + 1]]
+    return logits[:, batch.kind_starts[ENTITY] : batch.kind_starts[ENTITY + 1]]

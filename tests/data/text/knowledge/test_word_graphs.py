@@ -72,6 +72,54 @@ def test_fields_of_a_batch() -> None:
     assert tuple(batch.documents) == (5, 1, 1, 1, 1, 6)
 
 
+def test_facts_of_words_by_hand() -> None:
+    rows = [
+        np.array([0, 11, 3, 15, 12, 16, 4, 5, 17, 6]),  # facts of two words and of one
+        np.array([0, 10, 17, 11, 15, 16, 7]),  # facts of no word and of one
+    ]
+    samples = WordGraphSamples(
+        Ragged(rows, [2, 1]),
+        np.array([5, 4]),
+        (0, 10, 15, 18),
+        [np.array([4]), np.array([], np.int64)],
+        np.array([[0], [3]]),
+    )
+    batch = samples[torch.tensor([0, 1])]
+    assert batch.token_types.tolist() == [0, 1, 0, 2, 1, 2, 3, 3, 2, 3, 0, 1, 2, 1, 2, 2, 3]
+    assert batch.pos.tolist() == [0, 1, 2, 3, 4, 2, 3, 4, 2, 3, 0, 1, 2, 3, 2, 2, 3]
+    assert batch.edge_index.tolist() == [
+        [1, 1, 1, 1, 1, 11, 11, 11],
+        [5, 6, 7, 8, 9, 14, 15, 16],
+    ]
+    assert samples.num_edges is not None
+    assert samples.num_edges.tolist() == [5, 3]
+    assert batch.documents == (5, 3, 2, 4, 1, 2)
+    assert batch.target_index.tolist() == [4, 13]
+
+
+def test_facts_are_names_of_their_entities(tmp_path: Path) -> None:
+    entities, one, two = (data(tmp_path, fact_names=number) for number in (0, 1, 2))
+    graph, _ = one.loaded()
+    tokenizer = one.need_tokenizer()
+    first = tokenizer.vocab_size
+    long = 0
+    for split in ("train", "val", "test"):
+        samples = [module.samples(split) for module in (entities, one, two)]
+        for number in range(len(samples[0])):
+            rows = [s[torch.tensor([number])] for s in samples]
+            size = int(samples[0].sentences[number])
+            inside = rows[0].x[size:].reshape(-1, 2).tolist()
+            for count, row in ((1, rows[1]), (2, rows[2])):
+                texts = [", ".join(graph.names[e - first][:count]) for _, e in inside]
+                words = [tokenizer.encode(text).tolist() for text in texts]
+                facts = zip(inside, words, strict=True)
+                assert row.x[size:].tolist() == [i for (r, _), name in facts for i in (r, *name)]
+                assert torch.equal(row.x[:size], rows[0].x[:size])
+                assert row.documents == (size, *(1 + len(name) for name in words))
+                long += "dog, domestic dog" in texts
+    assert long > 0
+
+
 def test_no_sample_contains_its_answer_or_its_inverse(tmp_path: Path) -> None:
     module = data(tmp_path)
     graph, facts = module.loaded()
@@ -112,7 +160,9 @@ def test_sizes_and_limits(tmp_path: Path) -> None:
     assert batch.x.max() < module.vocab_size
 
 
-def test_too_many_distractors_are_refused(tmp_path: Path) -> None:
+def test_numbers_out_of_range_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="fact_names, num_distractors: got 64, 8, -1 and 2"):
+        data(tmp_path, fact_names=-1)
     with pytest.raises(ValueError, match="num_distractors: got 7, expected at most"):
         data(tmp_path, num_distractors=7).samples("train")
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from graphformer import models
 from graphformer.batch_type import Batch
 from graphformer.data import WordKnowledgeGraphs
-from graphformer.patterns import Documents, Edges
+from graphformer.patterns import Complete, Documents, Edges, Pattern
 from graphformer.tasks import MaskedNodeModeling
 from graphformer.tasks.text.knowledge.masked_nodes import (
     MaskIds,
@@ -63,6 +63,16 @@ def test_only_words_are_masked_for_their_perplexity() -> None:
     assert labels.tolist() == [-100, -100, 2, -100, -100, -100, -100]
 
 
+def test_words_of_facts_are_not_masked() -> None:
+    batch = small_batch()
+    batch.x, batch.token_types = batch.x.clone(), batch.token_types.clone()
+    batch.x[6], batch.token_types[6] = 3, 3
+    draws = [0.0] * 7, [0.0] * 7, [0.0] * 7
+    masked, labels = mask_nodes(batch, [Drawn(*draws)], IDS, rate=0.15, kinds=(0, 1, 2))
+    assert masked.x.tolist() == [0, 4, 4, 4, 4, 4, 3]
+    assert labels.tolist() == [-100, 5, 2, 9, -100, 10, -100]
+
+
 def test_each_kind_has_a_softmax_of_its_own() -> None:
     logits = torch.randn(3, 11, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([7, 1, 10])
@@ -83,7 +93,7 @@ def test_distractor_loss_by_hand() -> None:
     assert distractor_loss(scores, batch, margin=1.0).item() == 0
 
 
-def animals(tmp_path: Path) -> WordKnowledgeGraphs:
+def animals(tmp_path: Path, **options: int) -> WordKnowledgeGraphs:
     return WordKnowledgeGraphs(
         (str(write_animals(tmp_path)),),
         subtree="animal",
@@ -92,6 +102,7 @@ def animals(tmp_path: Path) -> WordKnowledgeGraphs:
         max_tokens=256,
         val_fraction=0.15,
         test_fraction=0.15,
+        **options,
     )
 
 
@@ -101,7 +112,7 @@ def test_numbers_of_distractors(tmp_path: Path) -> None:
     data.setup()
     samples = data.samples("val")
     assert samples.distractors.shape == (len(samples), 0)
-    with pytest.raises(ValueError, match="num_distractors: got 64, 8 and -1, expected at least"):
+    with pytest.raises(ValueError, match="num_distractors: got 64, 8, 0 and -1, expected at least"):
         WordKnowledgeGraphs(num_distractors=-1)
 
 
@@ -143,6 +154,27 @@ def test_a_run_starts_with_names(tmp_path: Path) -> None:
     graph, _ = data.loaded()
     name = tokens.encode(graph.names[2][0])
     torch.testing.assert_close(vectors[tokens.vocab_size + 2], before[name].mean(0))
+
+
+@pytest.mark.parametrize("pattern", [KNOWLEDGE, Complete()])
+def test_facts_of_words_are_read_with_their_edges_alone(tmp_path: Path, pattern: Pattern) -> None:
+    torch.manual_seed(0)
+    data = animals(tmp_path, fact_names=2)
+    data.setup()
+    network = models.bert(data.vocab_size, dim=16, depth=2, num_heads=2, num_token_types=4).eval()
+    trainer(max_epochs=1).fit(MaskedNodeModeling(network, pattern), data)
+    network.eval()
+    samples = data.samples("train")
+    number = int(np.argmax(samples.num_edges))
+    batch = samples[torch.tensor([number])]
+    other = batch.clone()
+    last, sentence = len(batch.x) - 1, slice(0, int(samples.sentences[number]))
+    assert batch.token_types[last] == 3
+    other.x[last] = (other.x[last] + 1) % 256
+    with torch.no_grad():
+        for edges, is_equal in ((Documents(), True), (pattern, False)):
+            outputs = [network(b, edges)[sentence] for b in (batch, other)]
+            assert torch.equal(*outputs) == is_equal
 
 
 def test_names_need_data_with_entities(tmp_path: Path) -> None:
