@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from graphformer.adjacency import Tiles
 
@@ -30,21 +31,39 @@ def supports(q: Tensor, k: Tensor, v: Tensor) -> bool:
     return q.device.type == "cpu" and q.shape[-1] == v.shape[-1] and q.is_floating_point()
 
 
-def flash_tiles(
-    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, rounds: tuple[Tiles, ...], scale: float
-) -> Tensor:
-    """Return softmax(scale q k^T) v over the edges of each head, [H M, D].
+def flash_tiles(q: Tensor, k: Tensor, v: Tensor, rounds: tuple[Tiles, ...], scale: float) -> Tensor:
+    """Return softmax(scale q k^T) v over the edges of each head, [M, H, D].
 
     Args:
-        q: queries by head and a row of zeros, [H M + 1, D].
-        k: keys by head and a row of zeros, [Hkv N + 1, D].
-        v: values by head and a row of zeros, [Hkv N + 1, D].
-        keys: the row of k and v for row h N + j of head h, and the last one, int64 [H N + 1].
-        rounds: sets of tiles.
+        q: queries, [M, H, D].
+        k: keys, [N, Hkv, D].
+        v: values, [N, Hkv, D].
+        rounds: sets of tiles, of which at least one has every target.
         scale: factor of the logits.
     """
-    out: Tensor = _FlashTiles.apply(q, k, v, keys, rounds, scale)
-    return out[:-1]
+    repeats = q.shape[1] // k.shape[1]
+    places = _Places(_places(*q.shape[:2], 1), _places(*k.shape[:2], repeats))
+    rows = (torch.cat([x.flatten(0, 1), x.new_zeros(1, x.shape[2])]) for x in (q, k, v))
+    out: Tensor = _FlashTiles.apply(*rows, places, rounds, scale)
+    return out[:-1].view(q.shape)
+
+
+class _Places(NamedTuple):
+    """Rows i H + h of the nodes i of heads h, whose numbers in tiles are h N + i.
+
+    The last place is that of a row of zeros.
+    """
+
+    targets: Tensor
+    """The row of q for each number, int64 [H M + 1]."""
+    sources: Tensor
+    """The row of k and v for each number, int64 [H N + 1]."""
+
+
+def _places(count: int, heads: int, repeats: int) -> Tensor:
+    """Return the row i H + h of each number g N + i, where head h is that of query head g."""
+    rows = torch.arange(count * heads).view(count, heads).T.repeat_interleave(repeats, dim=0)
+    return F.pad(rows.flatten(), (0, 1), value=count * heads)
 
 
 class _Piece(NamedTuple):
@@ -59,6 +78,8 @@ class _Piece(NamedTuple):
     has_edges: Tensor | None = None
     """Which targets have an edge, bool [g, r, m]; None if all have."""
     triangle: bool = False
+    is_first: bool = False
+    """Whether no earlier piece has the targets, which this one and others like it have once."""
 
     @property
     def is_folded(self) -> bool:
@@ -85,26 +106,29 @@ class _Piece(NamedTuple):
 class _FlashTiles(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, keys: Tensor, rounds: tuple[Tiles, ...],
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, places: _Places, rounds: tuple[Tiles, ...],
         scale: float,
     ) -> Tensor:  # fmt: skip
         precise = torch.promote_types(q.dtype, torch.float32)
-        out = torch.zeros(len(q), v.shape[1], dtype=precise, device=q.device)
-        total = torch.full((len(q),), _EMPTY, dtype=precise, device=q.device)
-        for piece in _pieces(keys, rounds, q.shape):
+        out = torch.empty(len(q), v.shape[1], dtype=precise, device=q.device)
+        total = torch.empty(len(q), dtype=precise, device=q.device)
+        if not rounds[0].triangle:  # otherwise first pieces write all rows
+            out.zero_()
+            total.fill_(_EMPTY)
+        for piece in _pieces(places, rounds, q.shape[1]):
             _add(out, total, piece, *_attend(piece, q, k, v, scale))
         out[-1], total[-1] = 0, 0  # of targets that fill tiles up, perhaps NaN
         out = out.to(v.dtype)
-        ctx.save_for_backward(q, k, v, keys, out, total)
-        ctx.rounds, ctx.scale = rounds, scale
+        ctx.save_for_backward(q, k, v, out, total)
+        ctx.places, ctx.rounds, ctx.scale = places, rounds, scale
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, keys, out, total = ctx.saved_tensors
+        q, k, v, out, total = ctx.saved_tensors
         grads = [torch.zeros_like(x, dtype=total.dtype) for x in (q, k, v)]
-        for piece in _pieces(keys, ctx.rounds, q.shape):
+        for piece in _pieces(ctx.places, ctx.rounds, q.shape[1]):
             found = _backward(
                 piece.of_targets(grad), piece.of_targets(q), piece.of_sources(k),
                 piece.of_sources(v), piece.of_targets(out), piece.of_targets(total), 0.0,
@@ -140,6 +164,10 @@ def _add(out: Tensor, total: Tensor, piece: _Piece, own: Tensor, own_total: Tens
     o = o + s (o' - o) with s = exp(l') / (exp(l) + exp(l')), and l = log(exp(l) + exp(l')).
     """
     row, own, own_total = piece.targets.flatten(), own.flatten(0, 2), own_total.flatten()
+    if piece.is_first:
+        out.index_copy_(0, row, own.to(out.dtype))
+        total[row] = own_total.to(total.dtype)
+        return
     before, own_total = total[row], own_total.to(total.dtype)
     total[row] = torch.logaddexp(before, own_total)
     share = (own_total - before).sigmoid().unsqueeze(1)
@@ -151,25 +179,24 @@ def _take(x: Tensor, rows: Tensor) -> Tensor:
     return x.index_select(0, rows.flatten()).view(*rows.shape, *x.shape[1:])
 
 
-def _pieces(keys: Tensor, rounds: tuple[Tiles, ...], shape: torch.Size) -> Iterator[_Piece]:
-    """Yield the tiles of all rounds in pieces of bounded memory; `shape` is that of the queries."""
-    last, width = shape[0] - 1, shape[1]
-    for tiles in rounds:
-        targets = tiles.targets.where(tiles.targets >= 0, last)
-        runs, sources = targets.unflatten(0, (-1, tiles.run)), tiles.sources[:: tiles.run]
+def _pieces(places: _Places, rounds: tuple[Tiles, ...], width: int) -> Iterator[_Piece]:
+    """Yield the tiles of all rounds in pieces of bounded memory; `width` is that of a row."""
+    for number, tiles in enumerate(rounds):
+        targets = places.targets[tiles.targets].unflatten(0, (-1, tiles.run))
+        sources = tiles.sources[:: tiles.run]
         if tiles.mask is not None:
-            yield from _masked(keys, tiles, runs, sources, width)
+            yield from _masked(places, tiles, targets, sources, width)
             continue
-        block = runs.shape[2] if tiles.triangle else 0
-        yield from _full(keys, runs, sources[:, : sources.shape[1] - block], width)
+        block = targets.shape[2] if tiles.triangle else 0
         if block:  # the nodes of the targets
-            own = keys[runs[:, 0]]
-            for part in _split(len(runs), block * width):
-                yield _Piece(runs[part], own[part], triangle=True)
+            own = places.sources[tiles.targets[:: tiles.run]]
+            for part in _split(len(targets), block * width):
+                yield _Piece(targets[part], own[part], triangle=True, is_first=number == 0)
+        yield from _full(places, targets, sources[:, : sources.shape[1] - block], width)
 
 
 def _masked(
-    keys: Tensor, tiles: Tiles, runs: Tensor, sources: Tensor, width: int
+    places: _Places, tiles: Tiles, runs: Tensor, sources: Tensor, width: int
 ) -> Iterator[_Piece]:
     assert tiles.mask is not None
     shape = runs.shape[1:]
@@ -179,11 +206,11 @@ def _masked(
         has_edges = mask.any(-1)
         if not has_edges.any():
             continue
-        own = keys[sources[part]]  # -1 is the row of zeros
+        own = places.sources[sources[part]]  # -1 is the row of zeros
         yield _Piece(runs[part], own, mask, None if has_edges.all() else has_edges)
 
 
-def _full(keys: Tensor, runs: Tensor, sources: Tensor, width: int) -> Iterator[_Piece]:
+def _full(places: _Places, runs: Tensor, sources: Tensor, width: int) -> Iterator[_Piece]:
     """Yield the tiles whose targets have all their sources; tiles of as many sources together."""
     present = sources >= 0
     counts = present.sum(1)
@@ -193,7 +220,7 @@ def _full(keys: Tensor, runs: Tensor, sources: Tensor, width: int) -> Iterator[_
         numbers = (counts == count).nonzero().flatten()
         for part in numbers.split(max(1, _NUMBERS // (count * width))):
             own = sources[part][present[part]].view(-1, count)
-            yield _Piece(runs[part], keys[own])
+            yield _Piece(runs[part], places.sources[own])
 
 
 def _split(count: int, numbers: int) -> Iterator[slice]:

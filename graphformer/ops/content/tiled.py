@@ -73,15 +73,14 @@ def tiled_attention(
         dropout: probability of dropping an attention weight.
         bias: b, added to the logits.
     """
+    if bias is None and not dropout and supports(q, k, v):
+        return flash_tiles(q, k, v, adjacency.rounds, scale)
     targets, heads = q.shape[:2]
     sources, kv_heads = k.shape[:2]
     kv_rows = torch.arange(kv_heads * sources, device=q.device).view(kv_heads, sources)
     keys = kv_rows.repeat_interleave(heads // kv_heads, dim=0).flatten()
     keys = F.pad(keys, (0, 1), value=kv_heads * sources)
     rows = _Rows(_by_head(q), _by_head(k), _by_head(v), keys)
-    if bias is None and not dropout and supports(q, k, v):
-        out = flash_tiles(*rows, adjacency.rounds, scale)
-        return out.view(heads, targets, v.shape[2]).transpose(0, 1).contiguous()
     is_single = len(adjacency.rounds) == 1
     attend: Callable[..., tuple[Tensor, Tensor]] = partial(_attend_single, scale=scale)
     if bias is not None or not is_single:
