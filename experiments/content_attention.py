@@ -3,6 +3,9 @@
     python experiments/content_attention.py --model FILE --data nltk/movie_reviews.zip \
         --length 8192 --patterns Causal TopBlocks:block=64,k=16,first=1,nearest=2 --out FOLDER
 
+With `--learn 6.2 --learn-pattern TopBlocks:...` a further pattern attends to 6.2 blocks on average,
+as many in each block of the model and each key head as `gf.learn_blocks` finds on another text.
+
 The perplexity is that of one text of concatenated documents; the time is that of the attention
 functions of all blocks (selection of edges included), as CPU time, patterns alternating in each
 round. Results are written after each round.
@@ -27,7 +30,7 @@ from graphformer.data.batch import Batch, pack_tokens
 from graphformer.data.io.text_files import find_sources, read_pieces, total_size
 from graphformer.models import Model
 from graphformer.nn import attention as attention_module
-from graphformer.patterns import Causal, Pattern
+from graphformer.patterns import Causal, Pattern, save_pattern
 
 
 class Timer:
@@ -55,10 +58,11 @@ def perplexity(model: Model, batch: Batch, pattern: Pattern) -> float:
     return math.exp(loss / (len(nodes) - 1))
 
 
-def tokens(model: Model, path: str, root: str | None, length: int) -> Tensor:
-    """Return the first token ids of the documents of a path, [length]."""
+def tokens(model: Model, path: str, root: str | None, length: int, *, start: float = 0.0) -> Tensor:
+    """Return token ids of the documents of a path from a share of its size on, [length]."""
     sources = find_sources(path, "**/*.txt", root)
-    pieces = read_pieces(sources, 0, total_size(sources), documents="file")
+    size = total_size(sources)
+    pieces = read_pieces(sources, int(start * size), size, documents="file")
     text = ""
     for piece, _ in pieces:
         text += piece
@@ -74,6 +78,8 @@ def main() -> None:
     parser.add_argument("--root", help="the data root")
     parser.add_argument("--length", type=int, default=8192)
     parser.add_argument("--patterns", nargs="+", required=True)
+    parser.add_argument("--learn", type=float, help="mean number of blocks of learned numbers")
+    parser.add_argument("--learn-pattern", help="TopBlocks, whose k is ignored")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -81,15 +87,22 @@ def main() -> None:
     model = gf.from_pretrained(arguments.model)
     ids = tokens(model, arguments.data, arguments.root, arguments.length)
     batch = pack_tokens([ids.tolist()])
+    patterns = {name: parse_pattern(name) & Causal() for name in arguments.patterns}
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.learn:
+        other = tokens(model, arguments.data, arguments.root, arguments.length, start=0.5)
+        base = parse_pattern(arguments.learn_pattern) & Causal()
+        learned = gf.learn_blocks(model, [other.tolist()], base, blocks=arguments.learn)
+        save_pattern(learned, arguments.out / f"learned_{arguments.learn:g}.json")
+        patterns[f"learned {arguments.learn:g}: {arguments.learn_pattern}"] = learned
     timer = Timer(attention_module.attention)
     attention_module.attention = timer
-    figures: dict[str, dict] = {name: {"seconds": []} for name in arguments.patterns}
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    figures: dict[str, dict] = {name: {"seconds": []} for name in patterns}
     file = arguments.out / f"content_attention_{len(ids)}.json"
     for _ in range(arguments.rounds):
-        for name in arguments.patterns:
+        for name, pattern in patterns.items():
             timer.seconds = 0.0
-            quality = perplexity(model, batch, parse_pattern(name) & Causal())
+            quality = perplexity(model, batch, pattern)
             figure = figures[name]
             figure["perplexity"] = quality
             figure["seconds"].append(timer.seconds)

@@ -49,6 +49,7 @@ _HOME = {
     "from_pretrained": "graphformer.pretrained",
     "register_with_transformers": "graphformer.pretrained",
     "learn_adjacency": "graphformer.models.sparsify",
+    "learn_blocks": "graphformer.models.learn_blocks",
     "load": "graphformer.trained",
 }
 __all__ = [*_HOME, *_MODULES, "__version__"]
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
         union,
         window,
     )
+    from graphformer.models.learn_blocks import learn_blocks
     from graphformer.models.sparsify import attention_kept, learn_adjacency
     from graphformer.nn import Transformer
     from graphformer.ops import additive_attention, attention

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -23,6 +24,10 @@ PATTERNS = [
     TopBlocks(53, 1, causal=True),
     TopBlocks(3, 2, share_heads=True),
     TopBlocks(3, 3, causal=True, first=1, share_heads=True),
+    TopBlocks(3, (1, 4)),
+    TopBlocks(3, (4, 2), causal=True, first=1, share_heads=True),
+    TopBlocks(3, 2, causal=True, variance=True),
+    TopBlocks(3, (2, 3), share_heads=True, variance=True),
     LSH(4, window=3),
     LSH(4, window=3, causal=True),
     LSH(2, 3, window=5),
@@ -78,9 +83,13 @@ def top_blocks(pattern: TopBlocks, q: Tensor, k: Tensor) -> set[tuple[int, int]]
             pooled = list(range(max(targets[0] - width + 1, 0), targets[0] + 1))
         visible = blocks[: number + 1] if pattern.causal else blocks
         keys = torch.stack([k[sources].mean(0) for sources in visible])
-        logits = q[pooled].mean(0) @ keys.T  # [r, blocks]
+        query, scale = q[pooled].mean(0), k.shape[1] ** -0.5
+        logits = query @ keys.T  # [r, blocks]
+        if pattern.variance:
+            variances = torch.stack([k[sources].var(0, correction=0) for sources in visible])
+            logits = logits + scale / 2 * query.square() @ variances.T
         if pattern.share_heads:
-            logits = (logits / k.shape[1] ** 0.5).log_softmax(1).logsumexp(0, keepdim=True)
+            logits = (logits * scale).log_softmax(1).logsumexp(0, keepdim=True)
         scores = dict(enumerate(logits.sum(0).tolist()))
         for other in scores:
             if other < pattern.first or abs(other - number) < pattern.nearest:
@@ -138,8 +147,12 @@ def mask_by_hand(pattern: ContentPattern, q: Tensor, k: Tensor, lengths: tuple[i
         run = sharing if getattr(pattern, "share_heads", False) else 1
         for head in range(0, heads, run):
             group = slice(head, head + run)
-            queries = q[part, group] if isinstance(pattern, TopBlocks) else q[part, head]
-            for i, j in BY_HAND[type(pattern)](pattern, queries, k[part, head // sharing]):
+            queries, own = q[part, head], pattern
+            if isinstance(pattern, TopBlocks):
+                queries = q[part, group]
+                if isinstance(pattern.k, tuple):
+                    own = replace(pattern, k=pattern.k[head // sharing])
+            for i, j in BY_HAND[type(pattern)](own, queries, k[part, head // sharing]):
                 mask[group, start + i, start + j] = True
         start += size
     return mask

@@ -41,6 +41,9 @@ class TopBlocks(ContentPattern):
         share_heads: whether the query heads of a key head (grouped-query attention) have the same
             blocks, those with the largest sum of shares, a head's softmax of score / sqrt(D) over
             all blocks; keys are then gathered once for them.
+        variance: whether the score also has half the variance of the logits over the keys of a
+            block, with the mean query and without correlations of entries: the second term of the
+            logarithm of the mean of exp(logit). A block with few large logits is then found.
 
     Raises:
         ValueError: when a number is out of range, or there are more fixed blocks than k; in a call
@@ -56,6 +59,7 @@ class TopBlocks(ContentPattern):
     first: int = 0
     nearest: int = 1
     share_heads: bool = False
+    variance: bool = False
 
     def __post_init__(self) -> None:
         counts = (self.k,) if isinstance(self.k, int) else tuple(self.k)
@@ -120,7 +124,7 @@ class TopBlocks(ContentPattern):
             k: keys, [c, Hkv, n, D].
         """
         queries = self._pooled_queries(wide(q)).unflatten(1, (k.shape[1], -1))
-        scores = queries @ self._pooled_keys(wide(k)).unsqueeze(2).transpose(-1, -2)
+        scores = self._scores(queries, wide(k))
         blocks = scores.shape[-1]
         number = torch.arange(blocks, device=q.device)
         distance = number.unsqueeze(1) - number  # of the target's block from the source's
@@ -145,6 +149,22 @@ class TopBlocks(ContentPattern):
         place = torch.arange(chosen.shape[-1], device=q.device)
         is_chosen = (place < counts.view(-1, 1, 1)) & (values > -torch.inf)
         return chosen.masked_fill(~is_chosen, -1).sort(-1).values
+
+    def _scores(self, queries: Tensor, k: Tensor) -> Tensor:
+        """Return the score of each pair of blocks, [c, Hkv, H / Hkv, blocks, blocks].
+
+        Args:
+            queries: pooled queries, [c, Hkv, H / Hkv, blocks, D].
+            k: keys, [c, Hkv, n, D].
+        """
+        mean = self._pooled_keys(k).unsqueeze(2)
+        scores = queries @ mean.transpose(-1, -2)
+        if not self.variance:
+            return scores
+        # log mean_j exp(s q k_j) = s q m + s^2 / 2 sum_d q_d^2 var_d + ..., divided by s
+        variance = (self._pooled_keys(k.square()).unsqueeze(2) - mean.square()).clamp(min=0)
+        scale = k.shape[-1] ** -0.5
+        return scores + scale / 2 * (queries.square() @ variance.transpose(-1, -2))
 
     def _counts(self, num_heads: int, num_kv_heads: int) -> Tensor:
         """Return the number of blocks that each query head chooses, int64 [H].

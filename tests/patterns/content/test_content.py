@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import graphformer as gf
 from graphformer.adjacency import ContentAdjacency, RowEdges, TiledEdges
 from graphformer.patterns import LSH, Causal, Complete, NearestNeighbors, TopBlocks, Window
+from graphformer.patterns.content.lsh_hash import hashed
 from graphformer.patterns.serialization import pattern_config, pattern_from_config
 
 LENGTHS = [(17,), (1,), (7, 0, 11, 7), (1, 1, 2)]
@@ -171,7 +172,8 @@ def test_edges_stay_within_samples_and_within_the_counts(lengths, pattern, seed)
         expected = (position if pattern.causal else size).clamp(max=pattern.k)
         assert torch.equal(count, expected.expand_as(count))
     elif isinstance(pattern, TopBlocks):
-        assert (count <= pattern.block * pattern.k).all()
+        limits = torch.tensor(pattern.k).expand(k.shape[1]).repeat_interleave(3).unsqueeze(1)
+        assert (count <= pattern.block * limits).all()
         assert mask.diagonal(dim1=1, dim2=2).all()
     else:
         assert (count <= pattern.window * pattern.rounds).all()
@@ -274,9 +276,30 @@ def test_numbers_of_queries_and_keys_are_checked():
         (lambda: NearestNeighbors(2.5), "k"),
         (lambda: TopBlocks(0, 1), "block"),
         (lambda: TopBlocks(4, 1, first=1), "first, nearest"),
+        (lambda: TopBlocks(4, (3, 1), first=1), "first, nearest"),
+        (lambda: TopBlocks(4, ()), "k"),
+        (lambda: TopBlocks(4, (2, 0)), "k"),
         (lambda: TopBlocks(4, 2, nearest=2), "first, nearest"),
     ],
 )
 def test_settings_out_of_range_are_refused(make, name):
     with pytest.raises(ValueError, match=f"^{name}: got"):
         make()
+
+
+def test_a_number_of_blocks_for_each_key_head_needs_as_many_heads():
+    q, k, _ = qkv((7,))
+    with pytest.raises(ValueError, match="k: got 3 numbers, expected one for each of 2 key heads"):
+        TopBlocks(3, (1, 2, 3)).select(q, k, (7,))
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_both_forms_of_the_hash_give_the_same_buckets(rounds, monkeypatch):
+    x = torch.randn(11, 3, 7, generator=torch.Generator().manual_seed(0))
+    x[0], x[1], x[2, 1], x[3, 2, 4] = 0.0, -0.0, torch.nan, torch.inf
+    found = hashed(x, rounds, 10, 0)
+    assert found.shape == (rounds, 3, 11)
+    monkeypatch.setattr("graphformer.patterns.content.lsh_hash._NUMBERS", 1)  # a node at a time
+    assert torch.equal(hashed(x, rounds, 10, 0), found)
+    monkeypatch.setattr(RowEdges, "is_supported", staticmethod(lambda q: False))
+    assert torch.equal(hashed(x, rounds, 10, 0), found)
