@@ -6,7 +6,8 @@ Trains experiments/colake.yaml on datasets/wordnet_locations.yaml with the same 
 order for each seed: without the facts about each head; with them as nodes that are connected to the
 head by edges; with all nodes of a sample connected; and the latter with ranking of distractors
 (graph-guided GLM). Kinds of samples: glosses of hidden heads, hidden heads with the first one or
-six tokens of their gloss, and glosses of heads with a vector of their own. All held-out queries,
+six tokens of their gloss, glosses of heads with a vector of their own, and glosses of hidden heads
+with 30 or 80 % of the words masked and names of entities in the facts. All held-out queries,
 those of the validation and the test split, are answered by the last checkpoint. Errors are of the
 paired differences over the queries. Runs that the result file has are not made again.
 """
@@ -32,6 +33,7 @@ from graphformer.batch_type import IGNORE_INDEX
 from graphformer.cli import main as graphformer
 from graphformer.cli.checkpoints import restore_task
 from graphformer.cli.run_data import restore_data
+from graphformer.data.text.knowledge.word_graphs import WORD
 from graphformer.patterns import lengths
 from graphformer.tasks.text.knowledge.masked_nodes import MaskIds, mask_nodes
 from graphformer.tasks.text.knowledge.ranks import filtered_ranks
@@ -39,11 +41,14 @@ from graphformer.tasks.text.masked_language import logits_at
 
 FOLDER = Path(__file__).parent
 HIDDEN = ["--data.hide_heads", "true"]
+NAMES = [*HIDDEN, "--model.network.depth", "2", "--model.network.dropout", "0.1"]
 TEXTS = {
     "glosses, hidden heads": HIDDEN,
     "hidden heads, first word": [*HIDDEN, "--data.max_length", "1"],
     "hidden heads, first six words": [*HIDDEN, "--data.max_length", "6"],
     "glosses": [],
+    "30 % of the words masked": [*NAMES, "--data.fact_names", "9", "--model.mask_rate", "0.3"],
+    "80 % of the words masked": [*NAMES, "--data.fact_names", "1", "--model.word_mask_rate", "0.8"],
 }
 EDGES = {
     "all connected": ["--adjacency", "Complete"],
@@ -75,40 +80,47 @@ def train(options: list[str], seed: int, epochs: int, folder: Path) -> Path:
 
 @torch.no_grad()
 def measure(checkpoint: Path) -> Row:
-    """Return the rank of each query's tail, and the summed losses and numbers of masked words."""
+    """Return the rank of each query's tail, and the summed losses and numbers of masked words.
+
+    `ranks` are those with the whole gloss, `ranks_masked` those with words of it masked.
+    """
     data, task = restore_data(checkpoint), restore_task(checkpoint)
     data.max_tokens = 1024
     tokenizer = data.need_tokenizer()
     ids = MaskIds(tokenizer.need("mask"), tokenizer.special_ids)
-    found: dict[str, list[float]] = {"ranks": [], "losses": [], "words": []}
+    hidden = {WORD: task.mask_rates[WORD]}
+    found: dict[str, list[float]] = {"ranks": [], "ranks_masked": [], "losses": [], "words": []}
     for split in ("val", "test"):
         samples = data.samples(split)
         for start in range(0, len(samples), 32):
             batch = samples[torch.arange(start, min(start + 32, len(samples)))]
-            scores = tail_scores(task, batch, ids)
-            ranks = filtered_ranks(scores, batch.y, batch.known_index)
-            losses, words = word_losses(task, batch, ids)
-            for name, values in (("ranks", ranks), ("losses", losses), ("words", words)):
-                found[name] += values.tolist()
+            for name, rates in (("ranks", {}), ("ranks_masked", hidden)):
+                scores = tail_scores(task, batch, ids, rates)
+                found[name] += filtered_ranks(scores, batch.y, batch.known_index).tolist()
+            losses, words = word_losses(task, batch, ids, hidden)
+            found["losses"] += losses.tolist()
+            found["words"] += words.tolist()
     return found
 
 
-def tail_scores(task: Any, batch: Any, ids: MaskIds) -> Tensor:
+def tail_scores(task: Any, batch: Any, ids: MaskIds, hidden: dict[int, float]) -> Tensor:
     """Return the logits of all entities for the masked tail of each query, [B, E]."""
-    asked, _ = mask_nodes(batch, generators(batch, 0), ids, rate=0.0, kinds=())
+    asked, _ = mask_nodes(batch, generators(batch, 0), ids, hidden)
     is_target = torch.zeros_like(batch.x, dtype=torch.bool)
     is_target[batch.target_index] = True
     first, stop = batch.kind_starts[1:3]
     return logits_at(task.network, asked, task.adjacency(batch), is_target)[:, first:stop]
 
 
-def word_losses(task: Any, batch: Any, ids: MaskIds) -> tuple[Tensor, Tensor]:
+def word_losses(
+    task: Any, batch: Any, ids: MaskIds, hidden: dict[int, float]
+) -> tuple[Tensor, Tensor]:
     """Return the sum of the losses of each sample's masked words, and their number, [B]."""
     sizes = torch.tensor(lengths(batch))
     sample = torch.arange(len(sizes)).repeat_interleave(sizes)
     total, count = torch.zeros(len(sizes)), torch.zeros(len(sizes))
     for number in range(MASKS):
-        masked, y = mask_nodes(batch, generators(batch, number), ids, rate=0.15, kinds=(0,))
+        masked, y = mask_nodes(batch, generators(batch, number), ids, hidden)
         chosen = y != IGNORE_INDEX
         if chosen.any():
             logits = logits_at(task.network, masked, task.adjacency(batch), chosen)
@@ -132,14 +144,15 @@ def compare(runs: list[Row]) -> list[Row]:
         seeds = sorted(sides[0].keys() & sides[1].keys())
         if not seeds:
             continue
-        ranks, losses = (
+        ranks, masked, losses = (
             [np.array([side[seed][name] for seed in seeds]) for side in sides]
-            for name in ("ranks", "losses")
+            for name in ("ranks", "ranks_masked", "losses")
         )
         words = np.array(sides[0][seeds[0]]["words"])
         row: Row = {"text": text, "compared": kinds, "seeds": seeds, "queries": ranks[0].shape[1]}
-        row["hits@10"] = paired(*(r <= 10 for r in ranks))
-        row["mrr"] = paired(*(1 / r for r in ranks))
+        for words_are, found in (("", ranks), (", words masked", masked)):
+            row[f"hits@10{words_are}"] = paired(*(r <= 10 for r in found))
+            row[f"mrr{words_are}"] = paired(*(1 / r for r in found))
         if words.sum():
             row["perplexity"] = paired_perplexity(losses[0].mean(0), losses[1].mean(0), words)
         table.append(row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, cast
 
@@ -13,7 +13,13 @@ from torch.nn import functional as F
 from typing_extensions import Unpack
 
 from graphformer.batch_type import IGNORE_INDEX, BatchLike
-from graphformer.data.text.knowledge.word_graphs import ENTITY, NAME, WORD, WordKnowledgeGraphs
+from graphformer.data.text.knowledge.word_graphs import (
+    ENTITY,
+    NAME,
+    RELATION,
+    WORD,
+    WordKnowledgeGraphs,
+)
 from graphformer.models import Model
 from graphformer.models.text.trunk import token_embedding
 from graphformer.options import checked_options
@@ -53,8 +59,10 @@ class MaskedNodeModeling(Task):
         network: computes logits over the ids of all kinds, [N, K].
         adjacency: pattern of the edges of attention, such as `Documents() | Edges(undirected=True)`
             with facts and `Documents()` without.
-        mask_rate: share of the nodes to predict; 80 % of them are replaced by the mask, 10 % by a
+        mask_rate: share of the entities and relations to predict, and of the words unless
+            `word_mask_rate` is given; 80 % of them are replaced by the mask, 10 % by a
             random node of the same kind, and 10 % are kept.
+        word_mask_rate: share of the words to predict; None: `mask_rate`.
         distractor_weight: weight of the ranking loss, the mean of max(0, margin - s + s') over the
             distractors of a tail, with the logits s of the tail and s' of the distractor.
         margin: of the ranking loss.
@@ -79,6 +87,7 @@ class MaskedNodeModeling(Task):
         adjacency: Pattern = Complete(),
         *,
         mask_rate: float = 0.15,
+        word_mask_rate: float | None = None,
         distractor_weight: float = 0.0,
         margin: float = 1.0,
         hits: int = 10,
@@ -87,14 +96,19 @@ class MaskedNodeModeling(Task):
         **options: Unpack[TaskOptions],
     ) -> None:
         super().__init__(network, adjacency, **options)
-        if not 0 <= mask_rate < 1:
-            raise ValueError(f"mask_rate: got {mask_rate}, expected at least 0 and below 1")
+        word_mask_rate = mask_rate if word_mask_rate is None else word_mask_rate
+        if not (0 <= mask_rate < 1 and 0 <= word_mask_rate < 1):
+            raise ValueError(
+                f"mask_rate, word_mask_rate: got {mask_rate} and {word_mask_rate}, expected at "
+                "least 0 and below 1"
+            )
         if distractor_weight < 0 or margin <= 0 or hits < 1:
             raise ValueError(
                 f"distractor_weight, margin, hits: got {distractor_weight}, {margin} and {hits}, "
                 "expected a weight of at least 0, a margin above 0 and hits of at least 1"
             )
-        self.mask_rate, self.names, self.seed = mask_rate, names, seed
+        self.mask_rates = {WORD: word_mask_rate, ENTITY: mask_rate, RELATION: mask_rate}
+        self.names, self.seed = names, seed
         self.distractor_weight, self.margin, self.hits = distractor_weight, margin, hits
         means = {name: Mean() for name in ("loss", f"hits@{hits}", "mrr")}
         self.add_metrics({**means, "perplexity": Perplexity()})
@@ -114,9 +128,7 @@ class MaskedNodeModeling(Task):
     def training_step(self, batch: BatchLike, batch_idx: int) -> Tensor:
         """Return the mean loss over the masked nodes of a batch, []."""
         generators = batch_generators(self, batch, self.seed, training=True)
-        masked, labels = mask_nodes(
-            batch, generators, self._mask_ids(), rate=self.mask_rate, kinds=(0, 1, 2)
-        )
+        masked, labels = mask_nodes(batch, generators, self._mask_ids(), self.mask_rates)
         labels[batch.target_index] = batch.x[batch.target_index]
         is_masked = labels != IGNORE_INDEX
         logits = logits_at(self.network, masked, self.adjacency(batch), is_masked)
@@ -137,9 +149,8 @@ class MaskedNodeModeling(Task):
         scores = self._tail_scores(batch)
         ranks = filtered_ranks(scores, batch.y, batch.known_index)
         generators = batch_generators(self, batch, self.seed, training=False)
-        masked, labels = mask_nodes(
-            batch, generators, self._mask_ids(), rate=self.mask_rate, kinds=(WORD,)
-        )
+        rates = {WORD: self.mask_rates[WORD]}
+        masked, labels = mask_nodes(batch, generators, self._mask_ids(), rates)
         is_masked = labels != IGNORE_INDEX
         logits = logits_at(self.network, masked, self.adjacency(batch), is_masked)
         words = typed_losses(logits, labels[is_masked], batch.kind_starts)
@@ -156,7 +167,7 @@ class MaskedNodeModeling(Task):
     def _tail_scores(self, batch: BatchLike) -> Tensor:
         """Return the logits of all entities as the tail of each query, only it masked, [B, E]."""
         generators = batch_generators(self, batch, self.seed, training=False)
-        asked, _ = mask_nodes(batch, generators, self._mask_ids(), rate=0.0, kinds=())
+        asked, _ = mask_nodes(batch, generators, self._mask_ids(), {})
         is_target = torch.zeros_like(batch.x, dtype=torch.bool)
         is_target[batch.target_index] = True
         logits = logits_at(self.network, asked, self.adjacency(batch), is_target)
@@ -168,7 +179,7 @@ class MaskedNodeModeling(Task):
 
 
 def mask_nodes(
-    batch: BatchLike, generators: Generators, ids: MaskIds, *, rate: float, kinds: tuple[int, ...]
+    batch: BatchLike, generators: Generators, ids: MaskIds, rates: Mapping[int, float]
 ) -> tuple[BatchLike, Tensor]:
     """Return a copy of a batch with masked nodes, and labels [N], -100 elsewhere.
 
@@ -178,16 +189,15 @@ def mask_nodes(
         batch: of a word-knowledge graph.
         generators: of the draws of each sample.
         ids: of the mask, and of words that are not masked.
-        rate: share of the nodes that are masked.
-        kinds: of the nodes that may be masked.
+        rates: share of the nodes of a kind that are masked; kinds without one are not.
 
     Source: Sun et al., 2020 (CoLAKE).
     """
     x, kind, sizes = batch.x.cpu().numpy(), batch.token_types.cpu().numpy(), lengths(batch)
     target = batch.target_index.cpu().numpy()
-    may_be_masked = np.isin(kind, kinds) & ~np.isin(x, ids.special)
-    may_be_masked[target] = False
-    chosen = (draw_uniform(generators, sizes) < rate) & may_be_masked
+    rate = np.array([rates.get(k, 0.0) for k in (WORD, ENTITY, RELATION, NAME)])[kind]
+    rate[target] = 0.0
+    chosen = (draw_uniform(generators, sizes) < rate) & ~np.isin(x, ids.special)
     starts = np.array(batch.kind_starts)
     ids_of = np.where(kind == NAME, WORD, kind)  # whose ids a node has
     width = starts[ids_of + 1] - starts[ids_of]

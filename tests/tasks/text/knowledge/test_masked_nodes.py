@@ -49,7 +49,7 @@ def small_batch() -> Batch:
 
 def test_masked_nodes_by_hand() -> None:
     draws = [0.1, 0.1, 0.1, 0.9, 0.1, 0.1, 0.1], [0.6] * 7, [0.1, 0.85, 0.5, 0.1, 0.1, 0.95, 0.1]
-    masked, labels = mask_nodes(small_batch(), [Drawn(*draws)], IDS, rate=0.15, kinds=(0, 1, 2))
+    masked, labels = mask_nodes(small_batch(), [Drawn(*draws)], IDS, dict.fromkeys((0, 1, 2), 0.15))
     # <cls> is special; entity 5 becomes the random entity 5 + int(0.6 * 4); the word and the last
     # entity are masked; the tail is masked without a label; relation 10 is kept.
     assert masked.x.tolist() == [0, 7, 4, 9, 4, 10, 4]
@@ -58,9 +58,19 @@ def test_masked_nodes_by_hand() -> None:
 
 def test_only_words_are_masked_for_their_perplexity() -> None:
     draws = [0.0] * 7, [0.0] * 7, [0.0] * 7
-    masked, labels = mask_nodes(small_batch(), [Drawn(*draws)], IDS, rate=0.15, kinds=(0,))
+    masked, labels = mask_nodes(small_batch(), [Drawn(*draws)], IDS, {0: 0.15})
     assert masked.x.tolist() == [0, 5, 4, 9, 4, 10, 8]
     assert labels.tolist() == [-100, -100, 2, -100, -100, -100, -100]
+
+
+def test_words_have_a_rate_of_their_own() -> None:
+    draws = [0.3] * 7, [0.0] * 7, [0.0] * 7
+    rates = {0: 0.5, 1: 0.2, 2: 0.4}
+    masked, labels = mask_nodes(small_batch(), [Drawn(*draws)], IDS, rates)
+    assert masked.x.tolist() == [0, 5, 4, 4, 4, 4, 8]
+    assert labels.tolist() == [-100, -100, 2, 9, -100, 10, -100]
+    task = MaskedNodeModeling(torch.nn.Identity(), word_mask_rate=0.6)
+    assert task.mask_rates == {0: 0.6, 1: 0.15, 2: 0.15}
 
 
 def test_words_of_facts_are_not_masked() -> None:
@@ -68,7 +78,7 @@ def test_words_of_facts_are_not_masked() -> None:
     batch.x, batch.token_types = batch.x.clone(), batch.token_types.clone()
     batch.x[6], batch.token_types[6] = 3, 3
     draws = [0.0] * 7, [0.0] * 7, [0.0] * 7
-    masked, labels = mask_nodes(batch, [Drawn(*draws)], IDS, rate=0.15, kinds=(0, 1, 2))
+    masked, labels = mask_nodes(batch, [Drawn(*draws)], IDS, dict.fromkeys((0, 1, 2), 0.15))
     assert masked.x.tolist() == [0, 4, 4, 4, 4, 4, 3]
     assert labels.tolist() == [-100, 5, 2, 9, -100, 10, -100]
 
@@ -206,7 +216,14 @@ def test_knowledge_edges_change_the_answer_and_their_absence_hides_facts(tmp_pat
 
 
 @pytest.mark.parametrize(
-    "options", [{"mask_rate": 1.0}, {"distractor_weight": -1.0}, {"margin": 0.0}, {"hits": 0}]
+    "options",
+    [
+        {"mask_rate": 1.0},
+        {"word_mask_rate": 1.0},
+        {"distractor_weight": -1.0},
+        {"margin": 0.0},
+        {"hits": 0},
+    ],
 )
 def test_numbers_out_of_range_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(options))}.*got"):
