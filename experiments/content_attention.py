@@ -4,7 +4,8 @@
         --length 8192 --patterns Causal TopBlocks:block=64,k=16,first=1,nearest=2 --out FOLDER
 
 With `--learn 6.2 --learn-pattern TopBlocks:...` a further pattern attends to 6.2 blocks on average,
-as many in each block of the model and each key head as `gf.learn_blocks` finds on another text.
+as many in each block of the model and each key head as `gf.learn_blocks` finds on another text;
+the pattern is stored in the folder, and read from it if it is there.
 
 The perplexity is that of one text of concatenated documents; the time is that of the attention
 functions of all blocks (selection of edges included), as CPU time, patterns alternating in each
@@ -30,7 +31,7 @@ from graphformer.data.batch import Batch, pack_tokens
 from graphformer.data.io.text_files import find_sources, read_pieces, total_size
 from graphformer.models import Model
 from graphformer.nn import attention as attention_module
-from graphformer.patterns import Causal, Pattern, save_pattern
+from graphformer.patterns import Causal, Pattern, load_pattern, save_pattern
 
 
 class Timer:
@@ -90,11 +91,13 @@ def main() -> None:
     patterns = {name: parse_pattern(name) & Causal() for name in arguments.patterns}
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.learn:
-        other = tokens(model, arguments.data, arguments.root, arguments.length, start=0.5)
-        base = parse_pattern(arguments.learn_pattern) & Causal()
-        learned = gf.learn_blocks(model, [other.tolist()], base, blocks=arguments.learn)
-        save_pattern(learned, arguments.out / f"learned_{arguments.learn:g}.json")
-        patterns[f"learned {arguments.learn:g}: {arguments.learn_pattern}"] = learned
+        stored = arguments.out / f"learned_{arguments.learn:g}_blocks.json"
+        if not stored.exists():
+            other = tokens(model, arguments.data, arguments.root, arguments.length, start=0.5)
+            base = parse_pattern(arguments.learn_pattern) & Causal()
+            learned = gf.learn_blocks(model, [other.tolist()], base, blocks=arguments.learn)
+            save_pattern(learned, stored)
+        patterns[f"{arguments.learn:g} learned, {arguments.learn_pattern}"] = load_pattern(stored)
     timer = Timer(attention_module.attention)
     attention_module.attention = timer
     figures: dict[str, dict] = {name: {"seconds": []} for name in patterns}

@@ -43,9 +43,18 @@ def flash_tiles(q: Tensor, k: Tensor, v: Tensor, rounds: tuple[Tiles, ...], scal
     """
     repeats = q.shape[1] // k.shape[1]
     places = _Places(_places(*q.shape[:2], 1), _places(*k.shape[:2], repeats))
-    rows = (torch.cat([x.flatten(0, 1), x.new_zeros(1, x.shape[2])]) for x in (q, k, v))
+    rows = (_with_zeros(x) for x in (q, k, v))
     out: Tensor = _FlashTiles.apply(*rows, places, rounds, scale)
     return out[:-1].view(q.shape)
+
+
+def _with_zeros(x: Tensor) -> Tensor:
+    """Return x [N, H, D] as rows [N H + 1, D], the last one zeros; x is copied once."""
+    count, heads, width = x.shape
+    rows = x.new_empty(count * heads + 1, width)
+    rows[-1] = 0
+    rows[:-1].view(x.shape).copy_(x)
+    return rows
 
 
 class _Places(NamedTuple):
