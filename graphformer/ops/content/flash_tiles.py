@@ -42,7 +42,7 @@ def flash_tiles(q: Tensor, k: Tensor, v: Tensor, rounds: tuple[Tiles, ...], scal
         scale: factor of the logits.
     """
     repeats = q.shape[1] // k.shape[1]
-    places = _Places(_places(*q.shape[:2], 1), _places(*k.shape[:2], repeats))
+    places = _Places(_places(q.shape[0], q.shape[1], 1), _places(k.shape[0], k.shape[1], repeats))
     rows = (_with_zeros(x) for x in (q, k, v))
     out: Tensor = _FlashTiles.apply(*rows, places, rounds, scale)
     return out[:-1].view(q.shape)
@@ -86,14 +86,16 @@ class _Piece(NamedTuple):
     """The edges, bool [g, r, m, n]; None for all pairs, or the triangle."""
     has_edges: Tensor | None = None
     """Which targets have an edge, bool [g, r, m]; None if all have."""
-    triangle: bool = False
+    triangle: Tensor | None = None
+    """If the last m sources are the nodes of the targets, each a source up to itself: minus
+    infinity where there is no edge, else 0, [1, 1, r m, n]."""
     is_first: bool = False
-    """Whether no earlier piece has the targets, which this one and others like it have once."""
+    """Whether no earlier piece has the targets."""
 
     @property
     def is_folded(self) -> bool:
         """Whether the targets of a run are rows of one product."""
-        return self.mask is None and not self.triangle
+        return self.mask is None
 
     def of_targets(self, x: Tensor) -> Tensor:
         """Return the rows of x [H M + 1, ...] as [g, r, m, ...], or [g, 1, r m, ...] if folded."""
@@ -106,9 +108,9 @@ class _Piece(NamedTuple):
         return rows if self.is_folded else rows.expand(-1, self.targets.shape[1], -1, -1)
 
     def added(self, dtype: torch.dtype) -> Tensor | None:
-        """Return the mask as numbers to add to the logits."""
+        """Return minus infinity where there is no edge, else 0, to add to the logits."""
         if self.mask is None:
-            return None
+            return self.triangle
         return torch.zeros_like(self.mask, dtype=dtype).masked_fill_(~self.mask, -torch.inf)
 
 
@@ -121,10 +123,10 @@ class _FlashTiles(torch.autograd.Function):
         precise = torch.promote_types(q.dtype, torch.float32)
         out = torch.empty(len(q), v.shape[1], dtype=precise, device=q.device)
         total = torch.empty(len(q), dtype=precise, device=q.device)
-        if not rounds[0].triangle:  # otherwise first pieces write all rows
+        if not rounds[0].triangle:  # whose pieces write all rows
             out.zero_()
             total.fill_(_EMPTY)
-        for piece in _pieces(places, rounds, q.shape[1]):
+        for piece in _pieces(places, rounds, q):
             _add(out, total, piece, *_attend(piece, q, k, v, scale))
         out[-1], total[-1] = 0, 0  # of targets that fill tiles up, perhaps NaN
         out = out.to(v.dtype)
@@ -137,11 +139,11 @@ class _FlashTiles(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, total = ctx.saved_tensors
         grads = [torch.zeros_like(x, dtype=total.dtype) for x in (q, k, v)]
-        for piece in _pieces(ctx.places, ctx.rounds, q.shape[1]):
+        for piece in _pieces(ctx.places, ctx.rounds, q):
             found = _backward(
                 piece.of_targets(grad), piece.of_targets(q), piece.of_sources(k),
-                piece.of_sources(v), piece.of_targets(out), piece.of_targets(total), 0.0,
-                piece.triangle, attn_mask=piece.added(q.dtype), scale=ctx.scale,
+                piece.of_sources(v), piece.of_targets(out), piece.of_targets(total), 0.0, False,
+                attn_mask=piece.added(q.dtype), scale=ctx.scale,
             )  # fmt: skip
             rows = (piece.targets, piece.sources, piece.sources)
             for sums, each, row, is_source in zip(grads, found, rows, (0, 1, 1), strict=True):
@@ -156,8 +158,8 @@ def _attend(piece: _Piece, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tup
     if mask is not None and piece.has_edges is not None:
         mask.masked_fill_(~piece.has_edges.unsqueeze(-1), 0)  # no softmax of nothing
     out, total = _forward(
-        piece.of_targets(q), piece.of_sources(k), piece.of_sources(v), 0.0, piece.triangle,
-        attn_mask=mask, scale=scale,
+        piece.of_targets(q), piece.of_sources(k), piece.of_sources(v), 0.0, False, attn_mask=mask,
+        scale=scale,
     )  # fmt: skip
     shape = piece.targets.shape
     out, total = out.reshape(*shape, -1), total.reshape(shape)
@@ -188,28 +190,19 @@ def _take(x: Tensor, rows: Tensor) -> Tensor:
     return x.index_select(0, rows.flatten()).view(*rows.shape, *x.shape[1:])
 
 
-def _pieces(places: _Places, rounds: tuple[Tiles, ...], width: int) -> Iterator[_Piece]:
-    """Yield the tiles of all rounds in pieces of bounded memory; `width` is that of a row."""
+def _pieces(places: _Places, rounds: tuple[Tiles, ...], q: Tensor) -> Iterator[_Piece]:
+    """Yield the tiles of all rounds in pieces of bounded memory, for queries [H M + 1, D]."""
     for number, tiles in enumerate(rounds):
-        targets = places.targets[tiles.targets].unflatten(0, (-1, tiles.run))
-        sources = tiles.sources[:: tiles.run]
-        if tiles.mask is not None:
-            yield from _masked(places, tiles, targets, sources, width)
-            continue
-        block = targets.shape[2] if tiles.triangle else 0
-        if block:  # the nodes of the targets
-            own = places.sources[tiles.targets[:: tiles.run]]
-            for part in _split(len(targets), block * width):
-                yield _Piece(targets[part], own[part], triangle=True, is_first=number == 0)
-        yield from _full(places, targets, sources[:, : sources.shape[1] - block], width)
+        make = _full if tiles.mask is None else _masked
+        for piece in make(places, tiles, q):
+            yield piece._replace(is_first=number == 0)
 
 
-def _masked(
-    places: _Places, tiles: Tiles, runs: Tensor, sources: Tensor, width: int
-) -> Iterator[_Piece]:
+def _masked(places: _Places, tiles: Tiles, q: Tensor) -> Iterator[_Piece]:
+    """Yield tiles with a mask of each."""
     assert tiles.mask is not None
-    shape = runs.shape[1:]
-    for part in _split(len(runs), sources.shape[1] * (width + shape.numel())):
+    runs, sources = _runs(places, tiles)
+    for part in _split(len(runs), sources.shape[1] * (q.shape[1] + runs[0].numel())):
         groups = slice(part.start * tiles.run, part.stop * tiles.run)
         mask = tiles.mask(groups).unflatten(0, (-1, tiles.run))
         has_edges = mask.any(-1)
@@ -219,17 +212,37 @@ def _masked(
         yield _Piece(runs[part], own, mask, None if has_edges.all() else has_edges)
 
 
-def _full(places: _Places, runs: Tensor, sources: Tensor, width: int) -> Iterator[_Piece]:
-    """Yield the tiles whose targets have all their sources; tiles of as many sources together."""
+def _full(places: _Places, tiles: Tiles, q: Tensor) -> Iterator[_Piece]:
+    """Yield tiles of all pairs, or of triangles; those of as many sources together."""
+    runs, sources = _runs(places, tiles)
+    # In a triangle the last sources are the nodes of the targets, kept as they are.
+    sources, own = sources.tensor_split([sources.shape[1] - tiles.triangle * runs.shape[2]], dim=1)
     present = sources >= 0
     counts = present.sum(1)
     for count in counts.unique().tolist():
-        if not count:
+        size = count + own.shape[1]
+        if not size:
             continue
         numbers = (counts == count).nonzero().flatten()
-        for part in numbers.split(max(1, _NUMBERS // (count * width))):
-            own = sources[part][present[part]].view(-1, count)
-            yield _Piece(runs[part], places.sources[own])
+        triangle = _triangle(runs.shape[1:], size, q) if tiles.triangle else None
+        for part in numbers.split(max(1, _NUMBERS // (size * q.shape[1]))):
+            others = sources[part][present[part]].view(len(part), count)
+            rows = places.sources[torch.cat([others, own[part]], dim=1)]
+            yield _Piece(runs[part], rows, triangle=triangle)
+
+
+def _triangle(shape: torch.Size, n: int, q: Tensor) -> Tensor:
+    """Return 0 for the edges of r times m targets to n sources, else -inf, [1, 1, r m, n]."""
+    repeats, m = shape
+    later = torch.ones(m, n, dtype=torch.bool, device=q.device).triu(n - m + 1)
+    numbers = q.new_zeros(m, n).masked_fill_(later, -torch.inf)
+    return numbers.repeat(repeats, 1).view(1, 1, repeats * m, n)
+
+
+def _runs(places: _Places, tiles: Tiles) -> tuple[Tensor, Tensor]:
+    """Return the rows of the targets, [g, r, m], and the numbers of the sources, [g, n]."""
+    targets = places.targets[tiles.targets].unflatten(0, (-1, tiles.run))
+    return targets, tiles.sources[:: tiles.run]
 
 
 def _split(count: int, numbers: int) -> Iterator[slice]:
