@@ -202,7 +202,7 @@ def _masked(places: _Places, tiles: Tiles, q: Tensor) -> Iterator[_Piece]:
     """Yield tiles with a mask of each."""
     assert tiles.mask is not None
     runs, sources = _runs(places, tiles)
-    for part in _split(len(runs), sources.shape[1] * (q.shape[1] + runs[0].numel())):
+    for part in _split(len(runs), sources.shape[1] * (q.shape[1] + runs.shape[1:].numel())):
         groups = slice(part.start * tiles.run, part.stop * tiles.run)
         mask = tiles.mask(groups).unflatten(0, (-1, tiles.run))
         has_edges = mask.any(-1)

@@ -62,11 +62,11 @@ class TopBlocks(ContentPattern):
     variance: bool = False
 
     def __post_init__(self) -> None:
-        counts = (self.k,) if isinstance(self.k, int) else tuple(self.k)
+        if isinstance(self.k, list):  # from a YAML file
+            object.__setattr__(self, "k", tuple(self.k))
+        counts = self.k if isinstance(self.k, tuple) else (self.k,)
         if not counts:
             raise ValueError("k: got no number, expected one for each key head")
-        if not isinstance(self.k, int):
-            object.__setattr__(self, "k", counts)  # a list in YAML
         for count in counts:
             check_positive(block=self.block, k=count, nearest=self.nearest)
         fixed = self.first + (self.nearest if self.causal else 2 * self.nearest - 1)
@@ -144,10 +144,11 @@ class TopBlocks(ContentPattern):
             scores = scores.masked_fill(distance < 0, -torch.inf)
         # Of equal scores the first ones, whichever number of blocks there is
         ordered = scores.sort(dim=-1, descending=True, stable=True)
-        counts = self._counts(q.shape[1], k.shape[1]).to(q.device)
-        values, chosen = (x[..., : int(counts.max())] for x in ordered)
+        counts = self._counts(q.shape[1], k.shape[1])
+        values, chosen = (x[..., : max(counts)] for x in ordered)
         place = torch.arange(chosen.shape[-1], device=q.device)
-        is_chosen = (place < counts.view(-1, 1, 1)) & (values > -torch.inf)
+        limit = torch.tensor(counts, device=q.device).view(-1, 1, 1)
+        is_chosen = (place < limit) & (values > -torch.inf)
         return chosen.masked_fill(~is_chosen, -1).sort(-1).values
 
     def _scores(self, queries: Tensor, k: Tensor) -> Tensor:
@@ -166,20 +167,20 @@ class TopBlocks(ContentPattern):
         scale = k.shape[-1] ** -0.5
         return scores + scale / 2 * (queries.square() @ variance.transpose(-1, -2))
 
-    def _counts(self, num_heads: int, num_kv_heads: int) -> Tensor:
-        """Return the number of blocks that each query head chooses, int64 [H].
+    def _counts(self, num_heads: int, num_kv_heads: int) -> list[int]:
+        """Return the number of blocks that each query head chooses, H numbers.
 
         Raises:
             ValueError: when k has another number of key heads.
         """
         if isinstance(self.k, int):
-            return torch.full((num_heads,), self.k)
+            return [self.k] * num_heads
         if len(self.k) != num_kv_heads:
             raise ValueError(
                 f"k: got {len(self.k)} numbers, expected one for each of {num_kv_heads} key heads; "
                 "pass one number for all"
             )
-        return torch.tensor(self.k).repeat_interleave(num_heads // num_kv_heads)
+        return [count for count in self.k for _ in range(num_heads // num_kv_heads)]
 
     def _pooled_queries(self, q: Tensor) -> Tensor:
         """Return the mean query of each block, [..., blocks, D]; see the class if causal."""

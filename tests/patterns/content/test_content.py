@@ -38,9 +38,9 @@ def test_edges_outputs_and_gradients_are_those_of_a_mask_made_by_hand(
 
 @pytest.mark.parametrize("lengths", [(), (0,), (0, 0)])
 @pytest.mark.parametrize("pattern", PATTERNS, ids=str)
-def test_batches_without_nodes(pattern, lengths):
-    q, k, v = qkv(lengths)
-    assert gf.attention(q, k, v, adjacency_of(pattern, lengths)).shape == (0, 6, 3)
+def test_batches_without_nodes(pattern, lengths, value_width):
+    q, k, v = qkv(lengths, value_width=value_width)
+    assert gf.attention(q, k, v, adjacency_of(pattern, lengths)).shape == (0, 6, value_width)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=str)
@@ -278,6 +278,8 @@ def test_numbers_of_queries_and_keys_are_checked():
         (lambda: TopBlocks(4, 1, first=1), "first, nearest"),
         (lambda: TopBlocks(4, (3, 1), first=1), "first, nearest"),
         (lambda: TopBlocks(4, ()), "k"),
+        (lambda: TopBlocks(4, 2.0), "k"),
+        (lambda: TopBlocks(4, (2, "3")), "k"),
         (lambda: TopBlocks(4, (2, 0)), "k"),
         (lambda: TopBlocks(4, 2, nearest=2), "first, nearest"),
     ],

@@ -56,8 +56,8 @@ class WordKnowledgeGraphs(KnowledgeData):
         hide_heads: whether <mask> takes the place of each head, so that an entity is known by its
             gloss and its facts alone, as a new one is; otherwise a head has a vector of its own,
             which training on the inverse facts has fitted to the same neighbours.
-        fact_names: number of names whose words stand for the entity of a fact, or all that it has
-            if fewer; 0: an entity node.
+        fact_names: number of names whose words take the place of the entity of a fact, or all that
+            it has if fewer; 0: an entity node.
         num_distractors: D, drawn from the entities at most two facts away from the tail.
         max_tokens: the budget of a batch, in nodes.
         val_fraction, test_fraction: of the entities, those with a held-out fact.
@@ -168,7 +168,7 @@ class WordKnowledgeGraphs(KnowledgeData):
         )
 
     def _entities_in_facts(self) -> list[np.ndarray]:
-        """Return the ids of the nodes that stand for each entity in a fact."""
+        """Return the ids of the nodes of each entity in a fact."""
         graph, _ = self.loaded()
         tokenizer = self.need_tokenizer()
         if not self.fact_names:
