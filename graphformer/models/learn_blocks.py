@@ -49,24 +49,33 @@ def learn_blocks(
         seed: of the tokens y.
 
     Raises:
+        TypeError: when the model is not a `Model`, or the pattern is not `TopBlocks`.
         ValueError: when the pattern is not causal, a block's attention has no key heads, there is
-            no text, or `blocks` is below the number of fixed blocks.
+            no text or an empty one, or a number is out of its range.
 
     Source: LeCun et al., 1990, "Optimal brain damage"; F: Martens, 2020, "New insights and
     perspectives on the natural gradient method", section 9.
     """
+    if not isinstance(model, Model) or not isinstance(pattern, TopBlocks):
+        raise TypeError(
+            f"model, pattern: got {type(model).__name__} and {type(pattern).__name__}, expected a "
+            "Model and TopBlocks; pass them"
+        )
     attentions = _attentions(model)
     smallest = max(pattern.first + pattern.nearest, 1)
-    longest = max((len(text) for text in texts), default=0)
-    if not longest or not pattern.causal:
+    sizes = [len(text) for text in texts]
+    if min(sizes, default=0) < 1 or not pattern.causal:
         raise ValueError(
-            f"texts, pattern: got {len(texts)} texts and {pattern}, expected at least one text "
-            "with tokens and a causal pattern; set causal=True"
+            f"texts, pattern: got texts of {sizes} tokens and {pattern}, expected at least one "
+            "text, none of them empty, and a causal pattern; set causal=True"
         )
+    if gradient_tokens < 1:
+        raise ValueError(f"gradient_tokens: got {gradient_tokens}, expected at least 1; raise it")
+    longest = max(sizes)
     most = max(-(-longest // pattern.block), smallest)
     numbers = sorted({min(smallest + more, most) for more in _FURTHER})
     costs = torch.tensor([_mean_blocks(k, pattern.block, longest) for k in numbers])
-    if blocks < costs[0]:
+    if not blocks >= costs[0]:  # NaN, too
         raise ValueError(
             f"blocks: got {blocks}, expected at least {costs[0]:.2f}, the mean number of fixed "
             "blocks; raise it, or lower first or nearest"
@@ -118,9 +127,13 @@ def _fisher(
     """Return F of each block, float64 [C, C]."""
     batch = _batch(model, text)
     found: list[Tensor] = []
+
+    def collect(_: nn.Module, __: Any, out: Tensor) -> None:
+        found.append(out if out.requires_grad else out.requires_grad_())  # of frozen weights
+
     with ExitStack() as stack:
         for attention in attentions:
-            hook = attention.register_forward_hook(lambda _, __, out: found.append(out))
+            hook = attention.register_forward_hook(collect)
             stack.callback(hook.remove)
         with torch.enable_grad():
             log_p = model(batch, Causal()).float().log_softmax(-1)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import graphformer as gf
 from graphformer import models
 from graphformer.models import learn_blocks as module
-from graphformer.patterns import Causal, PerLayer, TopBlocks
+from graphformer.patterns import Causal, PerLayer, TopBlocks, Window
 from graphformer.patterns.serialization import pattern_config, pattern_from_config
 
 PATTERN = TopBlocks(3, 2, causal=True, first=1, share_heads=True)
@@ -94,8 +94,11 @@ def test_no_other_choice_of_at_most_that_cost_has_a_smaller_divergence(data):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"texts": []}, "texts, pattern: got 0 texts"),
-        ({"pattern": TopBlocks(3, 2)}, "expected at least one text with tokens and a causal"),
+        ({"texts": []}, r"texts, pattern: got texts of \[\] tokens"),
+        ({"texts": [text(5), []]}, r"texts, pattern: got texts of \[5, 0\] tokens"),
+        ({"pattern": TopBlocks(3, 2)}, "none of them empty, and a causal pattern"),
+        ({"gradient_tokens": 0}, "gradient_tokens: got 0"),
+        ({"blocks": float("nan")}, "blocks: got nan"),
         ({"blocks": 1.0}, "blocks: got 1.0, expected at least 1.9"),
     ],
 )
@@ -103,3 +106,16 @@ def test_bad_arguments_are_named(options, message):
     arguments = {"texts": [text(30)], "pattern": PATTERN, "blocks": 3.0, **options}
     with pytest.raises(ValueError, match=message):
         gf.learn_blocks(make_model(1), **arguments)
+
+
+def test_other_models_and_patterns_are_named():
+    with pytest.raises(TypeError, match="model, pattern: got Transformer and TopBlocks"):
+        gf.learn_blocks(gf.Transformer(dim=8, depth=1, num_heads=2), [[1]], PATTERN, blocks=3.0)
+    with pytest.raises(TypeError, match="model, pattern: got Model and Window"):
+        gf.learn_blocks(make_model(1), [[1]], Window(3, causal=True), blocks=3.0)
+
+
+def test_frozen_weights_have_the_same_numbers():
+    model, texts = make_model(2), [text(47)]
+    expected = gf.learn_blocks(model, texts, PATTERN, blocks=4.0)
+    assert gf.learn_blocks(model.requires_grad_(False), texts, PATTERN, blocks=4.0) == expected
