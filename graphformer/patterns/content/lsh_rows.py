@@ -28,7 +28,8 @@ def row_edges(buckets: Buckets, choice: Choice) -> RowEdges | None:
     """
     (num_rounds, num_heads, count), num_kv_heads = buckets.query.shape, buckets.key.shape[1]
     rows = num_heads * count
-    row_ids, source_ids = torch.empty(rows).long(), torch.empty(num_kv_heads * count).long()
+    row_ids = torch.empty(rows, dtype=torch.int64)
+    source_ids = torch.empty(num_kv_heads * count, dtype=torch.int64)
     spans = Spans(
         torch.empty(num_rounds, rows, dtype=torch.int64),
         torch.empty(num_rounds, rows, dtype=torch.int64),
